@@ -88,5 +88,6 @@ pub struct RateLimit {
 pub struct Rate { pub qps: u32 /* or f64 */, pub burst: u32 }
 
 pub struct Drain { pub timeout: Duration /* 20s */ }
+pub enum LogFormat { Text, Json }
 pub struct Metrics { pub max_namespaces: usize /* 100 */, pub decisions: usize /* 256: kept for /debug/decisions */ }
 pub struct Logging { pub format: LogFormat /* text | json */, pub level: String /* info */ }
