@@ -46,6 +46,17 @@ impl<G> Body<G> {
         Self { source: Source::Streamed { prefix: VecDeque::new(), rest }, guard: None }
     }
 
+    /// Takes the guard out, to decide about it when the body has been read.
+    pub fn take_guard(&mut self) -> Option<G> {
+        self.guard.take()
+    }
+
+    /// Puts a guard back that was taken out.
+    pub fn with_guard(mut self, guard: Option<G>) -> Self {
+        self.guard = guard;
+        self
+    }
+
     fn unread(&mut self, chunks: VecDeque<Bytes>) {
         match &mut self.source {
             Source::Streamed { prefix, .. } => *prefix = chunks,

@@ -39,6 +39,10 @@ pub struct Creates {
     pub settings: ArcSwap<Settings>,
     /// The way to the apiserver.
     pub upstream: Arc<Upstream>,
+    /// Places for creates that wait between two attempts.
+    pub held: Semaphore,
+    /// Every create is a token of it, until it has its answer.
+    pub in_flight: TaskTracker,
     /// Memory for bodies.
     pub buffers: Arc<Buffers>,
     /// Bytes of one body.

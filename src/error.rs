@@ -8,7 +8,7 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::Body;
 use crate::ratelimit::Rejected;
@@ -66,11 +66,6 @@ impl ProxyError {
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
         }
     }
-}
-
-/// The encoding for an answer to a request with these headers. Taken before the headers go upstream.
-pub fn encoding_of(headers: &HeaderMap) -> Encoding {
-    Encoding::negotiate(headers)
 }
 
 /// At least 1: client-go takes 0 for "no Retry-After".

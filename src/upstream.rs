@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::body::Body;
 use crate::config;
 use crate::metrics::Metrics;
-pub use connect::{ConnectError, Connector};
+pub use connect::{ConnectError, Connector, Tls};
 use lane::{Lane, Sender};
 pub use lane::Lease;
 
@@ -121,12 +121,12 @@ impl Upstream {
         })
     }
 
-    /// Makes a first connection in the call lane, to learn whether the upstream can be reached.
+    /// Whether the upstream can be reached: connects the call lane, unless it is connected.
     ///
     /// # Errors
     /// Why it cannot.
-    pub async fn probe(&self) -> Result<(), Arc<ConnectError>> {
-        self.call.acquire().await.map(drop)
+    pub async fn reachable(&self) -> Result<(), Arc<ConnectError>> {
+        self.call.connected().await
     }
 
     /// Closes idle connections in time, until `stop`: a server that closes first may do so just as a request is on its way.
