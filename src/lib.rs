@@ -19,6 +19,7 @@ pub mod upstream;
 pub mod error;
 pub mod budget;
 pub mod ratelimit;
+pub mod keyed;
 pub mod decisions;
 pub mod drain;
 pub mod body;
