@@ -9,25 +9,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Request, Response, request};
+use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 pub use settings::Settings;
 
-use crate::backoff::{Exhausted, timeout};
+use crate::backoff::Exhausted;
 use crate::body::{Body, Buffered, Buffers, Collected, collect_bounded};
 use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
 use crate::forward::forward;
-use crate::metrics::{Metrics, NotReplayed, Outcome, RouteLabel};
+use crate::budget::NamespaceBudget;
+use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
+use crate::ratelimit::Admitted;
 use crate::route::CreateTarget;
 use crate::status::object_meta;
 use crate::upstream::{LaneKind, Lease, SendError, Upstream};
-use crate::verdict::{Answer, Class, Verdict, classify};
+use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
 /// Answers larger than this are relayed unjudged: an apiserver's error stays far below.
 const MAX_ERROR_BYTES: u64 = 64 << 10;
@@ -104,10 +108,27 @@ impl Creates {
         let _buffered = self.metrics.buffered(body.data.len());
         let (head, _) = request.into_parts();
         let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
-        let record = self.decisions.record(&target.namespace, &target.resource, object_meta(&body.data));
+        let mut record = self.decisions.begin(&target.namespace, &target.resource);
+        if let Some(meta) = object_meta(&body.data) {
+            record.object(&meta.name, &meta.generate_name);
+        }
         let budget = settings.budget.create(&target.namespace);
-        let create =
-            Create { all: self, settings: &settings, target: &target, budget, head, body, started, deadline, attempts: 0, held: Duration::ZERO, record, ended: None };
+        let _in_flight = self.in_flight.token();
+        let create = Create {
+            all: self,
+            settings: &settings,
+            target: &target,
+            budget,
+            head,
+            body,
+            started,
+            deadline,
+            attempts: 0,
+            rate_limited: Duration::ZERO,
+            upstream: Duration::ZERO,
+            record: Some(record),
+            ended: None,
+        };
         create.run().await
     }
 
@@ -137,17 +158,28 @@ struct Create<'a> {
     /// The end of the client's own `?timeout=`.
     deadline: Option<Instant>,
     attempts: u32,
-    /// All pauses so far.
-    held: Duration,
-    record: Record,
+    /// The wait for the rate limit.
+    rate_limited: Duration,
+    /// The time spent in attempts.
+    upstream: Duration,
+    /// Some until the drop.
+    record: Option<Record>,
     ended: Option<Kept>,
 }
 
 impl Create<'_> {
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
-        if let Err(rejected) = self.settings.rate_limit.admit(&self.target.namespace).await {
-            self.ended = Some(Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" });
-            return Err(ProxyError::RateLimited(rejected));
+        match self.settings.rate_limit.admit(&self.target.namespace).await {
+            Ok(Admitted { waited }) if waited.is_zero() => {}
+            Ok(Admitted { waited }) => {
+                self.rate_limited = waited;
+                self.all.metrics.rate_limit_waited(waited);
+            }
+            Err(rejected) => {
+                self.all.metrics.rate_limit_rejected(rejected.scope);
+                self.ended = Some(Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" });
+                return Err(ProxyError::RateLimited(rejected));
+            }
         }
         loop {
             let (answer, reply) = match self.attempt().await {
@@ -178,7 +210,11 @@ impl Create<'_> {
         };
         let code = code.map(|code| code.as_u16());
         self.all.metrics.attempt(class.as_str(), code);
-        self.record.attempt(code, class.as_str(), sent.elapsed());
+        let took = sent.elapsed();
+        self.upstream += took;
+        if let Some(record) = &mut self.record {
+            record.attempt(code.ok_or(class.as_str()), class.as_str(), took);
+        }
         if class.is_quota_conflict() {
             self.all.metrics.conflict(&self.target.namespace, class.as_str());
         }
@@ -200,7 +236,7 @@ impl Create<'_> {
     /// Returns when the create may be sent again, or why it must not.
     async fn wait_to_replay(&mut self, answer: &Answer) -> Result<(), Kept> {
         let class = answer.class;
-        let Verdict::Replay { wait_at_least } = verdict(answer, &self.settings.policy) else {
+        let Verdict::Replay { wait_at_least, .. } = verdict(answer, &self.settings.policy) else {
             return Err(self.final_answer(class));
         };
         if self.settings.mode == Mode::Observe {
@@ -209,7 +245,7 @@ impl Create<'_> {
         }
         let delay = self.settings.backoff.delay(self.attempts, fastrand::f64(), wait_at_least);
         let client_remaining = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let pause = next(self.settings.limits(class), self.attempts, self.held, client_remaining, delay).map_err(|limit| {
+        let pause = next(self.settings.limits(class), self.attempts, self.held(), client_remaining, delay).map_err(|limit| {
             self.give_up(match limit {
                 Exhausted::Attempts => NotReplayed::Attempts,
                 Exhausted::Hold => NotReplayed::Hold,
@@ -231,14 +267,18 @@ impl Create<'_> {
     async fn hold(&mut self, pause: Duration) -> Result<(), Kept> {
         let Ok(_place) = self.all.held.try_acquire() else { return Err(self.give_up(NotReplayed::HeldFull)) };
         let _held = self.all.metrics.held();
-        self.record.hold(pause);
-        let began = Instant::now();
+        let hold = self.record.as_mut().map(|record| record.hold(pause));
         let released = tokio::select! {
             () = tokio::time::sleep(pause) => false,
             () = self.all.drain.reached(Stage::Releasing) => true,
         };
-        self.held += began.elapsed();
+        drop(hold);
         if released { Err(self.give_up(NotReplayed::Draining)) } else { Ok(()) }
+    }
+
+    /// All pauses so far.
+    fn held(&self) -> Duration {
+        self.record.as_ref().map_or(Duration::ZERO, Record::held)
     }
 
     fn give_up(&self, why: NotReplayed) -> Kept {
@@ -263,10 +303,14 @@ impl Drop for Create<'_> {
         let gone = Kept { outcome: Outcome::ClientGone, why: "the client left before there was an answer" };
         let Kept { outcome, why } = self.ended.unwrap_or(gone);
         self.all.metrics.outcome(&self.target.namespace, outcome);
-        if !self.held.is_zero() {
-            self.all.metrics.hold(self.held);
+        let held = self.held();
+        if !held.is_zero() {
+            self.all.metrics.hold(held);
         }
-        self.record.finish(outcome, why);
+        self.all.metrics.overhead(RouteLabel::Create, self.started.elapsed().saturating_sub(self.upstream + held + self.rate_limited));
+        if let Some(record) = self.record.take() {
+            record.finish(outcome, why);
+        }
     }
 }
 
