@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -22,7 +21,6 @@ use crate::upgrade::{Tunnels, upgrade};
 use crate::upstream::{LaneKind, Lease, Upstream};
 
 /// Everything a request meets.
-#[derive(Debug)]
 pub struct Proxy {
     /// Which requests are creates.
     pub matched: Matched,
