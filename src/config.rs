@@ -7,6 +7,7 @@ mod decode;
 pub mod file;
 mod mistake;
 pub(crate) mod rules;
+mod show;
 pub(crate) mod units;
 pub(crate) mod yaml;
 
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use mistake::{Mistake, Mistakes, Problem};
+pub use show::show;
 
 /// Everything that can be configured. `Config::default()` is what an empty file means.
 #[derive(Debug, Clone, PartialEq, Default)]
