@@ -45,7 +45,6 @@ const FLUSH: Duration = Duration::from_millis(250);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// A running proxy.
-#[derive(Debug)]
 pub struct App {
     /// Where it serves.
     pub address: SocketAddr,
@@ -125,7 +124,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         drain: watcher.clone(),
     };
     let proxy = Arc::new(Proxy {
-        matched: Matched::new(&config.creates),
+        matched: Matched::from(&config.creates),
         creates,
         upstream: Arc::clone(&upstream),
         tunnels: Tunnels { tasks: TaskTracker::new(), drain: watcher.clone() },

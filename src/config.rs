@@ -3,11 +3,18 @@
 //! Plain values only: every component takes its own section. The file format, its strictness and the report of every mistake at once
 //! are in `config/file.rs`; the unit types of the file in `config/units.rs`. Flags and environment are laid over it in `cli/serve.rs`.
 
+mod decode;
+pub mod file;
+mod mistake;
+pub(crate) mod rules;
+pub(crate) mod units;
 pub(crate) mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use mistake::{Mistake, Mistakes, Problem};
 
 /// Everything that can be configured. `Config::default()` is what an empty file means.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -28,7 +28,7 @@ use crate::forward::forward;
 use crate::budget::NamespaceBudget;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
 use crate::ratelimit::Admitted;
-use crate::route::CreateTarget;
+use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
 use crate::upstream::{LaneKind, Lease, SendError, Upstream};
 use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
@@ -37,7 +37,6 @@ use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 const MAX_ERROR_BYTES: u64 = 64 << 10;
 
 /// What all creates share.
-#[derive(Debug)]
 pub struct Creates {
     /// Replaced as a whole when the configuration is loaded again; a create keeps the one that it began with.
     pub settings: ArcSwap<Settings>,
@@ -227,9 +226,10 @@ impl Create<'_> {
         *request.method_mut() = self.head.method.clone();
         *request.headers_mut() = self.head.headers.clone();
         *request.uri_mut() = match self.deadline {
-            Some(deadline) if self.attempts > 1 => timeout::rewritten(&self.head.uri, deadline.saturating_duration_since(now)),
-            _ => self.head.uri.clone(),
-        };
+            Some(_) if self.attempts > 1 => timeout::shortened(&self.head.uri, now - self.started),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.head.uri.clone());
         request
     }
 
@@ -245,7 +245,7 @@ impl Create<'_> {
         }
         let delay = self.settings.backoff.delay(self.attempts, fastrand::f64(), wait_at_least);
         let client_remaining = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let pause = next(self.settings.limits(class), self.attempts, self.held(), client_remaining, delay).map_err(|limit| {
+        let pause = self.settings.limits(class).next(self.attempts, self.held(), client_remaining, delay).map_err(|limit| {
             self.give_up(match limit {
                 Exhausted::Attempts => NotReplayed::Attempts,
                 Exhausted::Hold => NotReplayed::Hold,

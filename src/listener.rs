@@ -35,7 +35,6 @@ const MAX_HEADER_BYTES: u32 = 1 << 20;
 const MAX_STREAMS: u32 = 250;
 
 /// What every connection shares.
-#[derive(Debug)]
 pub struct Listener {
     /// The path of a request.
     pub proxy: Arc<Proxy>,

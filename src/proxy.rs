@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::header::{ACCEPT, AUTHORIZATION};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -22,7 +21,6 @@ use crate::upgrade::{Tunnels, upgrade};
 use crate::upstream::{LaneKind, Lease, Upstream};
 
 /// Everything a request meets.
-#[derive(Debug)]
 pub struct Proxy {
     /// Which requests are creates.
     pub matched: Matched,
@@ -50,9 +48,10 @@ impl Proxy {
     pub async fn handle(&self, peer: Peer, mut request: Request<Incoming>) -> Response<Body<Lease>> {
         let started = Instant::now();
         let method = request.method().clone();
-        let encoding = Encoding::negotiate(request.headers());
+        let accept = request.headers().get(ACCEPT).cloned();
+        let answer_to = |error: ProxyError| error.into_response(&method, Encoding::of_accept(accept.as_ref()));
         if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
-            return ProxyError::ClientCertificate.into_response(&method, encoding);
+            return answer_to(ProxyError::ClientCertificate);
         }
         let route = match Route::of(request.method(), request.uri(), request.headers(), &self.matched) {
             Route::Create(target) => Step::Create(Target::from(&target)),
@@ -72,7 +71,7 @@ impl Proxy {
         };
         let response = answer.unwrap_or_else(|error| {
             debug!(route = label.as_str(), error = %crate::error::chain(&error), "Answering by ourselves");
-            error.into_response(&method, encoding)
+            answer_to(error)
         });
         self.metrics.request(label, response.status().as_u16(), started.elapsed());
         response

@@ -39,7 +39,6 @@ pub enum LaneKind {
 }
 
 /// The upstream and its lanes.
-#[derive(Debug)]
 pub struct Upstream {
     target: Target,
     connector: Arc<Connector>,
@@ -98,7 +97,7 @@ impl Upstream {
             let (mut sender, lease) = lane.acquire().await.map_err(SendError::Connect)?;
             self.target.address(&mut request, matches!(sender, Sender::Http2(_)));
             match sender.try_send(request).await {
-                Ok(response) => return Ok(response.map(|body| Body::streamed(body).guarded(lease.of(sender)))),
+                Ok(response) => return Ok(response.map(|body| Body::<()>::streamed(body).guarded(lease.of(sender)))),
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(classified(failed.into_error())),
@@ -133,7 +132,7 @@ impl Upstream {
     pub async fn close_idle_until(&self, stop: CancellationToken) {
         let mut every = tokio::time::interval(Duration::from_secs(5));
         while stop.run_until_cancelled(every.tick()).await.is_some() {
-            [&self.create, &self.call, &self.stream].map(|lane| lane.close_idle());
+            [&self.create, &self.call, &self.stream].into_iter().for_each(|lane| lane.close_idle());
         }
     }
 

@@ -68,12 +68,21 @@ impl fmt::Display for Value {
             Self::Bool(value) => write!(f, "{value}"),
             Self::Integer(value) => write!(f, "{value}"),
             Self::Float(value) => write!(f, "{value}"),
-            Self::Text(text) if text.chars().count() > 80 => write!(f, "'{}…'", text.chars().take(80).collect::<String>().escape_debug()),
-            Self::Text(text) => write!(f, "'{}'", text.escape_debug()),
+            Self::Text(text) => write_text(f, text),
             Self::List(_) => f.write_str("a list"),
             Self::Map(_) => f.write_str("a mapping"),
         }
     }
+}
+
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    // A URL may carry a password, and mistakes are logged.
+    let (before, after) = match text.split_once("://").zip(text.rsplit_once('@')) {
+        Some(((scheme, _), (_, host))) => (format!("{scheme}://…@"), host),
+        None => (String::new(), text),
+    };
+    let more = if after.chars().count() > 80 { "…" } else { "" };
+    write!(f, "'{before}{}{more}'", after.chars().take(80).collect::<String>().escape_debug())
 }
 
 /// Parses one YAML document. An empty one is null.
@@ -193,6 +202,14 @@ mod tests {
             (4, Value::Text("x".into())),
             (5, Value::Float(2.5))
         ]);
+    }
+
+    #[test]
+    fn shows_values_on_one_short_line_without_passwords() {
+        let shown = |text: &str| Value::Text(text.to_owned()).to_string();
+        assert_eq!(shown("a\nb"), r"'a\nb'");
+        assert_eq!(shown(&"x".repeat(200)).chars().count(), 83);
+        assert_eq!(shown("https://me:hunter2@host/path"), "'https://…@host/path'");
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::ratelimit::RateLimit;
 use crate::verdict::{Class, Policy};
 
 /// See the module.
-#[derive(Debug)]
 pub struct Settings {
     /// Whether to replay.
     pub mode: Mode,

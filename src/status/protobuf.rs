@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::json::is_meta_v1;
 use super::{Cause, Details, Status};
 
 /// The first bytes of every stored or served protobuf object:
@@ -242,7 +243,8 @@ fn details_message(details: &Details) -> Message {
 
 pub(super) fn decode_status(body: &[u8]) -> Option<Status> {
     // A body cut behind the type has an empty message.
-    let object = decode_object(body).filter(|object| object.kind == "Status" && object.api_version == "v1" && !object.raw.is_empty())?;
+    let object =
+        decode_object(body).filter(|object| object.kind == "Status" && is_meta_v1(object.api_version) && !object.raw.is_empty())?;
     let mut status = Status::default();
     for field in fields(object.raw) {
         match field.ok()? {

@@ -24,7 +24,6 @@ use crate::metrics::{GaugeGuard, Metrics};
 const MAX_DIALING: usize = 64;
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Lane {
     name: &'static str,
     connector: Arc<Connector>,
@@ -50,6 +49,8 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     sender: http2::SendRequest<Body>,
+    /// The peer's SETTINGS_MAX_CONCURRENT_STREAMS.
+    allowed: Arc<AtomicUsize>,
     load: Arc<Load>,
 }
 
@@ -68,7 +69,6 @@ pub(super) enum Sender {
 }
 
 /// A place on a connection, held from the pick until the answer's body ended or was dropped.
-#[derive(Debug)]
 pub struct Lease {
     lane: Arc<Lane>,
     held: Held,
@@ -159,7 +159,7 @@ impl Lane {
     }
 
     fn capacity(&self, shared: &Shared) -> usize {
-        self.max_streams.min(shared.sender.current_max_send_streams())
+        self.max_streams.min(shared.allowed.load(Ordering::Relaxed))
     }
 
     /// As many connections as the waiters need: one each over HTTP/1.1, one for every `max_streams` over HTTP/2, where a burst that meets
@@ -191,9 +191,9 @@ impl Lane {
         let mut state = self.lock();
         state.dialing -= 1;
         match connected {
-            Ok(Connection::Http2(sender)) => {
+            Ok(Connection::Http2(sender, allowed)) => {
                 state.exclusive = false;
-                state.http2.push(Shared { sender, load: Arc::new(Load::new()) });
+                state.http2.push(Shared { sender, allowed, load: Arc::new(Load::new()) });
                 state.wake_all();
             }
             Ok(Connection::Http1(sender)) => {
