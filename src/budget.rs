@@ -20,6 +20,7 @@ const MAX_NAMESPACES: usize = 10_000;
 const IDLE: Duration = Duration::from_secs(120);
 
 /// All budgets. Replaced as a whole when the configuration changes.
+#[derive(Debug)]
 pub struct Budget {
     config: config::Budgets,
     global: Arc<Pair>,
@@ -47,6 +48,7 @@ impl Budget {
 }
 
 /// The budgets that one create draws on.
+#[derive(Debug)]
 pub struct NamespaceBudget {
     namespace: Option<Arc<Pair>>,
     global: Arc<Pair>,
@@ -66,6 +68,7 @@ impl NamespaceBudget {
     }
 }
 
+#[derive(Debug)]
 struct Pair {
     quota_conflict: TpsBudget,
     other: TpsBudget,

@@ -18,12 +18,14 @@ mod line;
 use line::Line;
 
 /// All limits. Replaced as a whole when the configuration changes; who waits then keeps its place under the old ones.
+#[derive(Debug)]
 pub struct RateLimit {
     namespaces: Option<Namespaces>,
     global: Option<Line>,
     max_wait: Duration,
 }
 
+#[derive(Debug)]
 struct Namespaces {
     rate: config::Rate,
     lines: Keyed<Line>,

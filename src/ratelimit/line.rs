@@ -21,6 +21,7 @@ use crate::config::Rate;
 const MAX_REFILL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A rate, and those who wait for it.
+#[derive(Debug)]
 pub(super) struct Line {
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Moment>>,
     quota: Quota,
