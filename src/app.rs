@@ -147,7 +147,10 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         metrics: Arc::clone(&metrics),
         decisions,
         readiness,
-        config: Arc::clone(&current),
+        configz: Box::new({
+            let current = Arc::clone(&current);
+            move || config::show(&current.load())
+        }),
     });
 
     let kubeconfig = match &ca_pem {
@@ -265,7 +268,7 @@ async fn watch_upstream(upstream: Arc<Upstream>, metrics: Arc<Metrics>, reachabl
         every.tick().await;
         let probed = upstream.reachable().await;
         metrics.upstream_up(probed.is_ok());
-        reachable.set(probed.map_err(|error| crate::error::chain(&*error).to_string()));
+        reachable.set(probed.map_err(|error| crate::telemetry::chain(&*error).to_string()));
     }
 }
 

@@ -200,7 +200,7 @@ impl Create<'_> {
         let sent = Instant::now();
         let attempt = match forward(&self.all.upstream, LaneKind::Create, self.request(sent)).await {
             Ok(response) if !is_error(response.status()) => Attempt::Final(response, Class::Success),
-            Ok(response) => judged(response).await,
+            Ok(response) => judged(response, &self.all.metrics).await,
             Err(error) => Attempt::Judged(Answer { class: class_of(&error), retry_after: None }, Err(error.into())),
         };
         let (class, code) = match &attempt {
@@ -315,7 +315,7 @@ impl Drop for Create<'_> {
 }
 
 /// Reads an error answer and says what it proves.
-async fn judged(response: Response<Body<Lease>>) -> Attempt {
+async fn judged(response: Response<Body<Lease>>, metrics: &Metrics) -> Attempt {
     let (head, mut body) = response.into_parts();
     let lease = body.take_guard();
     match collect_bounded(&mut body, MAX_ERROR_BYTES, None).await {
@@ -326,7 +326,10 @@ async fn judged(response: Response<Body<Lease>>) -> Attempt {
             }
             Attempt::Judged(answer, Ok(Response::from_parts(head, body)))
         }
-        Ok(Collected::TooLarge | Collected::OverBudget) => Attempt::Final(Response::from_parts(head, body.with_guard(lease)), Class::Unjudged),
+        Ok(Collected::TooLarge | Collected::OverBudget) => {
+            metrics.not_replayed(NotReplayed::AnswerTooLarge);
+            Attempt::Final(Response::from_parts(head, body.with_guard(lease)), Class::Unrecognized)
+        }
         Err(error) => Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error))),
     }
 }

@@ -101,7 +101,7 @@ impl Listener {
             }
         };
         if let Err(error) = ended {
-            debug!(ip = %peer.ip, error = %crate::error::chain(&*error), "Connection ended");
+            debug!(ip = %peer.ip, error = %crate::telemetry::chain(&*error), "Connection ended");
         }
     }
 }

@@ -59,7 +59,8 @@ impl Proxy {
             Route::Stream => Step::Forward(RouteLabel::Stream, LaneKind::Stream),
             Route::Upgrade => Step::Upgrade,
         };
-        headers::prepare(request.headers_mut(), peer.ip, matches!(route, Step::Upgrade));
+        let keep = if matches!(route, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
+        headers::to_upstream(request.headers_mut(), peer.ip, keep);
         let (label, answer) = match route {
             Step::Create(target) => (RouteLabel::Create, self.creates.create(target, request).await),
             Step::Forward(label, lane) => (label, forward(&self.upstream, lane, request.map(Body::streamed)).await.map_err(ProxyError::from)),
@@ -70,7 +71,7 @@ impl Proxy {
             }
         };
         let response = answer.unwrap_or_else(|error| {
-            debug!(route = label.as_str(), error = %crate::error::chain(&error), "Answering by ourselves");
+            debug!(route = label.as_str(), error = %crate::telemetry::chain(&error), "Answering by ourselves");
             answer_to(error)
         });
         self.metrics.request(label, response.status().as_u16(), started.elapsed());

@@ -3,6 +3,8 @@
 //! The configured level holds for the proxy's own modules. Whatever comes from other crates is capped at `warn`, whoever asks for more:
 //! below that, h2 and hyper print whole headers, bearer tokens included.
 
+use std::error::Error as StdError;
+use std::fmt::{self as std_fmt, Display};
 use std::io::IsTerminal;
 
 use thiserror::Error;
@@ -60,6 +62,19 @@ where
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let ours = metadata.target().strip_prefix(env!("CARGO_CRATE_NAME")).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     ours || *metadata.level() <= Level::WARN
+}
+
+/// An error with all its causes, each after a colon.
+pub fn chain(error: &dyn StdError) -> impl Display {
+    std_fmt::from_fn(move |f| {
+        write!(f, "{error}")?;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]

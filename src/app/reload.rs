@@ -96,7 +96,7 @@ impl Told {
                 }
             }
             Err(error) => {
-                let text = crate::error::chain(&*error).to_string();
+                let text = crate::telemetry::chain(&*error).to_string();
                 if last.as_ref() != Some(&text) {
                     metrics.reload(what, false);
                     error!(what = what.as_str(), error = text, "Cannot reload, the last good one stays in use");

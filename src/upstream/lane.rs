@@ -203,7 +203,7 @@ impl Lane {
                 self.dial_for_waiters(&mut state);
             }
             Err(error) => {
-                tracing::warn!(lane = self.name, error = %crate::error::chain(&error), "Cannot connect to the upstream");
+                tracing::warn!(lane = self.name, error = %crate::telemetry::chain(&error), "Cannot connect to the upstream");
                 // Another attempt under way may still succeed for those who wait.
                 if state.dialing == 0 {
                     state.fail_all(&Arc::new(error));
