@@ -154,7 +154,7 @@ fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName, &HeaderValue) -> b
     if headers.iter().all(|(name, value)| keep(name, value)) {
         return;
     }
-    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    let mut kept = HeaderMap::try_with_capacity(headers.keys_len()).unwrap_or_default();
     let mut current = None;
     for (name, value) in std::mem::take(headers) {
         // Only the first of several values carries the name.
