@@ -111,7 +111,7 @@ impl fmt::Debug for Shown<'_> {
 fn is_secret(name: &HeaderName, value: &HeaderValue) -> bool {
     match *name {
         header::AUTHORIZATION | header::PROXY_AUTHORIZATION | header::COOKIE | header::SET_COOKIE => true,
-        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go#L32
+        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go
         _ if *name == WEBSOCKET_PROTOCOL => {
             let mark = b"base64url.bearer.authorization.k8s.io.";
             value.as_bytes().windows(mark.len()).any(|window| window.eq_ignore_ascii_case(mark))
@@ -154,7 +154,7 @@ fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName, &HeaderValue) -> b
     if headers.iter().all(|(name, value)| keep(name, value)) {
         return;
     }
-    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    let mut kept = HeaderMap::try_with_capacity(headers.keys_len()).unwrap_or_default();
     let mut current = None;
     for (name, value) in std::mem::take(headers) {
         // Only the first of several values carries the name.

@@ -118,7 +118,7 @@ fn is_canonical(path: &str) -> bool {
     !path.ends_with('/') && !path.contains("//")
 }
 
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go#L94>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go>
 fn is_apply(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     let media_type = content_type.split(|b| *b == b';').next().unwrap_or_default();

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue};
 
 /// A `metav1.Status` of `status: Failure`.
 ///
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go#L740>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go>
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
     /// The HTTP status code, 0 where the sender left it out.

@@ -34,7 +34,7 @@ pub(super) fn first<'a>(query: &'a str, key: &str) -> Option<Parameter<'a>> {
 /// A boolean option: true unless absent, `0` or `false`, so also `?watch` and `?watch=no`.
 ///
 /// `Convert_Slice_string_To_bool` in
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/conversion.go#L90>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/conversion.go>
 pub(super) fn flag(query: &str, key: &str) -> bool {
     first(query, key).is_some_and(|parameter| *parameter.value != *b"0" && !parameter.value.eq_ignore_ascii_case(b"false"))
 }

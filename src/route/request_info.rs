@@ -92,7 +92,7 @@ impl<'a> RequestInfo<'a> {
     /// Whether the apiserver lets the request last: no timeout, no place in max-in-flight. Every `log` counts, followed or not.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/longrunning.go>, with
-    /// the verbs and subresources of <https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/apiserver/config.go#L141>
+    /// the verbs and subresources of <https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/apiserver/config.go>
     pub fn is_long_running(&self) -> bool {
         matches!(self.verb, "watch" | "proxy")
             || (self.is_resource && matches!(self.subresource, "attach" | "exec" | "proxy" | "log" | "portforward"))

@@ -14,7 +14,7 @@ const FLOOR: Duration = Duration::from_millis(1);
 
 /// The timeout that the client asked for. None where it asked for none: absent, zero, negative, or no duration (the apiserver says 400 itself).
 ///
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go#L77>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go>
 pub fn of(uri: &Uri) -> Option<Duration> {
     let parameter = query::first(uri.query()?, "timeout")?;
     parse(str::from_utf8(&parameter.value).ok()?)
@@ -34,7 +34,7 @@ pub fn shortened(uri: &Uri, elapsed: Duration) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// A positive Go duration such as `1m30s`, `.5s` or `500ms`: <https://github.com/golang/go/blob/go1.24.0/src/time/format.go#L1611>
+/// A positive Go duration such as `1m30s`, `.5s` or `500ms`: <https://github.com/golang/go/blob/go1.24.0/src/time/format.go>
 fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest.is_empty() {

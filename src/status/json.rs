@@ -64,7 +64,7 @@ fn comma(out: &str) -> &'static str {
 }
 
 /// Go escapes `<`, `>`, `&` and the two line separators, which `serde_json` does not:
-/// <https://github.com/golang/go/blob/go1.24.0/src/encoding/json/encode.go#L998>
+/// <https://github.com/golang/go/blob/go1.24.0/src/encoding/json/encode.go>
 fn quote(out: &mut String, value: &str) {
     out.push('"');
     for c in value.chars() {
@@ -84,7 +84,7 @@ fn quote(out: &mut String, value: &str) {
 }
 
 /// Aggregated servers may name the group:
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go#L138>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go>
 pub(super) fn is_meta_v1(api_version: &str) -> bool {
     matches!(api_version, "v1" | "meta.k8s.io/v1")
 }

@@ -29,7 +29,7 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer 
 
 /// Whole seconds only, as client-go reads it. The apiserver sends no dates, and a date would need a clock that agrees with the server's.
 ///
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/client-go/rest/request.go#L1364>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/client-go/rest/request.go>
 fn header_seconds(headers: &HeaderMap) -> Option<u32> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
 }
@@ -37,13 +37,13 @@ fn header_seconds(headers: &HeaderMap) -> Option<u32> {
 fn of_status(code: u16, status: &Status) -> Class {
     let message = status.message.as_str();
     // A webhook chooses code, reason, details and message of its denial; only this prefix is the apiserver's.
-    // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go#L29
+    // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go
     let denied_by_webhook = message.starts_with("admission webhook \"");
     match (code, status.reason.as_str()) {
         (401, _) => Class::Unauthorized,
         (409, "Conflict") if !denied_by_webhook => conflict(status),
         (409, "AlreadyExists") if !denied_by_webhook => {
-            // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go#L187
+            // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go
             let exhausted = message.ends_with("the server was not able to generate a unique name for the object");
             if exhausted { Class::GenerateNameExhausted } else { Class::AlreadyExists }
         }
@@ -51,9 +51,12 @@ fn of_status(code: u16, status: &Status) -> Class {
         (403, "Forbidden") if !denied_by_webhook => forbidden(status),
         (429, "TooManyRequests") if !denied_by_webhook => too_many_requests(status),
         (500, reason) if !denied_by_webhook => internal(reason, message),
-        (503, "ServiceUnavailable") if message.ends_with("apiserver is shutting down") => Class::ShuttingDown,
-        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/util/notfoundhandler/not_found_handler.go#L42
-        (503, "ServiceUnavailable") if message.contains("before all known HTTP paths have been installed") => Class::StartingUp,
+        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/waitgroup.go
+        (503, "ServiceUnavailable") if message == "apiserver is shutting down" => Class::ShuttingDown,
+        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/util/notfoundhandler/not_found_handler.go
+        (503, "ServiceUnavailable") if message.starts_with("the request has been made before all known HTTP paths have been installed") => {
+            Class::StartingUp
+        }
         (504, _) => Class::HandlerTimeout,
         (400 | 403..=406 | 410 | 413 | 415 | 422 | 429, _) => Class::Rejected,
         (500..=599, _) => Class::ServerError,
@@ -62,7 +65,7 @@ fn of_status(code: u16, status: &Status) -> Class {
 }
 
 /// The details name what could not be updated. A create updates nothing but quotas, so a conflict on a quota is its admission's:
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L224>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
 fn conflict(status: &Status) -> Class {
     match (status.details.group.as_str(), status.details.kind.as_str()) {
         // The precondition of the status update, https://github.com/kubernetes/kubernetes/issues/71700
@@ -77,7 +80,7 @@ fn forbidden(status: &Status) -> Class {
     if status.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating") {
         return Class::NamespaceTerminating;
     }
-    // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L520
+    // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go
     match cause_of_forbidden(status) {
         Some(cause) if cause.starts_with("exceeded quota: ") => Class::ExceededQuota,
         Some(cause) if cause.starts_with("status unknown for quota: ") => Class::QuotaStatusUnknown,
@@ -96,7 +99,7 @@ fn forbidden(status: &Status) -> Class {
 /// What stands behind `pods "a" is forbidden: `. The words before it are the client's (a name may be any string), so they are matched
 /// against the details instead of searched for. None where the name needs quoting: Go's rules for that are not worth it.
 ///
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go#L217>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go>
 fn cause_of_forbidden(status: &Status) -> Option<&str> {
     let details = &status.details;
     let mut rest = status.message.strip_prefix(details.kind.as_str())?;
@@ -110,7 +113,7 @@ fn cause_of_forbidden(status: &Status) -> Option<&str> {
 }
 
 fn too_many_requests(status: &Status) -> Class {
-    // https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/registry/core/pod/storage/eviction.go#L442
+    // https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/registry/core/pod/storage/eviction.go
     let eviction =
         status.details.causes.iter().any(|cause| cause.reason == "DisruptionBudget") || status.message.starts_with("Cannot evict pod");
     if eviction { Class::EvictionRefused } else { Class::Throttled }
@@ -119,11 +122,11 @@ fn too_many_requests(status: &Status) -> Class {
 fn internal(reason: &str, message: &str) -> Class {
     if reason == "InternalError" {
         let cause = message.strip_prefix("Internal error occurred: ").unwrap_or_default();
-        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L651
+        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go
         if cause == "resource quota evaluation timed out" {
             return Class::QuotaEvaluationTimeout;
         }
-        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/util/webhook/error.go#L37
+        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/util/webhook/error.go
         if cause.starts_with("failed calling webhook \"") || cause.starts_with("failed calling admission webhook \"") {
             return Class::WebhookUnreachable;
         }
@@ -143,12 +146,12 @@ fn of_text(code: u16, body: &[u8]) -> Class {
     let body = body.trim_ascii();
     match code {
         401 => Class::Unauthorized,
-        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/maxinflight.go#L204
+        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/maxinflight.go
         429 if body == b"Too many requests, please try again later." => Class::Throttled,
-        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/with_retry_after.go#L63
+        // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/with_retry_after.go
         429 if body.starts_with(b"The apiserver is shutting down, please try again later") => Class::ShuttingDown,
-        429 if body.starts_with(b"The apiserver hasn't been fully initialized yet, please try again later") => Class::StartingUp,
-        503 if body == b"apiserver is shutting down" => Class::ShuttingDown,
+        // OpenShift's build of the apiserver.
+        429 | 503 if body.starts_with(b"The apiserver hasn't been fully initialized") => Class::StartingUp,
         // The outer timeout writes a Status too, but older ones without a Content-Type; a load balancer's 504 proves no more.
         504 => Class::HandlerTimeout,
         _ => Class::Unrecognized,
