@@ -18,7 +18,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use certificate::{Reload, ServingCertificate, server_config};
 pub use self_signed::{SelfSigned, self_signed, write_kubeconfig};
-pub use upstream::{client_config, server_name};
+pub use upstream::{client_config, read_authority, server_name};
 
 use crate::kubeconfig::KubeconfigError;
 
@@ -90,6 +90,12 @@ pub enum TlsError {
     Authority {
         /// The file, or what else the text was taken from.
         origin: String,
+    },
+    /// A file for clients that holds a secret.
+    #[error("{} holds a private key beside its certificates; give a file without it", path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
     },
     /// An `https` upstream without anything that verifies it.
     #[error(

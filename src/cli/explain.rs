@@ -1,16 +1,82 @@
 //! `explain`: what the proxy would do about an answer that somebody captured, e.g. with `curl -i`.
 //!
-//! Parses the capture, asks the same [`classify`] and [`verdict`] that serve, and lays out the pauses. Pure text in, text out; reading the file
-//! and printing are `cli`'s.
+//! Parses the capture, asks the same [`classify`] and [`verdict`] that serve, and lays out the pauses. [`explain`] is pure; [`run`] reads
+//! the files and prints.
 
 use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::Error;
 use crate::backoff::{Backoff, Limits};
+use crate::config::file::{self, FileError};
+use crate::create::Settings;
 use crate::status::{Encoding, Status};
-use crate::verdict::{Answer, Policy, Verdict, classify, verdict};
+use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  curl -isk -X POST … https://apiserver/api/v1/namespaces/ns/pods | kube-retry-proxy explain
+  kube-retry-proxy explain --config config.yaml answer.http")]
+pub struct ExplainArgs {
+    /// The captured answer, `-` for stdin: a raw HTTP answer, or only its body.
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+    /// The configuration whose opt-ins and limits count [default: the defaults].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainCommandError {
+    /// The capture could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file, or `-`.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The configuration could not be read.
+    #[error("--config cannot be used")]
+    Config(#[from] FileError),
+    /// The capture is no answer.
+    #[error("{} is not usable", path.display())]
+    Capture {
+        /// The file, or `-`.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ExplainError,
+    },
+}
+
+/// Reads the capture and prints what the proxy makes of it.
+pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+    let path = &args.file;
+    let raw = if path.as_os_str() == "-" { read(&mut io::stdin().lock()) } else { std::fs::read(path) };
+    let raw = raw.map_err(|source| ExplainCommandError::Read { path: path.clone(), source })?;
+    let config = args.config.as_deref().map(file::load).transpose().map_err(ExplainCommandError::from)?;
+    let settings = Settings::new(&config.unwrap_or_default());
+    let explained = explain(&raw, &settings.policy, &settings.backoff, |class| settings.limits(class));
+    let explained = explained.map_err(|source| ExplainCommandError::Capture { path: path.clone(), source })?;
+    writeln!(out, "{explained}").map_err(Error::Stdout)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All of it: a capture is an error answer, and the person at the terminal bounds it.
+fn read(input: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut raw = Vec::new();
+    input.read_to_end(&mut raw)?;
+    Ok(raw)
+}
 
 /// What became of a captured answer. `Display` prints it for people.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +147,7 @@ pub enum ExplainError {
 ///
 /// # Errors
 /// What is wrong with the capture, and where.
-pub fn explain(raw: &[u8], policy: &Policy, backoff: &Backoff, limits: &Limits) -> Result<Explanation, ExplainError> {
+pub fn explain(raw: &[u8], policy: &Policy, backoff: &Backoff, limits: impl Fn(Class) -> Limits) -> Result<Explanation, ExplainError> {
     if raw.trim_ascii().is_empty() {
         return Err(ExplainError::Empty);
     }
@@ -94,9 +160,10 @@ pub fn explain(raw: &[u8], policy: &Policy, backoff: &Backoff, limits: &Limits) 
     };
     let answer = classify(code, &captured.headers, captured.body);
     let verdict = verdict(&answer, policy);
+    let limits = limits(answer.class);
     let plan = match verdict {
         Verdict::Relay => Vec::new(),
-        Verdict::Replay { wait_at_least, .. } => plan(wait_at_least, backoff, limits),
+        Verdict::Replay { wait_at_least, .. } => plan(wait_at_least, backoff, &limits),
     };
     let (max_attempts, max_hold) = (limits.max_attempts, limits.max_hold);
     Ok(Explanation { code, code_from_body: captured.code.is_none(), status, answer, verdict, plan, max_attempts, max_hold })
@@ -253,7 +320,7 @@ mod tests {
     const LIMITS: Limits = Limits { max_attempts: 8, max_hold: Duration::from_secs(8) };
 
     fn explained(raw: impl AsRef<[u8]>) -> Result<Explanation, ExplainError> {
-        explain(raw.as_ref(), &Policy::default(), &BACKOFF, &LIMITS)
+        explain(raw.as_ref(), &Policy::default(), &BACKOFF, |_| LIMITS)
     }
 
     fn sample(name: &str) -> Vec<u8> {

@@ -14,9 +14,7 @@ use super::units::{
     api_group, api_name, boolean, bytes, duration, host, log_level, number, one_of, path, some, some_of, text, upstream_url, whole,
 };
 use super::yaml::{self, Value};
-use super::{
-    Budget, CaSource, Config, Creates, LogFormat, Metrics, Mode, OptIn, RateLimit, Rate, Replay, Resource, Serving, Upstream,
-};
+use super::{Budget, CaSource, Config, Creates, LogFormat, Metrics, Mode, OptIn, Rate, RateLimit, Replay, Resource, Serving, Upstream};
 
 const API_VERSION: &str = "kube-retry-proxy/v1alpha1";
 const KIND: &str = "ProxyConfiguration";
@@ -77,7 +75,7 @@ fn walk(text: &str) -> (Config, Decoder) {
             }
         }
         Err(error) => {
-            let problem = Problem::Syntax(error.summary());
+            let problem = Problem::Syntax(error.to_string());
             decoder.mistakes.push(Mistake { line: error.line(), path: String::new(), problem });
         }
     }

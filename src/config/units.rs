@@ -66,11 +66,13 @@ pub(crate) fn bytes(min: u64, max: u64) -> impl Fn(&Value) -> Parsed<u64> {
 
 /// A whole number between two bounds, both included.
 pub(crate) fn whole<T: TryFrom<i128>>(min: u32, max: u32) -> impl Fn(&Value) -> Parsed<T> {
-    move |value| match value {
-        Value::Integer(number) if (i128::from(min)..=i128::from(max)).contains(number) => T::try_from(*number).ok(),
-        _ => None,
+    move |value| {
+        match value {
+            Value::Integer(number) if (i128::from(min)..=i128::from(max)).contains(number) => T::try_from(*number).ok(),
+            _ => None,
+        }
+        .ok_or_else(|| format!("a whole number from {min} to {max}"))
     }
-    .ok_or_else(|| format!("a whole number from {min} to {max}"))
 }
 
 /// A number between two bounds, both included.
@@ -111,9 +113,10 @@ pub(crate) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&V
 /// A list with at least one item, each read by `item`.
 pub(crate) fn some_of<T>(item: impl Fn(&Value) -> Parsed<T>) -> impl Fn(&Value) -> Parsed<Vec<T>> {
     move |value| match value {
-        Value::List(nodes) if !nodes.is_empty() => {
-            nodes.iter().map(|node| item(&node.value).map_err(|expected| format!("each item to be {expected}, not {}", node.value))).collect()
-        }
+        Value::List(nodes) if !nodes.is_empty() => nodes
+            .iter()
+            .map(|node| item(&node.value).map_err(|expected| format!("each item to be {expected}, not {}", node.value)))
+            .collect(),
         _ => Err("a list with at least one item".into()),
     }
 }
@@ -125,11 +128,13 @@ pub(crate) fn some<T>(parse: impl Fn(&Value) -> Parsed<T>) -> impl Fn(&Value) ->
 
 /// A host: a DNS name or an IP address, without a port.
 pub(crate) fn host(value: &Value) -> Parsed<String> {
-    let is_name = |text: &str| text.split('.').all(|label| dns_label(label) || label == "*");
-    non_empty(value)
-        .filter(|text| text.parse::<std::net::IpAddr>().is_ok() || is_name(text))
-        .map(str::to_owned)
-        .ok_or_else(|| "a host name or an IP address without a port".into())
+    non_empty(value).and_then(parse_host).ok_or_else(|| "a host name or an IP address without a port".into())
+}
+
+/// The same for text.
+pub(crate) fn parse_host(text: &str) -> Option<String> {
+    let is_name = text.split('.').all(|label| dns_label(label) || label == "*");
+    (is_name || text.parse::<std::net::IpAddr>().is_ok()).then(|| text.to_owned())
 }
 
 /// A lower-case name of the Kubernetes API, as groups (with dots), versions and resources have.
@@ -150,12 +155,15 @@ pub(crate) fn api_group(value: &Value) -> Parsed<String> {
 
 /// A log level, or directives as tracing-subscriber's `EnvFilter` takes them.
 pub(crate) fn log_level(value: &Value) -> Parsed<String> {
+    let expected = "off, error, warn, info, debug or trace, or directives like info,kube_retry_proxy::create=debug";
+    non_empty(value).and_then(parse_log_level).ok_or_else(|| expected.into())
+}
+
+/// The same for text.
+pub(crate) fn parse_log_level(text: &str) -> Option<String> {
     let level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].iter().any(|level| level.eq_ignore_ascii_case(word));
     let directive = |text: &str| level(text.rsplit_once('=').map_or(text, |(target, level)| if target.is_empty() { "" } else { level }));
-    non_empty(value)
-        .filter(|text| text.split(',').all(|part| directive(part.trim())))
-        .map(str::to_owned)
-        .ok_or_else(|| "off, error, warn, info, debug or trace, or directives like info,kube_retry_proxy::create=debug".into())
+    text.split(',').all(|part| directive(part.trim())).then(|| text.to_owned())
 }
 
 /// `https://host[:port]` or `http://host[:port]`, and nothing else.
@@ -258,7 +266,8 @@ struct Size(u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)].into_iter().find(|(_, bits)| self.0 > 0 && self.0 % (1 << bits) == 0);
+        let exact =
+            [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)].into_iter().find(|(_, bits)| self.0 > 0 && self.0.is_multiple_of(1 << bits));
         match exact {
             Some((unit, bits)) => write!(f, "{}{unit}", self.0 >> bits),
             None => write!(f, "{}", self.0),

@@ -10,27 +10,31 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Options, Spanned};
 
 /// Text that is not YAML, or more than one document.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct SyntaxError(#[from] serde_saphyr::Error);
+///
+/// Prints one line without an excerpt, which might show a credential.
+#[derive(Debug)]
+pub struct SyntaxError(Box<serde_saphyr::Error>);
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.without_snippet().to_string();
+        f.write_str(text.lines().next().unwrap_or_default())
+    }
+}
+
+impl std::error::Error for SyntaxError {}
 
 impl SyntaxError {
     /// The line of the mistake, counted from 1, when known.
     pub fn line(&self) -> Option<u64> {
         self.0.location().map(|location| location.line()).filter(|&line| line > 0)
     }
-
-    /// What is wrong, on one line, without the source snippet.
-    pub fn summary(&self) -> String {
-        let text = self.0.without_snippet().to_string();
-        text.lines().next().unwrap_or_default().to_owned()
-    }
 }
 
 /// A tree that could not be written as YAML.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct WriteError(#[from] serde_saphyr::SerializeError);
+pub struct WriteError(Box<serde_saphyr::SerializeError>);
 
 /// A value and the line where it starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,17 +92,17 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 /// Parses one YAML document. An empty one is null.
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let options = options(DuplicateKeyPolicy::PassThrough);
-    Ok(serde_saphyr::from_str_with_options(text, options)?)
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| SyntaxError(Box::new(error)))
 }
 
 /// Parses one YAML document into a tree without places; duplicate keys are a mistake.
 pub(crate) fn parse_value(text: &str) -> Result<serde_json::Value, SyntaxError> {
-    Ok(serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::Error))?)
+    serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::Error)).map_err(|error| SyntaxError(Box::new(error)))
 }
 
 /// Writes a tree as YAML.
 pub(crate) fn to_string(value: &serde_json::Value) -> Result<String, WriteError> {
-    Ok(serde_saphyr::to_string(value)?)
+    serde_saphyr::to_string(value).map_err(|error| WriteError(Box::new(error)))
 }
 
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
@@ -198,10 +202,10 @@ mod tests {
         let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.line, e.node.value.to_string())).collect();
         assert_eq!(seen, [("a", 2, "1".into()), ("b", 3, "a list".into()), ("a", 6, "'yes'".to_owned())]);
         let Value::List(list) = &entries[1].node.value else { panic!() };
-        assert_eq!(list.iter().map(|n| (n.line, n.value.clone())).collect::<Vec<_>>(), [
-            (4, Value::Text("x".into())),
-            (5, Value::Float(2.5))
-        ]);
+        assert_eq!(
+            list.iter().map(|n| (n.line, n.value.clone())).collect::<Vec<_>>(),
+            [(4, Value::Text("x".into())), (5, Value::Float(2.5))]
+        );
     }
 
     #[test]
@@ -223,9 +227,9 @@ mod tests {
     fn tells_the_line_of_a_syntax_mistake_and_refuses_two_documents() {
         let error = parse("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
         assert!(error.line().is_some_and(|line| line > 1), "{error:?}");
-        assert!(!error.summary().contains('\n'), "{}", error.summary());
+        assert!(!error.to_string().contains('\n'), "{}", error.to_string());
         let error = parse("a: 1\n---\nb: 2\n").unwrap_err();
-        assert!(error.summary().contains("document"), "{}", error.summary());
+        assert!(error.to_string().contains("document"), "{}", error.to_string());
     }
 
     #[test]

@@ -126,20 +126,22 @@ users:
 
     #[test]
     fn takes_the_current_context_and_paths_relative_to_the_file() {
-        assert_eq!(read(FILE, None).unwrap(), Endpoint {
-            server: "https://one:6443".into(),
-            ca: Some(CaSource::File("pki/ca.crt".into())),
-            server_name: Some("kubernetes".into()),
-        });
+        assert_eq!(
+            read(FILE, None).unwrap(),
+            Endpoint {
+                server: "https://one:6443".into(),
+                ca: Some(CaSource::File("pki/ca.crt".into())),
+                server_name: Some("kubernetes".into()),
+            }
+        );
     }
 
     #[test]
     fn takes_a_named_context_and_prefers_inline_data() {
-        assert_eq!(read(FILE, Some("two")).unwrap(), Endpoint {
-            server: "https://two:6443".into(),
-            ca: Some(CaSource::Pem(b"pem".to_vec())),
-            server_name: None,
-        });
+        assert_eq!(
+            read(FILE, Some("two")).unwrap(),
+            Endpoint { server: "https://two:6443".into(), ca: Some(CaSource::Pem(b"pem".to_vec())), server_name: None }
+        );
     }
 
     #[test]

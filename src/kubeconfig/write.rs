@@ -127,8 +127,8 @@ fn certificate_users(tree: &Value, cluster: &str) -> impl Iterator<Item = String
     list("users").iter().filter_map(move |entry| {
         let (name, user) = (text(entry, "name")?, entry.get("user")?);
         let any = |fields: &[&str]| fields.iter().any(|field| user.get(field).is_some_and(|value| !value.is_null()));
-        let only_certificate = any(&["client-certificate", "client-certificate-data"])
-            && !any(&["token", "tokenFile", "username", "exec", "auth-provider"]);
+        let only_certificate =
+            any(&["client-certificate", "client-certificate-data"]) && !any(&["token", "tokenFile", "username", "exec", "auth-provider"]);
         (concerned.contains(&name) && only_certificate).then(|| name.to_owned())
     })
 }

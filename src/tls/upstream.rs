@@ -1,5 +1,6 @@
 //! The client side towards the apiserver: verified by a CA, without a certificate of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
@@ -29,6 +30,16 @@ pub fn client_config(ca: Option<&CaSource>, alpn: &[&[u8]]) -> Result<Arc<Client
 pub fn server_name(upstream: &Upstream, host: &str) -> Result<ServerName<'static>, TlsError> {
     let name = upstream.server_name.as_deref().unwrap_or_else(|| host.trim_start_matches('[').trim_end_matches(']'));
     ServerName::try_from(name.to_owned()).map_err(|source| TlsError::ServerName { name: name.to_owned(), source })
+}
+
+/// Reads a CA file that will be handed to clients: it must hold a CA, and nothing secret.
+pub fn read_authority(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let text = pem::read(path)?;
+    roots(&text, path.display().to_string())?;
+    if pem::private_key(&text, "").is_ok() {
+        return Err(TlsError::Secret { path: path.to_owned() });
+    }
+    Ok(text)
 }
 
 pub(super) fn roots(text: &[u8], origin: String) -> Result<RootCertStore, TlsError> {

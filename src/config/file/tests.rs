@@ -66,56 +66,66 @@ rateLimit:
 colour: red
 ",
     );
-    assert_eq!(found, [
-        "line 3: mode: 'Sometimes': expected Off or Observe or Enforce",
-        "line 5: upstream.url: 'https://host/path': expected a URL like https://10.0.0.1:6443 (without a path)",
-        "line 6: upstream.caFlie: unknown field; did you mean 'caFile'?",
-        "line 8: serving.securePort: '8443': expected a whole number from 0 to 65535",
-        "line 9: serving.tlsCertFile: needs serving.tlsPrivateKeyFile beside it",
-        "line 11: creates.maxBody: '3MB': expected a size from 1Ki to 64Mi, like 64Ki or 3Mi",
-        "line 12: creates.resources: an empty list: expected a list with at least one item",
-        "line 14: replay.baseDelay: 250: expected a duration from 1ms to 1h, like 250ms or 1m30s",
-        "line 15: replay.maxAttempts: 0: expected a whole number from 1 to 1000",
-        "line 18: replay.budget.quotaConflict.ratio: 'abc': expected a number from 0 to 10, like 1.0",
-        "line 19: replay.budget.quotaConflict.ratoi: unknown field; did you mean 'ratio'?",
-        "line 22: rateLimit.global.qps: 0: expected a number from 0.001 to 1000000, like 20",
-        "line 22: rateLimit.global.burst: missing: expected a whole number from 1 to 1000000",
-        "line 23: colour: unknown field",
-    ]);
+    assert_eq!(
+        found,
+        [
+            "line 3: mode: 'Sometimes': expected Off or Observe or Enforce",
+            "line 5: upstream.url: 'https://host/path': expected a URL like https://10.0.0.1:6443 (without a path)",
+            "line 6: upstream.caFlie: unknown field; did you mean 'caFile'?",
+            "line 8: serving.securePort: '8443': expected a whole number from 0 to 65535",
+            "line 9: serving.tlsCertFile: needs serving.tlsPrivateKeyFile beside it",
+            "line 11: creates.maxBody: '3MB': expected a size from 1Ki to 64Mi, like 64Ki or 3Mi",
+            "line 12: creates.resources: an empty list: expected a list with at least one item",
+            "line 14: replay.baseDelay: 250: expected a duration from 1ms to 1h, like 250ms or 1m30s",
+            "line 15: replay.maxAttempts: 0: expected a whole number from 1 to 1000",
+            "line 18: replay.budget.quotaConflict.ratio: 'abc': expected a number from 0 to 10, like 1.0",
+            "line 19: replay.budget.quotaConflict.ratoi: unknown field; did you mean 'ratio'?",
+            "line 22: rateLimit.global.qps: 0: expected a number from 0.001 to 1000000, like 20",
+            "line 22: rateLimit.global.burst: missing: expected a whole number from 1 to 1000000",
+            "line 23: colour: unknown field",
+        ]
+    );
 }
 
 #[test]
 fn wrong_types_are_mistakes_wherever_they_stand() {
     assert_eq!(mistakes("replay: 5\n"), ["line 3: replay: 5: expected a mapping"]);
-    assert_eq!(mistakes("drain: {timeout: [1s]}\n"), [
-        "line 3: drain.timeout: a list: expected a duration from 0s to 1h, like 250ms or 1m30s"
-    ]);
-    assert_eq!(mistakes("serving: {selfSigned: {hosts: [a, 5]}}\n"), [
-        "line 3: serving.selfSigned.hosts: a list: expected each item to be a host name or an IP address without a port, not 5"
-    ]);
-    assert_eq!(mistakes("creates: {serverSideApply: yes, resources: [pods, {version: v1}, {resource: pods/status}]}\n"), [
-        "line 3: creates.resources[0]: 'pods': expected a mapping",
-        "line 3: creates.resources[1].resource: missing: expected a plural name in lower case without a subresource, like pods",
-        "line 3: creates.resources[2].resource: 'pods/status': expected a plural name in lower case without a subresource, like pods",
-        "line 3: creates.serverSideApply: 'yes': expected true or false",
-    ]);
-    assert_eq!(mistakes("logging: {level: 3}\nadmin: {bindAddress: ':8080'}\n"), [
-        "line 3: logging.level: 3: expected off, error, warn, info, debug or trace, or directives like info,kube_retry_proxy::create=debug",
-        "line 4: admin.bindAddress: ':8080': expected an address and a port, like 0.0.0.0:8080 or [::]:8080",
-    ]);
+    assert_eq!(
+        mistakes("drain: {timeout: [1s]}\n"),
+        ["line 3: drain.timeout: a list: expected a duration from 0s to 1h, like 250ms or 1m30s"]
+    );
+    assert_eq!(
+        mistakes("serving: {selfSigned: {hosts: [a, 5]}}\n"),
+        ["line 3: serving.selfSigned.hosts: a list: expected each item to be a host name or an IP address without a port, not 5"]
+    );
+    assert_eq!(
+        mistakes("creates: {serverSideApply: yes, resources: [pods, {version: v1}, {resource: pods/status}]}\n"),
+        [
+            "line 3: creates.resources[0]: 'pods': expected a mapping",
+            "line 3: creates.resources[1].resource: missing: expected a plural name in lower case without a subresource, like pods",
+            "line 3: creates.resources[2].resource: 'pods/status': expected a plural name in lower case without a subresource, like pods",
+            "line 3: creates.serverSideApply: 'yes': expected true or false",
+        ]
+    );
+    assert_eq!(
+        mistakes("logging: {level: 3}\nadmin: {bindAddress: ':8080'}\n"),
+        [
+            "line 3: logging.level: 3: expected off, error, warn, info, debug or trace, or directives like info,kube_retry_proxy::create=debug",
+            "line 4: admin.bindAddress: ':8080': expected an address and a port, like 0.0.0.0:8080 or [::]:8080",
+        ]
+    );
 }
 
 #[test]
 fn rules_between_fields_are_checked() {
     assert_eq!(mistakes("replay:\n  baseDelay: 3s\n"), ["line 4: replay.baseDelay: must not exceed replay.maxDelay"]);
     assert_eq!(mistakes("replay:\n  maxDelay: 10ms\n"), ["line 4: replay.baseDelay: must not exceed replay.maxDelay"]);
-    assert_eq!(mistakes("serving: {tlsPrivateKeyFile: k}\n"), [
-        "line 3: serving.tlsPrivateKeyFile: needs serving.tlsCertFile beside it"
-    ]);
+    assert_eq!(mistakes("serving: {tlsPrivateKeyFile: k}\n"), ["line 3: serving.tlsPrivateKeyFile: needs serving.tlsCertFile beside it"]);
     assert_eq!(mistakes("creates: {maxBuffered: 1Mi}\n"), ["line 3: creates.maxBody: must not exceed creates.maxBuffered"]);
-    assert_eq!(mistakes("serving: {securePort: 8080, bindAddress: 127.0.0.1}\n"), [
-        "line 3: admin.bindAddress: has the port of serving.securePort on the same address; they must differ"
-    ]);
+    assert_eq!(
+        mistakes("serving: {securePort: 8080, bindAddress: 127.0.0.1}\n"),
+        ["line 3: admin.bindAddress: has the port of serving.securePort on the same address; they must differ"]
+    );
     config("serving: {securePort: 8080, bindAddress: 127.0.0.1}\nadmin: {bindAddress: '127.0.0.2:8080'}\n");
 }
 
@@ -133,9 +143,10 @@ fn duplicate_keys_are_mistakes() {
 #[test]
 fn a_file_that_is_something_else_is_refused() {
     assert_eq!(parse("- a\n").unwrap_err().to_string(), "line 1: a list: expected a mapping");
-    assert_eq!(parse("mode: Off\n").unwrap_err().to_string(), format!(
-        "line 1: apiVersion: missing: expected {API_VERSION}\nline 1: kind: missing: expected {KIND}"
-    ));
+    assert_eq!(
+        parse("mode: Off\n").unwrap_err().to_string(),
+        format!("line 1: apiVersion: missing: expected {API_VERSION}\nline 1: kind: missing: expected {KIND}")
+    );
     let other = parse("apiVersion: kube-retry-proxy/v2\nkind: Pod\nmode: x\n").unwrap_err().0;
     assert_eq!(other.len(), 3, "{other:?}");
     let two = parse("mode: Off\n---\nmode: Off\n").unwrap_err().to_string();
