@@ -1,6 +1,6 @@
 //! From status code, headers and body to [`Class`]: structure first (code, reason, details), text second, and text only where it must stand.
 //!
-//! Clients choose names and webhooks write messages, so no text counts merely because it occurs somewhere. KUBERNETES.md §3 has the table.
+//! Clients choose names and webhooks write messages, so no text counts merely because it occurs somewhere.
 
 use std::time::Duration;
 
