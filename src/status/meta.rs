@@ -1,0 +1,145 @@
+//! The name of the object in a request body, read without building the object: a pod may be 3 MiB, and this runs once for each create.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::protobuf::{self, Value};
+
+/// Name, generateName and namespace of an object in a request body (JSON or protobuf). Absent fields are empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectMeta {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.generateName`.
+    pub generate_name: String,
+    /// `metadata.namespace`, mostly empty: the request's path has it.
+    pub namespace: String,
+}
+
+/// The metadata of the object in `body`; None where it is neither JSON nor protobuf, or holds none.
+///
+/// Reading stops behind `metadata`, which every known client writes before `spec`. So `Some` does not mean that the body is valid.
+pub fn object_meta(body: &[u8]) -> Option<ObjectMeta> {
+    if let Some(object) = protobuf::decode_object(body) {
+        return from_protobuf(object.raw);
+    }
+    let mut found = None;
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    // Stopping early is an error to serde_json ("expected , or }"): what counts is what was found until then.
+    let _ = reader.deserialize_map(UntilMetadata(&mut found));
+    found
+}
+
+fn from_protobuf(raw: &[u8]) -> Option<ObjectMeta> {
+    let metadata = protobuf::fields(raw).flatten().find_map(|field| match field {
+        (1, Value::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    })?;
+    let mut meta = ObjectMeta::default();
+    for field in protobuf::fields(metadata) {
+        match field.ok()? {
+            (1, Value::Bytes(text)) => meta.name = str::from_utf8(text).ok()?.into(),
+            (2, Value::Bytes(text)) => meta.generate_name = str::from_utf8(text).ok()?.into(),
+            (3, Value::Bytes(text)) => meta.namespace = str::from_utf8(text).ok()?.into(),
+            _ => {}
+        }
+    }
+    Some(meta)
+}
+
+struct UntilMetadata<'a>(&'a mut Option<ObjectMeta>);
+
+impl<'de> Visitor<'de> for UntilMetadata<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an API object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if key == "metadata" {
+                let wire: Wire<'_> = map.next_value()?;
+                *self.0 = Some(wire.into());
+                return Ok(());
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    generate_name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    namespace: Option<Cow<'a, str>>,
+}
+
+impl From<Wire<'_>> for ObjectMeta {
+    fn from(wire: Wire<'_>) -> ObjectMeta {
+        let text = |field: Option<Cow<'_, str>>| field.map(Cow::into_owned).unwrap_or_default();
+        ObjectMeta { name: text(wire.name), generate_name: text(wire.generate_name), namespace: text(wire.namespace) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::protobuf::{Message, encode_object};
+
+    fn named(name: &str, generate_name: &str, namespace: &str) -> Option<ObjectMeta> {
+        Some(ObjectMeta { name: name.into(), generate_name: generate_name.into(), namespace: namespace.into() })
+    }
+
+    #[test]
+    fn reads_the_metadata_of_json_bodies() {
+        assert_eq!(
+            object_meta(br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","labels":{"name":"x"}},"spec":{}}"#),
+            named("a", "", "")
+        );
+        assert_eq!(
+            object_meta(br#" {"spec":{"metadata":{"name":"inner"}},"metadata":{"generateName":"g-","namespace":"n"}}"#),
+            named("", "g-", "n")
+        );
+        assert_eq!(object_meta(br#"{"metadata":{"name":"a\u0062"}}"#), named("ab", "", ""));
+        assert_eq!(object_meta(br#"{"metadata":{"name":null}}"#), named("", "", ""));
+    }
+
+    #[test]
+    fn reads_the_metadata_of_protobuf_bodies() {
+        let metadata = Message::new().string(1, "a").string(2, "g-").string(3, "n");
+        let body = encode_object("v1", "Pod", &Message::new().message(1, &metadata).message(2, &Message::new()));
+        assert_eq!(object_meta(&body), named("a", "g-", "n"));
+    }
+
+    #[test]
+    fn stops_behind_the_metadata() {
+        assert_eq!(object_meta(br#"{"metadata":{"name":"a"},"spec":oops"#), named("a", "", ""));
+    }
+
+    #[test]
+    fn finds_nothing_where_there_is_no_metadata() {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            "null",
+            "{\"kind\":\"Pod\"}",
+            "{\"metadata\":{\"name\":",
+            "{\"metadata\":7}",
+            "name: a\n",
+            "k8s\0",
+            "k8s\0\u{12}\u{0}",
+        ] {
+            assert_eq!(object_meta(body.as_bytes()), None, "{body:?}");
+        }
+    }
+}
