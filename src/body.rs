@@ -1,1 +1,260 @@
-//! body
+//! Bodies on their way through: streamed as they come, or, for creates and error answers, held in memory within a bound.
+//!
+//! One type serves both directions. It carries a guard that lives exactly as long as the body does, so that whatever the body occupies
+//! (a stream of an upstream connection) is given back when it ends or is dropped. Nothing here decides; `create` and `forward` call it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+/// A body, and the guard `G` that is dropped with it.
+#[derive(Debug)]
+pub struct Body<G = ()> {
+    source: Source,
+    guard: Option<G>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Wholly in memory: the data, then the trailers.
+    Buffered { data: Bytes, trailers: Option<HeaderMap> },
+    /// Streamed: what had been read of it before, then the rest.
+    Streamed { prefix: VecDeque<Bytes>, rest: Incoming },
+}
+
+impl<G> Body<G> {
+    /// A body of no bytes.
+    pub fn empty() -> Self {
+        Self::full(Bytes::new())
+    }
+
+    /// A body of exactly these bytes.
+    pub fn full(data: Bytes) -> Self {
+        Buffered { data, trailers: None }.into()
+    }
+
+    /// The peer's body, streamed.
+    pub fn streamed(rest: Incoming) -> Self {
+        Partial { prefix: VecDeque::new(), rest }.into()
+    }
+
+    /// The same body with `guard` held until it ends or is dropped.
+    pub fn guarded<H>(self, guard: H) -> Body<H> {
+        Body { source: self.source, guard: Some(guard) }
+    }
+}
+
+impl<G> From<Buffered> for Body<G> {
+    fn from(Buffered { data, trailers }: Buffered) -> Self {
+        Self { source: Source::Buffered { data, trailers }, guard: None }
+    }
+}
+
+impl<G> From<Partial> for Body<G> {
+    fn from(Partial { prefix, rest }: Partial) -> Self {
+        Self { source: Source::Streamed { prefix, rest }, guard: None }
+    }
+}
+
+impl<G: Unpin> HttpBody for Body<G> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = match &mut self.source {
+            Source::Buffered { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
+            Source::Buffered { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+            Source::Streamed { prefix, rest } => match prefix.pop_front() {
+                Some(data) => Some(Ok(Frame::data(data))),
+                None => ready!(Pin::new(rest).poll_frame(cx)),
+            },
+        };
+        if !matches!(frame, Some(Ok(_))) {
+            self.guard = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Buffered { data, trailers } => data.is_empty() && trailers.is_none(),
+            Source::Streamed { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Buffered { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Source::Streamed { prefix, rest } => {
+                let read = prefix.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+                let mut hint = rest.size_hint();
+                if let Some(upper) = hint.upper() {
+                    hint.set_upper(upper + read);
+                }
+                hint.set_lower(hint.lower() + read);
+                hint
+            }
+        }
+    }
+}
+
+/// A body that was read to its end. Cheap to clone: each attempt sends the same bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Buffered {
+    /// The bytes, without any transfer coding.
+    pub data: Bytes,
+    /// The trailers that followed them.
+    pub trailers: Option<HeaderMap>,
+}
+
+/// A body that was not read to its end: what was read, and the rest.
+#[derive(Debug)]
+pub struct Partial {
+    prefix: VecDeque<Bytes>,
+    rest: Incoming,
+}
+
+/// What came of [`collect_bounded`].
+#[derive(Debug)]
+pub enum Collected {
+    /// All of it is in memory.
+    Whole(Buffered),
+    /// More than the limit; what was read is not lost.
+    TooLarge(Partial),
+    /// The reservation could not grow; what was read is not lost.
+    OverBudget(Partial),
+}
+
+/// Reads a body of at most `limit` bytes into memory, as far as `room` grants it (None: only the limit counts). The only place where a
+/// body is gathered.
+///
+/// A declared length is judged before anything is read, so that a body that cannot be held is streamed from its first byte.
+pub async fn collect_bounded(mut body: Incoming, limit: u64, mut room: Option<&mut Reservation>) -> Result<Collected, hyper::Error> {
+    let mut granted = |bytes| room.as_deref_mut().is_none_or(|room| room.grow_to(bytes));
+    let declared = body.size_hint().lower();
+    let mut chunks = VecDeque::new();
+    let mut trailers = None;
+    if declared > limit {
+        return Ok(Collected::TooLarge(Partial { prefix: chunks, rest: body }));
+    }
+    if !granted(declared) {
+        return Ok(Collected::OverBudget(Partial { prefix: chunks, rest: body }));
+    }
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => {
+                length += data.len() as u64;
+                chunks.push_back(data);
+                if length > limit {
+                    return Ok(Collected::TooLarge(Partial { prefix: chunks, rest: body }));
+                }
+                if !granted(length) {
+                    return Ok(Collected::OverBudget(Partial { prefix: chunks, rest: body }));
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok(Collected::Whole(Buffered { data: concatenated(chunks, length), trailers }))
+}
+
+fn concatenated(mut chunks: VecDeque<Bytes>, length: u64) -> Bytes {
+    if chunks.len() <= 1 {
+        return chunks.pop_front().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
+    for chunk in chunks {
+        whole.extend_from_slice(&chunk);
+    }
+    whole.freeze()
+}
+
+/// The memory that all buffered bodies share, in bytes.
+#[derive(Debug)]
+pub struct Buffers {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Buffers {
+    /// Room for `limit` bytes over all bodies.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicU64::new(0) })
+    }
+
+    /// Bytes reserved now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// An empty reservation; it grows as a body is read and is given back on drop.
+    pub fn reserve(self: &Arc<Self>) -> Reservation {
+        Reservation { buffers: Arc::clone(self), bytes: 0 }
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let granted = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, granted).is_ok()
+    }
+}
+
+/// A share of [`Buffers`], released on drop.
+#[derive(Debug)]
+pub struct Reservation {
+    buffers: Arc<Buffers>,
+    bytes: u64,
+}
+
+impl Reservation {
+    fn grow_to(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let granted = more == 0 || self.buffers.take(more);
+        if granted {
+            self.bytes += more;
+        }
+        granted
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.buffers.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_grows_within_the_budget_and_is_given_back() {
+        let buffers = Buffers::new(100);
+        let mut first = buffers.reserve();
+        assert!(first.grow_to(60));
+        assert!(first.grow_to(40), "a smaller need is already met");
+        let mut second = buffers.reserve();
+        assert!(!second.grow_to(41));
+        assert_eq!(buffers.used(), 60, "a refusal takes nothing");
+        assert!(second.grow_to(40));
+        drop(first);
+        assert_eq!(buffers.used(), 40);
+        drop(second);
+        assert_eq!(buffers.used(), 0);
+    }
+
+    #[test]
+    fn several_chunks_become_one() {
+        let chunks = VecDeque::from([Bytes::from_static(b"ab"), Bytes::from_static(b"c")]);
+        assert_eq!(concatenated(chunks, 3), "abc");
+        assert_eq!(concatenated(VecDeque::new(), 0), "");
+    }
+}

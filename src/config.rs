@@ -1,93 +1,357 @@
 //! The configuration: one struct a section, each field in its own unit, with its default.
 //!
-//! Parsing, strictness and the report of every mistake at once are in `config/file.rs`; the unit types in `config/units.rs`.
-//! Plain values only: every component takes its own section.
+//! Plain values only: every component takes its own section. The file format, its strictness and the report of every mistake at once
+//! are in `config/file.rs`; the unit types of the file in `config/units.rs`. Flags and environment are laid over it in `cli/serve.rs`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Everything that can be configured. `Config::default()` is what an empty file means.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
+    /// Whether creates are replayed, only watched, or left alone. Reloaded at run time.
     pub mode: Mode,
+    /// The kube-apiserver, and how connections to it are kept.
     pub upstream: Upstream,
+    /// The port that clients reach.
     pub serving: Serving,
+    /// The port for probes, metrics and debugging.
     pub admin: Admin,
+    /// Which requests are creates, and how much of them may be held.
     pub creates: Creates,
+    /// When and how often a create is sent again. Reloaded at run time.
     pub replay: Replay,
+    /// How fast creates may come at all. Reloaded at run time.
     pub rate_limit: RateLimit,
+    /// How the process stops.
     pub drain: Drain,
+    /// What is counted and kept for debugging.
     pub metrics: Metrics,
+    /// What is logged, and how.
     pub logging: Logging,
 }
 
-pub enum Mode { Off, Observe, Enforce /* default */ }
+/// What happens to a create whose answer could be replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// A plain proxy: nothing is buffered, nothing is replayed.
+    Off,
+    /// Nothing is replayed, but what would have been is counted.
+    Observe,
+    /// Replayed until the apiserver has decided or a limit is reached.
+    #[default]
+    Enforce,
+}
 
+/// The kube-apiserver, and how connections to it are kept.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
-    /// `https://host[:port]` (or `http://`, without TLS, HTTP/1.1). None: found in the cluster (KUBERNETES_SERVICE_HOST/_PORT + service account CA).
+    /// `https://host[:port]`, or `http://host[:port]` for an upstream without TLS (tokens then cross the network in the clear).
+    ///
+    /// None: found in the cluster, from `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`. Never None once `cli::serve::resolve`
+    /// has returned. Never has a path, a query or credentials.
     pub url: Option<http::Uri>,
-    pub ca_file: Option<PathBuf>,
+    /// What verifies the upstream's certificate. None: the service account's CA in a cluster, otherwise a mistake for `https`.
+    pub ca: Option<CaSource>,
+    /// The name that the upstream's certificate must have, also sent as SNI. None: the host of `url`.
     pub server_name: Option<String>,
-    pub connect_timeout: Duration,          // 5s  TCP + TLS + HTTP handshake
-    pub idle_timeout: Duration,             // 75s
-    pub keep_alive_interval: Duration,      // 30s HTTP/2 ping
-    pub keep_alive_timeout: Duration,       // 15s
-    pub connections_per_lane: usize,        // 4   HTTP/2 connections over which a lane spreads
-    pub max_streams_per_connection: usize,  // 100 (the peer's SETTINGS may lower it)
+    /// How long TCP, TLS and the HTTP handshake may take together. Running out is a connect failure, which is safe to replay.
+    pub connect_timeout: Duration,
+    /// After how long without a request a connection is closed. Below the apiserver's own 90 s, so that it never closes first.
+    pub idle_timeout: Duration,
+    /// How often an HTTP/2 connection is pinged.
+    pub keep_alive_interval: Duration,
+    /// How long a ping may stay unanswered before the connection counts as dead.
+    pub keep_alive_timeout: Duration,
+    /// Over how many HTTP/2 connections a lane spreads, at least 1. A namespace's creates stay on one of them.
+    pub connections_per_lane: usize,
+    /// Concurrent requests on one HTTP/2 connection, at least 1. The peer's SETTINGS may lower it.
+    pub max_streams_per_connection: usize,
 }
 
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            url: None,
+            ca: None,
+            server_name: None,
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(75),
+            keep_alive_interval: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(15),
+            connections_per_lane: 4,
+            max_streams_per_connection: 100,
+        }
+    }
+}
+
+/// Where the certificates that verify the upstream come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaSource {
+    /// A PEM file, as in `caFile` and `certificate-authority`.
+    File(PathBuf),
+    /// PEM text, as in a kubeconfig's `certificate-authority-data` (already base64-decoded).
+    Pem(Vec<u8>),
+}
+
+/// The port that clients reach, always TLS.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Serving {
-    pub bind_address: IpAddr,               // 0.0.0.0
-    pub secure_port: u16,                   // 8443, 0 = any free port
-    pub tls_cert_file: Option<PathBuf>,     // both or neither; neither = self-signed
+    /// The address to listen on; `::` for IPv6 (and, on most systems, IPv4 too).
+    pub bind_address: IpAddr,
+    /// The port to listen on; 0 takes any free port.
+    pub secure_port: u16,
+    /// PEM certificate chain, leaf first. Given with `tls_private_key_file` or not at all; without it the proxy signs its own.
+    pub tls_cert_file: Option<PathBuf>,
+    /// PEM private key of the leaf in `tls_cert_file`.
     pub tls_private_key_file: Option<PathBuf>,
+    /// Used when no certificate file is given.
     pub self_signed: SelfSigned,
-    pub max_connections: usize,             // 10000
+    /// Open client connections, at least 1. Beyond it, new ones wait in the kernel's queue.
+    pub max_connections: usize,
 }
 
-/// Used when no certificate file is given.
+impl Default for Serving {
+    fn default() -> Self {
+        Self {
+            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            secure_port: 8443,
+            tls_cert_file: None,
+            tls_private_key_file: None,
+            self_signed: SelfSigned::default(),
+            max_connections: 10_000,
+        }
+    }
+}
+
+/// The CA and certificate that the proxy makes at each start when it has no certificate file.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelfSigned {
-    pub hosts: Vec<String>,                 // [localhost, 127.0.0.1, "::1"]
-    /// Where `ca.crt` and `kubeconfig` are written; None = nowhere.
+    /// Names and addresses that the certificate is valid for, at least one. Clients must reach the proxy by one of them.
+    pub hosts: Vec<String>,
+    /// Where `ca.crt` and `kubeconfig` are written for the clients. None: nowhere, and clients cannot verify the proxy.
     pub directory: Option<PathBuf>,
-    pub token_file: PathBuf,                // /var/run/secrets/kubernetes.io/serviceaccount/token
+    /// The token file that the written kubeconfig names. The proxy itself never reads it.
+    pub token_file: PathBuf,
 }
 
-pub struct Admin { pub bind_address: SocketAddr /* 127.0.0.1:9443? choose 127.0.0.1:8080 */ }
+impl Default for SelfSigned {
+    fn default() -> Self {
+        Self {
+            hosts: vec!["localhost".into(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()],
+            directory: None,
+            token_file: PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        }
+    }
+}
 
+/// The port for probes, metrics and debugging: plain HTTP, read-only, without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// The address and port to listen on; port 0 takes any free port. All addresses by default, because the kubelet and Prometheus
+    /// come from outside of the pod, as with every controller's `:8080`.
+    pub bind_address: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { bind_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080) }
+    }
+}
+
+/// Which requests are creates, and how much of them may be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Creates {
-    pub resources: Vec<Resource>,           // [{group: "", version: v1, resource: pods}]
-    pub server_side_apply: bool,            // false
-    pub max_body: u64,                      // 3Mi
-    pub max_buffered: u64,                  // 256Mi over all creates
-    pub max_held: usize,                    // 10000 creates waiting between attempts
+    /// The resources whose creates are replayed, at least one. Others pass through as any call does.
+    pub resources: Vec<Resource>,
+    /// Whether a server-side-apply `PATCH` of these resources counts as a create too.
+    pub server_side_apply: bool,
+    /// The largest body, in bytes, that is buffered for replay. A larger one is forwarded streaming and never replayed.
+    pub max_body: u64,
+    /// Bytes buffered over all creates together, at least `max_body`. When they are spent, a create is forwarded streaming.
+    pub max_buffered: u64,
+    /// Creates that may wait between attempts at the same time, at least 1. Beyond it, the answer is relayed.
+    pub max_held: usize,
 }
 
-pub struct Resource { pub group: String, pub version: String, pub resource: String }
+impl Default for Creates {
+    fn default() -> Self {
+        Self {
+            resources: vec![Resource { group: String::new(), version: "v1".into(), resource: "pods".into() }],
+            server_side_apply: false,
+            max_body: 3 << 20,
+            max_buffered: 256 << 20,
+            max_held: 10_000,
+        }
+    }
+}
 
+/// One resource of the Kubernetes API, by its plural name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Resource {
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The version, as in `v1`.
+    pub version: String,
+    /// The plural name, as in `pods`.
+    pub resource: String,
+}
+
+/// When and how often a create is sent again.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Replay {
-    pub base_delay: Duration,               // 100ms
-    pub max_delay: Duration,                // 2s
-    pub max_attempts: u32,                  // 8, the first included
-    pub max_hold: Duration,                 // 8s
+    /// The upper bound of the first pause; it doubles with each further attempt, and the pause is drawn evenly below it.
+    pub base_delay: Duration,
+    /// What the upper bound of a pause never exceeds. At least `base_delay`.
+    pub max_delay: Duration,
+    /// Attempts for one create, the first included. At least 1, which never replays.
+    pub max_attempts: u32,
+    /// How long one create may wait in the proxy altogether. When the next pause would exceed it, the answer is relayed.
+    pub max_hold: Duration,
+    /// How many replays a namespace, and all together, may cause.
     pub budget: Budgets,
-    pub exceeded_quota: OptIn,              // each: enabled false, max_attempts, max_hold
+    /// Hold creates refused by `exceeded quota` until the quota frees.
+    pub exceeded_quota: OptIn,
+    /// Replay `status unknown for quota`.
     pub quota_status_unknown: OptIn,
-    pub quota_evaluation_timeout: OptIn,    // max_attempts 2 (one replay)
+    /// Replay `resource quota evaluation timed out`. The quota may have been charged already.
+    pub quota_evaluation_timeout: OptIn,
+    /// Replay `failed calling webhook`. Other webhooks may see the create more than once.
     pub webhook_unreachable: OptIn,
 }
-pub struct OptIn { pub enabled: bool, pub max_attempts: u32, pub max_hold: Duration }
-pub struct Budgets { pub quota_conflict: Budget /* 1.0, 20 */, pub other: Budget /* 0.2, 10 */ }
-pub struct Budget { pub ratio: f64, pub per_second: u32 }
 
-pub struct RateLimit {
-    pub namespace: Option<Rate>,            // None = off
-    pub global: Option<Rate>,
-    pub max_wait: Duration,                 // 5s
-    pub max_namespaces: usize,              // 10000
+impl Default for Replay {
+    fn default() -> Self {
+        let (max_attempts, max_hold) = (8, Duration::from_secs(8));
+        Self {
+            base_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(2),
+            max_attempts,
+            max_hold,
+            budget: Budgets::default(),
+            // Quota frees when a pod ends: that takes as long as pods run, so a short hold would be of no use.
+            exceeded_quota: OptIn { enabled: false, max_attempts: 30, max_hold: Duration::from_secs(30) },
+            quota_status_unknown: OptIn { enabled: false, max_attempts, max_hold },
+            // The apiserver has already spent 10 s when it gives this answer.
+            quota_evaluation_timeout: OptIn { enabled: false, max_attempts: 2, max_hold: Duration::from_secs(25) },
+            webhook_unreachable: OptIn { enabled: false, max_attempts: 4, max_hold },
+        }
+    }
 }
-pub struct Rate { pub qps: u32 /* or f64 */, pub burst: u32 }
 
-pub struct Drain { pub timeout: Duration /* 20s */ }
-pub enum LogFormat { Text, Json }
-pub struct Metrics { pub max_namespaces: usize /* 100 */, pub decisions: usize /* 256: kept for /debug/decisions */ }
-pub struct Logging { pub format: LogFormat /* text | json */, pub level: String /* info */ }
+/// A class of answers that is replayed only when asked for, with its own limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptIn {
+    /// Whether it is replayed at all.
+    pub enabled: bool,
+    /// Attempts for one create, the first included. At least 1.
+    pub max_attempts: u32,
+    /// How long one create may wait in the proxy altogether.
+    pub max_hold: Duration,
+}
+
+/// The replay budgets, one a kind of answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budgets {
+    /// Replays after a quota conflict.
+    pub quota_conflict: Budget,
+    /// Replays after everything else.
+    pub other: Budget,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self { quota_conflict: Budget { ratio: 1.0, per_second: 20 }, other: Budget { ratio: 0.2, per_second: 10 } }
+    }
+}
+
+/// How many replays are allowed; when they are spent, the answer is relayed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// Replays per create, from 0 to 10: each create adds this much to the budget.
+    pub ratio: f64,
+    /// Replays a second that are allowed however few creates there are.
+    pub per_second: u32,
+}
+
+/// How fast creates may come. Waits inside the request up to `max_wait`, then answers 429 with Retry-After.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RateLimit {
+    /// The limit of each namespace. None: no limit.
+    pub namespace: Option<Rate>,
+    /// The limit of all creates together. None: no limit.
+    pub global: Option<Rate>,
+    /// How long a create may wait for its turn before it is answered with 429.
+    pub max_wait: Duration,
+    /// Namespaces remembered at the same time, at least 1. The key comes from a URL, so it must be bounded.
+    pub max_namespaces: usize,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { namespace: None, global: None, max_wait: Duration::from_secs(5), max_namespaces: 10_000 }
+    }
+}
+
+/// A rate with a burst, as in client-go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Creates a second in the long run, from 0.001 to 1000000; 0.5 is one every two seconds.
+    pub qps: f64,
+    /// Creates that may come at once, at least 1.
+    pub burst: u32,
+}
+
+/// How the process stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// How long open requests may take to finish after SIGTERM, before they are cut. Below the pod's grace period.
+    pub timeout: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(20) }
+    }
+}
+
+/// What is counted and kept for debugging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// How many namespaces get a label of their own; further ones share `_other`.
+    pub max_namespaces: usize,
+    /// How many of the last decisions `/debug/decisions` shows.
+    pub decisions: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { max_namespaces: 100, decisions: 256 }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`, or directives as `info,kube_retry_proxy::create=debug`.
+    pub level: String,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}

@@ -1,1 +1,93 @@
-//! error
+//! The answers that the proxy writes itself, where there is none of the apiserver to relay: one table from error to `metav1.Status`.
+//!
+//! Each says whose fault it is and, by `Retry-After`, whether it may be sent again: client-go resends any request by itself when a 429 or
+//! 5xx carries one, so it stands only where the request surely was not processed or changes nothing.
+
+use std::error::Error;
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use crate::body::Body;
+use crate::ratelimit::Rejected;
+use crate::status::{Details, Encoding, Status};
+use crate::upstream::SendError;
+
+/// Why the proxy answers by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The upstream gave no answer.
+    #[error("the apiserver did not answer")]
+    Upstream(#[from] SendError),
+    /// The upstream's answer broke off before its end, so what it says of the request is not known.
+    #[error("the apiserver's answer broke off")]
+    AnswerLost(#[source] hyper::Error),
+    /// The request's body could not be read.
+    #[error("the request body could not be read")]
+    RequestBody(#[source] hyper::Error),
+    /// The rate limit's bound on waiting was reached.
+    #[error("rate limit of creates reached")]
+    RateLimited(#[source] Rejected),
+    /// The client authenticated by a certificate, which ends at the TLS connection to the proxy.
+    #[error("a client certificate cannot pass through kube-retry-proxy: use a bearer token, such as a kubeconfig user with tokenFile")]
+    ClientCertificate,
+}
+
+impl ProxyError {
+    /// The answer for this error to a request of `method`, in the encoding that the request's headers ask for.
+    pub fn into_response<G>(self, method: &Method, encoding: Encoding) -> Response<Body<G>> {
+        let (code, reason, retry_after) = self.verdict(method);
+        let status = Status {
+            code: code.as_u16(),
+            reason: reason.to_owned(),
+            message: format!("kube-retry-proxy: {}", chain(&self)),
+            details: Details { retry_after_seconds: retry_after.map_or(0, whole_seconds), ..Details::default() },
+        };
+        let mut response = Response::new(Body::full(status.encode(encoding)));
+        *response.status_mut() = code;
+        response.headers_mut().insert(CONTENT_TYPE, encoding.content_type());
+        if let Some(after) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+        }
+        response
+    }
+
+    fn verdict(&self, method: &Method) -> (StatusCode, &'static str, Option<Duration>) {
+        const SOON: Option<Duration> = Some(Duration::from_secs(1));
+        match self {
+            Self::Upstream(error) if error.provably_unprocessed() => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", SOON),
+            Self::Upstream(_) | Self::AnswerLost(_) => {
+                (StatusCode::GATEWAY_TIMEOUT, "Timeout", if method.is_safe() { SOON } else { None })
+            }
+            Self::RequestBody(_) => (StatusCode::BAD_REQUEST, "BadRequest", None),
+            Self::RateLimited(rejected) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", Some(rejected.retry_after)),
+            Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
+        }
+    }
+}
+
+/// The encoding for an answer to a request with these headers. Taken before the headers go upstream.
+pub fn encoding_of(headers: &HeaderMap) -> Encoding {
+    Encoding::negotiate(headers)
+}
+
+/// At least 1: client-go takes 0 for "no Retry-After".
+fn whole_seconds(duration: Duration) -> u32 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
+}
+
+/// An error with all its causes, each after a colon.
+pub fn chain(error: &dyn Error) -> impl Display {
+    fmt::from_fn(move |f| {
+        write!(f, "{error}")?;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    })
+}

@@ -1,1 +1,18 @@
-//! forward
+//! Pass-through: one request streamed to the upstream and its answer streamed back, with nothing changed but what RFC 9110 §7.6.1 asks of
+//! an intermediary. No buffering, no timeout. `proxy` calls it for calls and streams, `create` for creates that it cannot hold.
+
+use http::{Request, Response};
+
+use crate::body::Body;
+use crate::headers;
+use crate::upstream::{LaneKind, Lease, SendError, Upstream};
+
+/// Forwards `request`, whose headers are already fit for the upstream.
+///
+/// # Errors
+/// As [`Upstream::send`].
+pub async fn forward(upstream: &Upstream, lane: LaneKind, request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
+    let mut response = upstream.send(lane, request).await?;
+    headers::strip_hop_by_hop(response.headers_mut());
+    Ok(response)
+}

@@ -1,0 +1,248 @@
+//! Every metric of the proxy: its name, its help, its labels and its buckets.
+//!
+//! Names, labels and help texts are API; `tests/snapshots/metrics.txt` pins them. Counters whose labels are known start at 0, so that
+//! `rate()` sees their first increase.
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use super::labels::{BudgetKind, NotReplayed, Outcome, Reloaded, RouteLabel, Scope, StreamKind};
+use super::namespaces::OTHER;
+use crate::config::Mode;
+
+/// The prefix of every name.
+const PREFIX: &str = "kube_retry_proxy";
+
+/// From a lease renewed in a millisecond to the apiserver's own limit of 60 s.
+const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// What the proxy costs: microseconds, if all is well.
+const OVERHEAD_BUCKETS: &[f64] = &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
+/// From one short pause to the longest opt-in hold.
+const HOLD_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+/// From one create's turn at a high rate to beyond the default `maxWait`.
+const WAIT_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// TCP, TLS and the handshake of HTTP, up to the default connect timeout.
+const CONNECT_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// The metrics, registered.
+pub(super) struct Families {
+    pub(super) requests: IntCounterVec,
+    pub(super) routes: Vec<Route>,
+    pub(super) attempts: IntCounterVec,
+    pub(super) conflicts: IntCounterVec,
+    pub(super) replays: IntCounterVec,
+    pub(super) outcomes: IntCounterVec,
+    pub(super) not_replayed: IntCounterVec,
+    pub(super) hold: Histogram,
+    pub(super) held: IntGauge,
+    pub(super) buffered: IntGauge,
+    pub(super) streams: IntGaugeVec,
+    pub(super) downstream_connections: IntGauge,
+    pub(super) budget_exhausted: IntCounterVec,
+    pub(super) rate_limit_wait: Histogram,
+    pub(super) rate_limit_rejected: IntCounterVec,
+    pub(super) upstream_up: IntGauge,
+    pub(super) upstream_connections: IntGaugeVec,
+    pub(super) upstream_streams: IntGaugeVec,
+    pub(super) upstream_connect: HistogramVec,
+    pub(super) upstream_errors: IntCounterVec,
+    pub(super) reloads: IntCounterVec,
+    pub(super) certificate_expiry: Gauge,
+    pub(super) mode: IntGaugeVec,
+}
+
+/// The children of one route, resolved once: the pass-through path looks nothing up.
+pub(super) struct Route {
+    pub(super) duration: Histogram,
+    pub(super) overhead: Histogram,
+    /// By status code from 100 on; each child exists from its first use.
+    pub(super) codes: Box<[OnceLock<IntCounter>]>,
+}
+
+impl Families {
+    /// Registers everything in `registry`. `classes` are the classes that an answer can fall in.
+    pub(super) fn register(registry: &Registry, classes: &[&str]) -> Self {
+        let in_registry = Register(registry);
+        let requests =
+            in_registry.counters("requests_total", "Requests answered, by route and status code of the final answer.", &["route", "code"]);
+        let durations = in_registry.histograms(
+            "request_duration_seconds",
+            "Time from a request's headers to those of its final answer, holding included.",
+            &["route"],
+            REQUEST_BUCKETS,
+        );
+        let overheads = in_registry.histograms(
+            "overhead_seconds",
+            "Time that a request spent in the proxy itself, without the upstream and without holding.",
+            &["route"],
+            OVERHEAD_BUCKETS,
+        );
+        let families = Self {
+            requests,
+            routes: RouteLabel::ALL
+                .iter()
+                .map(|route| Route {
+                    duration: durations.with_label_values(&[route.as_str()]),
+                    overhead: overheads.with_label_values(&[route.as_str()]),
+                    codes: std::iter::repeat_with(OnceLock::new).take(500).collect(),
+                })
+                .collect(),
+            attempts: in_registry.counters(
+                "attempts_total",
+                "Attempts of creates, by class and status code of the answer; code none where there was no answer.",
+                &["class", "code"],
+            ),
+            conflicts: in_registry.counters(
+                "conflicts_total",
+                "Quota conflicts that the upstream answered creates with.",
+                &["namespace", "class"],
+            ),
+            replays: in_registry.counters("replays_total", "Creates sent again, by class of the answer before.", &["class"]),
+            outcomes: in_registry.counters("outcomes_total", "Creates, by how they ended for their clients.", &["namespace", "outcome"]),
+            not_replayed: in_registry.counters(
+                "not_replayed_total",
+                "Creates that were not sent again although their answer or their route allowed it, by reason.",
+                &["reason"],
+            ),
+            hold: in_registry.histogram(
+                "hold_seconds",
+                "Time that a create waited between attempts, for creates that waited.",
+                HOLD_BUCKETS,
+            ),
+            held: in_registry.gauge("held", "Creates waiting between attempts."),
+            buffered: in_registry.gauge("buffered_bytes", "Bytes of request bodies kept for replay."),
+            streams: in_registry.gauges("streams", "Open watches, followed logs and upgraded connections.", &["kind"]),
+            downstream_connections: in_registry.gauge("downstream_connections", "Open connections of clients."),
+            budget_exhausted: in_registry.counters(
+                "budget_exhausted_total",
+                "Replays that did not happen because a budget was spent.",
+                &["scope", "kind"],
+            ),
+            rate_limit_wait: in_registry.histogram(
+                "rate_limit_wait_seconds",
+                "Time that a create waited for its turn under the rate limit, for creates that waited.",
+                WAIT_BUCKETS,
+            ),
+            rate_limit_rejected: in_registry.counters(
+                "rate_limit_rejected_total",
+                "Creates answered 429 by the proxy's rate limit.",
+                &["scope"],
+            ),
+            upstream_up: in_registry.gauge("upstream_up", "Whether the upstream answered the last probe or request (1) or not (0)."),
+            upstream_connections: in_registry.gauges("upstream_connections", "Open connections to the upstream.", &["lane"]),
+            upstream_streams: in_registry.gauges("upstream_streams", "Requests in flight to the upstream.", &["lane"]),
+            upstream_connect: in_registry.histograms(
+                "upstream_connect_duration_seconds",
+                "Time to open a connection to the upstream, TLS and HTTP handshakes included.",
+                &["lane", "result"],
+                CONNECT_BUCKETS,
+            ),
+            upstream_errors: in_registry.counters("upstream_errors_total", "Attempts that ended without an answer.", &["kind"]),
+            reloads: in_registry.counters(
+                "reloads_total",
+                "Reloads at run time; after a failure the last good state stays.",
+                &["what", "result"],
+            ),
+            certificate_expiry: in_registry.plain_gauge(
+                Opts::new("certificate_expiry_timestamp_seconds", "When the serving certificate expires, in Unix time.").namespace(PREFIX),
+            ),
+            mode: in_registry.gauges("mode", "The mode that is in effect (1); the others are 0.", &["mode"]),
+        };
+        in_registry.process();
+        families.start_at_zero(classes);
+        families
+    }
+
+    fn start_at_zero(&self, classes: &[&str]) {
+        for class in classes {
+            self.replays.with_label_values(&[class]);
+        }
+        for outcome in Outcome::ALL {
+            self.outcomes.with_label_values(&[OTHER, outcome.as_str()]);
+        }
+        for reason in NotReplayed::ALL {
+            self.not_replayed.with_label_values(&[reason.as_str()]);
+        }
+        for kind in StreamKind::ALL {
+            self.streams.with_label_values(&[kind.as_str()]);
+        }
+        for scope in Scope::ALL {
+            self.rate_limit_rejected.with_label_values(&[scope.as_str()]);
+            for kind in BudgetKind::ALL {
+                self.budget_exhausted.with_label_values(&[scope.as_str(), kind.as_str()]);
+            }
+        }
+        for what in Reloaded::ALL {
+            for ok in [true, false] {
+                self.reloads.with_label_values(&[what.as_str(), result(ok)]);
+            }
+        }
+        for mode in [Mode::Off, Mode::Observe, Mode::Enforce] {
+            self.mode.with_label_values(&[mode_label(mode)]);
+        }
+    }
+}
+
+/// The value of a `result` label.
+pub(super) const fn result(ok: bool) -> &'static str {
+    if ok { "success" } else { "failure" }
+}
+
+/// The value of the `mode` label.
+pub(super) const fn mode_label(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Off => "off",
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
+    }
+}
+
+/// Makes metrics and puts them into the registry.
+struct Register<'a>(&'a Registry);
+
+#[expect(clippy::expect_used, reason = "names and labels are constants of this file; the snapshot test makes every one of them")]
+impl Register<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
+        let metric = metric.expect("the name and the labels are valid");
+        self.0.register(Box::new(metric.clone())).expect("the name is used once");
+        metric
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help).namespace(PREFIX), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::with_opts(Opts::new(name, help).namespace(PREFIX)))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help).namespace(PREFIX), labels))
+    }
+
+    fn plain_gauge(&self, opts: Opts) -> Gauge {
+        self.add(Gauge::with_opts(opts))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets.to_vec())))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets.to_vec()), labels))
+    }
+
+    /// What never changes while the process lives.
+    fn process(&self) {
+        let build = self.add(GaugeVec::new(Opts::new("build_info", "The build, as labels; always 1.").namespace(PREFIX), &["version"]));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        // The one name without the prefix: every Prometheus client library exports it so, and dashboards look for it.
+        let started = self.plain_gauge(Opts::new("process_start_time_seconds", "When the process started, in Unix time."));
+        started.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    }
+}

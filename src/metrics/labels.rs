@@ -1,0 +1,146 @@
+//! The label values that are known beforehand, one enum a label.
+//!
+//! Being enums they bound the labels, and their `ALL` lets every counter start at 0. The names are API: the snapshot pins them.
+
+/// An enum whose variants are the values of one label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The value of the label, in snake case.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $value,)+
+                }
+            }
+        }
+    };
+}
+
+label! {
+    /// How a request went through the proxy.
+    RouteLabel {
+        /// A create that may be replayed.
+        Create = "create",
+        /// Any other short request.
+        Call = "call",
+        /// A watch, a followed log: an answer that does not end by itself.
+        Stream = "stream",
+        /// A connection that left HTTP: exec, attach, port-forward.
+        Upgrade = "upgrade",
+    }
+}
+
+label! {
+    /// How a create ended, for its client.
+    Outcome {
+        /// The first attempt succeeded.
+        Created = "created",
+        /// A later attempt succeeded: this is what the proxy is for.
+        CreatedAfterReplay = "created_after_replay",
+        /// The first answer was final and not a success.
+        Refused = "refused",
+        /// A replay ended in an answer that was final and not a success.
+        RefusedAfterReplay = "refused_after_replay",
+        /// The answer could have been replayed, but a limit was reached; it was relayed.
+        GaveUp = "gave_up",
+        /// The client left before there was an answer.
+        ClientGone = "client_gone",
+        /// The upstream gave no answer; the proxy wrote one.
+        NoAnswer = "no_answer",
+        /// The rate limit was reached; the proxy answered 429.
+        RateLimited = "rate_limited",
+        /// The answer would have been replayed, but the mode says to observe only; it was relayed.
+        Observed = "observed",
+    }
+}
+
+impl Outcome {
+    /// Whether the apiserver accepted the caller and the namespace.
+    ///
+    /// The others can be had by anybody with any namespace, so they do not earn it a label of its own: a stranger could otherwise
+    /// use the labels up.
+    pub(super) const fn proves_namespace(self) -> bool {
+        match self {
+            Self::Created | Self::CreatedAfterReplay | Self::RefusedAfterReplay | Self::GaveUp | Self::Observed => true,
+            Self::Refused | Self::ClientGone | Self::NoAnswer | Self::RateLimited => false,
+        }
+    }
+}
+
+label! {
+    /// Why a create whose answer could have been replayed was not.
+    NotReplayed {
+        /// The request body was larger than one create may buffer.
+        BodyTooLarge = "body_too_large",
+        /// The memory for buffered bodies was in use.
+        BufferFull = "buffer_full",
+        /// No attempts were left.
+        Attempts = "attempts",
+        /// The next pause would have ended after the hold.
+        Hold = "hold",
+        /// The next pause would have ended after the client's own timeout.
+        ClientTimeout = "client_timeout",
+        /// The replay budget was spent.
+        Budget = "budget",
+        /// Too many creates were waiting.
+        HeldFull = "held_full",
+        /// The mode is Off.
+        ModeOff = "mode_off",
+        /// The mode is Observe.
+        ModeObserve = "mode_observe",
+        /// The proxy was stopping.
+        Draining = "draining",
+        /// The answer was too large to be judged.
+        AnswerTooLarge = "answer_too_large",
+    }
+}
+
+label! {
+    /// Which of two limits was reached.
+    Scope {
+        /// The limit of the create's namespace.
+        Namespace = "namespace",
+        /// The limit of all creates together.
+        Global = "global",
+    }
+}
+
+label! {
+    /// Which of the replay budgets.
+    BudgetKind {
+        /// Replays after a quota conflict.
+        QuotaConflict = "quota_conflict",
+        /// Replays after everything else.
+        Other = "other",
+    }
+}
+
+label! {
+    /// What is open for long.
+    StreamKind {
+        /// A watch or followed log.
+        Stream = "stream",
+        /// An upgraded connection.
+        Upgrade = "upgrade",
+    }
+}
+
+label! {
+    /// What was loaded again at run time.
+    Reloaded {
+        /// The configuration file.
+        Config = "config",
+        /// The serving certificate.
+        Certificate = "certificate",
+    }
+}

@@ -1,0 +1,80 @@
+//! Namespaces as label values: bounded, because they come from URLs.
+
+use std::collections::HashSet;
+use std::sync::{PoisonError, RwLock};
+
+/// What all further namespaces share. No namespace can be called that: names have no underscore.
+pub(super) const OTHER: &str = "_other";
+/// Objects that are in no namespace.
+const CLUSTER: &str = "_cluster";
+
+/// The namespaces that have a label of their own: the first ones seen, for as long as the process lives.
+#[derive(Debug)]
+pub(super) struct Namespaces {
+    seen: RwLock<HashSet<Box<str>>>,
+    max: usize,
+}
+
+impl Namespaces {
+    pub(super) fn new(max: usize) -> Self {
+        Self { seen: RwLock::default(), max }
+    }
+
+    /// The label of `namespace`, which gets one of its own if there is room. Allocates only then.
+    pub(super) fn admit<'a>(&self, namespace: &'a str) -> &'a str {
+        let label = self.label(namespace);
+        if label != OTHER || !is_dns_label(namespace) {
+            return label;
+        }
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= self.max && !seen.contains(namespace) {
+            return OTHER;
+        }
+        seen.insert(namespace.into());
+        namespace
+    }
+
+    /// The label of `namespace` as it is now.
+    pub(super) fn label<'a>(&self, namespace: &'a str) -> &'a str {
+        if namespace.is_empty() {
+            return CLUSTER;
+        }
+        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
+        if seen.contains(namespace) { namespace } else { OTHER }
+    }
+}
+
+/// What the apiserver accepts as a namespace's name.
+/// <https://github.com/kubernetes/apimachinery/blob/v0.34.0/pkg/util/validation/validation.go#L193>
+fn is_dns_label(name: &str) -> bool {
+    name.len() <= 63
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_beyond_the_bound_share_one_label() {
+        let namespaces = Namespaces::new(2);
+        assert_eq!(namespaces.admit("a"), "a");
+        assert_eq!(namespaces.admit("b"), "b");
+        assert_eq!(namespaces.admit("c"), OTHER);
+        assert_eq!(namespaces.admit("a"), "a");
+        assert_eq!(namespaces.label("b"), "b");
+        assert_eq!(namespaces.label("c"), OTHER);
+    }
+
+    #[test]
+    fn what_can_be_no_namespace_takes_no_place() {
+        let namespaces = Namespaces::new(1);
+        for name in ["_other", "A", "a/b", "a\"b", "-a", "a-", "a.b", &"x".repeat(64)] {
+            assert_eq!(namespaces.admit(name), OTHER, "{name}");
+        }
+        assert_eq!(namespaces.admit(""), CLUSTER);
+        assert_eq!(namespaces.admit("argo-1"), "argo-1");
+    }
+}

@@ -1,0 +1,277 @@
+//! One lane: its HTTP/2 connections, each with a bounded number of streams, or its idle HTTP/1.1 connections.
+//!
+//! A lane spreads over a few connections (so that a load balancer spreads them over apiservers), takes the least loaded one, and opens a
+//! further one before the streams run out. Connections are made by tasks of their own: a client that leaves neither wastes one nor leaves
+//! the others waiting, and a failure answers everyone who waited for it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::connect::{ConnectError, Connection, Connector};
+use crate::body::Body;
+use crate::config;
+use crate::metrics::{GaugeGuard, Metrics};
+
+/// Connections that may be in the making at the same time. HTTP/1.1 needs one for each request in flight.
+const MAX_DIALING: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Lane {
+    name: &'static str,
+    connector: Arc<Connector>,
+    metrics: Arc<Metrics>,
+    spread: usize,
+    max_streams: usize,
+    idle_timeout: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    http2: Vec<Shared>,
+    /// Idle HTTP/1.1 connections, the longest idle first.
+    http1: VecDeque<(http1::SendRequest<Body>, Instant)>,
+    /// The last connection made was HTTP/1.1: every request needs one of its own.
+    exclusive: bool,
+    dialing: usize,
+    waiters: VecDeque<oneshot::Sender<Result<(), Arc<ConnectError>>>>,
+}
+
+/// An HTTP/2 connection that many requests share.
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<Body>,
+    load: Arc<Load>,
+}
+
+#[derive(Debug)]
+struct Load {
+    streams: AtomicUsize,
+    last_used: Mutex<Instant>,
+}
+
+/// The sending half of the connection that a request was given.
+pub(super) enum Sender {
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>),
+}
+
+/// A place on a connection, held from the pick until the answer's body ended or was dropped.
+#[derive(Debug)]
+pub struct Lease {
+    lane: Arc<Lane>,
+    held: Held,
+    _stream: GaugeGuard,
+}
+
+#[derive(Debug)]
+enum Held {
+    Stream(Arc<Load>),
+    /// The connection, once its answer's head came: it is idle again when the body has been read.
+    Exclusive(Option<http1::SendRequest<Body>>),
+}
+
+impl Lane {
+    pub(super) fn new(name: &'static str, connector: Arc<Connector>, settings: &config::Upstream, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            connector,
+            metrics,
+            spread: settings.connections_per_lane.max(1),
+            max_streams: settings.max_streams_per_connection.max(1),
+            idle_timeout: settings.idle_timeout,
+            state: Mutex::default(),
+        })
+    }
+
+    /// A place on a connection; opens connections as needed and waits for them.
+    pub(super) async fn acquire(self: &Arc<Self>) -> Result<(Sender, Lease), Arc<ConnectError>> {
+        loop {
+            let waiting = {
+                let mut state = self.lock();
+                if let Some((sender, held)) = self.pick(&mut state) {
+                    let stream = self.metrics.upstream_stream(self.name);
+                    return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream }));
+                }
+                let (wake, waiting) = oneshot::channel();
+                state.waiters.push_back(wake);
+                self.dial_for_waiters(&mut state);
+                waiting
+            };
+            // A sender is dropped unsent only with the lane's whole runtime; looking again is right then too.
+            if let Ok(Err(error)) = waiting.await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Drops connections that nobody used for `idle_timeout`, and those that have closed.
+    pub(super) fn close_idle(&self) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.http1.retain(|(sender, since)| !sender.is_closed() && now - *since < self.idle_timeout);
+        state.http2.retain(|shared| !shared.sender.is_closed() && (shared.load.streams() > 0 || now - shared.load.last_used() < self.idle_timeout));
+    }
+
+    fn pick(self: &Arc<Self>, state: &mut State) -> Option<(Sender, Held)> {
+        while let Some((sender, _)) = state.http1.pop_back() {
+            if sender.is_ready() {
+                return Some((Sender::Http1(sender), Held::Exclusive(None)));
+            }
+        }
+        state.http2.retain(|shared| !shared.sender.is_closed());
+        let least = state.http2.iter().min_by_key(|shared| shared.load.streams())?;
+        let streams = least.load.streams();
+        let picked = (streams < self.capacity(least)).then(|| {
+            least.load.streams.fetch_add(1, Ordering::Relaxed);
+            (Sender::Http2(least.sender.clone()), Held::Stream(Arc::clone(&least.load)))
+        });
+        if picked.is_some() && streams > 0 && state.http2.len() + state.dialing < self.spread {
+            self.dial(state);
+        }
+        picked
+    }
+
+    fn capacity(&self, shared: &Shared) -> usize {
+        self.max_streams.min(shared.sender.current_max_send_streams())
+    }
+
+    /// As many connections as the waiters need: one each over HTTP/1.1, one for every `max_streams` over HTTP/2, where a burst that meets
+    /// no connection at all starts the lane's whole spread.
+    fn dial_for_waiters(self: &Arc<Self>, state: &mut State) {
+        let waiting = state.waiters.len();
+        let wanted = if state.exclusive {
+            waiting
+        } else {
+            waiting.div_ceil(self.max_streams).max(waiting.min(self.spread.saturating_sub(state.http2.len())))
+        };
+        while state.dialing < wanted.min(MAX_DIALING) {
+            self.dial(state);
+        }
+    }
+
+    fn dial(self: &Arc<Self>, state: &mut State) {
+        state.dialing += 1;
+        let lane = Arc::clone(self);
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let connected = lane.connector.connect(lane.metrics.upstream_connection(lane.name)).await;
+            lane.metrics.upstream_connect(lane.name, connected.is_ok(), started.elapsed());
+            lane.dialed(connected);
+        });
+    }
+
+    fn dialed(self: &Arc<Self>, connected: Result<Connection, ConnectError>) {
+        let mut state = self.lock();
+        state.dialing -= 1;
+        match connected {
+            Ok(Connection::Http2(sender)) => {
+                state.exclusive = false;
+                let load = Load { streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) };
+                state.http2.push(Shared { sender, load: Arc::new(load) });
+                state.wake_all();
+            }
+            Ok(Connection::Http1(sender)) => {
+                state.exclusive = true;
+                state.http1.push_back((sender, Instant::now()));
+                state.wake_one();
+                self.dial_for_waiters(&mut state);
+            }
+            Err(error) => {
+                tracing::warn!(lane = self.name, error = %crate::error::chain(&error), "Cannot connect to the upstream");
+                // Another attempt under way may still succeed for those who wait.
+                if state.dialing == 0 {
+                    state.fail_all(&Arc::new(error));
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wake_one(&mut self) {
+        while let Some(waiter) = self.waiters.pop_front() {
+            if waiter.send(Ok(())).is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn wake_all(&mut self) {
+        self.waiters.drain(..).for_each(|waiter| drop(waiter.send(Ok(()))));
+    }
+
+    fn fail_all(&mut self, error: &Arc<ConnectError>) {
+        self.waiters.drain(..).for_each(|waiter| drop(waiter.send(Err(Arc::clone(error)))));
+    }
+}
+
+impl Load {
+    fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    fn last_used(&self) -> Instant {
+        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sender {
+    pub(super) async fn try_send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        match self {
+            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+}
+
+impl Lease {
+    /// Keeps an exclusive connection with its answer. Without this it closes with the sender.
+    pub(super) fn of(mut self, sender: Sender) -> Self {
+        if let (Held::Exclusive(held), Sender::Http1(sender)) = (&mut self.held, sender) {
+            *held = Some(sender);
+        }
+        self
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match &mut self.held {
+            Held::Stream(load) => {
+                *load.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                load.streams.fetch_sub(1, Ordering::Relaxed);
+                let mut state = self.lane.lock();
+                if !state.waiters.is_empty() {
+                    state.wake_one();
+                }
+            }
+            Held::Exclusive(sender) => {
+                if let Some(mut sender) = sender.take() {
+                    let lane = Arc::clone(&self.lane);
+                    tokio::spawn(async move {
+                        // Ready again once the answer was read to its end; an error means that it was not, and the connection closes.
+                        if sender.ready().await.is_ok() {
+                            let mut state = lane.lock();
+                            state.http1.push_back((sender, Instant::now()));
+                            state.wake_one();
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
