@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
 
 use super::amounts::Amounts;
 
@@ -18,8 +19,8 @@ pub struct Namespace {
     pub uid: String,
     /// The store's revision at its last change.
     pub revision: u64,
-    /// RFC 3339, whole seconds.
-    pub created: String,
+    /// When it was created, in whole seconds.
+    pub created: OffsetDateTime,
     /// Whether it refuses new objects because it is being deleted.
     pub terminating: bool,
 }
@@ -35,8 +36,8 @@ pub struct Quota {
     pub uid: String,
     /// The store's revision at its last change: what compare-and-swap compares.
     pub revision: u64,
-    /// RFC 3339, whole seconds.
-    pub created: String,
+    /// When it was created, in whole seconds.
+    pub created: OffsetDateTime,
     /// `spec.hard`.
     pub spec: Amounts,
     /// `status.hard`: empty until the quota controller has seen the quota, and until then nothing is limited.
@@ -98,8 +99,8 @@ pub struct Pod {
     pub uid: String,
     /// The store's revision at its creation, or at its deletion in a deletion event.
     pub revision: u64,
-    /// RFC 3339, whole seconds.
-    pub created: String,
+    /// When it was created, in whole seconds.
+    pub created: OffsetDateTime,
 }
 
 impl Pod {

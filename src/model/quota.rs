@@ -22,8 +22,8 @@ use super::tasks::Tasks;
 mod access;
 mod check;
 
-pub use access::update_status;
 use access::Access;
+pub use access::update_status;
 
 /// Attempts after the first: `checkQuotas(quotas, admissionAttributes, 3)`.
 ///

@@ -8,7 +8,6 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -89,8 +88,7 @@ impl Store {
             return Err(StoreError::Exists);
         }
         let revision = state.advance();
-        let namespace =
-            Arc::new(Namespace { name: name.to_owned(), uid: self.dice.uid(), revision, created: now_rfc3339(), terminating: false });
+        let namespace = Arc::new(Namespace { name: name.to_owned(), uid: self.dice.uid(), revision, created: now(), terminating: false });
         state.namespaces.insert(name.to_owned(), namespace.clone());
         self.announce(state);
         Ok(namespace)
@@ -132,7 +130,7 @@ impl Store {
             name: name.to_owned(),
             uid: self.dice.uid(),
             revision: state.advance(),
-            created: now_rfc3339(),
+            created: now(),
             spec,
             hard: Amounts::new(),
             used: Amounts::new(),
@@ -192,7 +190,7 @@ impl Store {
             return Err(StoreError::Exists);
         }
         let revision = state.advance();
-        let pod = Arc::new(Pod { posted, uid: self.dice.uid(), revision, created: now_rfc3339() });
+        let pod = Arc::new(Pod { posted, uid: self.dice.uid(), revision, created: now() });
         state.pods.insert(key, pod.clone());
         state.pod_log.push(Event { revision, at: Instant::now(), change: Change::Added, object: pod.clone() });
         self.announce(state);
@@ -269,9 +267,9 @@ fn within<T>(objects: &BTreeMap<(String, String), Arc<T>>, namespace: Option<&st
 }
 
 /// Now, in the whole seconds of `creationTimestamp`.
-fn now_rfc3339() -> String {
+fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
-    now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
+    now.replace_nanosecond(0).unwrap_or(now)
 }
 
 #[cfg(test)]
