@@ -1,1 +1,326 @@
-//! model
+//! The model control plane: several apiservers over one store, in this process, on real sockets.
+//!
+//! Quota conflicts emerge in it from the same race as in a real control plane, calibrated on measurements (bench/README.md). `demo`, the
+//! integration tests and the benchmarks run against it. It makes the race, not the answers; what else goes wrong is asked for through
+//! [`Faults`], and the [`Journal`] keeps every attempt.
+
+pub mod amounts;
+pub mod apiserver;
+pub mod controller;
+pub mod dice;
+pub mod faults;
+pub mod informer;
+pub mod journal;
+pub mod machine;
+pub mod object;
+pub mod quota;
+pub mod store;
+pub mod tasks;
+pub mod tokens;
+pub mod wire;
+
+mod balancer;
+mod certificate;
+mod serve;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
+
+use amounts::Amounts;
+use apiserver::{Apiserver, Logs};
+use balancer::Backend;
+use controller::{Controller, Pace};
+use dice::Dice;
+pub use faults::{Canned, Fault, Faults};
+use informer::Lag;
+pub use journal::{Attempt, Journal, QuotaOutcome, Stored};
+use machine::{Costs, Machine};
+use object::{Pod, Quota};
+use quota::Evaluator;
+use serve::Serving;
+use store::{QuotaWrites, Store};
+use tasks::Tasks;
+use tokens::Tokens;
+
+/// How the control plane is built and how long things take in it. The default is calibrated on a real one.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many apiservers, at least one.
+    pub apiservers: usize,
+    /// Mean time until a change in the store reaches a watch or an informer, jittered by half for informers.
+    pub watch_latency: Duration,
+    /// SETTINGS_MAX_CONCURRENT_STREAMS of HTTP/2 connections.
+    pub max_streams: u32,
+    /// Processor time of one request, the evaluator's own quota writes included; all apiservers share the processors.
+    pub handler_time: Duration,
+    /// Latency of a consistent read from etcd.
+    pub read_time: Duration,
+    /// Mean latency of a write to etcd, jittered by half.
+    pub write_time: Duration,
+    /// Accepted bearer tokens.
+    pub tokens: Vec<String>,
+    /// Offer no HTTP/2.
+    pub http1_only: bool,
+    /// After this long without a request an HTTP/1.1 connection is closed.
+    pub idle_timeout: Duration,
+    /// How often the quota controller recalculates everything.
+    pub resync: Duration,
+    /// Quota writes per second and at once that the quota controller allows itself.
+    pub controller_rate: (u32, u32),
+    /// Chooses jitter, uids and generated names.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            apiservers: 3,
+            watch_latency: Duration::from_millis(6),
+            max_streams: 100,
+            handler_time: Duration::from_micros(700),
+            read_time: Duration::from_millis(1),
+            write_time: Duration::from_millis(8),
+            tokens: vec!["model-token".to_owned()],
+            http1_only: false,
+            idle_timeout: Duration::from_secs(90),
+            resync: Duration::from_secs(300),
+            controller_rate: (20, 30),
+            seed: Dice::any_seed(),
+        }
+    }
+}
+
+impl Settings {
+    /// Everything takes next to no time: for tests that are about something else than the race.
+    pub fn quick() -> Settings {
+        Settings {
+            watch_latency: Duration::from_millis(1),
+            handler_time: Duration::ZERO,
+            read_time: Duration::ZERO,
+            write_time: Duration::ZERO,
+            ..Settings::default()
+        }
+    }
+}
+
+/// Why the control plane could not start or be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// No port could be bound.
+    #[error("cannot bind a loopback port")]
+    Bind(#[from] std::io::Error),
+    /// No certificate could be made.
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// The certificate cannot be served with.
+    #[error("cannot serve TLS")]
+    Tls(#[from] rustls::Error),
+    /// An object could not be stored.
+    #[error("cannot store the {kind} {name:?}")]
+    Store {
+        /// The kind of object.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The store's reason.
+        #[source]
+        source: store::StoreError,
+    },
+    /// A limit of a quota is no quantity.
+    #[error("the limits of the quota {0:?} are no quantities")]
+    Quantity(String),
+    /// The settings ask for no apiserver at all.
+    #[error("a control plane needs an apiserver")]
+    NoApiserver,
+}
+
+/// A running control plane. Dropped without [`ControlPlane::shutdown`], its tasks stop without saying whether one had panicked.
+#[derive(Debug)]
+pub struct ControlPlane {
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    controller: Controller,
+    logs: Arc<Logs>,
+    servers: Vec<Backend>,
+    balancer: SocketAddr,
+    ca_pem: String,
+    tokens: Tokens,
+    tasks: Tasks,
+}
+
+impl ControlPlane {
+    /// Starts everything on free ports of 127.0.0.1; connections are accepted when this returns.
+    pub async fn start(settings: Settings) -> Result<ControlPlane, ModelError> {
+        if settings.apiservers == 0 {
+            return Err(ModelError::NoApiserver);
+        }
+        let certificates = certificate::make(!settings.http1_only)?;
+        let dice = Dice::seeded(settings.seed);
+        let tasks = Tasks::new();
+        let store = Arc::new(Store::new(dice.next()));
+        let costs = Costs { request: settings.handler_time, read: settings.read_time, write: settings.write_time };
+        let machine = Arc::new(Machine::new(costs, dice.next()));
+        let lag = Lag { mean: settings.watch_latency, salt: dice.next() };
+        let (qps, burst) = settings.controller_rate;
+        let pace = Pace { resync: settings.resync, qps, burst };
+        let controller = Controller::new(store.clone(), machine.clone(), tasks.clone(), lag, pace);
+        let plane = ControlPlane {
+            store,
+            journal: Journal::new(),
+            controller,
+            logs: Arc::default(),
+            servers: Vec::new(),
+            balancer: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ca_pem: certificates.ca_pem,
+            tokens: Tokens::new(settings.tokens.clone()),
+            tasks,
+        };
+        plane.tasks.spawn_until_stop(plane.controller.clone().run());
+        let serving =
+            Serving { tls: TlsAcceptor::from(certificates.server), max_streams: settings.max_streams, idle_timeout: settings.idle_timeout };
+        plane.listen(&settings, &machine, &serving, &dice).await
+    }
+
+    async fn listen(
+        mut self,
+        settings: &Settings,
+        machine: &Arc<Machine>,
+        serving: &Serving,
+        dice: &Dice,
+    ) -> Result<ControlPlane, ModelError> {
+        for index in 0..settings.apiservers {
+            let listener = serve::bind().await?;
+            let address = listener.local_addr()?;
+            let lag = Lag { mean: settings.watch_latency, salt: dice.next() };
+            let faults = Arc::new(Faults::new());
+            let apiserver = Arc::new(Apiserver {
+                index,
+                store: self.store.clone(),
+                machine: machine.clone(),
+                journal: self.journal.clone(),
+                tokens: self.tokens.clone(),
+                logs: self.logs.clone(),
+                evaluator: Evaluator::new(self.store.clone(), machine.clone(), self.tasks.clone(), lag),
+                faults: faults.clone(),
+                dice: Dice::seeded(dice.next()),
+                watch_latency: settings.watch_latency,
+                tasks: self.tasks.clone(),
+            });
+            self.tasks.spawn_until_stop(serve::serve(listener, address, apiserver, serving.clone()));
+            self.servers.push(Backend { address, faults });
+        }
+        let listener = serve::bind().await?;
+        self.balancer = listener.local_addr()?;
+        self.tasks.spawn_until_stop(balancer::serve(listener, self.servers.clone(), self.tasks.clone()));
+        Ok(self)
+    }
+
+    /// `https://127.0.0.1:port` of every apiserver.
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(|server| format!("https://{}", server.address)).collect()
+    }
+
+    /// The address of every apiserver.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(|server| server.address).collect()
+    }
+
+    /// The load balancer before all apiservers.
+    pub fn balanced_url(&self) -> String {
+        format!("https://{}", self.balancer)
+    }
+
+    /// The load balancer's address.
+    pub fn balanced_address(&self) -> SocketAddr {
+        self.balancer
+    }
+
+    /// The authority that signed the servers' certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// A bearer token that is accepted.
+    pub fn token(&self) -> &str {
+        self.tokens.first()
+    }
+
+    /// Stores a namespace.
+    pub fn create_namespace(&self, name: &str) -> Result<(), ModelError> {
+        let stored = self.store.create_namespace(name);
+        stored.map(drop).map_err(|source| ModelError::Store { kind: "namespace", name: name.to_owned(), source })
+    }
+
+    /// Marks a namespace as being deleted: from now on it refuses new pods.
+    pub fn terminate_namespace(&self, name: &str) -> Result<(), ModelError> {
+        let stored = self.store.terminate_namespace(name);
+        stored.map_err(|source| ModelError::Store { kind: "namespace", name: name.to_owned(), source })
+    }
+
+    /// Stores a quota whose status is computed already: `create_quota("ns", "q", &[("pods", "100"), ("requests.cpu", "10")])`.
+    pub fn create_quota(&self, namespace: &str, name: &str, hard: &[(&str, &str)]) -> Result<(), ModelError> {
+        let hard = Amounts::parse(hard.iter().copied()).ok_or_else(|| ModelError::Quantity(name.to_owned()))?;
+        let mut used = Amounts::new();
+        hard.names().for_each(|resource| used.set(resource, 0));
+        for pod in self.pods(namespace) {
+            used.add(&pod.posted.usage.masked(&hard));
+        }
+        let error = |source| ModelError::Store { kind: "quota", name: name.to_owned(), source };
+        let quota = self.store.create_quota(namespace, name, hard.clone()).map_err(error)?;
+        self.store.update_quota_status(namespace, name, quota.revision, hard, used).map(drop).map_err(error)
+    }
+
+    /// The pods of a namespace, by name.
+    pub fn pods(&self, namespace: &str) -> Vec<Arc<Pod>> {
+        self.store.pods(Some(namespace)).0
+    }
+
+    /// One quota: `hard` and `used` are its status.
+    pub fn quota(&self, namespace: &str, name: &str) -> Option<Arc<Quota>> {
+        self.store.quota(namespace, name)
+    }
+
+    /// The quota controller: on, off, recalculate.
+    pub fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
+    /// How many writes of quota status have won and lost.
+    pub fn quota_writes(&self) -> QuotaWrites {
+        self.store.quota_writes()
+    }
+
+    /// The store itself, for whatever else a test wants to see or change behind the apiservers' backs.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Every request so far.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// What goes wrong with one apiserver, counted from 0; `None` if there are not so many.
+    pub fn faults(&self, apiserver: usize) -> Option<&Arc<Faults>> {
+        self.servers.get(apiserver).map(|server| &server.faults)
+    }
+
+    /// The lines of container logs.
+    pub fn logs(&self) -> &Arc<Logs> {
+        &self.logs
+    }
+
+    /// Stops everything and waits for it. Panics if one of the control plane's tasks had panicked.
+    pub async fn shutdown(self) {
+        self.tasks.finish().await;
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}

@@ -1,0 +1,200 @@
+//! Answers: their bodies, the headers that all of them have, and the errors that the handlers share.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use super::super::dice::Dice;
+use super::super::faults::Canned;
+use super::super::journal::Entry;
+use crate::status::{Cause, Status};
+
+/// What the handlers return.
+pub(super) type Answer = Response<Body>;
+
+/// The body broke off on purpose.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer breaks off on purpose")]
+pub struct Truncated;
+
+/// An answer's body; tells the journal when it has been handed over completely.
+#[derive(Debug)]
+pub struct Body {
+    source: Source,
+    entry: Option<Entry>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Full {
+        data: Bytes,
+        trailers: Option<HeaderMap>,
+    },
+    Stream(mpsc::Receiver<Bytes>),
+    /// Announces `length` bytes, and fails after `data`.
+    Truncated {
+        data: Bytes,
+        length: u64,
+    },
+}
+
+impl Body {
+    /// These bytes.
+    pub(super) fn full(data: impl Into<Bytes>) -> Body {
+        Body { source: Source::Full { data: data.into(), trailers: None }, entry: None }
+    }
+
+    /// These bytes and trailers.
+    pub(super) fn with_trailers(data: impl Into<Bytes>, trailers: HeaderMap) -> Body {
+        Body { source: Source::Full { data: data.into(), trailers: Some(trailers) }, entry: None }
+    }
+
+    /// Whatever is sent, until the sender is dropped; each message is a frame of its own.
+    pub(super) fn stream(frames: mpsc::Receiver<Bytes>) -> Body {
+        Body { source: Source::Stream(frames), entry: None }
+    }
+
+    /// Lets the body fail in its middle.
+    pub(super) fn truncate(&mut self) {
+        if let Source::Full { data, .. } = &mut self.source {
+            let length = data.len() as u64;
+            data.truncate(data.len() / 2);
+            self.source = Source::Truncated { data: std::mem::take(data), length };
+        }
+    }
+
+    /// Notes the delivery in the journal.
+    pub(super) fn report_to(&mut self, entry: Entry) {
+        self.entry = Some(entry);
+        self.delivered_if_ended();
+    }
+
+    fn delivered_if_ended(&mut self) {
+        if http_body::Body::is_end_stream(self)
+            && let Some(entry) = self.entry.take()
+        {
+            entry.note(|attempt| attempt.delivered = true);
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Truncated;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
+        let frame = match &mut self.source {
+            Source::Full { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
+            Source::Full { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+            Source::Truncated { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
+            Source::Truncated { .. } => {
+                self.entry = None;
+                Some(Err(Truncated))
+            }
+            Source::Stream(frames) => {
+                let next = ready!(frames.poll_recv(cx));
+                if next.is_none() {
+                    self.source = Source::Full { data: Bytes::new(), trailers: None };
+                }
+                next.map(|data| Ok(Frame::data(data)))
+            }
+        };
+        self.delivered_if_ended();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.source, Source::Full { data, trailers: None } if data.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            Source::Truncated { length, .. } => SizeHint::with_exact(*length),
+            Source::Full { .. } | Source::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// The headers that every answer of an apiserver has. The client's own `Audit-Id` is kept.
+pub(super) fn headed(head: &Parts, dice: &Dice, code: StatusCode, content_type: HeaderValue, body: Body) -> Answer {
+    const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+    const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+    const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+    let audit_id = head.headers.get(AUDIT_ID).cloned();
+    let audit_id = audit_id.unwrap_or_else(|| HeaderValue::try_from(dice.uid()).unwrap_or(HeaderValue::from_static("")));
+    let mut answer = Response::new(body);
+    *answer.status_mut() = code;
+    let headers = answer.headers_mut();
+    headers.insert(AUDIT_ID, audit_id);
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(http::header::CONTENT_TYPE, content_type);
+    if code != StatusCode::UNAUTHORIZED {
+        headers.insert(FLOW_SCHEMA, HeaderValue::from_static("0448c78a-19d6-46d5-9b3a-ea0da08bba6f"));
+        headers.insert(PRIORITY_LEVEL, HeaderValue::from_static("47c80967-c0ca-499f-a38e-65f98ab6a7a6"));
+    }
+    answer
+}
+
+/// An answer made beforehand, with no header but its own.
+pub(super) fn canned(canned: Canned) -> Answer {
+    let mut answer = Response::new(Body::full(canned.body));
+    *answer.status_mut() = canned.status;
+    *answer.headers_mut() = canned.headers;
+    answer
+}
+
+/// An error about one object.
+pub(super) fn about(code: u16, reason: &str, message: String, kind: &str, name: &str) -> Status {
+    let mut status = Status::new(code, reason, message);
+    status.details.kind = kind.to_owned();
+    status.details.name = name.to_owned();
+    status
+}
+
+pub(super) fn unauthorized() -> Status {
+    Status::new(401, "Unauthorized", "Unauthorized")
+}
+
+pub(super) fn not_found(kind: &str, name: &str) -> Status {
+    about(404, "NotFound", format!("{kind} \"{name}\" not found"), kind, name)
+}
+
+pub(super) fn no_such_path() -> Status {
+    Status::new(404, "NotFound", "the server could not find the requested resource")
+}
+
+pub(super) fn method_not_allowed() -> Status {
+    Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+}
+
+pub(super) fn bad_request(message: impl Into<String>) -> Status {
+    Status::new(400, "BadRequest", message)
+}
+
+pub(super) fn too_large() -> Status {
+    Status::new(413, "RequestEntityTooLarge", "limit is 3145728")
+}
+
+pub(super) fn unsupported_media_type() -> Status {
+    const MESSAGE: &str = "the body of the request was in an unknown format - accepted media types include: application/json, \
+                           application/yaml, application/vnd.kubernetes.protobuf";
+    Status::new(415, "UnsupportedMediaType", MESSAGE)
+}
+
+pub(super) fn internal(message: &str) -> Status {
+    let mut status = Status::new(500, "InternalError", format!("Internal error occurred: {message}"));
+    status.details.causes.push(Cause { reason: String::new(), message: message.to_owned() });
+    status
+}
+
+pub(super) fn timed_out(limit: Duration) -> Status {
+    let limit = if limit.subsec_millis() == 0 { format!("{}s", limit.as_secs()) } else { format!("{}ms", limit.as_millis()) };
+    Status::new(504, "Timeout", format!("Timeout: request did not complete within requested timeout {limit}"))
+}

@@ -1,0 +1,167 @@
+//! Watches of pods: from a revision or from everything, each event one latency late, until the client leaves or its timeout ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+
+use super::super::object::Pod;
+use super::super::store::{Change, Store};
+use super::super::wire;
+use super::Apiserver;
+use super::answer::{self, Answer, Body};
+use super::query::Query;
+use super::target::{Resource, Target};
+use crate::status::protobuf::{Message, encode_object, encode_watch_frame};
+use crate::status::{Encoding, Status};
+
+/// Events taken from the store at a time.
+const CHUNK: usize = 500;
+
+/// Without `timeoutSeconds` the apiserver ends a watch after 30 to 60 minutes.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(45 * 60);
+
+/// One watch.
+struct Watch {
+    store: Arc<Store>,
+    namespace: Option<String>,
+    query: Query,
+    encoding: Encoding,
+    latency: Duration,
+    frames: mpsc::Sender<Bytes>,
+    /// The revision up to which the client knows everything.
+    seen: u64,
+}
+
+/// The client has gone.
+struct Left;
+
+impl Apiserver {
+    /// `GET …?watch=true`.
+    pub(super) fn watch(&self, head: &Parts, target: &Target, query: &Query) -> Answer {
+        let (namespace, query) = match target {
+            Target::Collection { resource: Resource::Pods, namespace } => (namespace.clone(), query.clone()),
+            _ => return self.failure(head, answer::method_not_allowed()),
+        };
+        let encoding = match Encoding::negotiate(&head.headers) {
+            Encoding::Protobuf => Encoding::Protobuf,
+            Encoding::Json | Encoding::Yaml => Encoding::Json,
+        };
+        let content_type = match encoding {
+            Encoding::Protobuf => HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch"),
+            Encoding::Json | Encoding::Yaml => HeaderValue::from_static("application/json"),
+        };
+        let limit = query.watch_timeout().unwrap_or(WATCH_TIMEOUT);
+        let (frames, body) = mpsc::channel(16);
+        let watch = Watch { store: self.store.clone(), namespace, query, encoding, latency: self.watch_latency, frames, seen: 0 };
+        self.tasks.spawn_until_stop(async move {
+            // Ending by time, or because the client left, is the same to everybody.
+            let _ = timeout(limit, watch.run()).await;
+        });
+        answer::headed(head, &self.dice, StatusCode::OK, content_type, Body::stream(body))
+    }
+}
+
+impl Watch {
+    async fn run(mut self) -> Result<(), Left> {
+        let mut changes = self.store.subscribe();
+        self.start().await?;
+        loop {
+            changes.mark_unchanged();
+            let Ok(events) = self.store.pod_events(self.seen, CHUNK) else {
+                return self.expired().await;
+            };
+            if events.is_empty() {
+                let frames = self.frames.clone();
+                tokio::select! {
+                    // The store lives as long as this watch.
+                    _ = changes.changed() => {}
+                    () = frames.closed() => return Err(Left),
+                }
+            }
+            for event in events {
+                self.seen = event.revision;
+                if self.selects(&event.object) {
+                    sleep_until(event.at + self.latency).await;
+                    self.send(event_type(event.change), self.object(&event.object)).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends what is there already, where the client wants that.
+    async fn start(&mut self) -> Result<(), Left> {
+        let from = self.query.value("resourceVersion").unwrap_or_default().to_owned();
+        let initial = self.query.is_set("sendInitialEvents");
+        if !initial && !from.is_empty() && from != "0" {
+            self.seen = from.parse().unwrap_or(0);
+            return Ok(());
+        }
+        let (pods, revision) = self.store.pods(self.namespace.as_deref());
+        self.seen = revision;
+        for pod in pods.iter().filter(|pod| self.selects(pod)) {
+            self.send("ADDED", self.object(pod)).await?;
+        }
+        if initial {
+            self.send("BOOKMARK", self.bookmark()).await?;
+        }
+        Ok(())
+    }
+
+    /// The client has to list again.
+    async fn expired(&self) -> Result<(), Left> {
+        let status = Status::new(410, "Expired", format!("too old resource version: {}", self.seen));
+        self.send("ERROR", status.encode(self.encoding)).await
+    }
+
+    fn selects(&self, pod: &Pod) -> bool {
+        self.namespace.as_deref().is_none_or(|namespace| namespace == pod.namespace()) && self.query.selects(pod)
+    }
+
+    fn object(&self, pod: &Pod) -> Bytes {
+        match self.encoding {
+            Encoding::Protobuf => wire::pod_protobuf(pod),
+            Encoding::Json | Encoding::Yaml => wire::pod_json(pod),
+        }
+    }
+
+    /// The end of the initial events of a streaming list.
+    fn bookmark(&self) -> Bytes {
+        const END: &str = "k8s.io/initial-events-end";
+        let revision = self.seen.to_string();
+        match self.encoding {
+            Encoding::Protobuf => {
+                let annotation = Message::new().string(1, END).string(2, "true");
+                encode_object("v1", "Pod", &Message::new().message(1, &Message::new().string(6, &revision).message(12, &annotation)))
+            }
+            Encoding::Json | Encoding::Yaml => wire::to_bytes(&json!({
+                "kind": "Pod",
+                "apiVersion": "v1",
+                "metadata": { "resourceVersion": revision, "annotations": { END: "true" } },
+                "spec": { "containers": null },
+                "status": {},
+            })),
+        }
+    }
+
+    async fn send(&self, event: &str, object: Bytes) -> Result<(), Left> {
+        let frame = match self.encoding {
+            Encoding::Protobuf => encode_watch_frame(event, &object),
+            Encoding::Json | Encoding::Yaml => wire::watch_frame_json(event, &object),
+        };
+        self.frames.send(frame).await.map_err(|_| Left)
+    }
+}
+
+fn event_type(change: Change) -> &'static str {
+    match change {
+        Change::Added => "ADDED",
+        Change::Modified => "MODIFIED",
+        Change::Deleted => "DELETED",
+    }
+}

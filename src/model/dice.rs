@@ -1,0 +1,93 @@
+//! Small random numbers for jitter, uids and name suffixes (splitmix64).
+//!
+//! Seedable, so that a run under paused time can be repeated; good enough for a model, not for secrets.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The letters of a generated name's suffix: no vowels, no look-alikes.
+///
+/// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apimachinery/pkg/util/rand/rand.go#L84-L94>
+const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A source of random numbers that may be shared.
+#[derive(Debug)]
+pub struct Dice(AtomicU64);
+
+impl Dice {
+    /// The same seed gives the same numbers.
+    pub fn seeded(seed: u64) -> Dice {
+        Dice(AtomicU64::new(seed))
+    }
+
+    /// A seed that differs from run to run.
+    pub fn any_seed() -> u64 {
+        RandomState::new().hash_one(0)
+    }
+
+    /// The next number.
+    pub fn next(&self) -> u64 {
+        mix(self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
+    }
+
+    /// `mean`, spread evenly over plus and minus half of it.
+    pub fn around(&self, mean: Duration) -> Duration {
+        spread(self.next(), mean)
+    }
+
+    /// A UUID in its usual writing.
+    pub fn uid(&self) -> String {
+        let (a, b) = (self.next(), self.next());
+        let (a, b) = (a & !0xf000 | 0x4000, b & (u64::MAX >> 2) | 1 << 63);
+        format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", a >> 32, (a >> 16) & 0xffff, a & 0xffff, b >> 48, b & 0xffff_ffff_ffff)
+    }
+
+    /// The five letters that the apiserver puts behind a `generateName`.
+    pub fn suffix(&self) -> String {
+        let mut number = self.next();
+        let letter = |number: &mut u64| {
+            let index = usize::try_from(*number % 27).unwrap_or(0);
+            *number /= 27;
+            char::from(LETTERS[index])
+        };
+        (0..5).map(|_| letter(&mut number)).collect()
+    }
+}
+
+/// `mean` plus or minus up to half of it, chosen by `number`.
+pub fn spread(number: u64, mean: Duration) -> Duration {
+    // 1024 steps are enough for jitter, and stay clear of floats.
+    mean / 2 + mean * u32::try_from(number % 1025).unwrap_or(0) / 1024
+}
+
+/// Scrambles a number; neighbours come out unrelated.
+pub fn mix(number: u64) -> u64 {
+    let a = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    b ^ (b >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_half_of_the_mean() {
+        let dice = Dice::seeded(1);
+        let mean = Duration::from_millis(100);
+        for _ in 0..1000 {
+            let value = dice.around(mean);
+            assert!(value >= mean / 2 && value <= mean * 3 / 2, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn uids_look_like_uuids_and_differ() {
+        let dice = Dice::seeded(1);
+        let (a, b) = (dice.uid(), dice.uid());
+        assert_ne!(a, b);
+        assert_eq!(a.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(a.as_bytes()[14], b'4');
+    }
+}

@@ -1,0 +1,120 @@
+//! How the evaluator reads and writes quotas: a lagging informer, corrected by what this apiserver itself wrote last.
+//!
+//! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/resource_access.go>
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::amounts::Amounts;
+use super::super::informer::{Lag, QuotaInformer};
+use super::super::machine::Machine;
+use super::super::object::Quota;
+use super::super::store::{Store, StoreError};
+
+/// Own writes remembered: `lru.New(100)`.
+const OWN_WRITES: usize = 100;
+
+/// How long the result of a live lookup holds: `liveTTL`.
+const LIVE_TTL: Duration = Duration::from_secs(30);
+
+/// Reads and writes quotas for one evaluator.
+#[derive(Debug)]
+pub(super) struct Access {
+    store: Arc<Store>,
+    machine: Arc<Machine>,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Debug)]
+struct Cache {
+    informer: QuotaInformer,
+    /// What this apiserver wrote last, the most recently used at the end.
+    own: Vec<Arc<Quota>>,
+    /// Namespaces in which the informer knew no quota, and what a lookup in the store found then.
+    live: HashMap<String, (Instant, Vec<Arc<Quota>>)>,
+}
+
+impl Access {
+    pub(super) fn new(store: Arc<Store>, machine: Arc<Machine>, lag: Lag) -> Access {
+        let cache = Cache { informer: QuotaInformer::new(lag), own: Vec::new(), live: HashMap::new() };
+        Access { store, machine, cache: Mutex::new(cache) }
+    }
+
+    /// Copies of the quotas of `namespace` as far as this apiserver knows.
+    pub(super) async fn quotas(&self, namespace: &str) -> Vec<Quota> {
+        let cached = self.cache().cached(&self.store, namespace, Instant::now());
+        if let Some(quotas) = cached {
+            return quotas;
+        }
+        self.machine.read().await;
+        let found = self.store.quotas(Some(namespace)).0;
+        let mut cache = self.cache();
+        cache.live.insert(namespace.to_owned(), (Instant::now() + LIVE_TTL, found.clone()));
+        found.into_iter().map(|quota| cache.newer_of_own(quota)).collect()
+    }
+
+    /// Writes the status of a quota whose copy came from [`Access::quotas`].
+    pub(super) async fn update(&self, quota: &Quota) -> Result<(), StoreError> {
+        let written = update_status(&self.store, &self.machine, quota, quota.hard.clone(), quota.used.clone()).await?;
+        self.cache().remember(written);
+        Ok(())
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cache {
+    /// The quotas known without asking the store; `None` when the informer knows none and no recent lookup has confirmed that.
+    fn cached(&mut self, store: &Store, namespace: &str, now: Instant) -> Option<Vec<Quota>> {
+        let mut quotas = self.informer.list(store, namespace, now);
+        if quotas.is_empty() {
+            let (_, found) = self.live.get(namespace).filter(|(until, _)| *until > now)?;
+            quotas.clone_from(found);
+        }
+        Some(quotas.into_iter().map(|quota| self.newer_of_own(quota)).collect())
+    }
+
+    /// The informer's copy or this apiserver's own last write, whichever is newer (`checkCache`).
+    fn newer_of_own(&mut self, seen: Arc<Quota>) -> Quota {
+        let Some(index) = self.own.iter().position(|own| own.name == seen.name && own.namespace == seen.namespace) else {
+            return (*seen).clone();
+        };
+        let own = self.own.remove(index);
+        if seen.revision >= own.revision {
+            return (*seen).clone();
+        }
+        self.own.push(own.clone());
+        (*own).clone()
+    }
+
+    fn remember(&mut self, written: Arc<Quota>) {
+        self.own.retain(|own| own.name != written.name || own.namespace != written.namespace);
+        if self.own.len() == OWN_WRITES {
+            self.own.remove(0);
+        }
+        self.own.push(written);
+    }
+}
+
+/// `UpdateStatus` of a quota, as a request to an apiserver: reads the stored quota, and writes if it is still the one that `quota` was
+/// copied from. One that has been overtaken already loses after the read, sooner than one that loses in the write itself.
+pub async fn update_status(
+    store: &Store,
+    machine: &Machine,
+    quota: &Quota,
+    hard: Amounts,
+    used: Amounts,
+) -> Result<Arc<Quota>, StoreError> {
+    machine.request().await;
+    let write = || store.update_quota_status(&quota.namespace, &quota.name, quota.revision, hard, used);
+    if store.quota(&quota.namespace, &quota.name).is_none_or(|stored| stored.revision != quota.revision) {
+        machine.read().await;
+        return write();
+    }
+    machine.write(write).await
+}

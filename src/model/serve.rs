@@ -1,0 +1,110 @@
+//! The sockets of one apiserver: accepts, speaks TLS and HTTP/1.1 or HTTP/2, and carries out what the faults ask of connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
+
+use super::apiserver::{Apiserver, Connection};
+
+/// How connections are served.
+#[derive(Clone)]
+pub(super) struct Serving {
+    /// Terminates TLS.
+    pub(super) tls: TlsAcceptor,
+    /// SETTINGS_MAX_CONCURRENT_STREAMS.
+    pub(super) max_streams: u32,
+    /// Go closes connections that have been idle for so long.
+    pub(super) idle_timeout: Duration,
+}
+
+/// Binds any free port of the loopback interface.
+pub(super) async fn bind() -> std::io::Result<TcpListener> {
+    TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await
+}
+
+/// Accepts until the control plane stops, except while the server is down.
+pub(super) async fn serve(mut listener: TcpListener, address: SocketAddr, apiserver: Arc<Apiserver>, serving: Serving) {
+    let mut down = apiserver.faults.watch_down();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = down.wait_for(|down| *down) => None,
+            accepted = listener.accept() => Some(accepted),
+        };
+        match accepted {
+            Some(Ok((stream, _))) => {
+                let served = connection(stream, apiserver.clone(), serving.clone());
+                apiserver.tasks.spawn_until_stop(served);
+            }
+            // Out of file descriptors, most likely; they come back.
+            Some(Err(_)) => sleep(Duration::from_millis(50)).await,
+            None => {
+                // Connections are refused while nobody listens.
+                drop(listener);
+                if down.wait_for(|down| !*down).await.is_err() {
+                    return;
+                }
+                listener = rebind(address).await;
+            }
+        }
+    }
+}
+
+/// Binds the same port again; whoever took it meanwhile is waited for.
+async fn rebind(address: SocketAddr) -> TcpListener {
+    loop {
+        let bound = TcpSocket::new_v4().and_then(|socket| {
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(1024)
+        });
+        match bound {
+            Ok(listener) => return listener,
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, apiserver: Arc<Apiserver>, serving: Serving) {
+    let signals = apiserver.faults.signals();
+    let connection =
+        Connection { id: apiserver.journal.next_connection(), leave: signals.leave.child_token(), cut: signals.cut.child_token() };
+    let _ = stream.set_nodelay(true);
+    let cut = connection.cut.clone();
+    // Whatever ends a connection here is the client's doing, or was asked for.
+    cut.run_until_cancelled(async move {
+        if let Ok(stream) = serving.tls.accept(stream).await {
+            http(TokioIo::new(stream), apiserver, connection, &serving).await;
+        }
+    })
+    .await;
+}
+
+async fn http(
+    io: TokioIo<tokio_rustls::server::TlsStream<TcpStream>>,
+    apiserver: Arc<Apiserver>,
+    connection: Connection,
+    serving: &Serving,
+) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().title_case_headers(true).half_close(true).timer(TokioTimer::new()).header_read_timeout(serving.idle_timeout);
+    builder.http2().max_concurrent_streams(serving.max_streams).timer(TokioTimer::new());
+    let leave = connection.leave.clone();
+    let service = service_fn(move |request: Request<Incoming>| apiserver.clone().handle(request, connection.clone()));
+    let served = builder.serve_connection_with_upgrades(io, service);
+    tokio::pin!(served);
+    tokio::select! {
+        _ = served.as_mut() => return,
+        () = leave.cancelled() => served.as_mut().graceful_shutdown(),
+    }
+    let _ = served.await;
+}

@@ -1,0 +1,276 @@
+//! The one store behind all apiservers, in the place of etcd: objects, revisions, compare-and-swap on quotas, and a watch log.
+//!
+//! Pure and synchronous: what a write costs in time is the caller's business (`machine`). Every write takes the next revision, so
+//! revisions order all changes, as in etcd.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::amounts::Amounts;
+use super::dice::Dice;
+use super::object::{Namespace, NewPod, Pod, Quota};
+
+mod log;
+
+pub use log::{Change, Compacted, Event, Log};
+
+/// How many changes of pods and of quotas stay readable to watches.
+const LOG_LENGTH: usize = 100_000;
+
+/// Why a write was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// An object of that name is stored already.
+    #[error("the object exists")]
+    Exists,
+    /// No object of that name is stored.
+    #[error("there is no such object")]
+    NotFound,
+    /// The object has changed since the revision on which the write was based.
+    #[error("the object has been modified")]
+    Conflict,
+}
+
+/// Counts of compare-and-swap writes to the status of quotas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaWrites {
+    /// Writes that found the quota as they had read it.
+    pub won: u64,
+    /// Writes that lost to another one.
+    pub lost: u64,
+}
+
+/// Objects, revisions and watch logs behind one mutex.
+#[derive(Debug)]
+pub struct Store {
+    state: Mutex<State>,
+    revision: watch::Sender<u64>,
+    dice: Dice,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    revision: u64,
+    namespaces: BTreeMap<String, Arc<Namespace>>,
+    pods: BTreeMap<(String, String), Arc<Pod>>,
+    quotas: BTreeMap<(String, String), Arc<Quota>>,
+    pod_log: Log<Pod>,
+    quota_log: Log<Quota>,
+    quota_writes: QuotaWrites,
+}
+
+impl Store {
+    /// An empty store; `seed` chooses the uids.
+    pub fn new(seed: u64) -> Store {
+        let state = State { pod_log: Log::new(LOG_LENGTH), quota_log: Log::new(LOG_LENGTH), ..State::default() };
+        Store { state: Mutex::new(state), revision: watch::Sender::new(0), dice: Dice::seeded(seed) }
+    }
+
+    /// The revision of the latest change.
+    pub fn revision(&self) -> u64 {
+        self.state().revision
+    }
+
+    /// Wakes at every change; the value is the store's revision.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Stores a namespace.
+    pub fn create_namespace(&self, name: &str) -> Result<Arc<Namespace>, StoreError> {
+        let mut state = self.state();
+        if state.namespaces.contains_key(name) {
+            return Err(StoreError::Exists);
+        }
+        let revision = state.advance();
+        let namespace = Arc::new(Namespace { name: name.to_owned(), uid: self.dice.uid(), revision, created: now(), terminating: false });
+        state.namespaces.insert(name.to_owned(), namespace.clone());
+        self.announce(state);
+        Ok(namespace)
+    }
+
+    /// Marks a namespace as being deleted: it refuses new objects from now on.
+    pub fn terminate_namespace(&self, name: &str) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let revision = state.advance();
+        let namespace = state.namespaces.get_mut(name).ok_or(StoreError::NotFound)?;
+        *namespace = Arc::new(Namespace { revision, terminating: true, ..(**namespace).clone() });
+        self.announce(state);
+        Ok(())
+    }
+
+    /// One namespace.
+    pub fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.state().namespaces.get(name).cloned()
+    }
+
+    /// All namespaces by name, with the revision at which this was true.
+    pub fn namespaces(&self) -> (Vec<Arc<Namespace>>, u64) {
+        let state = self.state();
+        (state.namespaces.values().cloned().collect(), state.revision)
+    }
+
+    /// Stores a quota whose status the quota controller has yet to compute.
+    pub fn create_quota(&self, namespace: &str, name: &str, spec: Amounts) -> Result<Arc<Quota>, StoreError> {
+        let mut state = self.state();
+        let key = (namespace.to_owned(), name.to_owned());
+        if !state.namespaces.contains_key(namespace) {
+            return Err(StoreError::NotFound);
+        }
+        if state.quotas.contains_key(&key) {
+            return Err(StoreError::Exists);
+        }
+        let quota = Quota {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: self.dice.uid(),
+            revision: state.advance(),
+            created: now(),
+            spec,
+            hard: Amounts::new(),
+            used: Amounts::new(),
+        };
+        let quota = state.put_quota(Change::Added, quota);
+        self.announce(state);
+        Ok(quota)
+    }
+
+    /// One quota.
+    pub fn quota(&self, namespace: &str, name: &str) -> Option<Arc<Quota>> {
+        self.state().quotas.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The quotas of one namespace (`None`: of all) by name, with the revision at which this was true.
+    pub fn quotas(&self, namespace: Option<&str>) -> (Vec<Arc<Quota>>, u64) {
+        let state = self.state();
+        (within(&state.quotas, namespace), state.revision)
+    }
+
+    /// Writes `hard` and `used` as a quota's status if nobody has written since `based_on`: the race that this whole model is about.
+    pub fn update_quota_status(
+        &self,
+        namespace: &str,
+        name: &str,
+        based_on: u64,
+        hard: Amounts,
+        used: Amounts,
+    ) -> Result<Arc<Quota>, StoreError> {
+        let mut state = self.state();
+        let key = (namespace.to_owned(), name.to_owned());
+        let current = state.quotas.get(&key).cloned().ok_or(StoreError::NotFound)?;
+        if current.revision != based_on {
+            state.quota_writes.lost += 1;
+            return Err(StoreError::Conflict);
+        }
+        state.quota_writes.won += 1;
+        let quota = Quota { revision: state.advance(), hard, used, ..(*current).clone() };
+        let quota = state.put_quota(Change::Modified, quota);
+        self.announce(state);
+        Ok(quota)
+    }
+
+    /// How many status writes have won and lost so far.
+    pub fn quota_writes(&self) -> QuotaWrites {
+        self.state().quota_writes
+    }
+
+    /// Stores a pod; its name must be set and its namespace must exist.
+    pub fn create_pod(&self, posted: NewPod) -> Result<Arc<Pod>, StoreError> {
+        let mut state = self.state();
+        if !state.namespaces.contains_key(&posted.namespace) {
+            return Err(StoreError::NotFound);
+        }
+        let key = (posted.namespace.clone(), posted.name.clone());
+        if state.pods.contains_key(&key) {
+            return Err(StoreError::Exists);
+        }
+        let revision = state.advance();
+        let pod = Arc::new(Pod { posted, uid: self.dice.uid(), revision, created: now() });
+        state.pods.insert(key, pod.clone());
+        state.pod_log.push(Event { revision, at: Instant::now(), change: Change::Added, object: pod.clone() });
+        self.announce(state);
+        Ok(pod)
+    }
+
+    /// Removes a pod at once, without grace; returns it as it was, at the revision of its deletion.
+    pub fn delete_pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, StoreError> {
+        let mut state = self.state();
+        let pod = state.pods.remove(&(namespace.to_owned(), name.to_owned())).ok_or(StoreError::NotFound)?;
+        let revision = state.advance();
+        let pod = Arc::new(Pod { revision, ..(*pod).clone() });
+        state.pod_log.push(Event { revision, at: Instant::now(), change: Change::Deleted, object: pod.clone() });
+        self.announce(state);
+        Ok(pod)
+    }
+
+    /// One pod.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.state().pods.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The pods of one namespace (`None`: of all) by name, with the revision at which this was true.
+    pub fn pods(&self, namespace: Option<&str>) -> (Vec<Arc<Pod>>, u64) {
+        let state = self.state();
+        (within(&state.pods, namespace), state.revision)
+    }
+
+    /// The changes of pods after `revision`, oldest first, at most `max`.
+    pub fn pod_events(&self, revision: u64, max: usize) -> Result<Vec<Event<Pod>>, Compacted> {
+        self.state().pod_log.after(revision, max)
+    }
+
+    /// The changes of quotas after `revision`, oldest first, at most `max`.
+    pub fn quota_events(&self, revision: u64, max: usize) -> Result<Vec<Event<Quota>>, Compacted> {
+        self.state().quota_log.after(revision, max)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A writer that panicked left at worst an unlogged change; the panic itself surfaces through `Tasks`.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce(&self, state: MutexGuard<'_, State>) {
+        let revision = state.revision;
+        drop(state);
+        // Another writer may have announced a later revision meanwhile.
+        self.revision.send_if_modified(|announced| std::mem::replace(announced, revision.max(*announced)) < revision);
+    }
+}
+
+impl State {
+    fn advance(&mut self) -> u64 {
+        self.revision += 1;
+        self.revision
+    }
+
+    fn put_quota(&mut self, change: Change, quota: Quota) -> Arc<Quota> {
+        let quota = Arc::new(quota);
+        self.quotas.insert((quota.namespace.clone(), quota.name.clone()), quota.clone());
+        self.quota_log.push(Event { revision: quota.revision, at: Instant::now(), change, object: quota.clone() });
+        quota
+    }
+}
+
+/// The objects of one namespace, or of all, in order.
+fn within<T>(objects: &BTreeMap<(String, String), Arc<T>>, namespace: Option<&str>) -> Vec<Arc<T>> {
+    let Some(namespace) = namespace else {
+        return objects.values().cloned().collect();
+    };
+    let from = (namespace.to_owned(), String::new());
+    let range = objects.range((Bound::Included(from), Bound::Unbounded));
+    range.take_while(|((of, _), _)| of == namespace).map(|(_, object)| object.clone()).collect()
+}
+
+/// Now, in the whole seconds of `creationTimestamp`.
+fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(0).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Pods on the wire: what a JSON or protobuf body posts, and how pods and lists of them are answered in either encoding.
+//!
+//! A pod comes back in the encoding of its post exactly as it was posted, with the server's fields set. In the other encoding only its
+//! metadata and status are there: translating a whole spec would take the whole schema. Pure.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::object::{Content, Namespace, NewPod, Pod, Quota};
+
+mod parse;
+mod proto;
+
+pub use parse::{Malformed, parse_pod};
+pub use proto::{pod_list_protobuf, pod_protobuf};
+
+/// RFC 3339, as in `creationTimestamp`.
+pub fn timestamp(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_default()
+}
+
+/// A pod as JSON.
+pub fn pod_json(pod: &Pod) -> Bytes {
+    to_bytes(&PodJson::new(pod, Some("Pod")))
+}
+
+/// A list of pods as JSON.
+pub fn pod_list_json<'a>(pods: impl Iterator<Item = &'a Pod>, revision: u64) -> Bytes {
+    let items = pods.map(|pod| PodJson::new(pod, None)).collect();
+    to_bytes(&List { kind: "PodList", api_version: "v1", metadata: json!({ "resourceVersion": revision.to_string() }), items })
+}
+
+/// A list of other objects as JSON.
+pub fn list_json(kind: &'static str, items: Vec<Value>, revision: u64) -> Bytes {
+    to_bytes(&List { kind, api_version: "v1", metadata: json!({ "resourceVersion": revision.to_string() }), items })
+}
+
+/// A namespace as JSON.
+pub fn namespace_json(namespace: &Namespace) -> Value {
+    let phase = if namespace.terminating { "Terminating" } else { "Active" };
+    json!({
+        "kind": "Namespace",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": namespace.name,
+            "uid": namespace.uid,
+            "resourceVersion": namespace.revision.to_string(),
+            "creationTimestamp": timestamp(namespace.created),
+        },
+        "spec": { "finalizers": ["kubernetes"] },
+        "status": { "phase": phase },
+    })
+}
+
+/// A quota as JSON.
+pub fn quota_json(quota: &Quota) -> Value {
+    let quantities =
+        |amounts: &super::amounts::Amounts| amounts.quantities().map(|(name, text)| (name.to_owned(), text)).collect::<BTreeMap<_, _>>();
+    json!({
+        "kind": "ResourceQuota",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": quota.name,
+            "namespace": quota.namespace,
+            "uid": quota.uid,
+            "resourceVersion": quota.revision.to_string(),
+            "creationTimestamp": timestamp(quota.created),
+        },
+        "spec": { "hard": quantities(&quota.spec) },
+        "status": { "hard": quantities(&quota.hard), "used": quantities(&quota.used) },
+    })
+}
+
+/// One frame of a JSON watch.
+pub fn watch_frame_json(event: &str, object: &[u8]) -> Bytes {
+    let mut frame = Vec::with_capacity(object.len() + 32);
+    frame.extend_from_slice(br#"{"type":""#);
+    frame.extend_from_slice(event.as_bytes());
+    frame.extend_from_slice(br#"","object":"#);
+    frame.extend_from_slice(object.trim_ascii_end());
+    frame.extend_from_slice(b"}\n");
+    frame.into()
+}
+
+/// Any value as JSON with the newline at its end that Go's encoder writes.
+pub fn to_bytes(value: &impl Serialize) -> Bytes {
+    // Values of string keys and plain data cannot fail to serialise.
+    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<T> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Value,
+    items: Vec<T>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PodJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_version: Option<&'static str>,
+    metadata: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec: Option<&'a Value>,
+    status: Status,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    phase: &'static str,
+    qos_class: &'static str,
+}
+
+impl<'a> PodJson<'a> {
+    /// `kind` is left out inside lists.
+    fn new(pod: &'a Pod, kind: Option<&'static str>) -> PodJson<'a> {
+        let posted = &pod.posted;
+        let (mut metadata, spec) = match &posted.content {
+            Content::Json { metadata, spec } => (metadata.clone(), Some(spec)),
+            Content::Protobuf { .. } => (from_protobuf(posted), None),
+        };
+        metadata.insert("name".into(), posted.name.as_str().into());
+        metadata.insert("namespace".into(), posted.namespace.as_str().into());
+        metadata.insert("uid".into(), pod.uid.as_str().into());
+        metadata.insert("resourceVersion".into(), pod.revision.to_string().into());
+        metadata.insert("creationTimestamp".into(), timestamp(pod.created).into());
+        let status = Status { phase: "Pending", qos_class: "Burstable" };
+        PodJson { kind, api_version: kind.map(|_| "v1"), metadata, spec, status }
+    }
+}
+
+fn from_protobuf(posted: &NewPod) -> Map<String, Value> {
+    let mut metadata = Map::new();
+    if !posted.generate_name.is_empty() {
+        metadata.insert("generateName".into(), posted.generate_name.as_str().into());
+    }
+    if !posted.labels.is_empty() {
+        metadata.insert("labels".into(), json!(posted.labels));
+    }
+    metadata
+}
+
+#[cfg(test)]
+mod tests;
