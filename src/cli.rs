@@ -28,10 +28,10 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  kube-retry-proxy demo                                   see the conflicts, and the proxy answering them, without a cluster
-  kube-retry-proxy serve                                  in a pod: everything is found in the cluster
-  kube-retry-proxy serve --kubeconfig ~/.kube/config      on a workstation, in front of the current context
-  kube-retry-proxy check-config config.yaml               every mistake of a file at once
+  kube-retry-proxy demo                               see it work, without a cluster
+  kube-retry-proxy serve                              in a pod: the cluster is found
+  kube-retry-proxy serve --kubeconfig ~/.kube/config  on a workstation
+  kube-retry-proxy check-config config.yaml           every mistake of a file at once
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
@@ -39,6 +39,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the proxy.
+    #[command(long_about = serve::LONG_ABOUT)]
     Serve(Box<serve::ServeArgs>),
     /// Check a configuration file and report every mistake.
     CheckConfig(check_config::CheckConfigArgs),

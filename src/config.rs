@@ -136,12 +136,13 @@ impl Default for Serving {
     }
 }
 
-/// The CA and certificate that the proxy makes at each start when it has no certificate file.
+/// The CA and certificate that the proxy makes at start when it has no certificate file. Valid for a year; kept over a restart in
+/// `directory`, and renewed by a start in the last month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelfSigned {
     /// Names and addresses that the certificate is valid for, at least one. Clients must reach the proxy by one of them.
     pub hosts: Vec<String>,
-    /// Where `ca.crt` and `kubeconfig` are written for the clients. None: nowhere, and clients cannot verify the proxy.
+    /// Where `ca.crt` and `kubeconfig` are written for the clients, and the certificate and its key are kept. None: nowhere, and clients cannot verify the proxy.
     pub directory: Option<PathBuf>,
     /// The token file that the written kubeconfig names. The proxy itself never reads it.
     pub token_file: PathBuf,

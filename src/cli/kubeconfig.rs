@@ -10,17 +10,20 @@ use crate::config;
 use crate::kubeconfig::{self, KubeconfigError, Rewritten, Target, replace_file};
 use crate::tls::{self, TlsError};
 
+const EXAMPLES: &str = "\
+Examples:
+  A new one for a pod's service account:
+    kube-retry-proxy kubeconfig --server https://127.0.0.1:8443 --certificate-authority ca.crt \\
+      --token-file /var/run/secrets/kubernetes.io/serviceaccount/token --output kubeconfig
+  Your own, led through the proxy:
+    kube-retry-proxy kubeconfig --server https://127.0.0.1:8443 --certificate-authority ca.crt \\
+      --from ~/.kube/config --output kubeconfig";
+
 /// Arguments of `kubeconfig`.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("credentials").args(["token_file", "from"]).required(true),
-    after_help = "\
-Examples:
-  A new kubeconfig for a pod's service account:
-    kube-retry-proxy kubeconfig --server https://127.0.0.1:8443 --certificate-authority ca.crt \\
-      --token-file /var/run/secrets/kubernetes.io/serviceaccount/token --output kubeconfig
-  Your own, led through the proxy:
-    kube-retry-proxy kubeconfig --server https://127.0.0.1:8443 --certificate-authority ca.crt --from ~/.kube/config"
+    after_help = EXAMPLES
 )]
 pub struct KubeconfigArgs {
     /// The proxy's URL, which its certificate must be valid for.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use http::Uri;
 
 pub use args::ServeArgs;
-pub(super) use args::parse_url;
+pub(super) use args::{LONG_ABOUT, parse_url};
 
 use crate::config::file::{self, FileError};
 use crate::config::{CaSource, Config, Mistakes, rules, units};
@@ -54,13 +54,11 @@ pub enum ServeError {
         #[source]
         source: KubeconfigError,
     },
-    /// A server that the proxy cannot put itself in front of.
-    #[error("{origin}: '{server}' is no upstream: expected https://host[:port], without path or credentials")]
+    /// A server that the proxy cannot put itself in front of. Not printed, because a URL may carry a password.
+    #[error("the server of {origin} is no upstream: expected a URL like https://10.0.0.1:6443, without path, query or credentials")]
     Server {
         /// Where it came from.
         origin: &'static str,
-        /// The URL.
-        server: String,
     },
     /// Nothing says where the apiserver is.
     #[error("no upstream: give --upstream, --kubeconfig or upstream.url in the file of --config (this is no pod of a cluster)")]
@@ -119,7 +117,7 @@ fn resolve_upstream(
 ) -> Result<(), ServeError> {
     let upstream = &mut config.upstream;
     if let Some(endpoint) = kubeconfig {
-        upstream.url = Some(server("--kubeconfig", endpoint.server)?);
+        upstream.url = Some(server("--kubeconfig", &endpoint.server)?);
         upstream.ca = endpoint.ca.or(upstream.ca.take());
         // A name belongs to its server: the file's would be another one's.
         upstream.server_name = endpoint.server_name;
@@ -134,7 +132,7 @@ fn resolve_upstream(
 
     if let Some(cluster) = cluster {
         if upstream.url.is_none() {
-            upstream.url = Some(server("KUBERNETES_SERVICE_HOST", cluster.url())?);
+            upstream.url = Some(server("KUBERNETES_SERVICE_HOST", &cluster.url())?);
         }
         upstream.ca.get_or_insert(CaSource::File(cluster.ca_file));
     }
@@ -173,8 +171,8 @@ fn set_some<T: Clone>(place: &mut Option<T>, flag: &Option<T>) {
     }
 }
 
-fn server(origin: &'static str, server: String) -> Result<Uri, ServeError> {
-    units::parse_upstream_url(&server).map_err(|_| ServeError::Server { origin, server })
+fn server(origin: &'static str, server: &str) -> Result<Uri, ServeError> {
+    units::parse_upstream_url(server).map_err(|_| ServeError::Server { origin })
 }
 
 #[cfg(test)]

@@ -385,4 +385,22 @@ mod tests {
             log_level(&words(bad)).unwrap_err();
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn printed_durations_are_read_back(nanos: u64) {
+            let duration = Duration::from_nanos(nanos);
+            assert_eq!(go_duration(&Go(duration).to_string()), Some(duration));
+        }
+
+        #[test]
+        fn printed_sizes_are_read_back(bytes: u64) {
+            assert_eq!(quantity(&Size(bytes).to_string()), Some(bytes));
+        }
+
+        #[test]
+        fn no_text_makes_a_parser_panic(text in "[0-9.]{0,40}[a-zA-Zµ:/@\\[\\]]{0,3}[0-9.]{0,3}\\PC{0,5}") {
+            let _ = (go_duration(&text), quantity(&text), parse_upstream_url(&text), parse_host(&text), parse_log_level(&text));
+        }
+    }
 }

@@ -102,7 +102,9 @@ pub(crate) fn parse_value(text: &str) -> Result<serde_json::Value, SyntaxError> 
 
 /// Writes a tree as YAML.
 pub(crate) fn to_string(value: &serde_json::Value) -> Result<String, WriteError> {
-    serde_saphyr::to_string(value).map_err(|error| WriteError(Box::new(error)))
+    // Certificates stay on one line, as kubectl writes them.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(value, options).map_err(|error| WriteError(Box::new(error)))
 }
 
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {

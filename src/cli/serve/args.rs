@@ -14,27 +14,31 @@ const SERVING: &str = "Serving";
 const REPLAY: &str = "Replay";
 const OTHERS: &str = "Logging and administration";
 
-/// Arguments of `serve`. A flag wins over its environment variable, that over the file, and that over the default.
-#[derive(Debug, Default, Args)]
-#[command(
-    long_about = "\
+/// What `serve --help` begins with.
+pub(crate) const LONG_ABOUT: &str = "\
 Run the proxy.
 
-Every setting is taken from the first of: its flag, its environment variable, the file of --config, the default. In a pod nothing is \
-needed at all.
+Every setting is taken from the first of: its flag, its environment variable, the file of
+--config, the default. In a pod nothing is needed at all.
 
-The upstream is --upstream, else the server of --kubeconfig, else upstream.url of the file, else the cluster that the proxy runs in \
-(KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT). It is verified by --upstream-ca-file, else the CA of --kubeconfig, else \
-upstream.caFile, else in a cluster the service account's ca.crt. Credentials are never read: those of each client pass through.",
-    after_help = "\
+The upstream is --upstream, else the server of --kubeconfig, else upstream.url of the file, else
+the cluster that the proxy runs in (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT). It is
+verified by --upstream-ca-file, else the CA of --kubeconfig, else upstream.caFile, else in a
+cluster the service account's ca.crt. Credentials are never read: each client's own pass through.";
+
+const EXAMPLES: &str = "\
 Examples:
-  In a pod, beside a controller that shares a directory and runs with KUBECONFIG=/kube-retry-proxy/kubeconfig:
-    kube-retry-proxy serve --self-signed-dir /kube-retry-proxy --bind-address 127.0.0.1
-  As a Service with a certificate of its own:
-    kube-retry-proxy serve --tls-cert-file /tls/tls.crt --tls-private-key-file /tls/tls.key --config /etc/config.yaml
-  On a workstation:
-    kube-retry-proxy serve --kubeconfig ~/.kube/config --self-signed-dir . --log-level debug"
-)]
+  In a pod, beside a controller that has KUBECONFIG=/shared/kubeconfig:
+    kube-retry-proxy serve --self-signed-dir /shared --bind-address 127.0.0.1
+  As a Service, with a certificate of its own:
+    kube-retry-proxy serve --config /etc/kube-retry-proxy/config.yaml \\
+      --tls-cert-file /tls/tls.crt --tls-private-key-file /tls/tls.key
+  On a workstation, in front of the current context:
+    kube-retry-proxy serve --kubeconfig ~/.kube/config --self-signed-dir .";
+
+/// Arguments of `serve`. A flag wins over its environment variable, that over the file, and that over the default.
+#[derive(Debug, Default, Args)]
+#[command(after_help = EXAMPLES, mut_args(|arg| arg.hide_env_values(true)))]
 pub struct ServeArgs {
     /// Configuration file.
     #[arg(long, value_name = "FILE", env = "KUBE_RETRY_PROXY_CONFIG", help_heading = REPLAY)]
@@ -43,7 +47,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MODE", env = "KUBE_RETRY_PROXY_MODE", help_heading = REPLAY, ignore_case = true, value_parser = mode())]
     pub mode: Option<Mode>,
 
-    /// The apiserver, https://host[:port].
+    /// The apiserver, like https://10.0.0.1:6443.
     #[arg(long, value_name = "URL", env = "KUBE_RETRY_PROXY_UPSTREAM", help_heading = UPSTREAM, value_parser = parse_url)]
     pub upstream: Option<Uri>,
     /// PEM certificates that verify the apiserver.

@@ -185,3 +185,10 @@ logging: {format: json, level: 'warn,kube_retry_proxy=debug'}
 fn a_missing_file_is_named() {
     assert_eq!(load(Path::new("/nowhere.yaml")).unwrap_err().to_string(), "cannot read /nowhere.yaml");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_file_panic(text in "([a-zA-Z]{1,8}: ?[\\[{&*!|>'\"-]?[a-z0-9.]{0,5}[\\]}]?\n {0,4}){0,6}") {
+        let _ = parse(&text);
+    }
+}
