@@ -20,7 +20,7 @@ async fn replays_a_quota_conflict_until_the_pod_is_created() {
         faults.next_create(conflict());
         let answer = rig.client(protocol).await.create("a").await;
         assert_eq!(answer.status, StatusCode::CREATED);
-        assert_eq!(rig.plane.journal().creates_of("a").len(), 3);
+        assert_eq!(rig.plane.journal().creates().len(), 3);
         assert_eq!(rig.plane.pods("team").len(), 1);
         assert_eq!(sample(&rig.proxy, "kube_retry_proxy_conflicts_total{class=\"quota_conflict\",namespace=\"team\"}"), 2.0);
         assert_eq!(sample(&rig.proxy, "kube_retry_proxy_replays_total{class=\"quota_conflict\"}"), 2.0);
