@@ -164,7 +164,8 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         async move { upstream.close_idle_until(stop).await }
     });
     background.spawn(stop.clone().run_until_cancelled_owned(watch_upstream(Arc::clone(&upstream), Arc::clone(&metrics), reachable)));
-    let reload = reload::Reload { source, current: Arc::clone(&current), proxy: Arc::clone(&proxy), certificate, metrics: Arc::clone(&metrics) };
+    let reload =
+        reload::Reload { source, current: Arc::clone(&current), proxy: Arc::clone(&proxy), certificate, metrics: Arc::clone(&metrics) };
     background.spawn(stop.clone().run_until_cancelled_owned(reload.run()));
     background.spawn(listener.serve(socket));
     serving.set(Ok(()));

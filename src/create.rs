@@ -20,12 +20,12 @@ pub use settings::Settings;
 
 use crate::backoff::Exhausted;
 use crate::body::{Body, Buffered, Buffers, Collected, collect_bounded};
+use crate::budget::NamespaceBudget;
 use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
 use crate::forward::forward;
-use crate::budget::NamespaceBudget;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
 use crate::ratelimit::Admitted;
 use crate::route::{CreateTarget, timeout};

@@ -63,7 +63,9 @@ impl Proxy {
         headers::to_upstream(request.headers_mut(), peer.ip, keep);
         let (label, answer) = match route {
             Step::Create(target) => (RouteLabel::Create, self.creates.create(target, request).await),
-            Step::Forward(label, lane) => (label, forward(&self.upstream, lane, request.map(Body::streamed)).await.map_err(ProxyError::from)),
+            Step::Forward(label, lane) => {
+                (label, forward(&self.upstream, lane, request.map(Body::streamed)).await.map_err(ProxyError::from))
+            }
             Step::Upgrade => {
                 let open = self.metrics.stream_open(StreamKind::Upgrade);
                 let answer = upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open).await;

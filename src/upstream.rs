@@ -20,8 +20,8 @@ use crate::body::Body;
 use crate::config;
 use crate::metrics::Metrics;
 pub use connect::{ConnectError, Connector, Tls};
-use lane::{Lane, Sender};
 pub use lane::Lease;
+use lane::{Lane, Sender};
 
 /// How often a request that never left is offered to another connection. A connection closes between two requests now and then, several
 /// in a row only while a server goes away.

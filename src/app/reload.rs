@@ -51,7 +51,9 @@ impl Reload {
         let mut new = Config::clone(&current);
         (new.mode, new.replay, new.rate_limit) = (read.mode, read.replay.clone(), read.rate_limit.clone());
         if read != new {
-            return Err("only mode, replay and rateLimit change at run time; other sections differ from what runs: restart to apply them".into());
+            return Err(
+                "only mode, replay and rateLimit change at run time; other sections differ from what runs: restart to apply them".into()
+            );
         }
         if new == **current {
             return Ok(false);
