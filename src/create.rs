@@ -27,7 +27,7 @@ use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
 use crate::forward::forward;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
-use crate::ratelimit::Admitted;
+use crate::ratelimit::{Admitted, Rejected};
 use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
 use crate::upstream::{LaneKind, Lease, SendError, Upstream};
@@ -101,8 +101,8 @@ impl Creates {
         let mut room = self.buffers.reserve();
         let body = match collect_bounded(request.body_mut(), self.max_body, Some(&mut room)).await.map_err(ProxyError::RequestBody)? {
             Collected::Whole(body) => body,
-            Collected::TooLarge => return self.pass(&target, request, NotReplayed::BodyTooLarge).await,
-            Collected::OverBudget => return self.pass(&target, request, NotReplayed::BufferFull).await,
+            Collected::TooLarge => return self.pass_limited(&settings, &target, request, NotReplayed::BodyTooLarge).await,
+            Collected::OverBudget => return self.pass_limited(&settings, &target, request, NotReplayed::BufferFull).await,
         };
         let _buffered = self.metrics.buffered(body.data.len());
         let (head, _) = request.into_parts();
@@ -129,6 +129,37 @@ impl Creates {
             ended: None,
         };
         create.run().await
+    }
+
+    /// Waits for the rate limit; says for how long.
+    async fn admit(&self, settings: &Settings, target: &Target) -> Result<Duration, Rejected> {
+        match settings.rate_limit.admit(&target.namespace).await {
+            Ok(Admitted { waited }) => {
+                if !waited.is_zero() {
+                    self.metrics.rate_limit_waited(waited);
+                }
+                Ok(waited)
+            }
+            Err(rejected) => {
+                self.metrics.rate_limit_rejected(rejected.scope);
+                Err(rejected)
+            }
+        }
+    }
+
+    /// As [`Self::pass`], for a create that could not be buffered: the rate limit holds for it all the same.
+    async fn pass_limited(
+        &self,
+        settings: &Settings,
+        target: &Target,
+        request: Request<Body>,
+        why: NotReplayed,
+    ) -> Result<Response<Body<Lease>>, ProxyError> {
+        if let Err(rejected) = self.admit(settings, target).await {
+            self.metrics.outcome(&target.namespace, Outcome::RateLimited);
+            return Err(ProxyError::RateLimited(rejected));
+        }
+        self.pass(target, request, why).await
     }
 
     /// Streams a create that cannot or must not be replayed.
@@ -168,14 +199,9 @@ struct Create<'a> {
 
 impl Create<'_> {
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
-        match self.settings.rate_limit.admit(&self.target.namespace).await {
-            Ok(Admitted { waited }) if waited.is_zero() => {}
-            Ok(Admitted { waited }) => {
-                self.rate_limited = waited;
-                self.all.metrics.rate_limit_waited(waited);
-            }
+        match self.all.admit(self.settings, self.target).await {
+            Ok(waited) => self.rate_limited = waited,
             Err(rejected) => {
-                self.all.metrics.rate_limit_rejected(rejected.scope);
                 self.ended = Some(Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" });
                 return Err(ProxyError::RateLimited(rejected));
             }
@@ -189,7 +215,7 @@ impl Create<'_> {
                 Attempt::Judged(answer, reply) => (answer, reply),
             };
             if let Err(kept) = self.wait_to_replay(&answer).await {
-                self.ended = Some(kept);
+                self.ended = Some(if reply.is_ok() { kept } else { Kept { outcome: Outcome::NoAnswer, ..kept } });
                 return reply.map(|response| response.map(Body::from));
             }
         }
@@ -290,7 +316,6 @@ impl Create<'_> {
         let outcome = match (class, self.attempts) {
             (Class::Success, 1) => Outcome::Created,
             (Class::Success, _) => Outcome::CreatedAfterReplay,
-            (Class::ConnectFailed | Class::Refused | Class::Lost, _) => Outcome::NoAnswer,
             (_, 1) => Outcome::Refused,
             (_, _) => Outcome::RefusedAfterReplay,
         };
