@@ -104,6 +104,7 @@ impl Creates {
             Collected::TooLarge => return self.pass_limited(&settings, &target, request, NotReplayed::BodyTooLarge).await,
             Collected::OverBudget => return self.pass_limited(&settings, &target, request, NotReplayed::BufferFull).await,
         };
+        let read = started.elapsed();
         let _buffered = self.metrics.buffered(body.data.len());
         let (head, _) = request.into_parts();
         let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
@@ -123,8 +124,7 @@ impl Creates {
             started,
             deadline,
             attempts: 0,
-            rate_limited: Duration::ZERO,
-            upstream: Duration::ZERO,
+            elsewhere: read,
             record: Some(record),
             ended: None,
         };
@@ -188,10 +188,8 @@ struct Create<'a> {
     /// The end of the client's own `?timeout=`.
     deadline: Option<Instant>,
     attempts: u32,
-    /// The wait for the rate limit.
-    rate_limited: Duration,
-    /// The time spent in attempts.
-    upstream: Duration,
+    /// The time that was not the proxy's own: reading the body, waiting for the rate limit, attempts.
+    elsewhere: Duration,
     /// Some until the drop.
     record: Option<Record>,
     ended: Option<Kept>,
@@ -200,7 +198,7 @@ struct Create<'a> {
 impl Create<'_> {
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
         match self.all.admit(self.settings, self.target).await {
-            Ok(waited) => self.rate_limited = waited,
+            Ok(waited) => self.elsewhere += waited,
             Err(rejected) => {
                 self.ended = Some(Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" });
                 return Err(ProxyError::RateLimited(rejected));
@@ -236,7 +234,7 @@ impl Create<'_> {
         let code = code.map(|code| code.as_u16());
         self.all.metrics.attempt(class.as_str(), code);
         let took = sent.elapsed();
-        self.upstream += took;
+        self.elsewhere += took;
         if let Some(record) = &mut self.record {
             record.attempt(code.ok_or(class.as_str()), class.as_str(), took);
         }
@@ -332,7 +330,7 @@ impl Drop for Create<'_> {
         if !held.is_zero() {
             self.all.metrics.hold(held);
         }
-        self.all.metrics.overhead(RouteLabel::Create, self.started.elapsed().saturating_sub(self.upstream + held + self.rate_limited));
+        self.all.metrics.overhead(RouteLabel::Create, self.started.elapsed().saturating_sub(self.elsewhere + held));
         if let Some(record) = self.record.take() {
             record.finish(outcome, why);
         }
