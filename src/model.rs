@@ -6,6 +6,7 @@
 
 pub mod amounts;
 pub mod apiserver;
+pub mod client;
 pub mod controller;
 pub mod dice;
 pub mod faults;
