@@ -325,3 +325,6 @@ impl Drop for ControlPlane {
         self.tasks.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

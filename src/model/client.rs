@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::body::{Collected, collect_bounded};
 
@@ -105,11 +106,16 @@ impl Endpoint {
         })
     }
 
-    /// Opens a connection.
-    pub async fn connect(&self) -> Result<Client, ClientError> {
+    /// Opens a connection, and leaves the protocol on it to the caller.
+    pub async fn connect_raw(&self) -> Result<TlsStream<TcpStream>, ClientError> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        let io = TokioIo::new(self.tls.connect(ServerName::from(self.address.ip()), stream).await?);
+        Ok(self.tls.connect(ServerName::from(self.address.ip()), stream).await?)
+    }
+
+    /// Opens a connection.
+    pub async fn connect(&self) -> Result<Client, ClientError> {
+        let io = TokioIo::new(self.connect_raw().await?);
         // The connection's end is seen through the sender.
         let sender = if self.version == Version::HTTP_2 {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
