@@ -1,1 +1,293 @@
-//! app
+//! The composition root: builds every part from the configuration, starts them, and stops them in the open order: unready, stop accepting,
+//! finish, release what is held, cut what streams.
+
+mod reload;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::uri::Scheme;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+pub use reload::ConfigSource;
+
+use crate::admin::{self, Admin, Check, Readiness};
+use crate::body::Buffers;
+use crate::config::{self, Config};
+use crate::create::{Creates, Settings};
+use crate::decisions::Decisions;
+use crate::drain::{Drain, Stage};
+use crate::listener::Listener;
+use crate::metrics::Metrics;
+use crate::proxy::Proxy;
+use crate::route::Matched;
+use crate::tls::{self, ServingCertificate, TlsError};
+use crate::upgrade::Tunnels;
+use crate::upstream::{Connector, Tls, Upstream};
+use crate::verdict::Class;
+
+/// How long creates may take to answer once they are released: they have their answer and only write it.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// How long an answer may take from its end in the loop to the socket, before its connection is cut.
+const FLUSH: Duration = Duration::from_millis(250);
+
+/// How often an upstream that cannot be reached is tried again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// A running proxy.
+pub struct App {
+    /// Where it serves.
+    pub address: SocketAddr,
+    /// Where its admin port is.
+    pub admin_address: SocketAddr,
+    /// The CA of a self-signed certificate, as PEM.
+    pub ca_pem: Option<String>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    drain: Drain,
+    drain_timeout: Duration,
+    serving: Check,
+    proxy: Arc<Proxy>,
+    connections: TaskTracker,
+    background: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Why the proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No upstream is configured, and this is no pod.
+    #[error("no upstream: give --upstream URL, --kubeconfig FILE or upstream.url in the configuration file, or run in a cluster")]
+    NoUpstream,
+    /// The upstream's URL is of no use.
+    #[error("upstream.url is not usable")]
+    Upstream(#[source] http::Error),
+    /// Certificates or keys.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({what})")]
+    Bind {
+        /// Which of the two.
+        what: &'static str,
+        /// The address as configured.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The signals that end the process cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Starts a proxy; it serves when this returns. With a `source`, its configuration is read again as it changes.
+///
+/// # Errors
+/// What is missing or wrong in the configuration, before anything is served.
+pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, StartError> {
+    let class_labels: Vec<_> = Class::ALL.iter().map(|class| class.as_str()).collect();
+    let metrics = Arc::new(Metrics::new(config.metrics.max_namespaces, &class_labels));
+    metrics.mode(config.mode);
+    let upstream = Arc::new(Upstream::new(connector(&config.upstream)?, &config.upstream, &metrics));
+    let (certificate, ca_pem) = certificate(&config.serving)?;
+    let certificate = Arc::new(certificate);
+    let tls = tls::server_config(Arc::clone(&certificate))?;
+    reload::tell_expiry(&metrics, &certificate);
+
+    let socket = bind("serving", SocketAddr::new(config.serving.bind_address, config.serving.secure_port)).await?;
+    let admin_socket = bind("admin", config.admin.bind_address).await?;
+    let address = local_address("serving", &socket)?;
+    let admin_address = local_address("admin", &admin_socket)?;
+
+    let (drain, watcher) = Drain::new();
+    let decisions = Arc::new(Decisions::new(config.metrics.decisions));
+    let stop = CancellationToken::new();
+    let creates = Creates {
+        settings: ArcSwap::from_pointee(Settings::new(&config)),
+        upstream: Arc::clone(&upstream),
+        buffers: Buffers::new(config.creates.max_buffered),
+        max_body: config.creates.max_body,
+        held: Semaphore::new(config.creates.max_held.min(Semaphore::MAX_PERMITS)),
+        in_flight: TaskTracker::new(),
+        decisions: Arc::clone(&decisions),
+        metrics: Arc::clone(&metrics),
+        drain: watcher.clone(),
+    };
+    let proxy = Arc::new(Proxy {
+        matched: Matched::from(&config.creates),
+        creates,
+        upstream: Arc::clone(&upstream),
+        tunnels: Tunnels { tasks: TaskTracker::new(), drain: watcher.clone() },
+        metrics: Arc::clone(&metrics),
+    });
+    let connections = TaskTracker::new();
+    let listener = Listener {
+        proxy: Arc::clone(&proxy),
+        tls,
+        max_connections: config.serving.max_connections,
+        metrics: Arc::clone(&metrics),
+        drain: watcher,
+        connections: connections.clone(),
+    };
+    let readiness = Arc::new(Readiness::default());
+    let serving = readiness.check("serving");
+    let reachable = readiness.check("upstream");
+    let current = Arc::new(ArcSwap::from_pointee(config));
+    let admin = Arc::new(Admin {
+        metrics: Arc::clone(&metrics),
+        decisions,
+        readiness,
+        configz: Box::new({
+            let current = Arc::clone(&current);
+            move || config::show(&current.load())
+        }),
+    });
+
+    let kubeconfig = match &ca_pem {
+        Some(ca) => tls::write_kubeconfig(&current.load().serving.self_signed, ca, address.port())?,
+        None => None,
+    };
+    let background = TaskTracker::new();
+    background.spawn(admin::serve(admin_socket, admin, stop.clone()));
+    background.spawn({
+        let (upstream, stop) = (Arc::clone(&upstream), stop.clone());
+        async move { upstream.close_idle_until(stop).await }
+    });
+    background.spawn(stop.clone().run_until_cancelled_owned(watch_upstream(Arc::clone(&upstream), Arc::clone(&metrics), reachable)));
+    let reload = reload::Reload { source, current: Arc::clone(&current), proxy: Arc::clone(&proxy), certificate, metrics: Arc::clone(&metrics) };
+    background.spawn(stop.clone().run_until_cancelled_owned(reload.run()));
+    background.spawn(listener.serve(socket));
+    serving.set(Ok(()));
+    announce(address, admin_address, &current.load(), kubeconfig);
+    let drain_timeout = current.load().drain.timeout;
+    Ok(App { address, admin_address, ca_pem, metrics, drain, drain_timeout, serving, proxy, connections, background, stop })
+}
+
+impl App {
+    /// Drains and stops: returns when everything has ended, at the latest a little after `drain.timeout`.
+    pub async fn stop(self) {
+        info!(timeout = ?self.drain_timeout, "Stopping: no new connections, finishing requests");
+        self.serving.set(Err("draining".to_owned()));
+        self.drain.advance(Stage::Draining);
+        let ended = async {
+            self.connections.close();
+            self.proxy.tunnels.tasks.close();
+            self.connections.wait().await;
+            self.proxy.tunnels.tasks.wait().await;
+        };
+        let mut ended = std::pin::pin!(ended);
+        if tokio::time::timeout(self.drain_timeout, ended.as_mut()).await.is_err() {
+            self.drain.advance(Stage::Releasing);
+            let creates = &self.proxy.creates.in_flight;
+            if !creates.is_empty() {
+                creates.close();
+                // What does not answer in time is cut below.
+                let _answered = tokio::time::timeout(RELEASE, creates.wait()).await;
+                tokio::time::sleep(FLUSH).await;
+            }
+            warn!(connections = self.connections.len(), tunnels = self.proxy.tunnels.tasks.len(), "Cutting what is still open");
+            self.drain.advance(Stage::Cut);
+            ended.await;
+        }
+        self.stop.cancel();
+        self.background.close();
+        self.background.wait().await;
+        info!("Stopped");
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+///
+/// # Errors
+/// As [`start`].
+pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<(), StartError> {
+    let mut signals = Signals::new()?;
+    let app = start(config, source).await?;
+    signals.next().await;
+    tokio::select! {
+        () = app.stop() => {}
+        () = signals.next() => warn!("A second signal: stopping at once"),
+    }
+    Ok(())
+}
+
+fn connector(settings: &config::Upstream) -> Result<Connector, StartError> {
+    let url = settings.url.as_ref().ok_or(StartError::NoUpstream)?;
+    let tls = if url.scheme() == Some(&Scheme::HTTP) {
+        None
+    } else {
+        Some(Tls {
+            any: tls::client_config(settings.ca.as_ref(), &[tls::H2, tls::HTTP1])?,
+            http1: tls::client_config(settings.ca.as_ref(), &[tls::HTTP1])?,
+            server_name: tls::server_name(settings, url.host().unwrap_or_default())?,
+        })
+    };
+    Connector::new(url, tls, settings).map_err(StartError::Upstream)
+}
+
+/// The certificate to serve and, if it is self-signed, its CA.
+fn certificate(serving: &config::Serving) -> Result<(ServingCertificate, Option<String>), StartError> {
+    if let (Some(certificate), Some(key)) = (&serving.tls_cert_file, &serving.tls_private_key_file) {
+        return Ok((ServingCertificate::from_files(certificate, key)?, None));
+    }
+    let made = tls::self_signed(&serving.self_signed)?;
+    Ok((made.certificate, Some(made.ca_pem)))
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { what, address, source })
+}
+
+fn local_address(what: &'static str, socket: &TcpListener) -> Result<SocketAddr, StartError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    socket.local_addr().map_err(|source| StartError::Bind { what, address: unknown, source })
+}
+
+/// The one line that names the addresses, for people and for scripts that start with port 0.
+fn announce(address: SocketAddr, admin_address: SocketAddr, config: &Config, kubeconfig: Option<PathBuf>) {
+    let upstream = config.upstream.url.as_ref().map(tracing::field::display);
+    let kubeconfig = kubeconfig.as_ref().map(|path| tracing::field::display(path.display()));
+    info!(%address, %admin_address, upstream, kubeconfig, mode = ?config.mode, "Serving");
+}
+
+/// Tells readiness and metrics whether the upstream can be reached. While it can, requests themselves would notice otherwise.
+async fn watch_upstream(upstream: Arc<Upstream>, metrics: Arc<Metrics>, reachable: Check) {
+    reachable.set(Err("not connected yet".to_owned()));
+    let mut every = tokio::time::interval(PROBE_EVERY);
+    loop {
+        every.tick().await;
+        let probed = upstream.reachable().await;
+        metrics.upstream_up(probed.is_ok());
+        reachable.set(probed.map_err(|error| crate::telemetry::chain(&*error).to_string()));
+    }
+}
+
+/// The signals that end a process in a pod or a terminal.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, StartError> {
+        let of = |kind| signal(kind).map_err(StartError::Signals);
+        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,1 +1,179 @@
-//! backoff
+//! How long a create pauses before it is sent again, and when no further pause is worth it.
+//!
+//! Pure: random numbers and elapsed times are arguments. `create` keeps the count and the clock. The client's own `?timeout=` is read and
+//! rewritten in `route::timeout`.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Exponential pauses with full jitter: the n-th is drawn evenly from nothing to `base × 2ⁿ⁻¹`, at most `cap`.
+///
+/// Full jitter because conflicts come in bursts: ninety creates of one lost batch must not return as one batch of ninety.
+/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The longest first pause. It should outlast the lag of the apiservers' watches, in which a replay meets the same stale quota.
+    pub base: Duration,
+    /// The longest pause of all, before what the server asks for on top.
+    pub cap: Duration,
+}
+
+/// How much one create may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Attempts altogether, the first included.
+    pub max_attempts: u32,
+    /// The longest that a create is held, from its arrival to the start of its last attempt.
+    pub max_hold: Duration,
+}
+
+/// Which limit ends the replaying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exhausted {
+    /// All attempts are made.
+    Attempts,
+    /// The next attempt would start after the longest hold.
+    Hold,
+    /// The next attempt would start when the client has given up.
+    ClientTimeout,
+}
+
+impl Backoff {
+    /// The longest that the pause before `replay` (1 is the first) can be, before what the server asks for.
+    pub fn ceiling(&self, replay: u32) -> Duration {
+        let factor = 1u32.checked_shl(replay.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.base.saturating_mul(factor).min(self.cap)
+    }
+
+    /// The pause before `replay`, for a `random` number in [0, 1).
+    ///
+    /// `at_least` is what the server asked for. It is a floor with the jitter on top, not a maximum of both: those who were all told
+    /// "one second" would else return together.
+    pub fn delay(&self, replay: u32, random: f64, at_least: Duration) -> Duration {
+        // `clamp` lets NaN through; as a fraction it is as good as 0.
+        let random = if random.is_nan() { 0.0 } else { random.clamp(0.0, 1.0) };
+        let nanos = self.ceiling(replay).as_nanos() as f64 * random;
+        at_least.saturating_add(Duration::from_nanos(nanos as u64))
+    }
+}
+
+impl Limits {
+    /// Whether another attempt may start after pausing for `delay`; the pause, or the limit in its way.
+    ///
+    /// `attempts` are those made, `held` is the time since the create arrived, `client_remaining` what is left of the client's own timeout.
+    /// A pause is never cut short to fit: an attempt sooner than the server asked, or than the backoff drew, would only add load.
+    ///
+    /// # Errors
+    /// [`Exhausted`], and the last answer goes to the client.
+    pub fn next(&self, attempts: u32, held: Duration, client_remaining: Option<Duration>, delay: Duration) -> Result<Duration, Exhausted> {
+        if attempts >= self.max_attempts {
+            Err(Exhausted::Attempts)
+        } else if held.saturating_add(delay) > self.max_hold {
+            Err(Exhausted::Hold)
+        } else if client_remaining.is_some_and(|remaining| delay >= remaining) {
+            Err(Exhausted::ClientTimeout)
+        } else {
+            Ok(delay)
+        }
+    }
+}
+
+impl Exhausted {
+    /// The label, in snake case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Exhausted::Attempts => "attempts",
+            Exhausted::Hold => "hold",
+            Exhausted::ClientTimeout => "client_timeout",
+        }
+    }
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Exhausted::Attempts => "all attempts are made",
+            Exhausted::Hold => "the longest hold would be exceeded",
+            Exhausted::ClientTimeout => "the client's own timeout would have passed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DEFAULT: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(2) };
+    const LIMITS: Limits = Limits { max_attempts: 8, max_hold: Duration::from_secs(8) };
+
+    fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn ceilings_double_up_to_the_cap() {
+        let ceilings: Vec<_> = [0, 1, 2, 3, 4, 5, 6, 7, 33, u32::MAX].iter().map(|replay| DEFAULT.ceiling(*replay).as_millis()).collect();
+        assert_eq!(ceilings, [100, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000]);
+        let small = Backoff { base: millis(5), cap: millis(3) };
+        assert_eq!(small.ceiling(1), millis(3));
+        let huge = Backoff { base: Duration::MAX, cap: Duration::MAX };
+        assert_eq!(huge.ceiling(u32::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn jitter_goes_on_top_of_what_the_server_asked() {
+        assert_eq!(DEFAULT.delay(1, 0.0, Duration::ZERO), Duration::ZERO);
+        assert_eq!(DEFAULT.delay(1, 0.5, Duration::ZERO), millis(50));
+        assert_eq!(DEFAULT.delay(3, 0.5, millis(1_000)), millis(1_200));
+        assert_eq!(DEFAULT.delay(9, 1.0, Duration::MAX), Duration::MAX);
+        for nonsense in [f64::NAN, f64::NEG_INFINITY, -1.0] {
+            assert_eq!(DEFAULT.delay(1, nonsense, millis(7)), millis(7));
+        }
+        assert_eq!(DEFAULT.delay(1, f64::INFINITY, Duration::ZERO), millis(100));
+    }
+
+    #[test]
+    fn stops_at_the_first_limit_in_the_way() {
+        let next = |attempts, held, client: Option<u64>, delay| LIMITS.next(attempts, millis(held), client.map(millis), millis(delay));
+        assert_eq!(next(1, 0, None, 100), Ok(millis(100)));
+        assert_eq!(next(7, 7_900, None, 100), Ok(millis(100)));
+        assert_eq!(next(8, 0, None, 0), Err(Exhausted::Attempts));
+        assert_eq!(next(1, 7_901, None, 100), Err(Exhausted::Hold));
+        assert_eq!(next(1, 0, None, 9_000), Err(Exhausted::Hold));
+        assert_eq!(next(1, 0, Some(101), 100), Ok(millis(100)));
+        assert_eq!(next(1, 0, Some(100), 100), Err(Exhausted::ClientTimeout));
+        assert_eq!(next(1, 0, Some(0), 0), Err(Exhausted::ClientTimeout));
+        assert_eq!(LIMITS.next(1, Duration::MAX, None, Duration::MAX), Err(Exhausted::Hold));
+        assert_eq!(Limits { max_attempts: 0, ..LIMITS }.next(1, Duration::ZERO, None, Duration::ZERO), Err(Exhausted::Attempts));
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_lies_between_the_floor_and_the_ceiling_above_it(
+            base in 0u64..1_000_000, cap in 0u64..1_000_000, replay: u32, random: f64, floor in 0u64..1_000_000,
+        ) {
+            let backoff = Backoff { base: millis(base), cap: millis(cap) };
+            let delay = backoff.delay(replay, random, millis(floor));
+            prop_assert!(delay >= millis(floor) && delay <= millis(floor) + backoff.ceiling(replay));
+            prop_assert!(backoff.ceiling(replay) <= backoff.ceiling(replay.saturating_add(1)));
+        }
+
+        #[test]
+        fn no_attempt_starts_beyond_a_limit(
+            random in prop::collection::vec(0.0..1.0, 20), floors in prop::collection::vec(0u64..3_000, 20), client in prop::option::of(0u64..20_000),
+        ) {
+            let (mut held, mut attempts) = (Duration::ZERO, 1);
+            for (random, floor) in random.iter().zip(floors) {
+                let delay = DEFAULT.delay(attempts, *random, millis(floor));
+                let remaining = client.map(|client| millis(client).saturating_sub(held));
+                let Ok(pause) = LIMITS.next(attempts, held, remaining, delay) else { return Ok(()) };
+                held += pause;
+                attempts += 1;
+                prop_assert!(attempts <= 8 && held <= LIMITS.max_hold);
+                prop_assert!(client.is_none_or(|client| held < millis(client)));
+            }
+            prop_assert!(false, "never exhausted");
+        }
+    }
+}

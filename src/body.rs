@@ -43,7 +43,25 @@ impl<G> Body<G> {
 
     /// The peer's body, streamed.
     pub fn streamed(rest: Incoming) -> Self {
-        Partial { prefix: VecDeque::new(), rest }.into()
+        Self { source: Source::Streamed { prefix: VecDeque::new(), rest }, guard: None }
+    }
+
+    /// Takes the guard out, to decide about it when the body has been read.
+    pub fn take_guard(&mut self) -> Option<G> {
+        self.guard.take()
+    }
+
+    /// Puts a guard back that was taken out.
+    pub fn with_guard(mut self, guard: Option<G>) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    fn unread(&mut self, chunks: VecDeque<Bytes>) {
+        match &mut self.source {
+            Source::Streamed { prefix, .. } => *prefix = chunks,
+            Source::Buffered { data, .. } => *data = concatenated(chunks, 0),
+        }
     }
 
     /// The same body with `guard` held until it ends or is dropped.
@@ -55,12 +73,6 @@ impl<G> Body<G> {
 impl<G> From<Buffered> for Body<G> {
     fn from(Buffered { data, trailers }: Buffered) -> Self {
         Self { source: Source::Buffered { data, trailers }, guard: None }
-    }
-}
-
-impl<G> From<Partial> for Body<G> {
-    fn from(Partial { prefix, rest }: Partial) -> Self {
-        Self { source: Source::Streamed { prefix, rest }, guard: None }
     }
 }
 
@@ -115,51 +127,54 @@ pub struct Buffered {
     pub trailers: Option<HeaderMap>,
 }
 
-/// A body that was not read to its end: what was read, and the rest.
-#[derive(Debug)]
-pub struct Partial {
-    prefix: VecDeque<Bytes>,
-    rest: Incoming,
-}
-
 /// What came of [`collect_bounded`].
 #[derive(Debug)]
 pub enum Collected {
     /// All of it is in memory.
     Whole(Buffered),
-    /// More than the limit; what was read is not lost.
-    TooLarge(Partial),
-    /// The reservation could not grow; what was read is not lost.
-    OverBudget(Partial),
+    /// It is larger than the limit.
+    TooLarge,
+    /// The reservation could not grow.
+    OverBudget,
 }
 
 /// Reads a body of at most `limit` bytes into memory, as far as `room` grants it (None: only the limit counts). The only place where a
 /// body is gathered.
 ///
-/// A declared length is judged before anything is read, so that a body that cannot be held is streamed from its first byte.
-pub async fn collect_bounded(mut body: Incoming, limit: u64, mut room: Option<&mut Reservation>) -> Result<Collected, hyper::Error> {
+/// Where it is not `Whole` nothing is lost: `body` still yields every byte. A declared length is judged before anything is read.
+///
+/// # Errors
+/// The peer's body broke off.
+pub async fn collect_bounded<G: Unpin>(
+    body: &mut Body<G>,
+    limit: u64,
+    mut room: Option<&mut Reservation>,
+) -> Result<Collected, hyper::Error> {
     let mut granted = |bytes| room.as_deref_mut().is_none_or(|room| room.grow_to(bytes));
     let declared = body.size_hint().lower();
-    let mut chunks = VecDeque::new();
-    let mut trailers = None;
     if declared > limit {
-        return Ok(Collected::TooLarge(Partial { prefix: chunks, rest: body }));
+        return Ok(Collected::TooLarge);
     }
     if !granted(declared) {
-        return Ok(Collected::OverBudget(Partial { prefix: chunks, rest: body }));
+        return Ok(Collected::OverBudget);
     }
+    let mut chunks = VecDeque::new();
     let mut length = 0;
+    let mut trailers = None;
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
             Ok(data) => {
                 length += data.len() as u64;
                 chunks.push_back(data);
-                if length > limit {
-                    return Ok(Collected::TooLarge(Partial { prefix: chunks, rest: body }));
-                }
-                if !granted(length) {
-                    return Ok(Collected::OverBudget(Partial { prefix: chunks, rest: body }));
-                }
+                let excess = if length > limit {
+                    Collected::TooLarge
+                } else if !granted(length) {
+                    Collected::OverBudget
+                } else {
+                    continue;
+                };
+                body.unread(chunks);
+                return Ok(excess);
             }
             Err(frame) => trailers = frame.into_trailers().ok(),
         }

@@ -1,1 +1,173 @@
-//! cli
+//! The command line: arguments in, exit code out.
+//!
+//! Flags have kube-apiserver's spelling. Each command has its file below; this one lists them and dispatches. Only `cli` and `main` write
+//! to stdout and stderr.
+
+pub mod check_config;
+pub mod explain;
+pub mod kubeconfig;
+pub mod serve;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::app::{self, ConfigSource, StartError};
+use crate::telemetry::{self, TelemetryError};
+
+/// Replays pod creates that a ResourceQuota conflict refused, between a Kubernetes controller and kube-apiserver.
+#[derive(Debug, Parser)]
+#[command(name = "kube-retry-proxy", version, propagate_version = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  kube-retry-proxy demo                               see it work, without a cluster
+  kube-retry-proxy serve                              in a pod: the cluster is found
+  kube-retry-proxy serve --kubeconfig ~/.kube/config  on a workstation
+  kube-retry-proxy check-config config.yaml           every mistake of a file at once
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the proxy.
+    #[command(long_about = serve::LONG_ABOUT)]
+    Serve(Box<serve::ServeArgs>),
+    /// Check a configuration file and report every mistake.
+    CheckConfig(check_config::CheckConfigArgs),
+    /// Tell how a captured answer of the apiserver is classified, and whether it would be replayed.
+    Explain(explain::ExplainArgs),
+    /// Write a kubeconfig that leads clients through the proxy.
+    Kubeconfig(kubeconfig::KubeconfigArgs),
+    /// Race creates against an embedded control plane, without and with the proxy.
+    Demo(DemoArgs),
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kube-retry-proxy demo --pods 1000 --concurrency 50
+  kube-retry-proxy demo --output json | jq .")]
+pub struct DemoArgs {
+    /// How many pods are created.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub pods: u32,
+    /// How many creates are in flight at the same time.
+    #[arg(long, value_name = "C", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub concurrency: u32,
+    /// How the result is printed.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Why a command failed. Wrong usage is clap's, before this.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration could not be put together.
+    #[error("the proxy cannot be configured")]
+    Serve(#[from] serve::ServeError),
+    /// The kubeconfig could not be written.
+    #[error("no kubeconfig was written")]
+    Kubeconfig(#[from] kubeconfig::KubeconfigCommandError),
+    /// A file could not be checked at all.
+    #[error("the configuration cannot be checked")]
+    CheckConfig(#[source] crate::config::file::FileError),
+    /// Standard output is closed or full.
+    #[error("cannot write to standard output")]
+    Stdout(#[source] io::Error),
+    /// The log level cannot be read.
+    #[error("logging cannot be set up")]
+    Logging(#[from] TelemetryError),
+    /// The proxy could not be started.
+    #[error("the proxy cannot start")]
+    Start(#[from] StartError),
+    /// The threads that everything runs on could not be started.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    /// The answer could not be explained.
+    #[error("the answer cannot be explained")]
+    Explain(#[from] explain::ExplainCommandError),
+}
+
+/// Runs a command to its end.
+pub fn run(cli: Cli) -> Result<ExitCode, Error> {
+    match cli.command {
+        Command::Serve(args) => serve(args),
+        Command::CheckConfig(args) => check_config::run(&args, &mut io::stdout().lock()),
+        Command::Explain(args) => explain::run(&args, &mut io::stdout().lock()),
+        Command::Kubeconfig(args) => {
+            let made = kubeconfig::make(&args)?;
+            for warning in &made.warnings {
+                // Nothing can be done when stderr is closed.
+                let _ = writeln!(io::stderr(), "warning: {warning}");
+            }
+            kubeconfig::write(&args, &made.text, &mut io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(_) => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Serves until a signal ends it. With `--config` the same sources are read again as the file changes.
+fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
+    let config = serve::load(&args)?;
+    telemetry::init(&config.logging)?;
+    let source: Option<ConfigSource> = args.config.is_some().then(|| Arc::new(move || Ok(serve::load(&args)?)) as ConfigSource);
+    runtime()?.block_on(app::run(config, source))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_two() {
+        for wrong in [&["serve", "--secure-port", "x"][..], &["nothing"], &["check-config"], &["demo", "--pods", "0"], &[]] {
+            let error = Cli::try_parse_from(["kube-retry-proxy"].iter().chain(wrong)).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_flag_of_serve_has_an_environment_variable() {
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for argument in serve.get_arguments().filter(|argument| argument.get_long().is_some()) {
+            let long = argument.get_long().unwrap();
+            let expected = format!("KUBE_RETRY_PROXY_{}", long.to_uppercase().replace('-', "_"));
+            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
+            assert!(argument.get_help().is_some(), "{long}");
+            assert!(argument.get_help_heading().is_some(), "{long}");
+        }
+    }
+}

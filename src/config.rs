@@ -3,9 +3,20 @@
 //! Plain values only: every component takes its own section. The file format, its strictness and the report of every mistake at once
 //! are in `config/file.rs`; the unit types of the file in `config/units.rs`. Flags and environment are laid over it in `cli/serve.rs`.
 
+mod decode;
+pub mod file;
+mod mistake;
+pub(crate) mod rules;
+mod show;
+pub(crate) mod units;
+pub(crate) mod yaml;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use mistake::{Mistake, Mistakes, Problem};
+pub use show::show;
 
 /// Everything that can be configured. `Config::default()` is what an empty file means.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -125,12 +136,13 @@ impl Default for Serving {
     }
 }
 
-/// The CA and certificate that the proxy makes at each start when it has no certificate file.
+/// The CA and certificate that the proxy makes at start when it has no certificate file. Valid for a year; kept over a restart in
+/// `directory`, and renewed by a start in the last month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelfSigned {
     /// Names and addresses that the certificate is valid for, at least one. Clients must reach the proxy by one of them.
     pub hosts: Vec<String>,
-    /// Where `ca.crt` and `kubeconfig` are written for the clients. None: nowhere, and clients cannot verify the proxy.
+    /// Where `ca.crt` and `kubeconfig` are written for the clients, and the certificate and its key are kept. None: nowhere, and clients cannot verify the proxy.
     pub directory: Option<PathBuf>,
     /// The token file that the written kubeconfig names. The proxy itself never reads it.
     pub token_file: PathBuf,

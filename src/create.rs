@@ -1,1 +1,347 @@
-//! create
+//! The loop: buffer a create, send it, judge the answer, and send it again until the apiserver has really decided.
+//!
+//! One final answer, the apiserver's own; a request is sent again only when the attempt before provably stored nothing; nothing is held
+//! across a pause but the body and its place in the count. Dropping the future, because the client left, stops it at any point.
+
+mod settings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+pub use settings::Settings;
+
+use crate::backoff::Exhausted;
+use crate::body::{Body, Buffered, Buffers, Collected, collect_bounded};
+use crate::config::Mode;
+use crate::decisions::{Decisions, Record};
+use crate::drain::{Stage, Watcher};
+use crate::error::ProxyError;
+use crate::forward::forward;
+use crate::budget::NamespaceBudget;
+use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
+use crate::ratelimit::Admitted;
+use crate::route::{CreateTarget, timeout};
+use crate::status::object_meta;
+use crate::upstream::{LaneKind, Lease, SendError, Upstream};
+use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
+
+/// Answers larger than this are relayed unjudged: an apiserver's error stays far below.
+const MAX_ERROR_BYTES: u64 = 64 << 10;
+
+/// What all creates share.
+pub struct Creates {
+    /// Replaced as a whole when the configuration is loaded again; a create keeps the one that it began with.
+    pub settings: ArcSwap<Settings>,
+    /// The way to the apiserver.
+    pub upstream: Arc<Upstream>,
+    /// Places for creates that wait between two attempts.
+    pub held: Semaphore,
+    /// Every create is a token of it, until it has its answer.
+    pub in_flight: TaskTracker,
+    /// Memory for bodies.
+    pub buffers: Arc<Buffers>,
+    /// Bytes of one body.
+    pub max_body: u64,
+    /// What was decided, for operators.
+    pub decisions: Arc<Decisions>,
+    /// What is told to Prometheus.
+    pub metrics: Arc<Metrics>,
+    /// Ends the holding.
+    pub drain: Watcher,
+}
+
+/// What a create is for.
+#[derive(Clone, Debug)]
+pub struct Target {
+    namespace: String,
+    resource: String,
+}
+
+impl From<&CreateTarget<'_>> for Target {
+    fn from(target: &CreateTarget<'_>) -> Self {
+        Self { namespace: target.namespace.to_owned(), resource: target.resource.to_owned() }
+    }
+}
+
+/// The end of one attempt.
+enum Attempt {
+    /// A success, or an answer that is too large to be judged: it is relayed as it streams.
+    Final(Response<Body<Lease>>, Class),
+    /// An answer, or the lack of one, that the verdict decides about.
+    Judged(Answer, Result<Response<Buffered>, ProxyError>),
+}
+
+/// Why the answer at hand is the final one.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    outcome: Outcome,
+    why: &'static str,
+}
+
+impl Creates {
+    /// Answers one create.
+    ///
+    /// # Errors
+    /// Where there is no answer of the apiserver to relay.
+    pub async fn create(&self, target: Target, request: Request<Incoming>) -> Result<Response<Body<Lease>>, ProxyError> {
+        let started = Instant::now();
+        let settings = self.settings.load_full();
+        let mut request = request.map(Body::streamed);
+        if settings.mode == Mode::Off {
+            return self.pass(&target, request, NotReplayed::ModeOff).await;
+        }
+        let mut room = self.buffers.reserve();
+        let body = match collect_bounded(request.body_mut(), self.max_body, Some(&mut room)).await.map_err(ProxyError::RequestBody)? {
+            Collected::Whole(body) => body,
+            Collected::TooLarge => return self.pass(&target, request, NotReplayed::BodyTooLarge).await,
+            Collected::OverBudget => return self.pass(&target, request, NotReplayed::BufferFull).await,
+        };
+        let _buffered = self.metrics.buffered(body.data.len());
+        let (head, _) = request.into_parts();
+        let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
+        let mut record = self.decisions.begin(&target.namespace, &target.resource);
+        if let Some(meta) = object_meta(&body.data) {
+            record.object(&meta.name, &meta.generate_name);
+        }
+        let budget = settings.budget.create(&target.namespace);
+        let _in_flight = self.in_flight.token();
+        let create = Create {
+            all: self,
+            settings: &settings,
+            target: &target,
+            budget,
+            head,
+            body,
+            started,
+            deadline,
+            attempts: 0,
+            rate_limited: Duration::ZERO,
+            upstream: Duration::ZERO,
+            record: Some(record),
+            ended: None,
+        };
+        create.run().await
+    }
+
+    /// Streams a create that cannot or must not be replayed.
+    async fn pass(&self, target: &Target, request: Request<Body>, why: NotReplayed) -> Result<Response<Body<Lease>>, ProxyError> {
+        self.metrics.not_replayed(why);
+        let answer = forward(&self.upstream, LaneKind::Create, request).await;
+        let outcome = match &answer {
+            Ok(response) if response.status().is_success() => Outcome::Created,
+            Ok(_) => Outcome::Refused,
+            Err(_) => Outcome::NoAnswer,
+        };
+        self.metrics.outcome(&target.namespace, outcome);
+        answer.map_err(ProxyError::from)
+    }
+}
+
+/// One create on its way. However it ends, its drop tells how.
+struct Create<'a> {
+    all: &'a Creates,
+    settings: &'a Settings,
+    target: &'a Target,
+    budget: NamespaceBudget,
+    head: request::Parts,
+    body: Buffered,
+    started: Instant,
+    /// The end of the client's own `?timeout=`.
+    deadline: Option<Instant>,
+    attempts: u32,
+    /// The wait for the rate limit.
+    rate_limited: Duration,
+    /// The time spent in attempts.
+    upstream: Duration,
+    /// Some until the drop.
+    record: Option<Record>,
+    ended: Option<Kept>,
+}
+
+impl Create<'_> {
+    async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
+        match self.settings.rate_limit.admit(&self.target.namespace).await {
+            Ok(Admitted { waited }) if waited.is_zero() => {}
+            Ok(Admitted { waited }) => {
+                self.rate_limited = waited;
+                self.all.metrics.rate_limit_waited(waited);
+            }
+            Err(rejected) => {
+                self.all.metrics.rate_limit_rejected(rejected.scope);
+                self.ended = Some(Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" });
+                return Err(ProxyError::RateLimited(rejected));
+            }
+        }
+        loop {
+            let (answer, reply) = match self.attempt().await {
+                Attempt::Final(response, class) => {
+                    self.ended = Some(self.final_answer(class));
+                    return Ok(response);
+                }
+                Attempt::Judged(answer, reply) => (answer, reply),
+            };
+            if let Err(kept) = self.wait_to_replay(&answer).await {
+                self.ended = Some(kept);
+                return reply.map(|response| response.map(Body::from));
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Attempt {
+        self.attempts += 1;
+        let sent = Instant::now();
+        let attempt = match forward(&self.all.upstream, LaneKind::Create, self.request(sent)).await {
+            Ok(response) if !is_error(response.status()) => Attempt::Final(response, Class::Success),
+            Ok(response) => judged(response, &self.all.metrics).await,
+            Err(error) => Attempt::Judged(Answer { class: class_of(&error), retry_after: None }, Err(error.into())),
+        };
+        let (class, code) = match &attempt {
+            Attempt::Final(response, class) => (*class, Some(response.status())),
+            Attempt::Judged(answer, reply) => (answer.class, reply.as_ref().ok().map(Response::status)),
+        };
+        let code = code.map(|code| code.as_u16());
+        self.all.metrics.attempt(class.as_str(), code);
+        let took = sent.elapsed();
+        self.upstream += took;
+        if let Some(record) = &mut self.record {
+            record.attempt(code.ok_or(class.as_str()), class.as_str(), took);
+        }
+        if class.is_quota_conflict() {
+            self.all.metrics.conflict(&self.target.namespace, class.as_str());
+        }
+        attempt
+    }
+
+    /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so a replay asks for what is left.
+    fn request(&self, now: Instant) -> Request<Body> {
+        let mut request = Request::new(Body::from(self.body.clone()));
+        *request.method_mut() = self.head.method.clone();
+        *request.headers_mut() = self.head.headers.clone();
+        *request.uri_mut() = match self.deadline {
+            Some(_) if self.attempts > 1 => timeout::shortened(&self.head.uri, now - self.started),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.head.uri.clone());
+        request
+    }
+
+    /// Returns when the create may be sent again, or why it must not.
+    async fn wait_to_replay(&mut self, answer: &Answer) -> Result<(), Kept> {
+        let class = answer.class;
+        let Verdict::Replay { wait_at_least, .. } = verdict(answer, &self.settings.policy) else {
+            return Err(self.final_answer(class));
+        };
+        if self.settings.mode == Mode::Observe {
+            self.all.metrics.not_replayed(NotReplayed::ModeObserve);
+            return Err(Kept { outcome: Outcome::Observed, why: "it would have been replayed, but the mode is Observe" });
+        }
+        let delay = self.settings.backoff.delay(self.attempts, fastrand::f64(), wait_at_least);
+        let client_remaining = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let pause = self.settings.limits(class).next(self.attempts, self.held(), client_remaining, delay).map_err(|limit| {
+            self.give_up(match limit {
+                Exhausted::Attempts => NotReplayed::Attempts,
+                Exhausted::Hold => NotReplayed::Hold,
+                Exhausted::ClientTimeout => NotReplayed::ClientTimeout,
+            })
+        })?;
+        let kind = if class.is_quota_conflict() { BudgetKind::QuotaConflict } else { BudgetKind::Other };
+        self.budget.withdraw(kind).map_err(|scope| {
+            self.all.metrics.budget_exhausted(scope, kind);
+            self.give_up(NotReplayed::Budget)
+        })?;
+        self.hold(pause).await?;
+        debug!(namespace = self.target.namespace, class = class.as_str(), attempt = self.attempts + 1, ?pause, "Replaying a create");
+        self.all.metrics.replay(class.as_str());
+        Ok(())
+    }
+
+    /// Waits holding nothing but the body. The end of the drain's grace ends it with the answer at hand.
+    async fn hold(&mut self, pause: Duration) -> Result<(), Kept> {
+        let Ok(_place) = self.all.held.try_acquire() else { return Err(self.give_up(NotReplayed::HeldFull)) };
+        let _held = self.all.metrics.held();
+        let hold = self.record.as_mut().map(|record| record.hold(pause));
+        let released = tokio::select! {
+            () = tokio::time::sleep(pause) => false,
+            () = self.all.drain.reached(Stage::Releasing) => true,
+        };
+        drop(hold);
+        if released { Err(self.give_up(NotReplayed::Draining)) } else { Ok(()) }
+    }
+
+    /// All pauses so far.
+    fn held(&self) -> Duration {
+        self.record.as_ref().map_or(Duration::ZERO, Record::held)
+    }
+
+    fn give_up(&self, why: NotReplayed) -> Kept {
+        self.all.metrics.not_replayed(why);
+        Kept { outcome: Outcome::GaveUp, why: why.in_words() }
+    }
+
+    fn final_answer(&self, class: Class) -> Kept {
+        let outcome = match (class, self.attempts) {
+            (Class::Success, 1) => Outcome::Created,
+            (Class::Success, _) => Outcome::CreatedAfterReplay,
+            (Class::ConnectFailed | Class::Refused | Class::Lost, _) => Outcome::NoAnswer,
+            (_, 1) => Outcome::Refused,
+            (_, _) => Outcome::RefusedAfterReplay,
+        };
+        Kept { outcome, why: class.why() }
+    }
+}
+
+impl Drop for Create<'_> {
+    fn drop(&mut self) {
+        let gone = Kept { outcome: Outcome::ClientGone, why: "the client left before there was an answer" };
+        let Kept { outcome, why } = self.ended.unwrap_or(gone);
+        self.all.metrics.outcome(&self.target.namespace, outcome);
+        let held = self.held();
+        if !held.is_zero() {
+            self.all.metrics.hold(held);
+        }
+        self.all.metrics.overhead(RouteLabel::Create, self.started.elapsed().saturating_sub(self.upstream + held + self.rate_limited));
+        if let Some(record) = self.record.take() {
+            record.finish(outcome, why);
+        }
+    }
+}
+
+/// Reads an error answer and says what it proves.
+async fn judged(response: Response<Body<Lease>>, metrics: &Metrics) -> Attempt {
+    let (head, mut body) = response.into_parts();
+    let lease = body.take_guard();
+    match collect_bounded(&mut body, MAX_ERROR_BYTES, None).await {
+        Ok(Collected::Whole(body)) => {
+            let answer = classify(head.status, &head.headers, &body.data);
+            if let (Verdict::Replay { elsewhere: true, .. }, Some(lease)) = (verdict(&answer, &Policy::default()), lease) {
+                lease.retire();
+            }
+            Attempt::Judged(answer, Ok(Response::from_parts(head, body)))
+        }
+        Ok(Collected::TooLarge | Collected::OverBudget) => {
+            metrics.not_replayed(NotReplayed::AnswerTooLarge);
+            Attempt::Final(Response::from_parts(head, body.with_guard(lease)), Class::Unrecognized)
+        }
+        Err(error) => Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error))),
+    }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+fn class_of(error: &SendError) -> Class {
+    match error {
+        SendError::Connect(_) | SendError::Unsent => Class::ConnectFailed,
+        SendError::Refused(_) => Class::Refused,
+        SendError::Lost(_) => Class::Lost,
+    }
+}

@@ -3,16 +3,15 @@
 //! Each says whose fault it is and, by `Retry-After`, whether it may be sent again: client-go resends any request by itself when a 429 or
 //! 5xx carries one, so it stands only where the request surely was not processed or changes nothing.
 
-use std::error::Error;
-use std::fmt::{self, Display};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::Body;
 use crate::ratelimit::Rejected;
 use crate::status::{Details, Encoding, Status};
+use crate::telemetry::chain;
 use crate::upstream::SendError;
 
 /// Why the proxy answers by itself.
@@ -68,26 +67,8 @@ impl ProxyError {
     }
 }
 
-/// The encoding for an answer to a request with these headers. Taken before the headers go upstream.
-pub fn encoding_of(headers: &HeaderMap) -> Encoding {
-    Encoding::negotiate(headers)
-}
-
 /// At least 1: client-go takes 0 for "no Retry-After".
 fn whole_seconds(duration: Duration) -> u32 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
-}
-
-/// An error with all its causes, each after a colon.
-pub fn chain(error: &dyn Error) -> impl Display {
-    fmt::from_fn(move |f| {
-        write!(f, "{error}")?;
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    })
 }

@@ -13,6 +13,6 @@ use crate::upstream::{LaneKind, Lease, SendError, Upstream};
 /// As [`Upstream::send`].
 pub async fn forward(upstream: &Upstream, lane: LaneKind, request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
     let mut response = upstream.send(lane, request).await?;
-    headers::strip_hop_by_hop(response.headers_mut());
+    headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Strip);
     Ok(response)
 }

@@ -25,6 +25,7 @@ use namespaces::Namespaces;
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// All metrics of one proxy, with a registry of their own.
+#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     families: Families,

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue};
 
 /// A `metav1.Status` of `status: Failure`.
 ///
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go#L740>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go>
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
     /// The HTTP status code, 0 where the sender left it out.
@@ -66,10 +66,14 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding in which the apiserver would answer an error to this `Accept`.
+    /// The encoding in which the apiserver would answer an error to a request with these headers.
     pub fn negotiate(headers: &HeaderMap) -> Encoding {
-        // Go's Header.Get sees the first line only.
-        headers.get(http::header::ACCEPT).map_or(Encoding::Json, |accept| negotiate::negotiate(accept.as_bytes()))
+        Encoding::of_accept(headers.get(http::header::ACCEPT))
+    }
+
+    /// The same for the first `Accept` line alone, which is all that Go's `Header.Get` sees.
+    pub fn of_accept(accept: Option<&HeaderValue>) -> Encoding {
+        accept.map_or(Encoding::Json, |accept| negotiate::negotiate(accept.as_bytes()))
     }
 
     /// The encoding of a body, judged by its first bytes: `Content-Type` is wrong too often. Text counts as YAML.

@@ -1,1 +1,161 @@
-//! telemetry
+//! Logging: text or JSON on stderr, as Kubernetes components do. `main` calls [`init`] once; the only module that knows tracing-subscriber.
+//!
+//! The configured level holds for the proxy's own modules. Whatever comes from other crates is capped at `warn`, whoever asks for more:
+//! below that, h2 and hyper print whole headers, bearer tokens included.
+
+use std::error::Error as StdError;
+use std::fmt::{self as std_fmt, Display};
+use std::io::IsTerminal;
+
+use thiserror::Error;
+use tracing::{Level, Metadata, Subscriber, subscriber};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, ParseError, filter_fn};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+
+use crate::config::{LogFormat, Logging};
+
+/// Why logging cannot be set up.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// The operator's mistake.
+    #[error("the log level {level:?} is neither a level nor a list of directives such as `info,kube_retry_proxy::create=debug`")]
+    Level {
+        /// What was configured.
+        level: String,
+        /// What is wrong with it.
+        #[source]
+        source: ParseError,
+    },
+    /// Ours: called twice.
+    #[error("logging is already set up")]
+    Twice(#[from] subscriber::SetGlobalDefaultError),
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// The level cannot be read, or logging has been started before.
+pub fn init(config: &Logging) -> Result<(), TelemetryError> {
+    // Colours only for people: https://no-color.org
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Ok(subscriber::set_global_default(logger(config, ansi, std::io::stderr)?)?)
+}
+
+/// What writes the lines. Apart from [`init`], so that tests can read them.
+fn logger<W>(config: &Logging, ansi: bool, writer: W) -> Result<impl Subscriber + Send + Sync, TelemetryError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let level =
+        EnvFilter::builder().parse(&config.level).map_err(|source| TelemetryError::Level { level: config.level.clone(), source })?;
+    let lines = fmt::layer().with_writer(writer).with_ansi(ansi);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    Ok(tracing_subscriber::registry().with(lines.with_filter(level.and(filter_fn(may_be_logged)))))
+}
+
+/// Whether it comes from the proxy itself, or is at least a warning.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let ours = metadata.target().strip_prefix(env!("CARGO_CRATE_NAME")).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    ours || *metadata.level() <= Level::WARN
+}
+
+/// An error with all its causes, each after a colon.
+pub fn chain(error: &dyn StdError) -> impl Display {
+    std_fmt::from_fn(move |f| {
+        write!(f, "{error}")?;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{debug, info, trace, warn};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `events` logs under this configuration.
+    fn logged(format: LogFormat, level: &str, events: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logger = logger(&Logging { format, level: level.into() }, false, move || writer.clone()).unwrap();
+        subscriber::with_default(logger, events);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_level_holds_for_our_own_modules() {
+        let text = logged(LogFormat::Text, "info", || {
+            info!(namespace = "argo", "Shown");
+            debug!("Hidden");
+        });
+        assert!(text.contains("INFO") && text.contains("Shown") && text.contains("argo"), "{text}");
+        assert!(!text.contains("Hidden"), "{text}");
+    }
+
+    #[test]
+    fn directives_single_out_a_module() {
+        let text = logged(LogFormat::Text, "warn,kube_retry_proxy::create=debug", || {
+            debug!(target: "kube_retry_proxy::create", "Shown");
+            info!(target: "kube_retry_proxy::listener", "Hidden");
+        });
+        assert!(text.contains("Shown") && !text.contains("Hidden"), "{text}");
+    }
+
+    #[test]
+    fn other_crates_are_capped_at_warn_whoever_asks_for_more() {
+        for level in ["trace", "h2=trace,hyper=trace", "kube_retry_proxy=trace,[request]=trace,h2::codec=debug"] {
+            let text = logged(LogFormat::Text, level, || {
+                trace!(target: "h2::codec", "authorization: secret");
+                debug!(target: "hyper::proto", "authorization: secret");
+                info!(target: "kube_retry_proxy_lookalike", "secret");
+            });
+            assert!(!text.contains("secret"), "{level}: {text}");
+        }
+        let text = logged(LogFormat::Text, "trace", || warn!(target: "rustls", "Odd"));
+        assert!(text.contains("Odd"), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let text = logged(LogFormat::Json, "info", || {
+            info!(attempt = 2, "First");
+            info!("Second\nline");
+        });
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!((&lines[0]["message"], &lines[0]["attempt"], &lines[0]["level"]), (&"First".into(), &2.into(), &"INFO".into()));
+    }
+
+    #[test]
+    fn a_level_that_cannot_be_read_is_an_error() {
+        let error = logger(&Logging { format: LogFormat::Text, level: "loud=very".into() }, false, io::sink).err().unwrap();
+        assert!(matches!(error, TelemetryError::Level { .. }), "{error}");
+    }
+}

@@ -41,15 +41,15 @@ pub async fn upgrade(
             let _open = open;
             tokio::select! {
                 result = joined => if let Err(error) = result {
-                    debug!(error = %crate::error::chain(&error), "A tunnel ended");
+                    debug!(error = %crate::telemetry::chain(&error), "A tunnel ended");
                 },
                 () = drain.reached(Stage::Cut) => debug!("A tunnel was cut at the deadline of the drain"),
             }
         });
-        headers::strip_hop_by_hop_except_upgrade(response.headers_mut());
+        headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Keep);
         return Ok(response.map(|_| Body::empty()));
     }
-    headers::strip_hop_by_hop(response.headers_mut());
+    headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Strip);
     Ok(response.map(Body::streamed))
 }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::body::Body;
 use crate::config;
 use crate::metrics::Metrics;
-pub use connect::{ConnectError, Connector};
+pub use connect::{ConnectError, Connector, Tls};
 use lane::{Lane, Sender};
 pub use lane::Lease;
 
@@ -39,7 +39,6 @@ pub enum LaneKind {
 }
 
 /// The upstream and its lanes.
-#[derive(Debug)]
 pub struct Upstream {
     target: Target,
     connector: Arc<Connector>,
@@ -98,7 +97,7 @@ impl Upstream {
             let (mut sender, lease) = lane.acquire().await.map_err(SendError::Connect)?;
             self.target.address(&mut request, matches!(sender, Sender::Http2(_)));
             match sender.try_send(request).await {
-                Ok(response) => return Ok(response.map(|body| Body::streamed(body).guarded(lease.of(sender)))),
+                Ok(response) => return Ok(response.map(|body| Body::<()>::streamed(body).guarded(lease.of(sender)))),
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(classified(failed.into_error())),
@@ -121,19 +120,19 @@ impl Upstream {
         })
     }
 
-    /// Makes a first connection in the call lane, to learn whether the upstream can be reached.
+    /// Whether the upstream can be reached: connects the call lane, unless it is connected.
     ///
     /// # Errors
     /// Why it cannot.
-    pub async fn probe(&self) -> Result<(), Arc<ConnectError>> {
-        self.call.acquire().await.map(drop)
+    pub async fn reachable(&self) -> Result<(), Arc<ConnectError>> {
+        self.call.connected().await
     }
 
     /// Closes idle connections in time, until `stop`: a server that closes first may do so just as a request is on its way.
     pub async fn close_idle_until(&self, stop: CancellationToken) {
         let mut every = tokio::time::interval(Duration::from_secs(5));
         while stop.run_until_cancelled(every.tick()).await.is_some() {
-            [&self.create, &self.call, &self.stream].map(|lane| lane.close_idle());
+            [&self.create, &self.call, &self.stream].into_iter().for_each(|lane| lane.close_idle());
         }
     }
 

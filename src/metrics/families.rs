@@ -30,6 +30,7 @@ const WAIT_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 const CONNECT_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The metrics, registered.
+#[derive(Debug)]
 pub(super) struct Families {
     pub(super) requests: IntCounterVec,
     pub(super) routes: Vec<Route>,
@@ -57,6 +58,7 @@ pub(super) struct Families {
 }
 
 /// The children of one route, resolved once: the pass-through path looks nothing up.
+#[derive(Debug)]
 pub(super) struct Route {
     pub(super) duration: Histogram,
     pub(super) overhead: Histogram,

@@ -105,6 +105,26 @@ label! {
     }
 }
 
+impl NotReplayed {
+    /// The reason as a clause for operators.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::BodyTooLarge => "the body is larger than creates.maxBody, so it was streamed",
+            Self::BufferFull => "the memory for buffered bodies was in use, so it was streamed",
+            Self::Attempts => "all attempts were used",
+            Self::Hold => "the next pause would have ended after the hold",
+            Self::ClientTimeout => "the next pause would have ended after the client's own timeout",
+            Self::Budget => "the replay budget was spent",
+            Self::HeldFull => "too many creates were waiting already",
+            Self::ModeOff => "the mode is Off",
+            Self::ModeObserve => "it would have been replayed, but the mode is Observe",
+            Self::Draining => "the proxy was stopping",
+            Self::AnswerTooLarge => "the answer was too large to be judged",
+        }
+    }
+}
+
 label! {
     /// Which of two limits was reached.
     Scope {

@@ -166,9 +166,9 @@ impl Apiserver {
 
     /// Handles a short request to its end, whoever still waits for it.
     async fn handled(&self, head: Parts, body: Incoming, fault: Option<Fault>, target: Target, query: Query, entry: Entry) -> Answer {
-        let (body, trailers) = match collect_bounded(body, MAX_BODY, None).await {
+        let (body, trailers) = match collect_bounded(&mut crate::body::Body::<()>::streamed(body), MAX_BODY, None).await {
             Ok(Collected::Whole(whole)) => (whole.data, whole.trailers),
-            Ok(Collected::TooLarge(_) | Collected::OverBudget(_)) => return self.failure(&head, answer::too_large()),
+            Ok(Collected::TooLarge | Collected::OverBudget) => return self.failure(&head, answer::too_large()),
             // Nobody is there to read this answer.
             Err(_) => return self.failure(&head, answer::bad_request("unexpected EOF")),
         };

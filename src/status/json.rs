@@ -64,7 +64,7 @@ fn comma(out: &str) -> &'static str {
 }
 
 /// Go escapes `<`, `>`, `&` and the two line separators, which `serde_json` does not:
-/// <https://github.com/golang/go/blob/go1.24.0/src/encoding/json/encode.go#L998>
+/// <https://github.com/golang/go/blob/go1.24.0/src/encoding/json/encode.go>
 fn quote(out: &mut String, value: &str) {
     out.push('"');
     for c in value.chars() {
@@ -81,6 +81,12 @@ fn quote(out: &mut String, value: &str) {
         }
     }
     out.push('"');
+}
+
+/// Aggregated servers may name the group:
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go>
+pub(super) fn is_meta_v1(api_version: &str) -> bool {
+    matches!(api_version, "v1" | "meta.k8s.io/v1")
 }
 
 /// The fields that we read, for JSON and YAML. Go reads `null` as absent, hence the options.
@@ -114,7 +120,7 @@ struct WireCause {
 
 impl Wire {
     pub(super) fn into_status(self) -> Option<Status> {
-        if self.kind != "Status" || self.api_version != "v1" || self.status.as_deref() == Some("Success") {
+        if self.kind != "Status" || !is_meta_v1(&self.api_version) || self.status.as_deref() == Some("Success") {
             return None;
         }
         Some(Status {

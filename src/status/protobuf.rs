@@ -6,10 +6,11 @@
 
 use bytes::Bytes;
 
+use super::json::is_meta_v1;
 use super::{Cause, Details, Status};
 
 /// The first bytes of every stored or served protobuf object:
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go#L40>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go>
 pub const MAGIC: [u8; 4] = *b"k8s\0";
 
 /// Bytes that are no protobuf message.
@@ -192,7 +193,7 @@ pub fn decode_object(body: &[u8]) -> Option<Object<'_>> {
 /// One frame of a protobuf watch: four bytes of big-endian length, then a `WatchEvent` *without* envelope holding `object` *with* its own.
 ///
 /// `event` is `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK` or `ERROR`; `object` comes from [`encode_object`].
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/framer/framer.go#L33>
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/framer/framer.go>
 pub fn encode_watch_frame(event: &str, object: &[u8]) -> Bytes {
     // WatchEvent{1 type, 2 RawExtension{1 raw}}
     let body = Message::new().string(1, event).message(2, &Message::new().bytes(1, object));
@@ -242,7 +243,8 @@ fn details_message(details: &Details) -> Message {
 
 pub(super) fn decode_status(body: &[u8]) -> Option<Status> {
     // A body cut behind the type has an empty message.
-    let object = decode_object(body).filter(|object| object.kind == "Status" && object.api_version == "v1" && !object.raw.is_empty())?;
+    let object =
+        decode_object(body).filter(|object| object.kind == "Status" && is_meta_v1(object.api_version) && !object.raw.is_empty())?;
     let mut status = Status::default();
     for field in fields(object.raw) {
         match field.ok()? {

@@ -1,7 +1,9 @@
 //! One new connection to the upstream: TCP, TLS with ALPN, the HTTP handshake, all within one bound on time.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
@@ -47,7 +49,8 @@ pub struct Tls {
 /// A ready connection, in the protocol that the server chose.
 pub(super) enum Connection {
     Http1(http1::SendRequest<Body>),
-    Http2(http2::SendRequest<Body>),
+    /// With the number of streams that the server allows now.
+    Http2(http2::SendRequest<Body>, Arc<AtomicUsize>),
 }
 
 /// Why no connection could be made.
@@ -117,7 +120,7 @@ impl Connector {
             let Some(tls) = &self.tls else { return self.handshake_http1(tcp, open).await.map(Connection::Http1) };
             let stream = self.tls(tcp, &tls.any, &tls.server_name).await?;
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                self.handshake_http2(stream, open).await.map(Connection::Http2)
+                self.handshake_http2(stream, open).await
             } else {
                 self.handshake_http1(stream, open).await.map(Connection::Http1)
             }
@@ -184,11 +187,11 @@ impl Connector {
         Ok(sender)
     }
 
-    async fn handshake_http2<S>(&self, stream: S, open: impl Send + 'static) -> Result<http2::SendRequest<Body>, ConnectError>
+    async fn handshake_http2<S>(&self, stream: S, open: impl Send + 'static) -> Result<Connection, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(self.keep_alive_interval)
             .keep_alive_timeout(self.keep_alive_timeout)
@@ -197,11 +200,19 @@ impl Connector {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| self.http(source))?;
+        let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let tell = Arc::clone(&allowed);
         tokio::spawn(async move {
-            let _ended = connection.await;
+            // Only the connection knows the peer's SETTINGS; what changes them also wakes it.
+            let _ended = std::future::poll_fn(|cx| {
+                let polled = Pin::new(&mut connection).poll(cx);
+                tell.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                polled
+            })
+            .await;
             drop(open);
         });
-        Ok(sender)
+        Ok(Connection::Http2(sender, allowed))
     }
 
     fn http(&self, source: hyper::Error) -> ConnectError {

@@ -5,7 +5,7 @@
 //! the others waiting, and a failure answers everyone who waited for it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +24,6 @@ use crate::metrics::{GaugeGuard, Metrics};
 const MAX_DIALING: usize = 64;
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Lane {
     name: &'static str,
     connector: Arc<Connector>,
@@ -50,6 +49,8 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     sender: http2::SendRequest<Body>,
+    /// The peer's SETTINGS_MAX_CONCURRENT_STREAMS.
+    allowed: Arc<AtomicUsize>,
     load: Arc<Load>,
 }
 
@@ -57,6 +58,8 @@ struct Shared {
 struct Load {
     streams: AtomicUsize,
     last_used: Mutex<Instant>,
+    /// Its server is going away: no further requests.
+    retired: AtomicBool,
 }
 
 /// The sending half of the connection that a request was given.
@@ -66,7 +69,6 @@ pub(super) enum Sender {
 }
 
 /// A place on a connection, held from the pick until the answer's body ended or was dropped.
-#[derive(Debug)]
 pub struct Lease {
     lane: Arc<Lane>,
     held: Held,
@@ -102,16 +104,31 @@ impl Lane {
                     let stream = self.metrics.upstream_stream(self.name);
                     return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream }));
                 }
-                let (wake, waiting) = oneshot::channel();
-                state.waiters.push_back(wake);
-                self.dial_for_waiters(&mut state);
-                waiting
+                self.wait_in(&mut state)
             };
-            // A sender is dropped unsent only with the lane's whole runtime; looking again is right then too.
-            if let Ok(Err(error)) = waiting.await {
-                return Err(error);
-            }
+            waiting.await?;
         }
+    }
+
+    /// Returns when there is a connection, making one if need be.
+    pub(super) async fn connected(self: &Arc<Self>) -> Result<(), Arc<ConnectError>> {
+        let waiting = {
+            let mut state = self.lock();
+            if state.http2.iter().any(Shared::usable) || state.http1.iter().any(|(sender, _)| !sender.is_closed()) {
+                return Ok(());
+            }
+            self.wait_in(&mut state)
+        };
+        waiting.await
+    }
+
+    /// Waits for a connection or a place on one; opens connections as needed.
+    fn wait_in(self: &Arc<Self>, state: &mut State) -> impl Future<Output = Result<(), Arc<ConnectError>>> + use<> {
+        let (wake, waiting) = oneshot::channel();
+        state.waiters.push_back(wake);
+        self.dial_for_waiters(state);
+        // A sender is dropped unsent only with the lane's whole runtime; looking again is right then too.
+        async { waiting.await.unwrap_or(Ok(())) }
     }
 
     /// Drops connections that nobody used for `idle_timeout`, and those that have closed.
@@ -119,7 +136,7 @@ impl Lane {
         let now = Instant::now();
         let mut state = self.lock();
         state.http1.retain(|(sender, since)| !sender.is_closed() && now - *since < self.idle_timeout);
-        state.http2.retain(|shared| !shared.sender.is_closed() && (shared.load.streams() > 0 || now - shared.load.last_used() < self.idle_timeout));
+        state.http2.retain(|shared| shared.usable() && (shared.load.streams() > 0 || now - shared.load.last_used() < self.idle_timeout));
     }
 
     fn pick(self: &Arc<Self>, state: &mut State) -> Option<(Sender, Held)> {
@@ -128,7 +145,7 @@ impl Lane {
                 return Some((Sender::Http1(sender), Held::Exclusive(None)));
             }
         }
-        state.http2.retain(|shared| !shared.sender.is_closed());
+        state.http2.retain(Shared::usable);
         let least = state.http2.iter().min_by_key(|shared| shared.load.streams())?;
         let streams = least.load.streams();
         let picked = (streams < self.capacity(least)).then(|| {
@@ -142,7 +159,7 @@ impl Lane {
     }
 
     fn capacity(&self, shared: &Shared) -> usize {
-        self.max_streams.min(shared.sender.current_max_send_streams())
+        self.max_streams.min(shared.allowed.load(Ordering::Relaxed))
     }
 
     /// As many connections as the waiters need: one each over HTTP/1.1, one for every `max_streams` over HTTP/2, where a burst that meets
@@ -174,10 +191,9 @@ impl Lane {
         let mut state = self.lock();
         state.dialing -= 1;
         match connected {
-            Ok(Connection::Http2(sender)) => {
+            Ok(Connection::Http2(sender, allowed)) => {
                 state.exclusive = false;
-                let load = Load { streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) };
-                state.http2.push(Shared { sender, load: Arc::new(load) });
+                state.http2.push(Shared { sender, allowed, load: Arc::new(Load::new()) });
                 state.wake_all();
             }
             Ok(Connection::Http1(sender)) => {
@@ -187,7 +203,7 @@ impl Lane {
                 self.dial_for_waiters(&mut state);
             }
             Err(error) => {
-                tracing::warn!(lane = self.name, error = %crate::error::chain(&error), "Cannot connect to the upstream");
+                tracing::warn!(lane = self.name, error = %crate::telemetry::chain(&error), "Cannot connect to the upstream");
                 // Another attempt under way may still succeed for those who wait.
                 if state.dialing == 0 {
                     state.fail_all(&Arc::new(error));
@@ -219,7 +235,17 @@ impl State {
     }
 }
 
+impl Shared {
+    fn usable(&self) -> bool {
+        !self.sender.is_closed() && !self.load.retired.load(Ordering::Relaxed)
+    }
+}
+
 impl Load {
+    fn new() -> Self {
+        Self { streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()), retired: AtomicBool::new(false) }
+    }
+
     fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
@@ -239,6 +265,14 @@ impl Sender {
 }
 
 impl Lease {
+    /// Ends the connection's use: what comes next goes elsewhere, what is in flight on it goes on.
+    pub fn retire(mut self) {
+        match &mut self.held {
+            Held::Stream(load) => load.retired.store(true, Ordering::Relaxed),
+            Held::Exclusive(sender) => *sender = None,
+        }
+    }
+
     /// Keeps an exclusive connection with its answer. Without this it closes with the sender.
     pub(super) fn of(mut self, sender: Sender) -> Self {
         if let (Held::Exclusive(held), Sender::Http1(sender)) = (&mut self.held, sender) {

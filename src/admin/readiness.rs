@@ -1,0 +1,120 @@
+//! Whether the proxy is ready: named checks, each kept by the part of the proxy that knows.
+//!
+//! A check fails until it is first set, and again when its keeper is gone: a task that has died must not look well.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::{info, warn};
+
+/// What a check says: fine, or why not.
+pub type Passes = Result<(), String>;
+
+/// All checks of one proxy. Ready if every one passes.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    /// A handful, made at the start and never removed, so that a handle is an index.
+    checks: Mutex<Vec<(&'static str, Passes)>>,
+}
+
+impl Readiness {
+    /// Without checks, and therefore ready.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a check, which fails until it is set.
+    pub fn check(self: &Arc<Self>, name: &'static str) -> Check {
+        let mut checks = self.lock();
+        checks.push((name, Err("not checked yet".into())));
+        Check { readiness: Arc::clone(self), index: checks.len() - 1 }
+    }
+
+    /// Whether every check passes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.lock().iter().all(|(_, passes)| passes.is_ok())
+    }
+
+    /// Whether every check passes, and a line about each, as kube-apiserver's `?verbose` has it.
+    /// <https://github.com/kubernetes/apiserver/blob/v0.34.0/pkg/server/healthz/healthz.go#L235-L262>
+    #[must_use]
+    pub(super) fn report(&self) -> (bool, String) {
+        let mut text = String::from("[+]ping ok\n");
+        let mut ready = true;
+        for (name, passes) in self.lock().iter() {
+            // Writing to a String cannot fail.
+            let _ = match passes {
+                Ok(()) => writeln!(text, "[+]{name} ok"),
+                Err(reason) => writeln!(text, "[-]{name} failed: {reason}"),
+            };
+            ready &= passes.is_ok();
+        }
+        (ready, text)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, Passes)>> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One check, for its keeper. Fails for good when it is dropped.
+#[derive(Debug)]
+pub struct Check {
+    readiness: Arc<Readiness>,
+    index: usize,
+}
+
+impl Check {
+    /// Says how it is now. The reason is shown to whoever can reach the admin port.
+    pub fn set(&self, passes: Passes) {
+        let mut checks = self.readiness.lock();
+        let Some((name, before)) = checks.get_mut(self.index) else { return };
+        if *before == passes {
+            return;
+        }
+        let (name, was_ok) = (*name, before.is_ok());
+        *before = passes.clone();
+        drop(checks);
+        match passes {
+            Ok(()) => info!(check = name, "Readiness check passes"),
+            Err(reason) if was_ok => warn!(check = name, %reason, "Readiness check fails"),
+            Err(_) => (),
+        }
+    }
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.set(Err("no longer checked".into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_if_every_check_passes() {
+        let readiness = Arc::new(Readiness::new());
+        assert!(readiness.is_ready());
+        let upstream = readiness.check("upstream");
+        let draining = readiness.check("draining");
+        assert!(!readiness.is_ready(), "a check fails until it is set");
+        upstream.set(Ok(()));
+        draining.set(Ok(()));
+        assert!(readiness.is_ready());
+        draining.set(Err("shutting down".into()));
+        assert_eq!(readiness.report(), (false, "[+]ping ok\n[+]upstream ok\n[-]draining failed: shutting down\n".into()));
+    }
+
+    #[test]
+    fn a_check_without_a_keeper_fails() {
+        let readiness = Arc::new(Readiness::new());
+        let check = readiness.check("upstream");
+        check.set(Ok(()));
+        drop(check);
+        assert_eq!(readiness.report(), (false, "[+]ping ok\n[-]upstream failed: no longer checked\n".into()));
+    }
+}

@@ -1,0 +1,141 @@
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::metrics::Outcome;
+
+struct Running {
+    address: SocketAddr,
+    readiness: Arc<Readiness>,
+    decisions: Arc<Decisions>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+async fn start() -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (readiness, decisions) = (Arc::new(Readiness::new()), Arc::new(Decisions::new(8)));
+    let admin = Admin {
+        metrics: Arc::new(Metrics::new(100, &[])),
+        decisions: Arc::clone(&decisions),
+        readiness: Arc::clone(&readiness),
+        configz: Box::new(|| json!({"mode": "Enforce"})),
+    };
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(serve(listener, Arc::new(admin), shutdown.clone()));
+    Running { address, readiness, decisions, shutdown, task }
+}
+
+impl Running {
+    /// Sends `request` as it is, and reads to the end.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Status code and body.
+    async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.raw(&format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n")).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let (code, body) = self.get(path).await;
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+fn ok(body: &str) -> (u16, String) {
+    (200, body.into())
+}
+
+#[tokio::test]
+async fn probes_answer_as_those_of_kube_apiserver() {
+    let admin = start().await;
+    let check = admin.readiness.check("upstream");
+    assert_eq!(admin.get("/livez").await, ok("ok"));
+    assert_eq!(admin.get("/healthz").await, ok("ok"));
+    assert_eq!(admin.get("/livez?verbose").await, ok("[+]ping ok\nlivez check passed\n"));
+    let failed = "[+]ping ok\n[-]upstream failed: not checked yet\nreadyz check failed\n";
+    assert_eq!(admin.get("/readyz").await, (500, failed.into()));
+    check.set(Ok(()));
+    assert_eq!(admin.get("/readyz").await, ok("ok"));
+    assert_eq!(admin.get("/readyz?verbose=true").await, ok("[+]ping ok\n[+]upstream ok\nreadyz check passed\n"));
+}
+
+#[tokio::test]
+async fn metrics_and_configuration_are_shown() {
+    let admin = start().await;
+    let (code, body) = admin.get("/metrics").await;
+    assert_eq!(code, 200);
+    assert!(body.contains("# TYPE kube_retry_proxy_requests_total counter") || body.contains("kube_retry_proxy_build_info"), "{body}");
+    assert_eq!(admin.json("/configz").await, json!({"mode": "Enforce"}));
+}
+
+#[tokio::test]
+async fn decisions_are_narrowed_by_namespace_and_limit() {
+    let admin = start().await;
+    for (namespace, name) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        let mut record = admin.decisions.begin(namespace, "pods");
+        record.object(name, "");
+        record.finish(Outcome::Created, "the first attempt succeeded");
+    }
+    let names = |json: Value| json.as_array().unwrap().iter().map(|each| each["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(admin.json("/debug/decisions").await), ["3", "2", "1"]);
+    assert_eq!(names(admin.json("/debug/decisions?namespace=a&limit=1").await), ["3"]);
+    assert_eq!(admin.get("/debug/decisions?limit=many").await.0, 400);
+    assert_eq!(admin.json("/debug/held").await, json!([]));
+}
+
+#[tokio::test]
+async fn the_index_lists_every_page() {
+    let admin = start().await;
+    let (code, body) = admin.get("/").await;
+    assert_eq!(code, 200);
+    let pages: Vec<_> = body.lines().filter_map(|line| line.split(' ').next()).filter(|word| word.starts_with('/')).collect();
+    assert_eq!(pages.len(), 6);
+    for page in pages {
+        assert_eq!(admin.get(page).await.0, 200, "{page}");
+    }
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused_in_clear_words() {
+    let admin = start().await;
+    assert_eq!(admin.get("/api/v1/pods").await, (404, "No such page. The list is at /\n".into()));
+    let answer = admin.raw("POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 1000000\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD") && answer.contains("read-only"), "{answer}");
+    let answer = admin.raw("HEAD /livez HTTP/1.1\r\nHost: admin\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn malformed_and_oversized_requests_hurt_nobody() {
+    let admin = start().await;
+    assert!(admin.raw("\x16\x03\x01 no http\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+    let head = format!("GET /livez HTTP/1.1\r\nX-Large: {}", "x".repeat(MAX_HEAD));
+    // Not a byte more than the limit: what nobody reads would reset the connection under the answer.
+    let answer = admin.raw(&head[..MAX_HEAD]).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    // A client that says nothing holds one connection; probes get theirs.
+    let _silent = TcpStream::connect(admin.address).await.unwrap();
+    assert_eq!(admin.get("/livez").await, ok("ok"));
+}
+
+#[tokio::test]
+async fn shutdown_stops_accepting_and_returns() {
+    let admin = start().await;
+    assert_eq!(admin.get("/livez").await.0, 200);
+    admin.shutdown.cancel();
+    admin.task.await.unwrap();
+    assert!(TcpStream::connect(admin.address).await.is_err());
+}

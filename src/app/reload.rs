@@ -1,0 +1,117 @@
+//! What changes while the proxy runs: `mode`, `replay` and `rateLimit` of the configuration, and the certificate files. Whatever cannot
+//! be read or is wrong is told once, and the last good one stays in use.
+//!
+//! Files are read again every few seconds and compared by content: a ConfigMap or Secret is replaced by swapping symlinks, which watches
+//! of the file miss.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::create::Settings;
+use crate::metrics::{Metrics, Reloaded};
+use crate::proxy::Proxy;
+use crate::tls::{self, ServingCertificate};
+
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Reads the configuration from where it came from, flags included.
+pub type ConfigSource = Arc<dyn Fn() -> Result<Config, Box<dyn Error + Send + Sync>> + Send + Sync>;
+
+pub(super) struct Reload {
+    pub source: Option<ConfigSource>,
+    pub current: Arc<ArcSwap<Config>>,
+    pub proxy: Arc<Proxy>,
+    pub certificate: Arc<ServingCertificate>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reload {
+    /// Looks for changes, for ever.
+    pub(super) async fn run(self) {
+        let mut told = Told::default();
+        let mut every = tokio::time::interval(EVERY);
+        loop {
+            every.tick().await;
+            let config = self.config();
+            told.once(&self.metrics, Reloaded::Config, config);
+            let certificate = self.certificate();
+            told.once(&self.metrics, Reloaded::Certificate, certificate);
+        }
+    }
+
+    fn config(&self) -> Outcome {
+        let Some(source) = &self.source else { return Ok(false) };
+        let read = source()?;
+        let current = self.current.load();
+        let mut new = Config::clone(&current);
+        (new.mode, new.replay, new.rate_limit) = (read.mode, read.replay.clone(), read.rate_limit.clone());
+        if read != new {
+            return Err("only mode, replay and rateLimit change at run time; other sections differ from what runs: restart to apply them".into());
+        }
+        if new == **current {
+            return Ok(false);
+        }
+        self.proxy.creates.settings.store(Arc::new(Settings::new(&new)));
+        self.metrics.mode(new.mode);
+        self.current.store(Arc::new(new));
+        Ok(true)
+    }
+
+    fn certificate(&self) -> Outcome {
+        let changed = self.certificate.reload()? == tls::Reload::Reloaded;
+        if changed {
+            tell_expiry(&self.metrics, &self.certificate);
+        }
+        Ok(changed)
+    }
+}
+
+/// Whether something changed.
+type Outcome = Result<bool, Box<dyn Error + Send + Sync>>;
+
+/// The mistakes that were told already, so that one is not repeated every few seconds.
+#[derive(Default)]
+struct Told {
+    config: Option<String>,
+    certificate: Option<String>,
+}
+
+impl Told {
+    fn once(&mut self, metrics: &Metrics, what: Reloaded, outcome: Outcome) {
+        let last = match what {
+            Reloaded::Config => &mut self.config,
+            Reloaded::Certificate => &mut self.certificate,
+        };
+        match outcome {
+            Ok(changed) => {
+                *last = None;
+                if changed {
+                    metrics.reload(what, true);
+                    info!(what = what.as_str(), "Reloaded");
+                }
+            }
+            Err(error) => {
+                let text = crate::telemetry::chain(&*error).to_string();
+                if last.as_ref() != Some(&text) {
+                    metrics.reload(what, false);
+                    error!(what = what.as_str(), error = text, "Cannot reload, the last good one stays in use");
+                    *last = Some(text);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn tell_expiry(metrics: &Metrics, certificate: &ServingCertificate) {
+    let expiry = certificate.not_after();
+    let seconds = expiry.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    metrics.certificate_expiry(i64::try_from(seconds).unwrap_or(i64::MAX));
+    if expiry < std::time::SystemTime::now() {
+        warn!("The serving certificate has expired");
+    }
+}

@@ -1,0 +1,179 @@
+//! `serve`: puts the configuration together from flags, environment, file, kubeconfig and cluster.
+//!
+//! [`load`] reads them, [`resolve`] decides, without IO. Both may be called again at run time, to reload.
+
+mod args;
+
+use std::path::PathBuf;
+
+use http::Uri;
+
+pub use args::ServeArgs;
+pub(super) use args::{LONG_ABOUT, parse_url};
+
+use crate::config::file::{self, FileError};
+use crate::config::{CaSource, Config, Mistakes, rules, units};
+use crate::kubeconfig::{self, Endpoint, KubeconfigError};
+
+const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+
+/// What surrounds the flags, already read.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The file of `--config`, or the defaults.
+    pub file: Config,
+    /// The chosen context of `--kubeconfig`.
+    pub kubeconfig: Option<Endpoint>,
+    /// The cluster that the process runs in.
+    pub cluster: Option<Cluster>,
+}
+
+/// What a pod is told about its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// `KUBERNETES_SERVICE_HOST`, an IP address or a name.
+    pub host: String,
+    /// `KUBERNETES_SERVICE_PORT`.
+    pub port: String,
+    /// The service account's CA.
+    pub ca_file: PathBuf,
+}
+
+/// Why there is no configuration to serve with.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The file of `--config`.
+    #[error("--config cannot be used")]
+    File(#[source] FileError),
+    /// The file of `--kubeconfig`.
+    #[error("--kubeconfig {} cannot be used", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: KubeconfigError,
+    },
+    /// A server that the proxy cannot put itself in front of. Not printed, because a URL may carry a password.
+    #[error("the server of {origin} is no upstream: expected a URL like https://10.0.0.1:6443, without path, query or credentials")]
+    Server {
+        /// Where it came from.
+        origin: &'static str,
+    },
+    /// Nothing says where the apiserver is.
+    #[error("no upstream: give --upstream, --kubeconfig or upstream.url in the file of --config (this is no pod of a cluster)")]
+    NoUpstream,
+    /// An `https` upstream without anything that verifies it.
+    #[error(
+        "nothing verifies {url}: give --upstream-ca-file, upstream.caFile, or a --kubeconfig whose cluster has a certificate-authority"
+    )]
+    NoAuthority {
+        /// The upstream.
+        url: Uri,
+    },
+    /// Flags and file do not fit together.
+    #[error("the flags and the file do not fit together")]
+    Rules(#[source] Mistakes),
+}
+
+/// Reads what the arguments name, and resolves it.
+pub fn load(args: &ServeArgs) -> Result<Config, ServeError> {
+    let file = args.config.as_deref().map(file::load).transpose().map_err(ServeError::File)?.unwrap_or_default();
+    let kubeconfig = args.kubeconfig.as_deref().map(|path| {
+        kubeconfig::read_endpoint(path, args.context.as_deref()).map_err(|source| ServeError::Kubeconfig { path: path.to_owned(), source })
+    });
+    let cluster = Cluster::from_environment(|name| std::env::var(name).ok());
+    resolve(args, Given { file, kubeconfig: kubeconfig.transpose()?, cluster })
+}
+
+/// Decides which source each setting is taken from. The result always has an upstream URL, and a CA when that is `https`.
+pub fn resolve(args: &ServeArgs, given: Given) -> Result<Config, ServeError> {
+    let Given { file: mut config, kubeconfig, cluster } = given;
+    resolve_upstream(args, &mut config, kubeconfig, cluster)?;
+    overlay(args, &mut config);
+    let broken: Vec<_> = rules::broken(&config).into_iter().map(|broken| broken.mistake).collect();
+    if broken.is_empty() { Ok(config) } else { Err(ServeError::Rules(Mistakes(broken))) }
+}
+
+impl Cluster {
+    /// As client-go's `InClusterConfig` finds it; `variable` looks an environment variable up.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        let (host, port) = (set("KUBERNETES_SERVICE_HOST")?, set("KUBERNETES_SERVICE_PORT")?);
+        Some(Self { host, port, ca_file: SERVICE_ACCOUNT_CA.into() })
+    }
+
+    fn url(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") }
+    }
+}
+
+fn resolve_upstream(
+    args: &ServeArgs,
+    config: &mut Config,
+    kubeconfig: Option<Endpoint>,
+    cluster: Option<Cluster>,
+) -> Result<(), ServeError> {
+    let upstream = &mut config.upstream;
+    if let Some(endpoint) = kubeconfig {
+        upstream.url = Some(server("--kubeconfig", &endpoint.server)?);
+        upstream.ca = endpoint.ca.or(upstream.ca.take());
+        // A name belongs to its server: the file's would be another one's.
+        upstream.server_name = endpoint.server_name;
+    }
+    if let Some(url) = &args.upstream {
+        upstream.url = Some(url.clone());
+    }
+    if let Some(file) = &args.upstream_ca_file {
+        upstream.ca = Some(CaSource::File(file.clone()));
+    }
+    set_some(&mut upstream.server_name, &args.upstream_server_name);
+
+    if let Some(cluster) = cluster {
+        if upstream.url.is_none() {
+            upstream.url = Some(server("KUBERNETES_SERVICE_HOST", &cluster.url())?);
+        }
+        upstream.ca.get_or_insert(CaSource::File(cluster.ca_file));
+    }
+    let url = upstream.url.as_ref().ok_or(ServeError::NoUpstream)?;
+    if url.scheme_str() == Some("https") && upstream.ca.is_none() {
+        return Err(ServeError::NoAuthority { url: url.clone() });
+    }
+    Ok(())
+}
+
+fn overlay(args: &ServeArgs, config: &mut Config) {
+    let serving = &mut config.serving;
+    set(&mut config.mode, &args.mode);
+    set(&mut serving.bind_address, &args.bind_address);
+    set(&mut serving.secure_port, &args.secure_port);
+    set_some(&mut serving.tls_cert_file, &args.tls_cert_file);
+    set_some(&mut serving.tls_private_key_file, &args.tls_private_key_file);
+    set_some(&mut serving.self_signed.directory, &args.self_signed_dir);
+    set(&mut serving.self_signed.hosts, &args.self_signed_hosts);
+    set(&mut serving.self_signed.token_file, &args.token_file);
+    set(&mut config.admin.bind_address, &args.admin_bind_address);
+    set(&mut config.logging.format, &args.log_format);
+    set(&mut config.logging.level, &args.log_level);
+    set(&mut config.logging.level, &args.verbosity.map(|number| args::verbosity(number).to_owned()));
+}
+
+fn set<T: Clone>(place: &mut T, flag: &Option<T>) {
+    if let Some(value) = flag {
+        *place = value.clone();
+    }
+}
+
+fn set_some<T: Clone>(place: &mut Option<T>, flag: &Option<T>) {
+    if flag.is_some() {
+        place.clone_from(flag);
+    }
+}
+
+fn server(origin: &'static str, server: &str) -> Result<Uri, ServeError> {
+    units::parse_upstream_url(server).map_err(|_| ServeError::Server { origin })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Rules between fields, checked once the values are known: of a file alone, and again when flags have been laid over it.
+
+use super::mistake::{Mistake, Problem};
+use super::{Config, Serving};
+
+/// A broken rule, and both fields that it is about.
+pub(crate) struct Broken {
+    /// Without a line. Its path is the first of the two fields.
+    pub(crate) mistake: Mistake,
+    /// The other field.
+    pub(crate) other: &'static str,
+}
+
+/// Every rule that `config` breaks.
+pub(crate) fn broken(config: &Config) -> Vec<Broken> {
+    let Config { serving, replay, creates, .. } = config;
+    let (certificate, key) = (serving.tls_cert_file.is_some(), serving.tls_private_key_file.is_some());
+    let rules = [
+        (certificate && !key, "serving.tlsCertFile", "serving.tlsPrivateKeyFile", "needs serving.tlsPrivateKeyFile beside it"),
+        (key && !certificate, "serving.tlsPrivateKeyFile", "serving.tlsCertFile", "needs serving.tlsCertFile beside it"),
+        (
+            same_port(serving, config),
+            "admin.bindAddress",
+            "serving.securePort",
+            "has the port of serving.securePort on the same address; they must differ",
+        ),
+        (replay.base_delay > replay.max_delay, "replay.baseDelay", "replay.maxDelay", "must not exceed replay.maxDelay"),
+        (creates.max_body > creates.max_buffered, "creates.maxBody", "creates.maxBuffered", "must not exceed creates.maxBuffered"),
+    ];
+    rules
+        .into_iter()
+        .filter(|(broken, ..)| *broken)
+        .map(|(_, path, other, rule)| Broken { mistake: Mistake { line: None, path: path.into(), problem: Problem::Rule(rule) }, other })
+        .collect()
+}
+
+fn same_port(serving: &Serving, config: &Config) -> bool {
+    let (ours, admin) = (serving.bind_address, config.admin.bind_address);
+    serving.secure_port != 0
+        && serving.secure_port == admin.port()
+        && (ours == admin.ip() || ours.is_unspecified() || admin.ip().is_unspecified())
+}

@@ -1,0 +1,246 @@
+//! YAML in and out, as trees; the only place that knows the YAML crate.
+//!
+//! [`parse`] keeps line numbers and duplicate keys, so that every mistake in a configuration file can be reported with its place.
+//! [`parse_value`] and [`to_string`] carry a whole file through unchanged in meaning; `kubeconfig.rs` uses them.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{Options, Spanned};
+
+/// Text that is not YAML, or more than one document.
+///
+/// Prints one line without an excerpt, which might show a credential.
+#[derive(Debug)]
+pub struct SyntaxError(Box<serde_saphyr::Error>);
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.without_snippet().to_string();
+        f.write_str(text.lines().next().unwrap_or_default())
+    }
+}
+
+impl std::error::Error for SyntaxError {}
+
+impl SyntaxError {
+    /// The line of the mistake, counted from 1, when known.
+    pub fn line(&self) -> Option<u64> {
+        self.0.location().map(|location| location.line()).filter(|&line| line > 0)
+    }
+}
+
+/// A tree that could not be written as YAML.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct WriteError(Box<serde_saphyr::SerializeError>);
+
+/// A value and the line where it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    /// Counted from 1; 0 when unknown.
+    pub(crate) line: u64,
+    pub(crate) value: Value,
+}
+
+/// What YAML can say. Maps keep their order and their duplicate keys.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// One `key: value` of a map.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) line: u64,
+    pub(crate) node: Node,
+}
+
+impl fmt::Display for Value {
+    /// The value as a person would recognise it, short enough for one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value}"),
+            Self::Text(text) => write_text(f, text),
+            Self::List(_) => f.write_str("a list"),
+            Self::Map(_) => f.write_str("a mapping"),
+        }
+    }
+}
+
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    // A URL may carry a password, and mistakes are logged.
+    let (before, after) = match text.split_once("://").zip(text.rsplit_once('@')) {
+        Some(((scheme, _), (_, host))) => (format!("{scheme}://…@"), host),
+        None => (String::new(), text),
+    };
+    let more = if after.chars().count() > 80 { "…" } else { "" };
+    write!(f, "'{before}{}{more}'", after.chars().take(80).collect::<String>().escape_debug())
+}
+
+/// Parses one YAML document. An empty one is null.
+pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
+    let options = options(DuplicateKeyPolicy::PassThrough);
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| SyntaxError(Box::new(error)))
+}
+
+/// Parses one YAML document into a tree without places; duplicate keys are a mistake.
+pub(crate) fn parse_value(text: &str) -> Result<serde_json::Value, SyntaxError> {
+    serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::Error)).map_err(|error| SyntaxError(Box::new(error)))
+}
+
+/// Writes a tree as YAML.
+pub(crate) fn to_string(value: &serde_json::Value) -> Result<String, WriteError> {
+    // Certificates stay on one line, as kubectl writes them.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(value, options).map_err(|error| WriteError(Box::new(error)))
+}
+
+fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
+    // `yes` and `on` are text, and so are `0123` and `1_000`: what somebody wrote is what is read and written again.
+    serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        Ok(Self { line: spanned.referenced.line(), value: spanned.value })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any YAML value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Integer(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(node) = seq.next_element()? {
+            list.push(node);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let node = map.next_value()?;
+            entries.push(Entry { line: key.referenced.line(), key: key.value, node });
+        }
+        Ok(Value::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_lines_and_duplicate_keys() {
+        let node = parse("# comment\na: 1\nb:\n  - x\n  - 2.5\na: yes\n").unwrap();
+        let Value::Map(entries) = &node.value else { panic!("{node:?}") };
+        let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.line, e.node.value.to_string())).collect();
+        assert_eq!(seen, [("a", 2, "1".into()), ("b", 3, "a list".into()), ("a", 6, "'yes'".to_owned())]);
+        let Value::List(list) = &entries[1].node.value else { panic!() };
+        assert_eq!(
+            list.iter().map(|n| (n.line, n.value.clone())).collect::<Vec<_>>(),
+            [(4, Value::Text("x".into())), (5, Value::Float(2.5))]
+        );
+    }
+
+    #[test]
+    fn shows_values_on_one_short_line_without_passwords() {
+        let shown = |text: &str| Value::Text(text.to_owned()).to_string();
+        assert_eq!(shown("a\nb"), r"'a\nb'");
+        assert_eq!(shown(&"x".repeat(200)).chars().count(), 83);
+        assert_eq!(shown("https://me:hunter2@host/path"), "'https://…@host/path'");
+    }
+
+    #[test]
+    fn an_empty_document_is_null() {
+        for text in ["", "\n", "# only a comment\n", "---\n"] {
+            assert_eq!(parse(text).unwrap().value, Value::Null, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn tells_the_line_of_a_syntax_mistake_and_refuses_two_documents() {
+        let error = parse("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
+        assert!(error.line().is_some_and(|line| line > 1), "{error:?}");
+        assert!(!error.to_string().contains('\n'), "{}", error.to_string());
+        let error = parse("a: 1\n---\nb: 2\n").unwrap_err();
+        assert!(error.to_string().contains("document"), "{}", error.to_string());
+    }
+
+    #[test]
+    fn text_that_looks_like_something_else_survives_a_round_trip() {
+        let text = "a: \"yes\"\nb: '0123'\nc: \"null\"\nd: 0123\ne: \"1.5\"\nf: true\ng: \"\"\nh: ' # x'\ni: |\n  two\n  lines\nj: '2001-01-01'\nk: \"~\"\n";
+        let tree = parse_value(text).unwrap();
+        let written = to_string(&tree).unwrap();
+        assert_eq!(parse_value(&written).unwrap(), tree, "{written}");
+        assert_eq!(tree["d"], "0123");
+        assert_eq!(tree["f"], true);
+    }
+}

@@ -1,0 +1,57 @@
+//! What the configuration says of creates, in the form that the loop uses. Replaced as a whole when the file is loaded again.
+
+use crate::backoff::{Backoff, Limits};
+use crate::budget::Budget;
+use crate::config::{self, Config, Mode};
+use crate::ratelimit::RateLimit;
+use crate::verdict::{Class, Policy};
+
+/// See the module.
+pub struct Settings {
+    /// Whether to replay.
+    pub mode: Mode,
+    /// Which classes are replayed beyond the default ones.
+    pub policy: Policy,
+    /// How long to pause.
+    pub backoff: Backoff,
+    /// How much replaying there may be over all creates.
+    pub budget: Budget,
+    /// How many creates there may be.
+    pub rate_limit: RateLimit,
+    replay: config::Replay,
+}
+
+impl Settings {
+    /// The sections `mode`, `replay` and `rateLimit`.
+    pub fn new(config: &Config) -> Self {
+        let replay = &config.replay;
+        Self {
+            mode: config.mode,
+            policy: Policy {
+                exceeded_quota: replay.exceeded_quota.enabled,
+                quota_status_unknown: replay.quota_status_unknown.enabled,
+                quota_evaluation_timeout: replay.quota_evaluation_timeout.enabled,
+                webhook_unreachable: replay.webhook_unreachable.enabled,
+            },
+            backoff: Backoff { base: replay.base_delay, cap: replay.max_delay },
+            budget: Budget::new(&replay.budget),
+            rate_limit: RateLimit::new(&config.rate_limit),
+            replay: replay.clone(),
+        }
+    }
+
+    /// The limits of one create after an answer of `class`: an opt-in class has its own.
+    pub fn limits(&self, class: Class) -> Limits {
+        let own = match class {
+            Class::ExceededQuota => Some(&self.replay.exceeded_quota),
+            Class::QuotaStatusUnknown => Some(&self.replay.quota_status_unknown),
+            Class::QuotaEvaluationTimeout => Some(&self.replay.quota_evaluation_timeout),
+            Class::WebhookUnreachable => Some(&self.replay.webhook_unreachable),
+            _ => None,
+        };
+        match own {
+            Some(own) => Limits { max_attempts: own.max_attempts, max_hold: own.max_hold },
+            None => Limits { max_attempts: self.replay.max_attempts, max_hold: self.replay.max_hold },
+        }
+    }
+}

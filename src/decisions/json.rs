@@ -1,0 +1,55 @@
+//! How decisions look as JSON: times in RFC 3339 UTC, durations in whole milliseconds.
+
+use std::time::{Duration, SystemTime};
+
+use serde::ser::{SerializeMap, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+
+use crate::metrics::Outcome;
+
+// serde passes each field by reference.
+
+pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    // Millisecond precision: nobody reads nanoseconds. Fails for years beyond 9999 only.
+    let time = OffsetDateTime::from(*time);
+    let text = time.replace_millisecond(time.millisecond()).unwrap_or(time).format(&Rfc3339);
+    serializer.serialize_str(&text.map_err(serde::ser::Error::custom)?)
+}
+
+pub(super) fn outcome<S: Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(outcome.as_str())
+}
+
+pub(super) fn answer<S: Serializer>(answer: &Result<u16, &'static str>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(1))?;
+    match answer {
+        Ok(code) => map.serialize_entry("code", code)?,
+        Err(kind) => map.serialize_entry("error", kind)?,
+    }
+    map.end()
+}
+
+pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(whole_millis(*duration))
+}
+
+pub(super) fn optional_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => millis(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+pub(super) fn since<S: Serializer>(instant: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(whole_millis(instant.elapsed()))
+}
+
+pub(super) fn until<S: Serializer>(instant: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
+    optional_millis(&instant.map(|instant| instant.saturating_duration_since(Instant::now())), serializer)
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

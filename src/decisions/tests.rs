@@ -1,0 +1,106 @@
+use serde_json::json;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_replayed_create_tells_its_whole_story() {
+    let decisions = Arc::new(Decisions::new(8));
+    let mut record = decisions.begin("argo", "pods");
+    record.object("", "step-");
+    record.attempt(Err("connect"), "connect_failure", 3 * MS);
+    let hold = record.hold(50 * MS);
+    tokio::time::sleep(50 * MS).await;
+    drop(hold);
+    record.attempt(Ok(201), "created", 12 * MS);
+    record.finish(Outcome::CreatedAfterReplay, "the second attempt succeeded");
+
+    let mut json = serde_json::to_value(decisions.recent(None, 10)).unwrap();
+    let time = json[0]["time"].take();
+    let time = time.as_str().unwrap();
+    assert!(time.ends_with('Z') && time.len() <= "2026-01-02T03:04:05.678Z".len(), "{time}");
+    assert_eq!(
+        json,
+        json!([{
+            "time": null,
+            "namespace": "argo",
+            "name": "step-*",
+            "resource": "pods",
+            "attempts": [
+                {"error": "connect", "class": "connect_failure", "durationMs": 3, "delayMs": 50},
+                {"code": 201, "class": "created", "durationMs": 12},
+            ],
+            "outcome": "created_after_replay",
+            "why": "the second attempt succeeded",
+            "heldMs": 50,
+        }])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_registry_shows_what_is_held_now() {
+    let decisions = Arc::new(Decisions::new(8));
+    let mut record = decisions.begin("argo", "pods");
+    record.object("step-1", "");
+    record.attempt(Ok(409), "quota_conflict", MS);
+    assert!(decisions.held().is_empty(), "not held yet");
+    let hold = record.hold(100 * MS);
+    tokio::time::advance(30 * MS).await;
+    let expected = json!([{
+        "namespace": "argo", "name": "step-1", "resource": "pods", "attempts": 1, "class": "quota_conflict",
+        "heldForMs": 30, "nextAttemptInMs": 70,
+    }]);
+    assert_eq!(serde_json::to_value(decisions.held()).unwrap(), expected);
+    drop(hold);
+    assert_eq!(decisions.held()[0].next_attempt, None, "the attempt is under way");
+    assert_eq!(record.held(), 30 * MS);
+    record.finish(Outcome::Created, "");
+    assert!(decisions.held().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_dropped_in_a_pause_says_that_the_client_left() {
+    let decisions = Arc::new(Decisions::new(8));
+    {
+        let mut record = decisions.begin("argo", "pods");
+        record.attempt(Ok(409), "quota_conflict", MS);
+        let _hold = record.hold(100 * MS);
+        tokio::time::advance(30 * MS).await;
+    }
+    assert!(decisions.held().is_empty());
+    let recent = decisions.recent(None, 1);
+    assert_eq!((recent[0].outcome, recent[0].held), (Outcome::ClientGone, 30 * MS));
+}
+
+#[test]
+fn the_oldest_make_room_and_the_newest_come_first() {
+    let decisions = Arc::new(Decisions::new(2));
+    for (namespace, name) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        let mut record = decisions.begin(namespace, "pods");
+        record.object(name, "");
+        record.finish(Outcome::Created, "");
+    }
+    let names = |namespace, limit| decisions.recent(namespace, limit).into_iter().map(|each| each.name.into_string()).collect::<Vec<_>>();
+    assert_eq!(names(None, 10), ["3", "2"]);
+    assert_eq!(names(None, 1), ["3"]);
+    assert_eq!(names(Some("b"), 10), ["2"]);
+    assert_eq!(names(Some("c"), 10), Vec::<String>::new());
+}
+
+#[test]
+fn a_capacity_of_0_keeps_none() {
+    let decisions = Arc::new(Decisions::new(0));
+    decisions.begin("a", "pods").finish(Outcome::Created, "");
+    assert!(decisions.recent(None, 10).is_empty());
+}
+
+#[test]
+fn names_that_cannot_be_are_cut() {
+    let decisions = Arc::new(Decisions::new(1));
+    let mut record = decisions.begin(&"é".repeat(1000), "pods");
+    record.object("", &"x".repeat(1000));
+    record.finish(Outcome::Refused, "");
+    let recent = decisions.recent(None, 1);
+    assert_eq!((recent[0].namespace.len(), recent[0].name.len()), (252, 254));
+}

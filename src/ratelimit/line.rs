@@ -1,0 +1,152 @@
+//! One line of creates before one rate limit: a governor limiter, and a queue in front of it.
+//!
+//! Without the queue all waiters would wake for the same slot, one would get it and a newcomer might overtake the rest.
+
+use std::num::NonZeroU32;
+use std::ops::Add;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::config::Rate;
+
+/// governor counts in 64-bit nanoseconds and does not check: a burst that takes longer than this to refill could overflow.
+const MAX_REFILL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A rate, and those who wait for it.
+#[derive(Debug)]
+pub(super) struct Line {
+    limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Moment>>,
+    quota: Quota,
+    /// Held by the head of the line alone, while it waits for its slot: this is the queue, and fair.
+    turn: Mutex<()>,
+    waiting: AtomicU32,
+    /// Whether the head sleeps, so that everybody behind it must wait for a slot too.
+    dry: AtomicBool,
+}
+
+impl Line {
+    pub(super) fn new(rate: Rate) -> Self {
+        let quota = quota(rate);
+        Self {
+            limiter: RateLimiter::direct_with_clock(quota, TokioClock),
+            quota,
+            turn: Mutex::new(()),
+            waiting: AtomicU32::new(0),
+            dry: AtomicBool::new(false),
+        }
+    }
+
+    /// After how long without creates the whole burst is there again.
+    pub(super) fn refill(&self) -> Duration {
+        self.quota.burst_size_replenished_in()
+    }
+
+    /// Waits for a slot, in order of arrival.
+    ///
+    /// The error says how long it would take, if that is beyond the deadline.
+    pub(super) async fn pass(&self, deadline: Instant) -> Result<(), Duration> {
+        let place = Place::behind_all(&self.waiting);
+        // Each of those ahead takes a slot, at the earliest one a period. Waiting in vain would only fill the memory and tell late.
+        let period = self.quota.replenish_interval();
+        let ahead = period.saturating_mul(place.ahead);
+        if self.dry.load(Ordering::Relaxed) && ahead > deadline.saturating_duration_since(Instant::now()) {
+            return Err(ahead);
+        }
+        let _turn = timeout_at(deadline, self.turn.lock()).await.map_err(|_| ahead.max(period))?;
+        // Only the head asks, so a slot that governor promised is still there after the sleep: the loop is for the clock's rounding.
+        while let Err(not_until) = self.limiter.check() {
+            let now = Instant::now();
+            let wait = not_until.wait_time_from(Moment(now));
+            if wait > deadline.saturating_duration_since(now) {
+                return Err(wait);
+            }
+            let _dry = Dry::mark(&self.dry);
+            sleep(wait).await;
+        }
+        Ok(())
+    }
+}
+
+/// A place in the line, given up on drop.
+struct Place<'a> {
+    waiting: &'a AtomicU32,
+    ahead: u32,
+}
+
+impl<'a> Place<'a> {
+    fn behind_all(waiting: &'a AtomicU32) -> Self {
+        Self { waiting, ahead: waiting.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The head sleeps, until it is dropped.
+struct Dry<'a>(&'a AtomicBool);
+
+impl<'a> Dry<'a> {
+    fn mark(dry: &'a AtomicBool) -> Self {
+        dry.store(true, Ordering::Relaxed);
+        Self(dry)
+    }
+}
+
+impl Drop for Dry<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The configuration has checked the range of `qps`; the clamps keep a wrong caller from panics and overflows inside governor.
+fn quota(rate: Rate) -> Quota {
+    let period = Duration::try_from_secs_f64(1.0 / rate.qps).unwrap_or(MAX_REFILL).clamp(Duration::from_nanos(1), MAX_REFILL);
+    let max_burst = u32::try_from(MAX_REFILL.as_nanos() / period.as_nanos()).unwrap_or(u32::MAX);
+    let burst = NonZeroU32::new(rate.burst.min(max_burst)).unwrap_or(NonZeroU32::MIN);
+    // None only for a period of 0.
+    Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst)
+}
+
+/// Tokio's clock for governor, so that tests with paused time need not wait.
+#[derive(Debug, Clone, Copy)]
+struct TokioClock;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(Instant);
+
+impl Clock for TokioClock {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        Moment(Instant::now())
+    }
+}
+
+impl Add<Nanos> for Moment {
+    type Output = Self;
+
+    fn add(self, nanos: Nanos) -> Self {
+        Self(self.0 + Duration::from(nanos))
+    }
+}
+
+impl Reference for Moment {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_duration_since(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, nanos: Nanos) -> Self {
+        self.0.checked_sub(nanos.into()).map_or(*self, Self)
+    }
+}

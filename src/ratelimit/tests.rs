@@ -1,0 +1,137 @@
+use std::sync::Mutex;
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::config::Rate;
+
+fn limit(namespace: Option<Rate>, global: Option<Rate>) -> Arc<RateLimit> {
+    Arc::new(RateLimit::new(&config::RateLimit { namespace, global, max_wait: Duration::from_secs(5), max_namespaces: 2 }))
+}
+
+fn rate(qps: f64, burst: u32) -> Option<Rate> {
+    Some(Rate { qps, burst })
+}
+
+const AT_ONCE: Result<Admitted, Rejected> = Ok(Admitted { waited: Duration::ZERO });
+
+/// Whole milliseconds, because tokio's timer rounds up to them.
+fn millis(admitted: Result<Admitted, Rejected>) -> u128 {
+    admitted.unwrap().waited.as_millis()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_limits_nobody_waits() {
+    let limit = limit(None, None);
+    for _ in 0..1000 {
+        assert_eq!(limit.admit("a").await, AT_ONCE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_passes_and_the_next_waits_its_turn() {
+    let limit = limit(rate(10.0, 3), None);
+    for _ in 0..3 {
+        assert_eq!(limit.admit("a").await, AT_ONCE);
+    }
+    assert!((100..=101).contains(&millis(limit.admit("a").await)));
+    assert_eq!(limit.admit("b").await, AT_ONCE, "namespaces do not share");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_global_limit_holds_over_all_namespaces() {
+    let limit = limit(None, rate(1.0, 2));
+    assert_eq!(limit.admit("a").await, AT_ONCE);
+    assert_eq!(limit.admit("b").await, AT_ONCE);
+    assert!((1000..=1001).contains(&millis(limit.admit("c").await)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rates_below_one_a_second_work() {
+    let limit = limit(rate(0.5, 1), None);
+    assert_eq!(limit.admit("a").await, AT_ONCE);
+    assert!((2000..=2001).contains(&millis(limit.admit("a").await)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_would_wait_too_long_is_refused_at_once() {
+    let limit = limit(rate(0.1, 1), None);
+    assert_eq!(limit.admit("a").await, AT_ONCE);
+    let before = Instant::now();
+    let rejected = limit.admit("a").await.unwrap_err();
+    assert_eq!((rejected.scope, rejected.retry_after), (Scope::Namespace, Duration::from_secs(10)));
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_line_refuses_newcomers_and_serves_the_rest_in_order() {
+    let limit = limit(rate(1.0, 1), None);
+    assert_eq!(limit.admit("a").await, AT_ONCE);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for n in 0..8 {
+        let (limit, order) = (Arc::clone(&limit), Arc::clone(&order));
+        tasks.spawn(async move {
+            let result = limit.admit("a").await;
+            order.lock().unwrap().push((n, result.is_ok()));
+        });
+        // Lets it take its place.
+        tokio::task::yield_now().await;
+    }
+    let refused: Vec<_> = order.lock().unwrap().clone();
+    assert_eq!(refused, [(6, false), (7, false)], "six ahead at one a second are more than 5 s");
+    tasks.join_all().await;
+    let admitted: Vec<_> = order.lock().unwrap().iter().filter(|(_, ok)| *ok).map(|(n, _)| *n).collect();
+    assert_eq!(admitted, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_the_line_costs_nobody_a_slot() {
+    let limit = limit(rate(1.0, 1), None);
+    assert_eq!(limit.admit("a").await, AT_ONCE);
+    assert!(tokio::time::timeout(Duration::from_millis(400), limit.admit("a")).await.is_err());
+    assert!((600..=601).contains(&millis(limit.admit("a").await)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespaces_without_room_share_one_line() {
+    let limit = limit(rate(1.0, 1), None);
+    for namespace in ["a", "b", "c"] {
+        assert_eq!(limit.admit(namespace).await, AT_ONCE, "{namespace}");
+    }
+    assert!((1000..=1001).contains(&millis(limit.admit("d").await)), "c has just used the shared line");
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_namespaces_make_room() {
+    let limit = limit(rate(1.0, 1), None);
+    for namespace in ["a", "b", "c"] {
+        assert_eq!(limit.admit(namespace).await, AT_ONCE);
+    }
+    tokio::time::advance(Duration::from_secs(7)).await;
+    for namespace in ["d", "e"] {
+        assert_eq!(limit.admit(namespace).await, AT_ONCE, "{namespace} has a line of its own");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn extreme_rates_do_not_panic() {
+    for qps in [f64::NAN, 0.0, -1.0, 1e-300, 0.001, 1e6, f64::INFINITY] {
+        for burst in [0, 1, u32::MAX] {
+            let limit = limit(rate(qps, burst), rate(qps, burst));
+            let _ = limit.admit("a").await;
+            let _ = limit.admit("a").await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_burst_on_many_threads_is_not_refused() {
+    let limit = limit(rate(0.1, 1000), None);
+    let mut tasks = JoinSet::new();
+    for _ in 0..1000 {
+        let limit = Arc::clone(&limit);
+        tasks.spawn(async move { limit.admit("a").await });
+    }
+    assert!(tasks.join_all().await.iter().all(Result::is_ok));
+}

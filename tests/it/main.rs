@@ -1,0 +1,7 @@
+//! The integration tests: the real proxy on sockets against the model control plane, whose journal judges what really happened.
+
+#![expect(unreachable_pub, reason = "`pub` says what a test module offers the others")]
+
+mod architecture;
+mod creates;
+mod support;

@@ -1,0 +1,226 @@
+//! What the integration tests share: a proxy in front of a control plane, and a plain client that neither retries nor pools.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kube_retry_proxy::app::{self, App};
+use kube_retry_proxy::config::{CaSource, Config};
+use kube_retry_proxy::model::{ControlPlane, Settings};
+use kube_retry_proxy::tls;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// The namespace of most tests.
+pub const NAMESPACE: &str = "team";
+
+/// A control plane with the namespace [`NAMESPACE`], a quota in it, and a proxy in front of its first apiserver.
+pub struct Rig {
+    pub plane: ControlPlane,
+    pub proxy: App,
+}
+
+impl Rig {
+    /// One quick apiserver, defaults in the proxy.
+    pub async fn new() -> Self {
+        Self::with(Settings { apiservers: 1, ..Settings::quick() }, |_| {}).await
+    }
+
+    /// With other settings. The proxy is in front of the balancer where there are several apiservers.
+    pub async fn with(settings: Settings, edit: impl FnOnce(&mut Config)) -> Self {
+        let single = settings.apiservers == 1;
+        let plane = ControlPlane::start(settings).await.unwrap();
+        plane.create_namespace(NAMESPACE).unwrap();
+        plane.create_quota(NAMESPACE, "compute-quota", &[("pods", "100k")]).unwrap();
+        let upstream = if single { plane.urls()[0].clone() } else { plane.balanced_url() };
+        let proxy = proxy_to(&upstream, plane.ca_pem(), edit).await;
+        Self { plane, proxy }
+    }
+
+    /// A client of the proxy.
+    pub async fn client(&self, protocol: Protocol) -> Client {
+        Client::connect(self.proxy.address, self.proxy.ca_pem.as_deref().unwrap(), self.plane.token(), protocol).await
+    }
+
+    /// A client of the first apiserver itself.
+    pub async fn direct(&self, protocol: Protocol) -> Client {
+        Client::connect(self.plane.addresses()[0], self.plane.ca_pem(), self.plane.token(), protocol).await
+    }
+
+    /// Stops both; a panic in the control plane's tasks fails the test here.
+    pub async fn stop(self) {
+        self.proxy.stop().await;
+        self.plane.shutdown().await;
+    }
+}
+
+/// A proxy on free ports of loopback in front of `upstream`.
+pub async fn proxy_to(upstream: &str, ca: &str, edit: impl FnOnce(&mut Config)) -> App {
+    let mut config = Config::default();
+    config.upstream.url = Some(upstream.parse().unwrap());
+    config.upstream.ca = Some(CaSource::Pem(ca.as_bytes().to_vec()));
+    config.serving.bind_address = [127, 0, 0, 1].into();
+    config.serving.secure_port = 0;
+    config.admin.bind_address = SocketAddr::from(([127, 0, 0, 1], 0));
+    // A test that has something open on purpose shall not wait for it.
+    config.drain.timeout = Duration::from_millis(200);
+    edit(&mut config);
+    app::start(config, None).await.unwrap()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+pub const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+
+/// One connection. Over HTTP/1.1 one request at a time.
+pub struct Client {
+    sender: Sender,
+    authority: String,
+    token: String,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr, ca: &str, token: &str, protocol: Protocol) -> Self {
+        let stream = tls_stream(address, ca, protocol).await;
+        let sender = match protocol {
+            Protocol::Http1 => {
+                let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection.with_upgrades());
+                Sender::Http1(sender)
+            }
+            Protocol::Http2 => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection);
+                Sender::Http2(sender)
+            }
+        };
+        Self { sender, authority: address.to_string(), token: token.to_owned() }
+    }
+
+    /// A request with the token and, for HTTP/1.1, a `Host`; `path` starts with a slash.
+    pub fn request(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+        let uri = match self.sender {
+            Sender::Http1(_) => path.to_owned(),
+            Sender::Http2(_) => format!("https://{}{path}", self.authority),
+        };
+        let mut request = Request::builder().method(method).uri(uri).header(AUTHORIZATION, format!("Bearer {}", self.token));
+        if matches!(self.sender, Sender::Http1(_)) {
+            request = request.header(HOST, &self.authority);
+        }
+        request.body(Full::new(body.into())).unwrap()
+    }
+
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        self.try_send(request).await.unwrap()
+    }
+
+    pub async fn try_send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => sender.send_request(request).await,
+        }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Answer {
+        Answer::of(self.send(self.request(Method::GET, path, "")).await).await
+    }
+
+    /// Creates a small pod in [`NAMESPACE`], JSON both ways.
+    pub async fn create(&mut self, name: &str) -> Answer {
+        Answer::of(self.send(self.create_request(name)).await).await
+    }
+
+    pub fn create_request(&self, name: &str) -> Request<Full<Bytes>> {
+        self.create_request_with(name, "")
+    }
+
+    /// `query` begins with `?` or is empty.
+    pub fn create_request_with(&self, name: &str, query: &str) -> Request<Full<Bytes>> {
+        let mut request = self.request(Method::POST, &format!("/api/v1/namespaces/{NAMESPACE}/pods{query}"), pod(name));
+        request.headers_mut().insert(CONTENT_TYPE, "application/json".parse().unwrap());
+        request.headers_mut().insert(ACCEPT, "application/json".parse().unwrap());
+        request
+    }
+}
+
+/// An answer read to its end.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Answer {
+    #[expect(clippy::disallowed_methods, reason = "a test's own answers are small")]
+    pub async fn of(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let collected = body.collect().await.unwrap();
+        let trailers = collected.trailers().cloned();
+        Self { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers }
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+}
+
+/// A pod as a JSON body.
+pub fn pod(name: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },
+        "spec": { "containers": [{ "name": "main", "image": "busybox" }] },
+    })
+    .to_string()
+}
+
+/// A TLS connection that trusts `ca` and offers one protocol.
+pub async fn tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> TlsStream<TcpStream> {
+    let alpn = match protocol {
+        Protocol::Http1 => tls::HTTP1,
+        Protocol::Http2 => tls::H2,
+    };
+    let config = tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap();
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from(address.ip().to_string()).unwrap();
+    TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await.unwrap()
+}
+
+/// Waits until `reached` holds: for what another task does soon, without sleeping for a guessed time. Fails after ten seconds.
+pub async fn eventually(what: &str, mut reached: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("not within ten seconds: {what}"));
+}
+
+/// The value of a sample of the proxy's metrics, 0 where there is none.
+pub fn sample(proxy: &App, series: &str) -> f64 {
+    let text = proxy.metrics.render();
+    let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+    line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
+}
