@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::body::{Collected, collect_bounded};
+use crate::body::{Body, Collected, collect_bounded};
 
 /// More than any answer that this client asks for.
 const MAX_ANSWER: u64 = 256 << 20;
@@ -172,9 +172,9 @@ impl Client {
             }
         };
         let (head, body) = answer.into_parts();
-        match collect_bounded(body, MAX_ANSWER, None).await? {
+        match collect_bounded(&mut Body::<()>::streamed(body), MAX_ANSWER, None).await? {
             Collected::Whole(whole) => Ok(Answer { status: head.status, headers: head.headers, body: whole.data }),
-            Collected::TooLarge(_) | Collected::OverBudget(_) => Err(ClientError::TooLarge),
+            Collected::TooLarge | Collected::OverBudget => Err(ClientError::TooLarge),
         }
     }
 
