@@ -4,4 +4,5 @@
 
 mod architecture;
 mod creates;
+mod process;
 mod support;
