@@ -15,6 +15,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::{self, ConfigSource, StartError};
+use crate::demo;
 use crate::telemetry::{self, TelemetryError};
 
 /// Replays pod creates that a ResourceQuota conflict refused, between a Kubernetes controller and kube-apiserver.
@@ -102,6 +103,9 @@ pub enum Error {
     /// The threads that everything runs on could not be started.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    /// The demo could not be run, or found something wrong.
+    #[error("the demo failed")]
+    Demo(#[from] demo::DemoError),
     /// The answer could not be explained.
     #[error("the answer cannot be explained")]
     Explain(#[from] explain::ExplainCommandError),
@@ -122,7 +126,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
             kubeconfig::write(&args, &made.text, &mut io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo(_) => Ok(ExitCode::FAILURE),
+        Command::Demo(args) => demo(&args, &mut io::stdout().lock()),
     }
 }
 
@@ -132,6 +136,16 @@ fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
     telemetry::init(&config.logging)?;
     let source: Option<ConfigSource> = args.config.is_some().then(|| Arc::new(move || Ok(serve::load(&args)?)) as ConfigSource);
     runtime()?.block_on(app::run(config, source))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+    let report = runtime()?.block_on(demo::run(demo::Options { pods: args.pods, concurrency: args.concurrency }))?;
+    match args.output {
+        Output::Table => write!(out, "{}", report.table()),
+        Output::Json => writeln!(out, "{}", report.json()),
+    }
+    .map_err(Error::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 
