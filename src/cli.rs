@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::{self, ConfigSource, StartError, Stopped};
+use crate::demo;
 use crate::telemetry::{self, TelemetryError};
 
 /// Replays pod creates that a ResourceQuota conflict refused, between a Kubernetes controller and kube-apiserver.
@@ -101,6 +102,9 @@ pub enum Error {
     /// The threads that everything runs on could not be started.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    /// The demo could not be run, or found something wrong.
+    #[error("the demo failed")]
+    Demo(#[from] demo::DemoError),
     /// The answer could not be explained.
     #[error("the answer cannot be explained")]
     Explain(#[from] explain::ExplainCommandError),
@@ -121,7 +125,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
             kubeconfig::write(&args, &made.text, &mut io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo(_) => Ok(ExitCode::FAILURE),
+        Command::Demo(args) => demo(&args, &mut io::stdout().lock()),
     }
 }
 
@@ -138,6 +142,16 @@ fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
         Stopped::Drained => Ok(ExitCode::SUCCESS),
         Stopped::Forced => Ok(ExitCode::FAILURE),
     }
+}
+
+fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+    let report = runtime()?.block_on(demo::run(demo::Options { pods: args.pods, concurrency: args.concurrency }))?;
+    match args.output {
+        Output::Table => write!(out, "{}", report.table()),
+        Output::Json => writeln!(out, "{}", report.json()),
+    }
+    .map_err(Error::Stdout)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {

@@ -183,12 +183,17 @@ pub struct Answer {
 }
 
 impl Answer {
-    #[expect(clippy::disallowed_methods, reason = "a test's own answers are small")]
     pub async fn of(response: Response<Incoming>) -> Self {
+        Self::try_of(response).await.unwrap()
+    }
+
+    /// An error where the body breaks off.
+    #[expect(clippy::disallowed_methods, reason = "a test's own answers are small")]
+    pub async fn try_of(response: Response<Incoming>) -> Result<Self, hyper::Error> {
         let (head, body) = response.into_parts();
-        let collected = body.collect().await.unwrap();
+        let collected = body.collect().await?;
         let trailers = collected.trailers().cloned();
-        Self { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers }
+        Ok(Self { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers })
     }
 
     pub fn text(&self) -> String {
