@@ -7,5 +7,7 @@ mod commands;
 mod creates;
 mod observe;
 mod process;
+mod reload;
+mod secrets;
 mod signals;
 mod support;

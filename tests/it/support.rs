@@ -2,7 +2,9 @@
 
 pub mod admin;
 pub mod executable;
+pub mod logs;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,6 +223,11 @@ pub fn conflict() -> Fault {
 
 /// A TLS connection that trusts `ca` and offers one protocol.
 pub async fn tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> TlsStream<TcpStream> {
+    try_tls_stream(address, ca, protocol).await.unwrap()
+}
+
+/// As [`tls_stream`]; an error where the handshake fails.
+pub async fn try_tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> io::Result<TlsStream<TcpStream>> {
     let alpn = match protocol {
         Protocol::Http1 => tls::HTTP1,
         Protocol::Http2 => tls::H2,
@@ -228,7 +235,7 @@ pub async fn tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> Tl
     let config = tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap();
     let tcp = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(address.ip().to_string()).unwrap();
-    TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await.unwrap()
+    TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await
 }
 
 /// Waits until `reached` holds: for what another task does soon, without sleeping for a guessed time. Fails after ten seconds.
