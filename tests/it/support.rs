@@ -234,6 +234,8 @@ pub async fn try_tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -
     };
     let config = tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap();
     let tcp = TcpStream::connect(address).await.unwrap();
+    // As every real client: a body would else wait 40 ms for the acknowledgement of its head.
+    tcp.set_nodelay(true).unwrap();
     let name = ServerName::try_from(address.ip().to_string()).unwrap();
     TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await
 }
