@@ -10,11 +10,10 @@ pub mod serve;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::app::{self, ConfigSource, StartError};
+use crate::app::{self, ConfigSource, StartError, Stopped};
 use crate::demo;
 use crate::telemetry::{self, TelemetryError};
 
@@ -34,7 +33,7 @@ Examples:
   kube-retry-proxy serve --kubeconfig ~/.kube/config  on a workstation
   kube-retry-proxy check-config config.yaml           every mistake of a file at once
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 wrong usage. A second signal stops serve at once, with 1.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -134,9 +133,15 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
 fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
     let config = serve::load(&args)?;
     telemetry::init(&config.logging)?;
-    let source: Option<ConfigSource> = args.config.is_some().then(|| Arc::new(move || Ok(serve::load(&args)?)) as ConfigSource);
-    runtime()?.block_on(app::run(config, source))?;
-    Ok(ExitCode::SUCCESS)
+    let source = args.config.is_some().then(|| ConfigSource::new(move || Ok(serve::load(&args)?)));
+    let runtime = runtime()?;
+    let stopped = runtime.block_on(app::run(config, source));
+    // What still runs after a second signal is not waited for.
+    runtime.shutdown_background();
+    match stopped? {
+        Stopped::Drained => Ok(ExitCode::SUCCESS),
+        Stopped::Forced => Ok(ExitCode::FAILURE),
+    }
 }
 
 fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {

@@ -1,5 +1,8 @@
 //! What the integration tests share: a proxy in front of a control plane, and a plain client that neither retries nor pools.
 
+pub mod admin;
+pub mod executable;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,9 +41,7 @@ impl Rig {
     /// With other settings. The proxy is in front of the balancer where there are several apiservers.
     pub async fn with(settings: Settings, edit: impl FnOnce(&mut Config)) -> Self {
         let single = settings.apiservers == 1;
-        let plane = ControlPlane::start(settings).await.unwrap();
-        plane.create_namespace(NAMESPACE).unwrap();
-        plane.create_quota(NAMESPACE, "compute-quota", &[("pods", "100k")]).unwrap();
+        let plane = plane(settings).await;
         let upstream = if single { plane.urls()[0].clone() } else { plane.balanced_url() };
         let proxy = proxy_to(&upstream, plane.ca_pem(), edit).await;
         Self { plane, proxy }
@@ -61,6 +62,14 @@ impl Rig {
         self.proxy.stop().await;
         self.plane.shutdown().await;
     }
+}
+
+/// A control plane with the namespace [`NAMESPACE`] and a quota in it.
+pub async fn plane(settings: Settings) -> ControlPlane {
+    let plane = ControlPlane::start(settings).await.unwrap();
+    plane.create_namespace(NAMESPACE).unwrap();
+    plane.create_quota(NAMESPACE, "compute-quota", &[("pods", "100k")]).unwrap();
+    plane
 }
 
 /// A proxy on free ports of loopback in front of `upstream`.
@@ -174,12 +183,21 @@ pub struct Answer {
 }
 
 impl Answer {
-    #[expect(clippy::disallowed_methods, reason = "a test's own answers are small")]
     pub async fn of(response: Response<Incoming>) -> Self {
+        Self::try_of(response).await.unwrap()
+    }
+
+    /// An error where the body breaks off.
+    #[expect(clippy::disallowed_methods, reason = "a test's own answers are small")]
+    pub async fn try_of(response: Response<Incoming>) -> Result<Self, hyper::Error> {
         let (head, body) = response.into_parts();
-        let collected = body.collect().await.unwrap();
+        let collected = body.collect().await?;
         let trailers = collected.trailers().cloned();
-        Self { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers }
+        Ok(Self { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers })
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     pub fn json(&self) -> serde_json::Value {
