@@ -5,6 +5,7 @@
 mod architecture;
 mod commands;
 mod creates;
+mod observe;
 mod process;
 mod signals;
 mod support;

@@ -16,7 +16,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube_retry_proxy::app::{self, App};
 use kube_retry_proxy::config::{CaSource, Config};
-use kube_retry_proxy::model::{ControlPlane, Settings};
+use kube_retry_proxy::model::{Canned, ControlPlane, Fault, Settings};
 use kube_retry_proxy::tls;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -212,6 +212,11 @@ pub fn pod(name: &str) -> String {
         "spec": { "containers": [{ "name": "main", "image": "busybox" }] },
     })
     .to_string()
+}
+
+/// The quota conflict of a real apiserver.
+pub fn conflict() -> Fault {
+    Fault::Answer(Canned::captured(include_bytes!("../samples/quota_conflict_409.http")).unwrap())
 }
 
 /// A TLS connection that trusts `ca` and offers one protocol.
