@@ -4,4 +4,5 @@
 
 mod architecture;
 mod creates;
+mod drain;
 mod support;
