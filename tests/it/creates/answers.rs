@@ -1,11 +1,11 @@
 //! Every answer that was captured from a real apiserver: replayed into a pod, or relayed byte for byte after one attempt.
 
 use http::StatusCode;
-use kube_retry_proxy::model::Fault;
+use kube_retry_proxy::model::{Canned, Fault};
 use kube_retry_proxy::status::Encoding;
 use tokio::task::JoinSet;
 
-use super::{assert_each_stored_once, attempts, brisk, conflict, ended, replays, rig};
+use super::{assert_each_stored_once, attempts, brisk, conflict, ended, not_replayed, replays, rig};
 use crate::support::{Answer, BOTH, NAMESPACE, Rig, assert_relayed, captured, sample, samples};
 
 /// The captured answers that a create is sent again after at once.
@@ -97,4 +97,52 @@ async fn throttled_creates_come_back_no_sooner_than_they_were_asked_to() {
         assert!(decision["heldMs"].as_u64().unwrap() >= 1000, "{decision}");
     }
     rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_too_large_for_an_apiservers_error_is_relayed_unjudged() {
+    for protocol in BOTH {
+        let rig = rig(brisk).await;
+        let conflict = captured("quota_conflict_409");
+        let padding = " ".repeat((64 << 10) + 1 - conflict.body.len());
+        let large = Canned { body: [&conflict.body, padding.as_bytes()].concat().into(), ..conflict };
+        rig.faults().next_create(Fault::Answer(large.clone()));
+        assert_relayed(&rig.client(protocol).await.create("a").await, &large, "a byte too many");
+        assert_eq!((attempts(&rig), not_replayed(&rig, "answer_too_large")), (1, 1.0));
+
+        let largest = Canned { body: large.body.slice(..64 << 10), ..large };
+        rig.faults().next_create(Fault::Answer(largest));
+        assert_eq!((rig.client(protocol).await.create("a").await.status, attempts(&rig)), (StatusCode::CREATED, 3));
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming() {
+    let text = |text: &'static str| Canned::new(StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", text);
+    let starting = Canned::starting_up();
+    // Those that ask for some seconds ask for none here.
+    let unhurried = String::from_utf8_lossy(&starting.body).replace("\"retryAfterSeconds\":5", "");
+    let starting = Canned::new(StatusCode::SERVICE_UNAVAILABLE, "application/json", unhurried);
+    let table = [
+        (text("The apiserver is shutting down, please try again later.\n"), "shutting_down", true),
+        (starting, "starting_up", true),
+        (text("Too many requests, please try again later.\n"), "throttled", false),
+        (captured("quota_conflict_409"), "quota_conflict", false),
+    ];
+    for protocol in BOTH {
+        for (canned, class, elsewhere) in &table {
+            let rig = rig(|config| {
+                brisk(config);
+                config.upstream.connections_per_lane = 1;
+            })
+            .await;
+            rig.faults().next_create(Fault::Answer(canned.clone()));
+            assert_eq!(rig.client(protocol).await.create("a").await.status, StatusCode::CREATED, "{class}");
+            let connections: Vec<_> = rig.plane.journal().creates().into_iter().map(|attempt| attempt.connection).collect();
+            assert_eq!((connections.len(), connections[0] != connections[1]), (2, *elsewhere), "{class}");
+            assert_eq!(replays(&rig, class), 1.0, "{class}");
+            rig.stop().await;
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Giving up: whatever limit ends the replaying, the client gets the apiserver's last answer as it was.
 
+use std::time::Duration;
+
 use http::header::{HeaderName, RETRY_AFTER, WARNING};
 use http::{HeaderValue, StatusCode};
 use kube_retry_proxy::config::{Budget, Config};
@@ -71,6 +73,24 @@ async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_hold() 
     for protocol in BOTH {
         let conflict = captured("quota_conflict_409");
         Case { reason: "hold", edit: brisk, query: "", answers: vec![conflict.clone(), asking(conflict, "9")] }.check(protocol).await;
+    }
+}
+
+#[tokio::test]
+async fn pauses_add_up_until_the_hold_is_used() {
+    for protocol in BOTH {
+        let rig = rig(|config| {
+            config.replay.base_delay = Duration::from_millis(20);
+            config.replay.max_delay = Duration::from_millis(20);
+            config.replay.max_hold = Duration::from_millis(50);
+            config.replay.max_attempts = 100;
+        })
+        .await;
+        rig.faults().every_create(Some(conflict()));
+        assert_relayed(&rig.client(protocol).await.create("a").await, &captured("quota_conflict_409"), "held for long enough");
+        assert_eq!((not_replayed(&rig, "hold"), ended(&rig, "gave_up")), (1.0, 1.0));
+        assert!(attempts(&rig) > 2, "no pause is longer than 20 ms");
+        rig.stop().await;
     }
 }
 

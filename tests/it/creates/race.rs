@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::{assert_each_stored_once, ended};
 use crate::support::{Answer, NAMESPACE, Protocol, Rig};
 
-const CREATES: usize = 300;
+const CREATES: usize = 250;
 const IN_FLIGHT: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
