@@ -5,6 +5,7 @@
 mod architecture;
 mod commands;
 mod creates;
+mod drain;
 mod observe;
 mod process;
 mod reload;
