@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
+use http_body_util::Full;
 use kube_retry_proxy::app::App;
 use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
 use kube_retry_proxy::model::{Canned, Fault, Settings};
@@ -93,7 +94,7 @@ async fn a_replayed_create_can_be_explained_from_its_decision() {
     let mut client = rig.client(Protocol::Http1).await;
     assert_eq!(client.create("replayed").await.status, StatusCode::CREATED);
     let generated = pod("").replace("\"name\":\"\"", "\"generateName\":\"made-\"");
-    let request = client.create_request("").map(|_| generated.into());
+    let request = client.create_request("").map(|_| Full::from(generated));
     assert_eq!(Answer::of(client.send(request).await).await.status, StatusCode::CREATED);
     assert_eq!(client.create("replayed").await.status, StatusCode::CONFLICT);
 
@@ -369,7 +370,7 @@ async fn create_in(client: &mut Client, namespace: &str, name: &str) -> Answer {
 }
 
 /// As kubectl begins an exec over SPDY.
-fn exec_request(client: &Client) -> http::Request<http_body_util::Full<bytes::Bytes>> {
+fn exec_request(client: &Client) -> http::Request<Full<bytes::Bytes>> {
     let mut request = client.request(Method::POST, "/api/v1/namespaces/team/pods/a/exec?command=true&stdout=true", "");
     request.headers_mut().insert("connection", "Upgrade".parse().unwrap());
     request.headers_mut().insert("upgrade", "SPDY/3.1".parse().unwrap());
