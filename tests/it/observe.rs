@@ -93,7 +93,7 @@ async fn a_replayed_create_can_be_explained_from_its_decision() {
     let mut client = rig.client(Protocol::Http1).await;
     assert_eq!(client.create("replayed").await.status, StatusCode::CREATED);
     let generated = pod("").replace("\"name\":\"\"", "\"generateName\":\"made-\"");
-    let request = client.create_request("").map(|_| generated.into());
+    let request = client.create_request("").map(|_| Full::<Bytes>::from(generated));
     assert_eq!(Answer::of(client.send(request).await).await.status, StatusCode::CREATED);
     assert_eq!(client.create("replayed").await.status, StatusCode::CONFLICT);
 
