@@ -164,7 +164,8 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         async move { upstream.close_idle_until(stop).await }
     });
     background.spawn(stop.clone().run_until_cancelled_owned(watch_upstream(Arc::clone(&upstream), Arc::clone(&metrics), reachable)));
-    let reload = reload::Reload { source, current: Arc::clone(&current), proxy: Arc::clone(&proxy), certificate, metrics: Arc::clone(&metrics) };
+    let reload =
+        reload::Reload { source, current: Arc::clone(&current), proxy: Arc::clone(&proxy), certificate, metrics: Arc::clone(&metrics) };
     background.spawn(stop.clone().run_until_cancelled_owned(reload.run()));
     background.spawn(listener.serve(socket));
     serving.set(Ok(()));
@@ -206,19 +207,31 @@ impl App {
     }
 }
 
+/// How a proxy came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything that was open had ended, or had its time until `drain.timeout`.
+    Drained,
+    /// A second signal cut it short. Kubernetes' own components exit with 1 then:
+    /// <https://github.com/kubernetes/apiserver/blob/v0.34.0/pkg/server/signal.go>
+    Forced,
+}
+
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once.
 ///
 /// # Errors
 /// As [`start`].
-pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<(), StartError> {
+pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<Stopped, StartError> {
     let mut signals = Signals::new()?;
     let app = start(config, source).await?;
     signals.next().await;
     tokio::select! {
-        () = app.stop() => {}
-        () = signals.next() => warn!("A second signal: stopping at once"),
+        () = app.stop() => Ok(Stopped::Drained),
+        () = signals.next() => {
+            warn!("A second signal: stopping at once");
+            Ok(Stopped::Forced)
+        }
     }
-    Ok(())
 }
 
 fn connector(settings: &config::Upstream) -> Result<Connector, StartError> {

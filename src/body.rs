@@ -104,7 +104,13 @@ impl<G: Unpin> HttpBody for Body<G> {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Buffered { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Source::Buffered { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            // An exact length becomes a Content-Length, behind which HTTP/1.1 has no trailers.
+            Source::Buffered { data, trailers: Some(_) } => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(data.len() as u64);
+                hint
+            }
             Source::Streamed { prefix, rest } => {
                 let read = prefix.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
                 let mut hint = rest.size_hint();

@@ -10,11 +10,11 @@ pub mod serve;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::app::{self, ConfigSource, StartError};
+use crate::app::{self, ConfigSource, StartError, Stopped};
+use crate::demo;
 use crate::telemetry::{self, TelemetryError};
 
 /// Replays pod creates that a ResourceQuota conflict refused, between a Kubernetes controller and kube-apiserver.
@@ -33,7 +33,7 @@ Examples:
   kube-retry-proxy serve --kubeconfig ~/.kube/config  on a workstation
   kube-retry-proxy check-config config.yaml           every mistake of a file at once
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 wrong usage. A second signal stops serve at once, with 1.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -102,6 +102,9 @@ pub enum Error {
     /// The threads that everything runs on could not be started.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    /// The demo could not be run, or found something wrong.
+    #[error("the demo failed")]
+    Demo(#[from] demo::DemoError),
     /// The answer could not be explained.
     #[error("the answer cannot be explained")]
     Explain(#[from] explain::ExplainCommandError),
@@ -122,7 +125,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
             kubeconfig::write(&args, &made.text, &mut io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo(_) => Ok(ExitCode::FAILURE),
+        Command::Demo(args) => demo(&args, &mut io::stdout().lock()),
     }
 }
 
@@ -130,8 +133,24 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
 fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
     let config = serve::load(&args)?;
     telemetry::init(&config.logging)?;
-    let source: Option<ConfigSource> = args.config.is_some().then(|| Arc::new(move || Ok(serve::load(&args)?)) as ConfigSource);
-    runtime()?.block_on(app::run(config, source))?;
+    let source = args.config.is_some().then(|| ConfigSource::new(move || Ok(serve::load(&args)?)));
+    let runtime = runtime()?;
+    let stopped = runtime.block_on(app::run(config, source));
+    // What still runs after a second signal is not waited for.
+    runtime.shutdown_background();
+    match stopped? {
+        Stopped::Drained => Ok(ExitCode::SUCCESS),
+        Stopped::Forced => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+    let report = runtime()?.block_on(demo::run(demo::Options { pods: args.pods, concurrency: args.concurrency }))?;
+    match args.output {
+        Output::Table => write!(out, "{}", report.table()),
+        Output::Json => writeln!(out, "{}", report.json()),
+    }
+    .map_err(Error::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 

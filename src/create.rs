@@ -20,14 +20,14 @@ pub use settings::Settings;
 
 use crate::backoff::Exhausted;
 use crate::body::{Body, Buffered, Buffers, Collected, collect_bounded};
+use crate::budget::NamespaceBudget;
 use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
 use crate::forward::forward;
-use crate::budget::NamespaceBudget;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
-use crate::ratelimit::Admitted;
+use crate::ratelimit::{Admitted, Rejected};
 use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
 use crate::upstream::{LaneKind, Lease, SendError, Upstream};
@@ -101,9 +101,10 @@ impl Creates {
         let mut room = self.buffers.reserve();
         let body = match collect_bounded(request.body_mut(), self.max_body, Some(&mut room)).await.map_err(ProxyError::RequestBody)? {
             Collected::Whole(body) => body,
-            Collected::TooLarge => return self.pass(&target, request, NotReplayed::BodyTooLarge).await,
-            Collected::OverBudget => return self.pass(&target, request, NotReplayed::BufferFull).await,
+            Collected::TooLarge => return self.pass_limited(&settings, &target, request, NotReplayed::BodyTooLarge).await,
+            Collected::OverBudget => return self.pass_limited(&settings, &target, request, NotReplayed::BufferFull).await,
         };
+        let read = started.elapsed();
         let _buffered = self.metrics.buffered(body.data.len());
         let (head, _) = request.into_parts();
         let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
@@ -123,12 +124,42 @@ impl Creates {
             started,
             deadline,
             attempts: 0,
-            rate_limited: Duration::ZERO,
-            upstream: Duration::ZERO,
+            elsewhere: read,
             record: Some(record),
             ended: None,
         };
         create.run().await
+    }
+
+    /// Waits for the rate limit; says for how long.
+    async fn admit(&self, settings: &Settings, target: &Target) -> Result<Duration, Rejected> {
+        match settings.rate_limit.admit(&target.namespace).await {
+            Ok(Admitted { waited }) => {
+                if !waited.is_zero() {
+                    self.metrics.rate_limit_waited(waited);
+                }
+                Ok(waited)
+            }
+            Err(rejected) => {
+                self.metrics.rate_limit_rejected(rejected.scope);
+                Err(rejected)
+            }
+        }
+    }
+
+    /// As [`Self::pass`], for a create that could not be buffered: the rate limit holds for it all the same.
+    async fn pass_limited(
+        &self,
+        settings: &Settings,
+        target: &Target,
+        request: Request<Body>,
+        why: NotReplayed,
+    ) -> Result<Response<Body<Lease>>, ProxyError> {
+        if let Err(rejected) = self.admit(settings, target).await {
+            self.metrics.outcome(&target.namespace, Outcome::RateLimited);
+            return Err(ProxyError::RateLimited(rejected));
+        }
+        self.pass(target, request, why).await
     }
 
     /// Streams a create that cannot or must not be replayed.
@@ -157,10 +188,8 @@ struct Create<'a> {
     /// The end of the client's own `?timeout=`.
     deadline: Option<Instant>,
     attempts: u32,
-    /// The wait for the rate limit.
-    rate_limited: Duration,
-    /// The time spent in attempts.
-    upstream: Duration,
+    /// The time that was not the proxy's own: reading the body, waiting for the rate limit, attempts.
+    elsewhere: Duration,
     /// Some until the drop.
     record: Option<Record>,
     ended: Option<Kept>,
@@ -168,14 +197,9 @@ struct Create<'a> {
 
 impl Create<'_> {
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
-        match self.settings.rate_limit.admit(&self.target.namespace).await {
-            Ok(Admitted { waited }) if waited.is_zero() => {}
-            Ok(Admitted { waited }) => {
-                self.rate_limited = waited;
-                self.all.metrics.rate_limit_waited(waited);
-            }
+        match self.all.admit(self.settings, self.target).await {
+            Ok(waited) => self.elsewhere += waited,
             Err(rejected) => {
-                self.all.metrics.rate_limit_rejected(rejected.scope);
                 self.ended = Some(Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" });
                 return Err(ProxyError::RateLimited(rejected));
             }
@@ -189,7 +213,7 @@ impl Create<'_> {
                 Attempt::Judged(answer, reply) => (answer, reply),
             };
             if let Err(kept) = self.wait_to_replay(&answer).await {
-                self.ended = Some(kept);
+                self.ended = Some(if reply.is_ok() { kept } else { Kept { outcome: Outcome::NoAnswer, ..kept } });
                 return reply.map(|response| response.map(Body::from));
             }
         }
@@ -210,7 +234,7 @@ impl Create<'_> {
         let code = code.map(|code| code.as_u16());
         self.all.metrics.attempt(class.as_str(), code);
         let took = sent.elapsed();
-        self.upstream += took;
+        self.elsewhere += took;
         if let Some(record) = &mut self.record {
             record.attempt(code.ok_or(class.as_str()), class.as_str(), took);
         }
@@ -290,7 +314,6 @@ impl Create<'_> {
         let outcome = match (class, self.attempts) {
             (Class::Success, 1) => Outcome::Created,
             (Class::Success, _) => Outcome::CreatedAfterReplay,
-            (Class::ConnectFailed | Class::Refused | Class::Lost, _) => Outcome::NoAnswer,
             (_, 1) => Outcome::Refused,
             (_, _) => Outcome::RefusedAfterReplay,
         };
@@ -307,7 +330,7 @@ impl Drop for Create<'_> {
         if !held.is_zero() {
             self.all.metrics.hold(held);
         }
-        self.all.metrics.overhead(RouteLabel::Create, self.started.elapsed().saturating_sub(self.upstream + held + self.rate_limited));
+        self.all.metrics.overhead(RouteLabel::Create, self.started.elapsed().saturating_sub(self.elsewhere + held));
         if let Some(record) = self.record.take() {
             record.finish(outcome, why);
         }

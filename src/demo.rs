@@ -1,1 +1,182 @@
-//! demo
+//! The `demo` command: a race of creates for one quota, first straight at a control plane, then through the proxy.
+//!
+//! The control plane is the model, in this process: three apiservers behind one load balancer. Both phases send the same creates with
+//! the same client to the same kind of address. What was created is read back from the store, never from what the client was told. The
+//! progress bars go to stderr; printing the report is the caller's.
+
+mod phase;
+mod table;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::Version;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::app::{self, App, StartError};
+use crate::config::{CaSource, Config};
+use crate::model::client::{ClientError, Endpoint};
+use crate::model::{ControlPlane, ModelError, Settings};
+
+/// What the demo does.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many pods each phase creates.
+    pub pods: u32,
+    /// How many creates are in flight at the same time.
+    pub concurrency: u32,
+}
+
+/// What came of both phases.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Straight at the apiservers.
+    pub direct: Outcome,
+    /// Through the proxy.
+    pub proxied: Outcome,
+}
+
+/// What came of one phase.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Creates that the client asked for.
+    pub requested: u64,
+    /// Pods in the store afterwards.
+    pub created: u64,
+    /// Creates that the client saw fail.
+    pub failed: u64,
+    /// Quota conflicts that the apiservers answered.
+    pub conflicts: u64,
+    /// Creates that the proxy sent again; 0 without a proxy.
+    pub replays: u64,
+    /// From the first create to the last answer.
+    pub seconds: f64,
+    /// Median time of a create, as the client sees it.
+    pub p50_ms: f64,
+    /// 99th percentile of the same.
+    pub p99_ms: f64,
+}
+
+/// Why the demo could not be run, or what it found wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The control plane did not start.
+    #[error("the embedded control plane cannot start")]
+    Model(#[from] ModelError),
+    /// The proxy did not start.
+    #[error("the proxy cannot start")]
+    Proxy(#[from] StartError),
+    /// The control plane's own address is no URI.
+    #[error("the embedded control plane has no usable address")]
+    Address(#[from] http::uri::InvalidUri),
+    /// The client could not be set up.
+    #[error("the client cannot be set up")]
+    Client(#[from] ClientError),
+    /// A task of the demo ended early.
+    #[error("a client stopped early")]
+    Task(#[from] tokio::task::JoinError),
+    /// A create that was acknowledged left no pod.
+    #[error("the pod {0:?} was acknowledged, but is not there")]
+    Lost(String),
+    /// One create was stored more than once.
+    #[error("the pod {0:?} was stored {1} times")]
+    Twice(String, usize),
+    /// A pod is there whose create was refused.
+    #[error("the pod {0:?} is there, but its create was refused")]
+    Refused(String),
+}
+
+/// Runs both phases. What it reports has been checked: no pod twice, and none missing that was acknowledged.
+///
+/// # Errors
+/// If something cannot start, or a check fails.
+pub async fn run(options: Options) -> Result<Report, DemoError> {
+    let plane = ControlPlane::start(Settings::default()).await?;
+    let direct = {
+        let endpoint = Endpoint::new(&plane.balanced_url(), plane.ca_pem(), plane.token(), Version::HTTP_11)?;
+        phase::run(&plane, "direct", &endpoint, options, progress("direct ", options.pods)).await?
+    };
+    let proxy = Proxy::start(&plane).await?;
+    let mut proxied = {
+        let endpoint = Endpoint::new(&proxy.url(), proxy.ca_pem(), plane.token(), Version::HTTP_11)?;
+        phase::run(&plane, "proxied", &endpoint, options, progress("proxied", options.pods)).await?
+    };
+    proxied.replays = proxy.app.metrics.replays();
+    proxy.app.stop().await;
+    plane.shutdown().await;
+    Ok(Report { direct, proxied })
+}
+
+impl Report {
+    /// One JSON object on one line.
+    pub fn json(&self) -> String {
+        // Numbers and fixed names cannot fail to serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// A table for people, of several lines.
+    pub fn table(&self) -> String {
+        table::render(self)
+    }
+}
+
+/// The proxy before the balancer, as `serve` would start it.
+struct Proxy {
+    app: App,
+}
+
+impl Proxy {
+    async fn start(plane: &ControlPlane) -> Result<Proxy, DemoError> {
+        let mut config = Config::default();
+        config.upstream.url = Some(plane.balanced_url().parse()?);
+        config.upstream.ca = Some(CaSource::Pem(plane.ca_pem().as_bytes().to_vec()));
+        config.serving.bind_address = [127, 0, 0, 1].into();
+        config.serving.secure_port = 0;
+        config.admin.bind_address = SocketAddr::from(([127, 0, 0, 1], 0));
+        // Nothing is left open at the end.
+        config.drain.timeout = Duration::from_secs(1);
+        Ok(Proxy { app: app::start(config, None).await? })
+    }
+
+    fn url(&self) -> String {
+        format!("https://{}", self.app.address)
+    }
+
+    /// The demo configures no certificate, so there always is a self-signed one.
+    fn ca_pem(&self) -> &str {
+        self.app.ca_pem.as_deref().unwrap_or_default()
+    }
+}
+
+/// A bar on stderr; nothing where stderr is no terminal.
+fn progress(name: &'static str, pods: u32) -> ProgressBar {
+    const TEMPLATE: &str = "{prefix} [{bar:40}] {pos}/{len} creates, {msg}";
+    let bar = ProgressBar::new(pods.into()).with_prefix(name).with_message("0 failed");
+    match indicatif::ProgressStyle::with_template(TEMPLATE) {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn creates_everything_through_the_proxy_and_tells_so() {
+        let report = run(Options { pods: 60, concurrency: 20 }).await.unwrap();
+        assert_eq!((report.proxied.created, report.proxied.failed), (60, 0), "{report:?}");
+        assert_eq!(report.direct.created + report.direct.failed, 60);
+        assert_eq!((report.direct.replays, report.direct.conflicts), (0, report.direct.failed));
+        let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
+        for phase in ["direct", "proxied"] {
+            for field in ["requested", "created", "failed", "conflicts", "seconds", "p50_ms", "p99_ms"] {
+                assert!(json[phase][field].is_number(), "{phase}.{field}");
+            }
+        }
+        assert!(json["proxied"]["replays"].is_number());
+        let table = report.table();
+        assert!(table.contains("direct") && table.contains("proxied"), "{table}");
+    }
+}

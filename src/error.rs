@@ -57,9 +57,7 @@ impl ProxyError {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
         match self {
             Self::Upstream(error) if error.provably_unprocessed() => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", SOON),
-            Self::Upstream(_) | Self::AnswerLost(_) => {
-                (StatusCode::GATEWAY_TIMEOUT, "Timeout", if method.is_safe() { SOON } else { None })
-            }
+            Self::Upstream(_) | Self::AnswerLost(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout", if method.is_safe() { SOON } else { None }),
             Self::RequestBody(_) => (StatusCode::BAD_REQUEST, "BadRequest", None),
             Self::RateLimited(rejected) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", Some(rejected.retry_after)),
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),

@@ -1,7 +1,7 @@
 //! Pass-through: one request streamed to the upstream and its answer streamed back, with nothing changed but what RFC 9110 §7.6.1 asks of
 //! an intermediary. No buffering, no timeout. `proxy` calls it for calls and streams, `create` for creates that it cannot hold.
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 
 use crate::body::Body;
 use crate::headers;
@@ -13,6 +13,8 @@ use crate::upstream::{LaneKind, Lease, SendError, Upstream};
 /// As [`Upstream::send`].
 pub async fn forward(upstream: &Upstream, lane: LaneKind, request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
     let mut response = upstream.send(lane, request).await?;
+    // Ours to the client, whatever a server or balancer upstream speaks.
+    *response.version_mut() = Version::HTTP_11;
     headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Strip);
     Ok(response)
 }

@@ -53,7 +53,7 @@ impl Metrics {
         }
     }
 
-    /// A request spent `elapsed` in the proxy itself, without the upstream and without holding.
+    /// A request spent `elapsed` in the proxy itself: without reading its body, the upstream, the rate limit and holding.
     pub fn overhead(&self, route: RouteLabel, elapsed: Duration) {
         self.route(route).overhead.observe(elapsed.as_secs_f64());
     }

@@ -6,6 +6,7 @@
 
 pub mod amounts;
 pub mod apiserver;
+pub mod client;
 pub mod controller;
 pub mod dice;
 pub mod faults;
@@ -324,3 +325,6 @@ impl Drop for ControlPlane {
         self.tasks.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

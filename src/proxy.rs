@@ -49,39 +49,53 @@ impl Proxy {
         let started = Instant::now();
         let method = request.method().clone();
         let accept = request.headers().get(ACCEPT).cloned();
-        let answer_to = |error: ProxyError| error.into_response(&method, Encoding::of_accept(accept.as_ref()));
-        if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
-            return answer_to(ProxyError::ClientCertificate);
-        }
-        let route = match Route::of(request.method(), request.uri(), request.headers(), &self.matched) {
-            Route::Create(target) => Step::Create(Target::from(&target)),
-            Route::Call => Step::Forward(RouteLabel::Call, LaneKind::Call),
-            Route::Stream => Step::Forward(RouteLabel::Stream, LaneKind::Stream),
-            Route::Upgrade => Step::Upgrade,
+        let (label, step) = match Route::of(request.method(), request.uri(), request.headers(), &self.matched) {
+            Route::Create(target) => (RouteLabel::Create, Step::Create(Target::from(&target))),
+            Route::Call => (RouteLabel::Call, Step::Forward(LaneKind::Call)),
+            Route::Stream => (RouteLabel::Stream, Step::Forward(LaneKind::Stream)),
+            Route::Upgrade => (RouteLabel::Upgrade, Step::Upgrade),
         };
-        let keep = if matches!(route, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
-        headers::to_upstream(request.headers_mut(), peer.ip, keep);
-        let (label, answer) = match route {
-            Step::Create(target) => (RouteLabel::Create, self.creates.create(target, request).await),
-            Step::Forward(label, lane) => (label, forward(&self.upstream, lane, request.map(Body::streamed)).await.map_err(ProxyError::from)),
-            Step::Upgrade => {
-                let open = self.metrics.stream_open(StreamKind::Upgrade);
-                let answer = upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open).await;
-                (RouteLabel::Upgrade, answer.map_err(ProxyError::from))
-            }
+        let answer = if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
+            Err(ProxyError::ClientCertificate)
+        } else {
+            let keep = if matches!(step, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
+            headers::to_upstream(request.headers_mut(), peer.ip, keep);
+            self.take(step, request, started).await
         };
         let response = answer.unwrap_or_else(|error| {
             debug!(route = label.as_str(), error = %crate::telemetry::chain(&error), "Answering by ourselves");
-            answer_to(error)
+            error.into_response(&method, Encoding::of_accept(accept.as_ref()))
         });
         self.metrics.request(label, response.status().as_u16(), started.elapsed());
         response
+    }
+
+    async fn take(&self, step: Step, request: Request<Incoming>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
+        match step {
+            Step::Create(target) => self.creates.create(target, request).await,
+            Step::Forward(lane) => {
+                let label = if lane == LaneKind::Stream { RouteLabel::Stream } else { RouteLabel::Call };
+                self.metrics.overhead(label, started.elapsed());
+                let answer = forward(&self.upstream, lane, request.map(Body::streamed)).await?;
+                Ok(if lane == LaneKind::Stream { answer.map(|body| self.counted(body)) } else { answer })
+            }
+            Step::Upgrade => {
+                let open = self.metrics.stream_open(StreamKind::Upgrade);
+                Ok(upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open).await?)
+            }
+        }
+    }
+
+    /// An open stream, for as long as its body.
+    fn counted(&self, mut body: Body<Lease>) -> Body<Lease> {
+        let lease = body.take_guard().map(|lease| lease.beside(self.metrics.stream_open(StreamKind::Stream)));
+        body.with_guard(lease)
     }
 }
 
 /// A route without its borrows from the request, which moves on.
 enum Step {
     Create(Target),
-    Forward(RouteLabel, LaneKind),
+    Forward(LaneKind),
     Upgrade,
 }

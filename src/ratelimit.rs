@@ -36,7 +36,7 @@ struct Namespaces {
 /// A create may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admitted {
-    /// How long it has waited for its turn.
+    /// How long it has waited for its turn; zero where it was its turn at once.
     pub waited: Duration,
 }
 
@@ -73,15 +73,16 @@ impl RateLimit {
         }
         let start = Instant::now();
         let deadline = start + self.max_wait;
+        let mut waited = false;
         // The namespace first, so that a busy one waits in its own line and not in front of all others.
         if let Some(namespaces) = &self.namespaces {
             let line = namespaces.line(namespace);
-            line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Namespace, retry_after })?;
+            waited |= line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Namespace, retry_after })?;
         }
         if let Some(line) = &self.global {
-            line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Global, retry_after })?;
+            waited |= line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Global, retry_after })?;
         }
-        Ok(Admitted { waited: start.elapsed() })
+        Ok(Admitted { waited: if waited { start.elapsed() } else { Duration::ZERO } })
     }
 }
 

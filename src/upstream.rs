@@ -20,8 +20,8 @@ use crate::body::Body;
 use crate::config;
 use crate::metrics::Metrics;
 pub use connect::{ConnectError, Connector, Tls};
-use lane::{Lane, Sender};
 pub use lane::Lease;
+use lane::{Lane, Sender};
 
 /// How often a request that never left is offered to another connection. A connection closes between two requests now and then, several
 /// in a row only while a server goes away.
@@ -45,6 +45,7 @@ pub struct Upstream {
     create: Arc<Lane>,
     call: Arc<Lane>,
     stream: Arc<Lane>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a request must name to be at the right server.
@@ -73,6 +74,16 @@ pub enum SendError {
 }
 
 impl SendError {
+    /// The label of metrics.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Unsent => "unsent",
+            Self::Refused(_) => "refused",
+            Self::Lost(_) => "lost",
+        }
+    }
+
     /// Whether the request surely was not processed.
     pub fn provably_unprocessed(&self) -> bool {
         !matches!(self, Self::Lost(_))
@@ -84,7 +95,14 @@ impl Upstream {
     pub fn new(connector: Connector, settings: &config::Upstream, metrics: &Arc<Metrics>) -> Self {
         let connector = Arc::new(connector);
         let lane = |name| Lane::new(name, Arc::clone(&connector), settings, Arc::clone(metrics));
-        Self { target: Target::of(&connector), create: lane("create"), call: lane("call"), stream: lane("stream"), connector }
+        Self {
+            target: Target::of(&connector),
+            create: lane("create"),
+            call: lane("call"),
+            stream: lane("stream"),
+            connector,
+            metrics: Arc::clone(metrics),
+        }
     }
 
     /// Sends one request and returns the head of its answer; the body streams and holds its place in the lane.
@@ -94,17 +112,17 @@ impl Upstream {
     pub async fn send(&self, lane: LaneKind, mut request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
         let lane = self.lane(lane);
         for _ in 0..UNSENT_TRIES {
-            let (mut sender, lease) = lane.acquire().await.map_err(SendError::Connect)?;
+            let (mut sender, lease) = lane.acquire().await.map_err(|error| self.failed(SendError::Connect(error)))?;
             self.target.address(&mut request, matches!(sender, Sender::Http2(_)));
             match sender.try_send(request).await {
                 Ok(response) => return Ok(response.map(|body| Body::<()>::streamed(body).guarded(lease.of(sender)))),
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(classified(failed.into_error())),
+                    None => return Err(self.failed(classified(failed.into_error()))),
                 },
             }
         }
-        Err(SendError::Unsent)
+        Err(self.failed(SendError::Unsent))
     }
 
     /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a tunnel.
@@ -112,11 +130,11 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::send`].
     pub async fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let mut sender = self.connector.http1().await.map_err(|error| SendError::Connect(Arc::new(error)))?;
+        let mut sender = self.connector.http1().await.map_err(|error| self.failed(SendError::Connect(Arc::new(error))))?;
         self.target.address(&mut request, false);
         sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
-            Some(_) => SendError::Unsent,
-            None => classified(failed.into_error()),
+            Some(_) => self.failed(SendError::Unsent),
+            None => self.failed(classified(failed.into_error())),
         })
     }
 
@@ -134,6 +152,11 @@ impl Upstream {
         while stop.run_until_cancelled(every.tick()).await.is_some() {
             [&self.create, &self.call, &self.stream].into_iter().for_each(|lane| lane.close_idle());
         }
+    }
+
+    fn failed(&self, error: SendError) -> SendError {
+        self.metrics.upstream_error(error.kind());
+        error
     }
 
     fn lane(&self, kind: LaneKind) -> &Arc<Lane> {

@@ -19,10 +19,23 @@ use crate::tls::{self, ServingCertificate};
 
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Reads the configuration from where it came from, flags included.
-pub type ConfigSource = Arc<dyn Fn() -> Result<Config, Box<dyn Error + Send + Sync>> + Send + Sync>;
+/// How the configuration is read again while the proxy runs.
+pub struct ConfigSource {
+    /// Reads it from where it came from, flags included.
+    pub read: Box<dyn Fn() -> Result<Config, Box<dyn Error + Send + Sync>> + Send + Sync>,
+    /// How often it is read, and the certificate files with it.
+    pub every: Duration,
+}
+
+impl ConfigSource {
+    /// Read every five seconds: kubelet takes longer to bring a changed ConfigMap.
+    pub fn new(read: impl Fn() -> Result<Config, Box<dyn Error + Send + Sync>> + Send + Sync + 'static) -> Self {
+        Self { read: Box::new(read), every: EVERY }
+    }
+}
 
 pub(super) struct Reload {
+    /// None: only the certificate files are looked at.
     pub source: Option<ConfigSource>,
     pub current: Arc<ArcSwap<Config>>,
     pub proxy: Arc<Proxy>,
@@ -34,7 +47,7 @@ impl Reload {
     /// Looks for changes, for ever.
     pub(super) async fn run(self) {
         let mut told = Told::default();
-        let mut every = tokio::time::interval(EVERY);
+        let mut every = tokio::time::interval(self.source.as_ref().map_or(EVERY, |source| source.every));
         loop {
             every.tick().await;
             let config = self.config();
@@ -46,12 +59,14 @@ impl Reload {
 
     fn config(&self) -> Outcome {
         let Some(source) = &self.source else { return Ok(false) };
-        let read = source()?;
+        let read = (source.read)()?;
         let current = self.current.load();
         let mut new = Config::clone(&current);
         (new.mode, new.replay, new.rate_limit) = (read.mode, read.replay.clone(), read.rate_limit.clone());
         if read != new {
-            return Err("only mode, replay and rateLimit change at run time; other sections differ from what runs: restart to apply them".into());
+            return Err(
+                "only mode, replay and rateLimit change at run time; other sections differ from what runs: restart to apply them".into()
+            );
         }
         if new == **current {
             return Ok(false);

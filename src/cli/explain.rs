@@ -259,6 +259,20 @@ fn headers(lines: &mut Lines<'_>) -> Result<HeaderMap, ExplainError> {
     Ok(headers)
 }
 
+/// A text that came from anywhere, on one line: control characters, which could steer the terminal, are escaped.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() { printable.extend(char.escape_debug()) } else { printable.push(char) }
+    }
+    printable
+}
+
+/// As Debug has it, but nothing is `0s`, not `0ns`.
+fn readable(duration: Duration) -> String {
+    if duration.is_zero() { "0s".to_owned() } else { format!("{duration:?}") }
+}
+
 /// The beginning of a line that came from anywhere.
 fn shown(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(&line[..line.len().min(240)]).into_owned();
@@ -275,7 +289,7 @@ impl fmt::Display for Explanation {
         match &self.status {
             Some((status, encoding)) => {
                 writeln!(f, "body      a metav1.Status in {}", encoding.media_type())?;
-                writeln!(f, "message   {}", status.message.escape_debug())?;
+                writeln!(f, "message   {}", printable(&status.message))?;
             }
             None => writeln!(f, "body      not a metav1.Status")?,
         }
@@ -284,7 +298,7 @@ impl fmt::Display for Explanation {
         writeln!(f, "why       {}", class.why())?;
         writeln!(f, "safety    {}", class.safety().as_str())?;
         if let Some(wait) = self.answer.retry_after {
-            writeln!(f, "asked     to wait {wait:?}")?;
+            writeln!(f, "asked     to wait {}", readable(wait))?;
         }
         match self.verdict {
             Verdict::Relay => writeln!(f, "verdict   relay"),
@@ -299,12 +313,17 @@ impl fmt::Display for Explanation {
 impl Explanation {
     fn fmt_plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.plan.is_empty() {
-            return writeln!(f, "plan      none: {} attempts within {:?} leave no room for a replay", self.max_attempts, self.max_hold);
+            return writeln!(
+                f,
+                "plan      none: {} attempts within {} leave no room for a replay",
+                self.max_attempts,
+                readable(self.max_hold)
+            );
         }
-        writeln!(f, "plan      at most {} attempts within {:?}", self.max_attempts, self.max_hold)?;
+        writeln!(f, "plan      at most {} attempts within {}", self.max_attempts, readable(self.max_hold))?;
         for pause in &self.plan {
-            let range = format!("{:?} to {:?}", pause.from, pause.to);
-            writeln!(f, "  replay {:<3} after {range:<20} held at most {:?}", pause.replay, pause.held_at_most)?;
+            let range = format!("{} to {}", readable(pause.from), readable(pause.to));
+            writeln!(f, "  replay {:<3} after {range:<20} held at most {}", pause.replay, readable(pause.held_at_most))?;
         }
         Ok(())
     }
@@ -332,19 +351,19 @@ mod tests {
         let text = explained(sample("quota_conflict_409_protobuf")).unwrap().to_string();
         let expected = r#"code      409 Conflict
 body      a metav1.Status in application/vnd.kubernetes.protobuf
-message   Operation cannot be fulfilled on resourcequotas \"compute-quota\": the object has been modified; please apply your changes to the latest version and try again
+message   Operation cannot be fulfilled on resourcequotas "compute-quota": the object has been modified; please apply your changes to the latest version and try again
 class     quota_conflict
 why       Another writer updated the ResourceQuota at the same time; quota is checked before anything is stored, so the object was not.
 safety    safe
 verdict   replay
 plan      at most 8 attempts within 8s
-  replay 1   after 0ns to 100ms         held at most 100ms
-  replay 2   after 0ns to 200ms         held at most 300ms
-  replay 3   after 0ns to 400ms         held at most 700ms
-  replay 4   after 0ns to 800ms         held at most 1.5s
-  replay 5   after 0ns to 1.6s          held at most 3.1s
-  replay 6   after 0ns to 2s            held at most 5.1s
-  replay 7   after 0ns to 2s            held at most 7.1s
+  replay 1   after 0s to 100ms          held at most 100ms
+  replay 2   after 0s to 200ms          held at most 300ms
+  replay 3   after 0s to 400ms          held at most 700ms
+  replay 4   after 0s to 800ms          held at most 1.5s
+  replay 5   after 0s to 1.6s           held at most 3.1s
+  replay 6   after 0s to 2s             held at most 5.1s
+  replay 7   after 0s to 2s             held at most 7.1s
 "#;
         assert_eq!(text, expected);
     }
@@ -356,6 +375,13 @@ plan      at most 8 attempts within 8s
         assert!(explanation.to_string().ends_with("safety    safe\nverdict   relay\n"));
         let text = explained("HTTP/1.1 502 Bad Gateway\r\n\r\n<html>").unwrap().to_string();
         assert!(text.contains("not a metav1.Status") && text.contains("unrecognized"), "{text}");
+    }
+
+    #[test]
+    fn a_message_cannot_steer_the_terminal() {
+        let hostile = Status::new(409, "Conflict", "a \u{1b}[2J \"b\"\nclass     success").encode(Encoding::Json);
+        let text = explained(&hostile).unwrap().to_string();
+        assert!(text.contains("message   a \\u{1b}[2J \"b\"\\nclass     success\n"), "{text}");
     }
 
     #[test]

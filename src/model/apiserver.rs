@@ -172,7 +172,10 @@ impl Apiserver {
             // Nobody is there to read this answer.
             Err(_) => return self.failure(&head, answer::bad_request("unexpected EOF")),
         };
-        entry.note(|attempt| attempt.body = body.len());
+        entry.note(|attempt| {
+            attempt.body = body.len();
+            attempt.trailers.clone_from(&trailers);
+        });
         match fault {
             Some(Fault::Answer(canned)) => return answer::canned(canned),
             Some(Fault::Stall(delay)) => sleep(delay).await,

@@ -51,6 +51,8 @@ pub struct Attempt {
     pub headers: HeaderMap,
     /// Bytes of the body that arrived.
     pub body: usize,
+    /// The trailers behind the body.
+    pub trailers: Option<HeaderMap>,
     /// The name (or else `generateName`) in the posted pod; empty if the request is no create or did not get as far.
     pub name: String,
     /// What the quota evaluator said.
@@ -139,6 +141,7 @@ impl Journal {
             query: head.uri.query().map(str::to_owned),
             headers,
             body: 0,
+            trailers: None,
             name: String::new(),
             quota: QuotaOutcome::NotAsked,
             stored: None,

@@ -7,13 +7,14 @@ use std::time::Duration;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::apiserver::{Apiserver, Connection};
+use super::tasks::Tasks;
 
 /// How connections are served.
 #[derive(Clone)]
@@ -95,7 +96,7 @@ async fn http(
     connection: Connection,
     serving: &Serving,
 ) {
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(StreamTasks(apiserver.tasks.clone()));
     builder.http1().title_case_headers(true).half_close(true).timer(TokioTimer::new()).header_read_timeout(serving.idle_timeout);
     builder.http2().max_concurrent_streams(serving.max_streams).timer(TokioTimer::new());
     let leave = connection.leave.clone();
@@ -107,4 +108,20 @@ async fn http(
         () = leave.cancelled() => served.as_mut().graceful_shutdown(),
     }
     let _ = served.await;
+}
+
+/// Runs hyper's own tasks (one for each HTTP/2 stream) among ours, so that a panic in a handler surfaces.
+#[derive(Clone)]
+struct StreamTasks(Tasks);
+
+impl<F> hyper::rt::Executor<F> for StreamTasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn_until_stop(async {
+            future.await;
+        });
+    }
 }

@@ -49,15 +49,16 @@ impl Line {
         self.quota.burst_size_replenished_in()
     }
 
-    /// Waits for a slot, in order of arrival.
+    /// Waits for a slot, in order of arrival; says whether that took more than asking.
     ///
     /// The error says how long it would take, if that is beyond the deadline.
-    pub(super) async fn pass(&self, deadline: Instant) -> Result<(), Duration> {
+    pub(super) async fn pass(&self, deadline: Instant) -> Result<bool, Duration> {
         let place = Place::behind_all(&self.waiting);
         // Each of those ahead takes a slot, at the earliest one a period. Waiting in vain would only fill the memory and tell late.
         let period = self.quota.replenish_interval();
         let ahead = period.saturating_mul(place.ahead);
-        if self.dry.load(Ordering::Relaxed) && ahead > deadline.saturating_duration_since(Instant::now()) {
+        let mut waited = self.dry.load(Ordering::Relaxed);
+        if waited && ahead > deadline.saturating_duration_since(Instant::now()) {
             return Err(ahead);
         }
         let _turn = timeout_at(deadline, self.turn.lock()).await.map_err(|_| ahead.max(period))?;
@@ -70,8 +71,9 @@ impl Line {
             }
             let _dry = Dry::mark(&self.dry);
             sleep(wait).await;
+            waited = true;
         }
-        Ok(())
+        Ok(waited)
     }
 }
 

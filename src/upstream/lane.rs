@@ -73,6 +73,7 @@ pub struct Lease {
     lane: Arc<Lane>,
     held: Held,
     _stream: GaugeGuard,
+    _beside: Option<GaugeGuard>,
 }
 
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl Lane {
                 let mut state = self.lock();
                 if let Some((sender, held)) = self.pick(&mut state) {
                     let stream = self.metrics.upstream_stream(self.name);
-                    return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream }));
+                    return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream, _beside: None }));
                 }
                 self.wait_in(&mut state)
             };
@@ -271,6 +272,12 @@ impl Lease {
             Held::Stream(load) => load.retired.store(true, Ordering::Relaxed),
             Held::Exclusive(sender) => *sender = None,
         }
+    }
+
+    /// Holds a count of the caller's for as long.
+    pub fn beside(mut self, count: GaugeGuard) -> Self {
+        self._beside = Some(count);
+        self
     }
 
     /// Keeps an exclusive connection with its answer. Without this it closes with the sender.

@@ -1,29 +1,96 @@
 //! Creates: replayed while that is safe, and ended in the apiserver's own answer.
 
-use http::StatusCode;
-use kube_retry_proxy::model::{Canned, Fault};
+mod ambiguity;
+mod answers;
+mod bodies;
+mod client_gone;
+mod exhaustion;
+mod matching;
+mod modes;
+mod opt_in;
+mod race;
+mod rate_limit;
+mod timeouts;
 
-use crate::support::{BOTH, Rig, sample};
+use std::time::Duration;
 
-const QUOTA_CONFLICT: &[u8] = include_bytes!("../samples/quota_conflict_409.http");
+use http::HeaderValue;
+use http::header::RETRY_AFTER;
+use kube_retry_proxy::config::Config;
+use kube_retry_proxy::model::{Canned, Fault, Settings};
+use kube_retry_proxy::status::{Encoding, Status};
 
-fn conflict() -> Fault {
-    Fault::Answer(Canned::captured(QUOTA_CONFLICT).unwrap())
+use crate::support::{Answer, NAMESPACE, Rig, captured, conflict, eventually, sample};
+
+/// The encodings in which a client may ask for an answer.
+const ENCODINGS: [Encoding; 3] = [Encoding::Json, Encoding::Protobuf, Encoding::Yaml];
+
+/// A quota conflict after which the create is held for longer than any test takes, in a proxy that is [`patient`].
+fn lasting_conflict() -> Canned {
+    captured("quota_conflict_409").with(RETRY_AFTER, HeaderValue::from_static("3600"))
 }
 
-#[tokio::test]
-async fn replays_a_quota_conflict_until_the_pod_is_created() {
-    for protocol in BOTH {
-        let rig = Rig::new().await;
-        let faults = rig.plane.faults(0).unwrap();
-        faults.next_create(conflict());
-        faults.next_create(conflict());
-        let answer = rig.client(protocol).await.create("a").await;
-        assert_eq!(answer.status, StatusCode::CREATED);
-        assert_eq!(rig.plane.journal().creates().len(), 3);
-        assert_eq!(rig.plane.pods("team").len(), 1);
-        assert_eq!(sample(&rig.proxy, "kube_retry_proxy_conflicts_total{class=\"quota_conflict\",namespace=\"team\"}"), 2.0);
-        assert_eq!(sample(&rig.proxy, "kube_retry_proxy_replays_total{class=\"quota_conflict\"}"), 2.0);
-        rig.stop().await;
-    }
+/// Pauses of next to nothing.
+fn brisk(config: &mut Config) {
+    config.replay.base_delay = Duration::from_millis(1);
+    config.replay.max_delay = Duration::from_millis(1);
+}
+
+/// Also holds for as long as the apiserver asks.
+fn patient(config: &mut Config) {
+    brisk(config);
+    config.replay.max_hold = Duration::from_secs(2 * 3600);
+}
+
+/// One quick apiserver behind a proxy with these settings.
+async fn rig(edit: impl FnOnce(&mut Config)) -> Rig {
+    Rig::with(Settings { apiservers: 1, ..Settings::quick() }, edit).await
+}
+
+/// Waits until `count` creates are held.
+async fn held(rig: &Rig, count: u32) {
+    eventually("creates are held", || sample(&rig.proxy, "kube_retry_proxy_held") == f64::from(count)).await;
+}
+
+fn buffered(rig: &Rig) -> f64 {
+    sample(&rig.proxy, "kube_retry_proxy_buffered_bytes")
+}
+
+/// Creates that ended so. A namespace that no answer has proved is counted as `_other`.
+fn ended(rig: &Rig, outcome: &str) -> f64 {
+    let in_namespace =
+        |namespace| sample(&rig.proxy, &format!("kube_retry_proxy_outcomes_total{{namespace=\"{namespace}\",outcome=\"{outcome}\"}}"));
+    in_namespace(NAMESPACE) + in_namespace("_other")
+}
+
+fn not_replayed(rig: &Rig, reason: &str) -> f64 {
+    sample(&rig.proxy, &format!("kube_retry_proxy_not_replayed_total{{reason=\"{reason}\"}}"))
+}
+
+fn replays(rig: &Rig, class: &str) -> f64 {
+    sample(&rig.proxy, &format!("kube_retry_proxy_replays_total{{class=\"{class}\"}}"))
+}
+
+/// How many creates have reached an apiserver.
+fn attempts(rig: &Rig) -> usize {
+    rig.plane.journal().creates().len()
+}
+
+/// Fails if a pod was stored twice, or stored without being present.
+fn assert_each_stored_once(rig: &Rig) {
+    let mut stored: Vec<_> = rig.plane.journal().creates().into_iter().filter_map(|attempt| attempt.stored).map(|pod| pod.name).collect();
+    stored.sort();
+    let present: Vec<_> = rig.plane.pods(NAMESPACE).iter().map(|pod| pod.name().to_owned()).collect();
+    assert_eq!(stored, present);
+}
+
+/// Fails unless the proxy wrote this answer itself: a Status of this code and reason in this encoding.
+fn assert_own_status(answer: &Answer, code: u16, reason: &str, encoding: Encoding) -> Status {
+    assert_eq!(answer.status.as_u16(), code, "{answer:?}");
+    assert_eq!(answer.headers[http::header::CONTENT_TYPE], encoding.content_type());
+    assert_eq!(Encoding::sniff(&answer.body), encoding, "{answer:?}");
+    let status = Status::decode(&answer.body).unwrap();
+    assert_eq!((status.code, &*status.reason), (code, reason));
+    assert!(status.message.starts_with("kube-retry-proxy: "), "{status:?}");
+    status
 }

@@ -3,5 +3,10 @@
 #![expect(unreachable_pub, reason = "`pub` says what a test module offers the others")]
 
 mod architecture;
+mod commands;
 mod creates;
+mod drain;
+mod observe;
+mod process;
+mod signals;
 mod support;

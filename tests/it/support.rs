@@ -1,22 +1,34 @@
 //! What the integration tests share: a proxy in front of a control plane, and a plain client that neither retries nor pools.
 
+pub mod admin;
+pub mod executable;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube_retry_proxy::app::{self, App};
 use kube_retry_proxy::config::{CaSource, Config};
-use kube_retry_proxy::model::{ControlPlane, Settings};
+use kube_retry_proxy::metrics::Metrics;
+use kube_retry_proxy::model::{Canned, ControlPlane, Fault, Faults, Settings};
+use kube_retry_proxy::status::Encoding;
+use kube_retry_proxy::status::protobuf::{Message, encode_object};
 use kube_retry_proxy::tls;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -38,9 +50,7 @@ impl Rig {
     /// With other settings. The proxy is in front of the balancer where there are several apiservers.
     pub async fn with(settings: Settings, edit: impl FnOnce(&mut Config)) -> Self {
         let single = settings.apiservers == 1;
-        let plane = ControlPlane::start(settings).await.unwrap();
-        plane.create_namespace(NAMESPACE).unwrap();
-        plane.create_quota(NAMESPACE, "compute-quota", &[("pods", "100k")]).unwrap();
+        let plane = plane(settings).await;
         let upstream = if single { plane.urls()[0].clone() } else { plane.balanced_url() };
         let proxy = proxy_to(&upstream, plane.ca_pem(), edit).await;
         Self { plane, proxy }
@@ -56,11 +66,34 @@ impl Rig {
         Client::connect(self.plane.addresses()[0], self.plane.ca_pem(), self.plane.token(), protocol).await
     }
 
+    /// What goes wrong with the first apiserver.
+    pub fn faults(&self) -> &Arc<Faults> {
+        self.plane.faults(0).unwrap()
+    }
+
+    /// A page of the proxy's admin port.
+    pub async fn admin(&self, path: &str) -> Answer {
+        admin::get(self.proxy.admin_address, path).await
+    }
+
+    /// `/debug/decisions`, newest first.
+    pub async fn decisions(&self) -> Vec<serde_json::Value> {
+        serde_json::from_slice(&self.admin("/debug/decisions").await.body).unwrap()
+    }
+
     /// Stops both; a panic in the control plane's tasks fails the test here.
     pub async fn stop(self) {
         self.proxy.stop().await;
         self.plane.shutdown().await;
     }
+}
+
+/// A control plane with the namespace [`NAMESPACE`] and a quota in it.
+pub async fn plane(settings: Settings) -> ControlPlane {
+    let plane = ControlPlane::start(settings).await.unwrap();
+    plane.create_namespace(NAMESPACE).unwrap();
+    plane.create_quota(NAMESPACE, "compute-quota", &[("pods", "100k")]).unwrap();
+    plane
 }
 
 /// A proxy on free ports of loopback in front of `upstream`.
@@ -93,8 +126,8 @@ pub struct Client {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<Posted>),
+    Http2(http2::SendRequest<Posted>),
 }
 
 impl Client {
@@ -128,11 +161,26 @@ impl Client {
         request.body(Full::new(body.into())).unwrap()
     }
 
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    /// Another handle of the same HTTP/2 connection.
+    pub fn share(&self) -> Self {
+        let Sender::Http2(sender) = &self.sender else { panic!("HTTP/1.1 has one request at a time") };
+        Self { sender: Sender::Http2(sender.clone()), authority: self.authority.clone(), token: self.token.clone() }
+    }
+
+    /// Whether the connection takes no further requests, because it has closed or was told GOAWAY.
+    pub fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    pub async fn send(&mut self, request: Request<impl Into<Posted>>) -> Response<Incoming> {
         self.try_send(request).await.unwrap()
     }
 
-    pub async fn try_send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
+    pub async fn try_send(&mut self, request: Request<impl Into<Posted>>) -> Result<Response<Incoming>, hyper::Error> {
+        let request = request.map(Into::into);
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;
@@ -155,12 +203,100 @@ impl Client {
         self.create_request_with(name, "")
     }
 
+    /// A small pod and its answer in `encoding`; no apiserver takes YAML pods from a client library, so there the post is JSON.
+    pub fn create_request_in(&self, name: &str, encoding: Encoding) -> Request<Full<Bytes>> {
+        let mut request = self.create_request(name);
+        request.headers_mut().insert(ACCEPT, encoding.content_type());
+        if encoding == Encoding::Protobuf {
+            request.headers_mut().insert(CONTENT_TYPE, encoding.content_type());
+            *request.body_mut() = Full::new(pod_protobuf(name));
+        }
+        request
+    }
+
     /// `query` begins with `?` or is empty.
     pub fn create_request_with(&self, name: &str, query: &str) -> Request<Full<Bytes>> {
         let mut request = self.request(Method::POST, &format!("/api/v1/namespaces/{NAMESPACE}/pods{query}"), pod(name));
         request.headers_mut().insert(CONTENT_TYPE, "application/json".parse().unwrap());
         request.headers_mut().insert(ACCEPT, "application/json".parse().unwrap());
         request
+    }
+}
+
+/// The body of a request.
+pub enum Posted {
+    /// With its length announced.
+    Full(Full<Bytes>),
+    /// Frame by frame, without an announced length.
+    Frames {
+        frames: VecDeque<Bytes>,
+        /// Holds the last frame back until it is sent, or dropped.
+        gate: Option<oneshot::Receiver<()>>,
+        trailers: Option<HeaderMap>,
+    },
+}
+
+impl Posted {
+    /// In frames of at most 64 KiB, without an announced length.
+    pub fn frames(body: impl Into<Bytes>) -> Self {
+        let mut body = body.into();
+        let mut frames = VecDeque::new();
+        while !body.is_empty() {
+            frames.push_back(body.split_to(body.len().min(64 << 10)));
+        }
+        Self::Frames { frames, gate: None, trailers: None }
+    }
+
+    /// As [`Posted::frames`], but the last frame waits until the sender is used or dropped.
+    pub fn gated(body: impl Into<Bytes>) -> (Self, oneshot::Sender<()>) {
+        let (open, closed) = oneshot::channel();
+        let mut posted = Self::frames(body);
+        if let Self::Frames { gate, .. } = &mut posted {
+            *gate = Some(closed);
+        }
+        (posted, open)
+    }
+
+    /// As [`Posted::frames`], with trailers. Over HTTP/1.1 a `Trailer` header must announce them.
+    pub fn with_trailers(body: impl Into<Bytes>, headers: HeaderMap) -> Self {
+        let mut posted = Self::frames(body);
+        if let Self::Frames { trailers, .. } = &mut posted {
+            *trailers = Some(headers);
+        }
+        posted
+    }
+}
+
+impl From<Full<Bytes>> for Posted {
+    fn from(full: Full<Bytes>) -> Self {
+        Self::Full(full)
+    }
+}
+
+impl HttpBody for Posted {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut *self {
+            Self::Full(full) => Pin::new(full).poll_frame(cx),
+            Self::Frames { frames, gate, trailers } => {
+                if let (1, Some(closed)) = (frames.len(), gate.as_mut()) {
+                    // Opened or dropped is all the same.
+                    let _ = ready!(Pin::new(closed).poll(cx));
+                    *gate = None;
+                }
+                let data = frames.pop_front().map(Frame::data);
+                Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(full) => full.size_hint(),
+            Self::Frames { .. } => SizeHint::default(),
+        }
     }
 }
 
@@ -174,12 +310,21 @@ pub struct Answer {
 }
 
 impl Answer {
-    #[expect(clippy::disallowed_methods, reason = "a test's own answers are small")]
     pub async fn of(response: Response<Incoming>) -> Self {
+        Self::try_of(response).await.unwrap()
+    }
+
+    /// An error where the body breaks off.
+    #[expect(clippy::disallowed_methods, reason = "a test's own answers are small")]
+    pub async fn try_of(response: Response<Incoming>) -> Result<Self, hyper::Error> {
         let (head, body) = response.into_parts();
-        let collected = body.collect().await.unwrap();
+        let collected = body.collect().await?;
         let trailers = collected.trailers().cloned();
-        Self { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers }
+        Ok(Self { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers })
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     pub fn json(&self) -> serde_json::Value {
@@ -194,6 +339,42 @@ pub fn pod(name: &str) -> String {
         "spec": { "containers": [{ "name": "main", "image": "busybox" }] },
     })
     .to_string()
+}
+
+/// The quota conflict of a real apiserver.
+pub fn conflict() -> Fault {
+    Fault::Answer(captured("quota_conflict_409"))
+}
+
+/// A pod as a protobuf body.
+pub fn pod_protobuf(name: &str) -> Bytes {
+    let container = Message::new().string(1, "main").string(2, "busybox");
+    encode_object(
+        "v1",
+        "Pod",
+        &Message::new().message(1, &Message::new().string(1, name)).message(2, &Message::new().message(2, &container)),
+    )
+}
+
+/// The directory of the captured requests and answers.
+pub fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples")
+}
+
+/// A captured answer, dated, so that no server on the way adds a date of its own.
+pub fn captured(name: &str) -> Canned {
+    let raw = std::fs::read(samples().join(format!("{name}.http"))).unwrap();
+    Canned::captured(&raw).unwrap().with(DATE, HeaderValue::from_static("Mon, 23 Nov 2026 04:45:11 GMT"))
+}
+
+/// Fails unless `answer` is `canned` byte for byte: status, every header in its order, body, and nothing else but the length.
+pub fn assert_relayed(answer: &Answer, canned: &Canned, what: &str) {
+    let mut headers = canned.headers.clone();
+    headers.append(CONTENT_LENGTH, canned.body.len().into());
+    assert_eq!(answer.status, canned.status, "{what}: {answer:?}");
+    assert!(answer.headers.iter().eq(headers.iter()), "{what}: {:?} instead of {headers:?}", answer.headers);
+    assert_eq!(answer.body, canned.body, "{what}");
+    assert_eq!(answer.trailers, None, "{what}");
 }
 
 /// A TLS connection that trusts `ca` and offers one protocol.
@@ -220,7 +401,12 @@ pub async fn eventually(what: &str, mut reached: impl FnMut() -> bool) {
 
 /// The value of a sample of the proxy's metrics, 0 where there is none.
 pub fn sample(proxy: &App, series: &str) -> f64 {
-    let text = proxy.metrics.render();
+    sample_of(&proxy.metrics, series)
+}
+
+/// As [`sample`], also when the proxy has stopped.
+pub fn sample_of(metrics: &Metrics, series: &str) -> f64 {
+    let text = metrics.render();
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
 }

@@ -1,0 +1,108 @@
+//! Which requests are creates: what the configuration names, and nothing else.
+
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Method, StatusCode};
+use kube_retry_proxy::config::{Config, Resource};
+use kube_retry_proxy::model::{Canned, Fault};
+
+use super::{brisk, conflict, rig};
+use crate::support::{Answer, BOTH, NAMESPACE, Protocol, Rig, assert_relayed, captured};
+
+/// Sends one request to an apiserver that answers with a quota conflict first and then with a success. How often did it arrive?
+async fn arrivals(rig: &Rig, protocol: Protocol, method: Method, path: &str, content_type: &str) -> usize {
+    let success = Canned::new(StatusCode::CREATED, "application/json", "{}");
+    rig.faults().next_request(conflict());
+    rig.faults().next_request(Fault::Answer(success));
+    let before = rig.plane.journal().len();
+    let mut client = rig.client(protocol).await;
+    let mut request = client.request(method, path, r#"{"metadata":{"name":"a"}}"#);
+    request.headers_mut().insert(CONTENT_TYPE, content_type.parse().unwrap());
+    request.headers_mut().insert(ACCEPT, "application/json".parse().unwrap());
+    let answer = Answer::of(client.send(request).await).await;
+    rig.faults().clear();
+    let arrived = rig.plane.journal().len() - before;
+    if arrived == 1 {
+        assert_relayed(&answer, &captured("quota_conflict_409"), path);
+    } else {
+        assert_eq!(answer.status, StatusCode::CREATED, "{path}");
+    }
+    arrived
+}
+
+fn resource(group: &str, version: &str, resource: &str) -> Resource {
+    Resource { group: group.into(), version: version.into(), resource: resource.into() }
+}
+
+const JSON: &str = "application/json";
+const APPLY: &str = "application/apply-patch+yaml";
+
+#[tokio::test]
+async fn only_creates_of_the_configured_resources_are_replayed() {
+    let edit = |config: &mut Config| {
+        brisk(config);
+        config.creates.resources =
+            vec![resource("", "v1", "configmaps"), resource("batch", "v1", "jobs"), resource("", "v1", "namespaces")];
+    };
+    for protocol in BOTH {
+        let table = [
+            ("/api/v1/namespaces/team/configmaps", 2),
+            ("/apis/batch/v1/namespaces/team/jobs", 2),
+            ("/api/v1/namespaces", 2),
+            ("/api/v1/namespaces/team/pods", 1),
+            ("/apis/batch/v1beta1/namespaces/team/jobs", 1),
+            ("/apis/apps/v1/namespaces/team/jobs", 1),
+            ("/api/v1/namespaces/team/secrets", 1),
+        ];
+        let rig = rig(edit).await;
+        for (path, expected) in table {
+            assert_eq!(arrivals(&rig, protocol, Method::POST, path, JSON).await, expected, "{path}");
+        }
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_looks_like_a_create_but_is_none_is_not_replayed() {
+    for protocol in BOTH {
+        let rig = rig(brisk).await;
+        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let table = [
+            (Method::POST, format!("{pods}/a/eviction")),
+            (Method::POST, format!("{pods}/a/binding")),
+            (Method::PUT, format!("{pods}/a")),
+            (Method::DELETE, pods.clone()),
+            (Method::POST, format!("{pods}?dryRun=All")),
+        ];
+        for (method, path) in table {
+            assert_eq!(arrivals(&rig, protocol, method.clone(), &path, JSON).await, 1, "{method} {path}");
+        }
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_side_apply_is_replayed_where_it_is_asked_for() {
+    for protocol in BOTH {
+        for (opted_in, content_type, expected) in [
+            (false, APPLY, 1),
+            (true, APPLY, 2),
+            (true, "application/merge-patch+json", 1),
+            (true, "application/strategic-merge-patch+json", 1),
+        ] {
+            let rig = rig(|config| {
+                brisk(config);
+                config.creates.server_side_apply = opted_in;
+            })
+            .await;
+            let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a?fieldManager=me&force=true");
+            assert_eq!(
+                arrivals(&rig, protocol, Method::PATCH, &path, content_type).await,
+                expected,
+                "{content_type}, opted in: {opted_in}"
+            );
+            let queries = rig.plane.journal().attempts().into_iter().filter(|attempt| attempt.method == Method::PATCH);
+            assert!(queries.map(|attempt| attempt.query).all(|query| query.as_deref() == Some("fieldManager=me&force=true")));
+            rig.stop().await;
+        }
+    }
+}
