@@ -1,0 +1,79 @@
+//! One connection of a client, in either protocol. Unlike the tests' client it can carry several requests at the same time.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use crate::load::Server;
+use crate::support::{Protocol, tls_stream};
+
+pub(crate) struct Client {
+    sender: Sender,
+    authority: String,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Client {
+    pub(crate) async fn connect(server: &Server, protocol: Protocol) -> Self {
+        let stream = TokioIo::new(tls_stream(server.address, &server.ca_pem, protocol).await);
+        let sender = match protocol {
+            Protocol::Http1 => {
+                let (sender, connection) = http1::handshake(stream).await.expect("HTTP/1.1");
+                tokio::spawn(connection);
+                Sender::Http1(sender)
+            }
+            Protocol::Http2 => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
+                tokio::spawn(connection);
+                Sender::Http2(sender)
+            }
+        };
+        Self { sender, authority: server.address.to_string() }
+    }
+
+    /// The same connection once more. None over HTTP/1.1, where there is one request at a time.
+    pub(crate) fn again(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => Some(Self { sender: Sender::Http2(sender.clone()), authority: self.authority.clone() }),
+        }
+    }
+
+    /// A request with the headers of client-go.
+    pub(crate) fn request(&self, method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+        let uri = match self.sender {
+            Sender::Http1(_) => path.to_owned(),
+            Sender::Http2(_) => format!("https://{}{path}", self.authority),
+        };
+        let mut request = Request::builder().method(method).uri(uri).body(Full::new(body)).expect("a request");
+        let headers = request.headers_mut();
+        if matches!(self.sender, Sender::Http1(_)) {
+            headers.insert(HOST, HeaderValue::try_from(&self.authority).expect("an address"));
+        }
+        headers.insert(USER_AGENT, HeaderValue::from_static("workflow-controller/v3.6.0 (linux/amd64) kubernetes/$Format argo-controller"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        request
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let answer = match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await.expect("an open connection");
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => sender.send_request(request).await,
+        };
+        answer.expect("an answer")
+    }
+}
