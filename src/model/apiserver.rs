@@ -185,13 +185,15 @@ impl Apiserver {
         if let Target::Extra(path) = &target {
             return extras::answer(path, &head, &body, trailers.as_ref());
         }
-        self.machine.request().await;
-        match head.method {
+        self.machine.receive().await;
+        let answer = match head.method {
             Method::GET | Method::HEAD => self.read(&head, &target, &query),
             Method::POST => self.create(&head, &target, &query, body, &entry).await,
             Method::DELETE => self.delete(&head, &target, &query).await,
             _ => self.failure(&head, answer::method_not_allowed()),
-        }
+        };
+        self.machine.respond().await;
+        answer
     }
 
     /// An error in the encoding that the request accepts.

@@ -232,7 +232,7 @@ mod tests {
     fn start() -> (Arc<Store>, Controller) {
         let store = Arc::new(Store::new(1));
         store.create_namespace("a").unwrap();
-        let costs = Costs { request: Duration::ZERO, read: Duration::ZERO, write: Duration::from_millis(10) };
+        let costs = Costs { request: Duration::ZERO, update: Duration::ZERO, read: Duration::ZERO, write: Duration::from_millis(10) };
         let pace = Pace { resync: Duration::from_secs(300), qps: 20, burst: 30 };
         let tasks = Tasks::new();
         let controller = Controller::new(store.clone(), Arc::new(Machine::new(costs, 1)), tasks.clone(), LAG, pace);
