@@ -3,5 +3,11 @@
 #![expect(unreachable_pub, reason = "`pub` says what a test module offers the others")]
 
 mod architecture;
+mod calls;
 mod creates;
+mod headers;
+mod lanes;
+mod outages;
+mod streams;
 mod support;
+mod upgrades;

@@ -1,5 +1,9 @@
 //! What the integration tests share: a proxy in front of a control plane, and a plain client that neither retries nor pools.
 
+pub mod raw;
+pub mod streaming;
+
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -46,6 +51,11 @@ impl Rig {
         Self { plane, proxy }
     }
 
+    /// One quick apiserver that speaks this protocol to the proxy, defaults in the proxy.
+    pub async fn speaking(upstream: Protocol) -> Self {
+        Self::with(speaking(upstream), |_| {}).await
+    }
+
     /// A client of the proxy.
     pub async fn client(&self, protocol: Protocol) -> Client {
         Client::connect(self.proxy.address, self.proxy.ca_pem.as_deref().unwrap(), self.plane.token(), protocol).await
@@ -61,6 +71,11 @@ impl Rig {
         self.proxy.stop().await;
         self.plane.shutdown().await;
     }
+}
+
+/// One quick apiserver that speaks this protocol.
+pub fn speaking(upstream: Protocol) -> Settings {
+    Settings { apiservers: 1, http1_only: upstream == Protocol::Http1, ..Settings::quick() }
 }
 
 /// A proxy on free ports of loopback in front of `upstream`.
@@ -85,6 +100,19 @@ pub enum Protocol {
 
 pub const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
+/// Both protocols of the client with both of the apiserver: (downstream, upstream).
+pub const PAIRS: [(Protocol, Protocol); 4] = [
+    (Protocol::Http1, Protocol::Http1),
+    (Protocol::Http1, Protocol::Http2),
+    (Protocol::Http2, Protocol::Http1),
+    (Protocol::Http2, Protocol::Http2),
+];
+
+/// What a client can send: a whole body, or one that the test feeds.
+pub trait RequestBody: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static {}
+
+impl<B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static> RequestBody for B {}
+
 /// One connection. Over HTTP/1.1 one request at a time.
 pub struct Client {
     sender: Sender,
@@ -93,8 +121,8 @@ pub struct Client {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<BoxBody<Bytes, Infallible>>),
+    Http2(http2::SendRequest<BoxBody<Bytes, Infallible>>),
 }
 
 impl Client {
@@ -128,11 +156,12 @@ impl Client {
         request.body(Full::new(body.into())).unwrap()
     }
 
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    pub async fn send<B: RequestBody>(&mut self, request: Request<B>) -> Response<Incoming> {
         self.try_send(request).await.unwrap()
     }
 
-    pub async fn try_send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
+    pub async fn try_send<B: RequestBody>(&mut self, request: Request<B>) -> Result<Response<Incoming>, hyper::Error> {
+        let request = request.map(BodyExt::boxed);
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;
@@ -143,7 +172,12 @@ impl Client {
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {
-        Answer::of(self.send(self.request(Method::GET, path, "")).await).await
+        self.ask(self.request(Method::GET, path, "")).await
+    }
+
+    /// The answer to any request, read to its end.
+    pub async fn ask<B: RequestBody>(&mut self, request: Request<B>) -> Answer {
+        soon(async { Answer::of(self.send(request).await).await }).await
     }
 
     /// Creates a small pod in [`NAMESPACE`], JSON both ways.
@@ -206,6 +240,11 @@ pub async fn tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> Tl
     let tcp = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(address.ip().to_string()).unwrap();
     TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await.unwrap()
+}
+
+/// Fails the test when something does not happen within ten seconds, instead of hanging.
+pub async fn soon<T>(happening: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), happening).await.expect("within ten seconds")
 }
 
 /// Waits until `reached` holds: for what another task does soon, without sleeping for a guessed time. Fails after ten seconds.
