@@ -74,9 +74,11 @@ impl Proxy {
         match step {
             Step::Create(target) => self.creates.create(target, request).await,
             Step::Forward(lane) => {
-                let label = if lane == LaneKind::Stream { RouteLabel::Stream } else { RouteLabel::Call };
+                let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
+                let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
                 self.metrics.overhead(label, started.elapsed());
-                Ok(forward(&self.upstream, lane, request.map(Body::streamed)).await?)
+                let response = forward(&self.upstream, lane, request.map(Body::streamed)).await?;
+                Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
                 let open = self.metrics.stream_open(StreamKind::Upgrade);

@@ -73,6 +73,8 @@ pub struct Lease {
     lane: Arc<Lane>,
     held: Held,
     _stream: GaugeGuard,
+    /// What else lasts as long as the answer.
+    _open: Option<GaugeGuard>,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl Lane {
                 let mut state = self.lock();
                 if let Some((sender, held)) = self.pick(&mut state) {
                     let stream = self.metrics.upstream_stream(self.name);
-                    return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream }));
+                    return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream, _open: None }));
                 }
                 self.wait_in(&mut state)
             };
@@ -271,6 +273,12 @@ impl Lease {
             Held::Stream(load) => load.retired.store(true, Ordering::Relaxed),
             Held::Exclusive(sender) => *sender = None,
         }
+    }
+
+    /// Keeps `open` for as long as the answer lasts.
+    pub fn keeping(mut self, open: Option<GaugeGuard>) -> Self {
+        self._open = open;
+        self
     }
 
     /// Keeps an exclusive connection with its answer. Without this it closes with the sender.

@@ -102,7 +102,7 @@ async fn connections_that_the_apiserver_closes_between_requests_cost_no_error() 
                 rig.plane.faults(0).unwrap().cut_connections();
             }
             let open = || sample(&rig.proxy, "kube_retry_proxy_upstream_connections{lane=\"call\"}");
-            eventually("the proxy has seen it", || open() == 0.0).await;
+            eventually(&format!("the proxy has seen it {down:?} {up:?}"), || open() == 0.0).await;
         }
         rig.stop().await;
     }
