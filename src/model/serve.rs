@@ -100,7 +100,7 @@ async fn http(
     serving: &Serving,
 ) {
     let mut builder = Builder::new(StreamTasks(apiserver.tasks.clone()));
-    builder.http1().title_case_headers(true).half_close(true).timer(TokioTimer::new()).header_read_timeout(serving.idle_timeout);
+    builder.http1().title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(serving.idle_timeout);
     builder.http1().max_buf_size(MAX_HEADER_BYTES as usize).max_headers(1000);
     builder.http2().max_concurrent_streams(serving.max_streams).max_header_list_size(MAX_HEADER_BYTES).timer(TokioTimer::new());
     let leave = connection.leave.clone();

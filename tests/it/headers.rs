@@ -128,7 +128,8 @@ async fn what_concerns_the_clients_connection_only_stays_behind() {
         let mut raw = rig.raw().await;
         let head: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let token = rig.plane.token();
-        raw.write(format!("PUT /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{head}Transfer-Encoding: chunked\r\n\r\n")).await;
+        raw.write(format!("PUT /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{head}Transfer-Encoding: chunked\r\n\r\n"))
+            .await;
         raw.write("4\r\nbody\r\n0\r\n\r\n").await;
         let echo: Value = serde_json::from_slice(&raw.answer().await.1).unwrap();
         assert_eq!(echo["body"], "body");
@@ -201,10 +202,8 @@ async fn the_headers_of_an_answer_arrive_in_order_with_duplicates() {
         ("content-length", "2"),
     ];
     let head: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let expected: HeaderMap = lines
-        .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap()))
-        .collect();
+    let expected: HeaderMap =
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())).collect();
     for down in BOTH {
         let (headers, _) = answered_by(&format!("HTTP/1.1 200 OK\r\n{head}\r\nok"), down).await;
         assert_eq!(headers.iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>(), "{down:?}");

@@ -6,6 +6,7 @@ mod architecture;
 mod calls;
 mod creates;
 mod headers;
+mod kubectl;
 mod lanes;
 mod outages;
 mod streams;

@@ -1,14 +1,17 @@
 //! An upstream that fails short requests: the client learns whether it may ask again, and nobody else suffers.
 
+use std::time::Duration;
+
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
 use kube_retry_proxy::model::{Fault, Settings};
 use kube_retry_proxy::status::Status;
 use serde_json::json;
 
+use crate::support::raw::Upstream;
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Answer, BOTH, NAMESPACE, PAIRS, Protocol, Rig, eventually, sample, soon, speaking};
-use std::time::Duration;
+use crate::support::{Answer, BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, eventually, proxy_to, sample, soon, speaking};
 
 const PODS: &str = "/api/v1/namespaces/team/pods";
 
@@ -95,14 +98,18 @@ async fn connections_that_the_apiserver_closes_between_requests_cost_no_error() 
     for (down, up) in PAIRS {
         let rig = Rig::with(Settings { idle_timeout: Duration::from_millis(20), ..speaking(up) }, |_| {}).await;
         let mut client = rig.client(down).await;
+        client.create("a").await;
+        rig.plane.logs().push(NAMESPACE, "a", "line");
+        rig.plane.logs().close(NAMESPACE, "a");
         for _ in 0..5 {
-            assert_eq!(client.get("/livez").await.body, "ok", "{down:?} {up:?}");
+            // Of the lanes, that of streams holds no connection open to see whether the upstream is there.
+            assert_eq!(client.get(&format!("{PODS}/a/log?follow=true")).await.body, "line\n", "{down:?} {up:?}");
             // Over HTTP/1.1 the server closes by itself.
             if up == Protocol::Http2 {
                 rig.plane.faults(0).unwrap().cut_connections();
             }
-            let open = || sample(&rig.proxy, "kube_retry_proxy_upstream_connections{lane=\"call\"}");
-            eventually(&format!("the proxy has seen it {down:?} {up:?}"), || open() == 0.0).await;
+            let open = || sample(&rig.proxy, "kube_retry_proxy_upstream_connections{lane=\"stream\"}");
+            eventually("the proxy has seen it", || open() == 0.0).await;
         }
         rig.stop().await;
     }
@@ -154,25 +161,21 @@ async fn a_stalled_request_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        rig.client(down).await.create("a").await;
-        rig.plane.faults(0).unwrap().next_request(Fault::Truncate);
-        let mut client = rig.client(down).await;
-        let request = client.request(Method::GET, &format!("/api/v1/namespaces/{NAMESPACE}/pods/a"), "");
-        let whole = soon(async {
-            let mut body = client.send(request).await.into_body();
-            while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
-                if frame.is_err() {
-                    return false;
-                }
-            }
-            true
-        })
-        .await;
-        assert!(!whole, "the client must not take half an object for a whole one: {down:?} {up:?}");
-        rig.stop().await;
+async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
+    for down in BOTH {
+        for half in ["Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+            let upstream = Upstream::bind().await;
+            let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
+            let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+            let asking = tokio::spawn(async move { client.send(client.request(Method::GET, "/livez", "")).await });
+            let (_, mut connection) = upstream.request().await;
+            connection.write(format!("HTTP/1.1 200 OK\r\n{half}")).await;
+            let mut body = soon(asking).await.unwrap().into_body();
+            assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "half");
+            drop(connection);
+            assert!(soon(body.frame()).await.is_some_and(|frame| frame.is_err()), "{half} over {down:?}");
+            proxy.stop().await;
+        }
     }
 }
 

@@ -112,7 +112,7 @@ async fn a_client_that_leaves_a_watch_ends_it_upstream() {
         let watch = Streamed::open(&mut client, &watch_path(), JSON).await;
         assert_eq!((open_streams(&rig), abandoned()), (1.0, 0), "{down:?} {up:?}");
         drop(watch);
-        eventually(&format!("the apiserver sees the client leave {down:?} {up:?}"), || abandoned() == 1).await;
+        eventually("the apiserver sees the client leave", || abandoned() == 1).await;
         eventually("the stream is given back", || open_streams(&rig) == 0.0).await;
         assert_eq!(sample(&rig.proxy, "kube_retry_proxy_upstream_streams{lane=\"stream\"}"), 0.0);
         rig.stop().await;
