@@ -42,7 +42,7 @@ async fn reads_are_the_same_with_and_without_the_proxy() {
         let (mut direct, mut proxied) = (rig.direct(up).await, rig.client(down).await);
         for path in PATHS {
             for method in [Method::GET, Method::HEAD] {
-                for accept in ["application/json", PROTOBUF, "application/yaml", "*/*"] {
+                for accept in ["application/json", PROTOBUF, "*/*"] {
                     let ask = |client: &Client| accepting(client.request(method.clone(), path, ""), accept);
                     let expected = direct.ask(ask(&direct)).await;
                     let answer = proxied.ask(ask(&proxied)).await;
@@ -56,11 +56,11 @@ async fn reads_are_the_same_with_and_without_the_proxy() {
 
 #[tokio::test]
 async fn a_list_of_several_megabytes_arrives_byte_for_byte() {
-    let names: Vec<_> = (0..256).map(|n| format!("pod-{n}")).collect();
+    let names: Vec<_> = (0..128).map(|n| format!("pod-{n}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
-        store_pods(&rig, &names, &"x".repeat(16 << 10));
+        store_pods(&rig, &names, &"x".repeat(36 << 10));
         let expected = rig.direct(up).await.get(PODS).await;
         assert!(expected.body.len() > 4 << 20);
         let answer = rig.client(down).await.get(PODS).await;

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod calls;
+mod certificates;
 mod creates;
 mod headers;
 mod kubectl;

@@ -20,6 +20,7 @@ use kube_retry_proxy::app::{self, App};
 use kube_retry_proxy::config::{CaSource, Config};
 use kube_retry_proxy::model::{ControlPlane, Settings};
 use kube_retry_proxy::tls;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -127,7 +128,11 @@ enum Sender {
 
 impl Client {
     pub async fn connect(address: SocketAddr, ca: &str, token: &str, protocol: Protocol) -> Self {
-        let stream = tls_stream(address, ca, protocol).await;
+        Self::over(tls_stream(address, ca, protocol).await, address, token, protocol).await
+    }
+
+    /// Over a connection that has been made already.
+    pub async fn over(stream: TlsStream<TcpStream>, address: SocketAddr, token: &str, protocol: Protocol) -> Self {
         let sender = match protocol {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -236,10 +241,14 @@ pub async fn tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> Tl
         Protocol::Http1 => tls::HTTP1,
         Protocol::Http2 => tls::H2,
     };
-    let config = tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap();
+    tls_stream_as(address, tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap()).await
+}
+
+/// A TLS connection of any configuration.
+pub async fn tls_stream_as(address: SocketAddr, config: Arc<ClientConfig>) -> TlsStream<TcpStream> {
     let tcp = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from(address.ip().to_string()).unwrap();
-    TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await.unwrap()
+    TlsConnector::from(config).connect(name, tcp).await.unwrap()
 }
 
 /// Fails the test when something does not happen within ten seconds, instead of hanging.
