@@ -84,6 +84,14 @@ impl Body {
     }
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.note(|attempt| attempt.abandoned = true);
+        }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Truncated;
@@ -148,6 +156,15 @@ pub(super) fn canned(canned: Canned) -> Answer {
     *answer.status_mut() = canned.status;
     *answer.headers_mut() = canned.headers;
     answer
+}
+
+/// The same answer to a `HEAD`: with the body's length, without the body, which hyper would send over HTTP/2.
+pub(super) fn without_body(answer: Answer) -> Answer {
+    let (mut head, body) = answer.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        head.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, Body::full(""))
 }
 
 /// An error about one object.
