@@ -11,6 +11,9 @@ use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
 use kube_retry_proxy::model::{Canned, Fault, Settings};
 use serde_json::Value;
 
+use bytes::Bytes;
+use http_body_util::Full;
+
 use crate::support::executable::run_with_input;
 use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, sample};
 

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
+use http_body_util::Full;
 use kube_retry_proxy::model::{Canned, Fault, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -94,7 +96,7 @@ async fn requests(place: &Place, address: SocketAddr, ca: &str, protocol: Protoc
 }
 
 async fn create(client: &mut Client, body: &str) -> Answer {
-    let mut request = client.create_request("").map(|_| body.to_owned().into());
+    let mut request = client.create_request("").map(|_| Full::<Bytes>::from(body.to_owned()));
     request.headers_mut().insert("cookie", HeaderValue::from_static(COOKIE));
     Answer::of(client.send(request).await).await
 }
