@@ -101,7 +101,7 @@ impl Rig {
 
     /// Stops both; a panic in the control plane's tasks fails the test here.
     pub async fn stop(self) {
-        self.proxy.stop().await;
+        tokio::time::timeout(Duration::from_secs(20), self.proxy.stop()).await.expect("the proxy stops");
         self.plane.shutdown().await;
     }
 }
