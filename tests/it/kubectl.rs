@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use kube_retry_proxy::model::{Canned, Fault};
 use tempfile::TempDir;
@@ -157,7 +156,7 @@ impl Running {
 
     async fn output(mut self) -> Output {
         let mut stdout = Vec::new();
-        while let Some(line) = tokio::time::timeout(Duration::from_secs(30), self.lines.recv()).await.expect("kubectl ends") {
+        while let Some(line) = soon(self.lines.recv()).await {
             stdout.push(line);
         }
         let stderr = soon(&mut self.errors).await.unwrap();
