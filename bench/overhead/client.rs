@@ -1,15 +1,15 @@
-//! One connection of a client, in either protocol. Unlike the tests' client it can carry several requests at the same time.
+//! One connection of a client, in either protocol. Unlike the model's client it carries several requests at the same time, and streams.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use kube_retry_proxy::model::client::Endpoint;
 
 use crate::load::Server;
-use crate::support::{Protocol, tls_stream};
 
 pub(crate) struct Client {
     sender: Sender,
@@ -22,19 +22,17 @@ enum Sender {
 }
 
 impl Client {
-    pub(crate) async fn connect(server: &Server, protocol: Protocol) -> Self {
-        let stream = TokioIo::new(tls_stream(server.address, &server.ca_pem, protocol).await);
-        let sender = match protocol {
-            Protocol::Http1 => {
-                let (sender, connection) = http1::handshake(stream).await.expect("HTTP/1.1");
-                tokio::spawn(connection);
-                Sender::Http1(sender)
-            }
-            Protocol::Http2 => {
-                let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
-                tokio::spawn(connection);
-                Sender::Http2(sender)
-            }
+    pub(crate) async fn connect(server: &Server, version: Version) -> Self {
+        let endpoint = Endpoint::new(&format!("https://{}", server.address), &server.ca_pem, "", version).expect("a server");
+        let stream = TokioIo::new(endpoint.connect_raw().await.expect("a connection"));
+        let sender = if version == Version::HTTP_2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
+            tokio::spawn(connection);
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) = http1::handshake(stream).await.expect("HTTP/1.1");
+            tokio::spawn(connection);
+            Sender::Http1(sender)
         };
         Self { sender, authority: server.address.to_string() }
     }

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Method;
+use http::{Method, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::client::Client;
-use crate::support::Protocol;
 use crate::upstream::{POD, Upstream, WATCH_ID, Watch};
 
 /// Where to send it, and what verifies it.
@@ -35,7 +34,7 @@ pub(crate) enum Work {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) work: Work,
-    pub(crate) protocol: Protocol,
+    pub(crate) version: Version,
     pub(crate) concurrency: usize,
 }
 
@@ -46,11 +45,8 @@ impl fmt::Display for Load {
             Work::Create => "create",
             Work::Watch => "watch event",
         };
-        let protocol = match self.protocol {
-            Protocol::Http1 => "HTTP/1.1",
-            Protocol::Http2 => "HTTP/2",
-        };
-        write!(f, "{work}, {protocol}, {} at a time", self.concurrency)
+        let version = if self.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
+        write!(f, "{work}, {version}, {} at a time", self.concurrency)
     }
 }
 
@@ -62,6 +58,8 @@ pub(crate) struct Connected(Vec<Worker>);
 pub(crate) struct Turn {
     pub(crate) latencies: Vec<Duration>,
     pub(crate) elapsed: Duration,
+    /// Of the proxy, where there is one.
+    pub(crate) processor_time: Duration,
 }
 
 enum Worker {
@@ -72,12 +70,12 @@ enum Worker {
 impl Load {
     /// Over HTTP/2 all requests share one connection, as in client-go; over HTTP/1.1 each has its own.
     pub(crate) async fn connect(self, server: &Server, upstream: &Upstream) -> Connected {
-        let first = Client::connect(server, self.protocol).await;
+        let first = Client::connect(server, self.version).await;
         let mut workers = Vec::with_capacity(self.concurrency);
         for _ in 0..self.concurrency {
             let client = match first.again() {
                 Some(shared) => shared,
-                None => Client::connect(server, self.protocol).await,
+                None => Client::connect(server, self.version).await,
             };
             workers.push(Worker::start(self.work, client, upstream).await);
         }

@@ -1,7 +1,8 @@
-//! The proxy as a process of its own: the binary of this build.
+//! The proxy as a process of its own.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -21,12 +22,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Returns when it serves.
-    pub(crate) fn start(upstream: &Server, more: &[String]) -> Self {
+    /// Starts `program`; returns when it serves. It may be a script that starts the proxy under a profiler, as long as it ends in `exec`.
+    pub(crate) fn start(program: &Path, upstream: &Server, more: &[String]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let upstream_ca = directory.path().join("upstream-ca.crt");
         fs::write(&upstream_ca, &upstream.ca_pem).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kube-retry-proxy"))
+        let mut child = Command::new(program)
             .args(["serve", "--bind-address=127.0.0.1", "--secure-port=0", "--admin-bind-address=127.0.0.1:0", "--log-format=json"])
             .arg(format!("--upstream=https://{}", upstream.address))
             .arg(format!("--upstream-ca-file={}", upstream_ca.display()))
@@ -62,9 +63,13 @@ impl Proxy {
 }
 
 impl Drop for Proxy {
+    /// Asks first: a profiler writes its result at the end.
     fn drop(&mut self) {
-        // Already gone is as good.
-        let _killed = self.child.kill();
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            // Already gone is as good.
+            let _killed = self.child.kill();
+        }
         let _reaped = self.child.wait();
     }
 }
