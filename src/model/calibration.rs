@@ -12,7 +12,7 @@ use super::amounts::Amounts;
 use super::controller::{Controller, Pace};
 use super::dice::Dice;
 use super::informer::Lag;
-use super::machine::{Costs, Machine};
+use super::machine::Machine;
 use super::object::NewPod;
 use super::quota::{Admitted, Charge, Denied, Evaluator};
 use super::store::{QuotaWrites, Store};

@@ -126,8 +126,7 @@ impl Controller {
             let quotas = fresh.iter().filter_map(|event| shared.store.quota(&event.object.namespace, &event.object.name));
             quotas.filter(|quota| quota.spec != quota.hard).for_each(|quota| self.enqueue(&quota));
         }
-        let next = shared.caches().pods.next_arrival(&shared.store);
-        next
+        shared.caches().pods.next_arrival(&shared.store)
     }
 
     fn enqueue(&self, quota: &Quota) {
