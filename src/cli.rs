@@ -11,9 +11,11 @@ pub mod serve;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::{self, ConfigSource, StartError, Stopped};
+use crate::config::units;
 use crate::demo;
 use crate::telemetry::{self, TelemetryError};
 
@@ -108,6 +110,22 @@ pub enum Error {
     /// The answer could not be explained.
     #[error("the answer cannot be explained")]
     Explain(#[from] explain::ExplainCommandError),
+}
+
+/// The arguments of this process. Wrong usage ends it with 2, and help with 0.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| without_credentials(error).exit())
+}
+
+/// clap repeats what was given, and a URL may carry a password.
+fn without_credentials(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(given)) = error.get(kind) {
+            let shown = units::without_credentials(given).into_owned();
+            error.insert(kind, ContextValue::String(shown));
+        }
+    }
+    error
 }
 
 /// Runs a command to its end.

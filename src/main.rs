@@ -4,12 +4,11 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use kube_retry_proxy::cli::{self, Cli};
+use kube_retry_proxy::cli;
 
 fn main() -> ExitCode {
     // clap prints wrong usage itself and exits with 2.
-    match cli::run(Cli::parse()) {
+    match cli::run(cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             // Nothing can be done when stderr is closed.

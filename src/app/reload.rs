@@ -50,24 +50,25 @@ impl Reload {
         let mut every = tokio::time::interval(self.source.as_ref().map_or(EVERY, |source| source.every));
         loop {
             every.tick().await;
-            let config = self.config();
+            let config = self.config(&mut told.waiting);
             told.once(&self.metrics, Reloaded::Config, config);
             let certificate = self.certificate();
             told.once(&self.metrics, Reloaded::Certificate, certificate);
         }
     }
 
-    fn config(&self) -> Outcome {
+    /// What can change changes, whatever else is in the file: an edit that waits for a restart must not keep somebody from `mode: Off`.
+    fn config(&self, waiting: &mut Vec<&'static str>) -> Outcome {
         let Some(source) = &self.source else { return Ok(false) };
         let read = (source.read)()?;
         let current = self.current.load();
         let mut new = Config::clone(&current);
         (new.mode, new.replay, new.rate_limit) = (read.mode, read.replay.clone(), read.rate_limit.clone());
-        if read != new {
-            return Err(
-                "only mode, replay and rateLimit change at run time; other sections differ from what runs: restart to apply them".into()
-            );
+        let fixed = fixed_sections_changed(&read, &current);
+        if !fixed.is_empty() && fixed != *waiting {
+            warn!(sections = fixed.join(", "), "These sections have changed, but take effect at the next start only");
         }
+        *waiting = fixed;
         if new == **current {
             return Ok(false);
         }
@@ -86,12 +87,30 @@ impl Reload {
     }
 }
 
+/// The names of the sections that differ, of those that only a start reads.
+fn fixed_sections_changed(read: &Config, current: &Config) -> Vec<&'static str> {
+    // Taken apart, so that no section is forgotten.
+    let Config { mode: _, replay: _, rate_limit: _, upstream, serving, admin, creates, drain, metrics, logging } = read;
+    let changed = [
+        ("upstream", *upstream != current.upstream),
+        ("serving", *serving != current.serving),
+        ("admin", *admin != current.admin),
+        ("creates", *creates != current.creates),
+        ("drain", *drain != current.drain),
+        ("metrics", *metrics != current.metrics),
+        ("logging", *logging != current.logging),
+    ];
+    changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
+}
+
 /// Whether something changed.
 type Outcome = Result<bool, Box<dyn Error + Send + Sync>>;
 
-/// The mistakes that were told already, so that one is not repeated every few seconds.
+/// What was told already, so that it is not repeated every few seconds.
 #[derive(Default)]
 struct Told {
+    /// The changed sections that wait for a restart.
+    waiting: Vec<&'static str>,
     config: Option<String>,
     certificate: Option<String>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Durations are Go's, sizes are Kubernetes quantities, so that nobody has to learn a third notation.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,14 @@ const BYTES: [(&str, u128); 9] = [
     ("Gi", 1 << 30),
     ("Ti", 1 << 40),
 ];
+
+/// A text as it may be shown: a URL may carry a password, and mistakes are printed and logged.
+pub(crate) fn without_credentials(text: &str) -> Cow<'_, str> {
+    match text.split_once("://").zip(text.rsplit_once('@')) {
+        Some(((scheme, _), (_, host))) => Cow::Owned(format!("{scheme}://…@{host}")),
+        None => Cow::Borrowed(text),
+    }
+}
 
 /// A Go duration between two bounds, both included.
 pub(crate) fn duration(min: Duration, max: Duration) -> impl Fn(&Value) -> Parsed<Duration> {

@@ -9,6 +9,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Options, Spanned};
 
+use super::units::without_credentials;
+
 /// Text that is not YAML, or more than one document.
 ///
 /// Prints one line without an excerpt, which might show a credential.
@@ -80,13 +82,9 @@ impl fmt::Display for Value {
 }
 
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    // A URL may carry a password, and mistakes are logged.
-    let (before, after) = match text.split_once("://").zip(text.rsplit_once('@')) {
-        Some(((scheme, _), (_, host))) => (format!("{scheme}://…@"), host),
-        None => (String::new(), text),
-    };
-    let more = if after.chars().count() > 80 { "…" } else { "" };
-    write!(f, "'{before}{}{more}'", after.chars().take(80).collect::<String>().escape_debug())
+    let text = without_credentials(text);
+    let more = if text.chars().count() > 80 { "…" } else { "" };
+    write!(f, "'{}{more}'", text.chars().take(80).collect::<String>().escape_debug())
 }
 
 /// Parses one YAML document. An empty one is null.

@@ -102,6 +102,7 @@ impl Apiserver {
         let (head, body) = request.into_parts();
         let entry = self.journal.arrive(self.index, connection.id, &head);
         let create = head.method == Method::POST && head.uri.path().ends_with("/pods");
+        let head_only = head.method == Method::HEAD;
         let fault = self.faults.take(create);
         match fault {
             Some(Fault::Reset) => return Err(Dropped::because(h2::Reason::INTERNAL_ERROR)),
@@ -117,6 +118,9 @@ impl Apiserver {
             Some(Fault::Truncate) => answer.body_mut().truncate(),
             Some(Fault::GoAway) => connection.leave.cancel(),
             _ => {}
+        }
+        if head_only {
+            answer = answer::without_body(answer);
         }
         entry.note(|attempt| attempt.status = Some(answer.status()));
         answer.body_mut().report_to(entry);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use kube_retry_proxy::config::Config;
-use kube_retry_proxy::model::{Canned, Fault, Settings};
+use kube_retry_proxy::model::{Canned, Settings};
 use kube_retry_proxy::status::{Encoding, Status};
 
 use crate::support::{Answer, NAMESPACE, Rig, captured, conflict, eventually, sample};

@@ -3,10 +3,20 @@
 #![expect(unreachable_pub, reason = "`pub` says what a test module offers the others")]
 
 mod architecture;
+mod calls;
+mod certificates;
 mod commands;
 mod creates;
 mod drain;
+mod headers;
+mod kubectl;
+mod lanes;
 mod observe;
+mod outages;
 mod process;
+mod reload;
+mod secrets;
 mod signals;
+mod streams;
 mod support;
+mod upgrades;

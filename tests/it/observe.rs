@@ -11,6 +11,9 @@ use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
 use kube_retry_proxy::model::{Canned, Fault, Settings};
 use serde_json::Value;
 
+use bytes::Bytes;
+use http_body_util::Full;
+
 use crate::support::executable::run_with_input;
 use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, sample};
 
@@ -93,7 +96,7 @@ async fn a_replayed_create_can_be_explained_from_its_decision() {
     let mut client = rig.client(Protocol::Http1).await;
     assert_eq!(client.create("replayed").await.status, StatusCode::CREATED);
     let generated = pod("").replace("\"name\":\"\"", "\"generateName\":\"made-\"");
-    let request = client.create_request("").map(|_| generated.into());
+    let request = client.create_request("").map(|_| Full::<Bytes>::from(generated));
     assert_eq!(Answer::of(client.send(request).await).await.status, StatusCode::CREATED);
     assert_eq!(client.create("replayed").await.status, StatusCode::CONFLICT);
 

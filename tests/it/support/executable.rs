@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use kube_retry_proxy::kubeconfig::replace_file;
 use kube_retry_proxy::model::{ControlPlane, Settings};
 use tempfile::TempDir;
 
@@ -195,10 +196,10 @@ impl Place {
         self.directory.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file, and gives its path.
+    /// Writes a file at one stroke, as nobody may read a part of it, and gives its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
-        std::fs::write(&path, text).unwrap();
+        replace_file(path.as_ref(), text.as_bytes(), 0o600).unwrap();
         path
     }
 
