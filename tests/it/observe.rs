@@ -238,11 +238,11 @@ async fn the_rate_limit_counts_who_waited_and_who_was_refused() {
             config.rate_limit.max_wait = max_wait;
         })
     };
-    let rig = limited(20.0, Duration::from_secs(10)).await;
-    let mut client = rig.client(Protocol::Http1).await;
-    for name in ["a", "b"] {
-        assert_eq!(client.create(name).await.status, StatusCode::CREATED);
-    }
+    let rig = limited(1.0, Duration::from_secs(10)).await;
+    let (mut first, mut second) = (rig.client(Protocol::Http1).await, rig.client(Protocol::Http1).await);
+    // Together, so that the second comes within the second in which the burst is used.
+    let (first, second) = tokio::join!(first.create("a"), second.create("b"));
+    assert_eq!((first.status, second.status), (StatusCode::CREATED, StatusCode::CREATED));
     assert_eq!(of(&rig.proxy, "rate_limit_wait_seconds_count"), 1.0, "the first had its burst");
     assert_eq!(of(&rig.proxy, "hold_seconds_count"), 0.0, "that is no hold");
     rig.stop().await;
