@@ -57,6 +57,11 @@ impl<G> Body<G> {
         self
     }
 
+    /// The same body with its guard changed, if it still has one.
+    pub fn map_guard<H>(self, change: impl FnOnce(G) -> H) -> Body<H> {
+        Body { source: self.source, guard: self.guard.map(change) }
+    }
+
     fn unread(&mut self, chunks: VecDeque<Bytes>) {
         match &mut self.source {
             Source::Streamed { prefix, .. } => *prefix = chunks,

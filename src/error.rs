@@ -44,7 +44,8 @@ impl ProxyError {
             message: format!("kube-retry-proxy: {}", chain(&self)),
             details: Details { retry_after_seconds: retry_after.map_or(0, whole_seconds), ..Details::default() },
         };
-        let mut response = Response::new(Body::full(status.encode(encoding)));
+        // hyper would send a body to `HEAD` over HTTP/2, which clients take for a broken stream.
+        let mut response = Response::new(if method == Method::HEAD { Body::empty() } else { Body::full(status.encode(encoding)) });
         *response.status_mut() = code;
         response.headers_mut().insert(CONTENT_TYPE, encoding.content_type());
         if let Some(after) = retry_after {

@@ -74,22 +74,17 @@ impl Proxy {
         match step {
             Step::Create(target) => self.creates.create(target, request).await,
             Step::Forward(lane) => {
-                let label = if lane == LaneKind::Stream { RouteLabel::Stream } else { RouteLabel::Call };
+                let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
+                let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
                 self.metrics.overhead(label, started.elapsed());
-                let answer = forward(&self.upstream, lane, request.map(Body::streamed)).await?;
-                Ok(if lane == LaneKind::Stream { answer.map(|body| self.counted(body)) } else { answer })
+                let response = forward(&self.upstream, lane, request.map(Body::streamed)).await?;
+                Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
                 let open = self.metrics.stream_open(StreamKind::Upgrade);
                 Ok(upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open).await?)
             }
         }
-    }
-
-    /// An open stream, for as long as its body.
-    fn counted(&self, mut body: Body<Lease>) -> Body<Lease> {
-        let lease = body.take_guard().map(|lease| lease.beside(self.metrics.stream_open(StreamKind::Stream)));
-        body.with_guard(lease)
     }
 }
 

@@ -102,6 +102,7 @@ impl Apiserver {
         let (head, body) = request.into_parts();
         let entry = self.journal.arrive(self.index, connection.id, &head);
         let create = head.method == Method::POST && head.uri.path().ends_with("/pods");
+        let head_only = head.method == Method::HEAD;
         let fault = self.faults.take(create);
         match fault {
             Some(Fault::Reset) => return Err(Dropped::because(h2::Reason::INTERNAL_ERROR)),
@@ -117,6 +118,9 @@ impl Apiserver {
             Some(Fault::Truncate) => answer.body_mut().truncate(),
             Some(Fault::GoAway) => connection.leave.cancel(),
             _ => {}
+        }
+        if head_only {
+            answer = answer::without_body(answer);
         }
         entry.note(|attempt| attempt.status = Some(answer.status()));
         answer.body_mut().report_to(entry);
@@ -185,13 +189,15 @@ impl Apiserver {
         if let Target::Extra(path) = &target {
             return extras::answer(path, &head, &body, trailers.as_ref());
         }
-        self.machine.request().await;
-        match head.method {
+        self.machine.receive().await;
+        let answer = match head.method {
             Method::GET | Method::HEAD => self.read(&head, &target, &query),
             Method::POST => self.create(&head, &target, &query, body, &entry).await,
             Method::DELETE => self.delete(&head, &target, &query).await,
             _ => self.failure(&head, answer::method_not_allowed()),
-        }
+        };
+        self.machine.respond().await;
+        answer
     }
 
     /// An error in the encoding that the request accepts.

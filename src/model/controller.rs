@@ -126,8 +126,7 @@ impl Controller {
             let quotas = fresh.iter().filter_map(|event| shared.store.quota(&event.object.namespace, &event.object.name));
             quotas.filter(|quota| quota.spec != quota.hard).for_each(|quota| self.enqueue(&quota));
         }
-        let next = shared.caches().pods.next_arrival(&shared.store);
-        next
+        shared.caches().pods.next_arrival(&shared.store)
     }
 
     fn enqueue(&self, quota: &Quota) {
@@ -232,7 +231,7 @@ mod tests {
     fn start() -> (Arc<Store>, Controller) {
         let store = Arc::new(Store::new(1));
         store.create_namespace("a").unwrap();
-        let costs = Costs { request: Duration::ZERO, read: Duration::ZERO, write: Duration::from_millis(10) };
+        let costs = Costs { request: Duration::ZERO, update: Duration::ZERO, read: Duration::ZERO, write: Duration::from_millis(10) };
         let pace = Pace { resync: Duration::from_secs(300), qps: 20, burst: 30 };
         let tasks = Tasks::new();
         let controller = Controller::new(store.clone(), Arc::new(Machine::new(costs, 1)), tasks.clone(), LAG, pace);

@@ -63,6 +63,8 @@ pub struct Attempt {
     pub status: Option<StatusCode>,
     /// Whether the answer was handed to the connection completely.
     pub delivered: bool,
+    /// Whether the client went away before the answer had ended.
+    pub abandoned: bool,
 }
 
 /// A stored pod in the journal.
@@ -147,6 +149,7 @@ impl Journal {
             stored: None,
             status: None,
             delivered: false,
+            abandoned: false,
         };
         let mut attempts = self.lock();
         attempts.push(attempt);

@@ -1,22 +1,24 @@
-//! What things cost in time: one machine's processors, shared by everything the model runs on it, and etcd's write latency.
+//! What things cost in time: one machine's processors, shared by everything the model runs on it, and etcd's latency.
 //!
 //! Conflicts emerge from these times and from the watch latency; nothing here knows about quotas. Works under paused time.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::dice::Dice;
 
 /// The times of the modelled machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
-    /// Processor time of one request to an apiserver; all requests queue for the same processors.
+    /// Processor time of one request to an apiserver, if it had the processors to itself.
     pub request: Duration,
+    /// The same of one status update of a quota, which an apiserver sends to itself or gets from the quota controller.
+    pub update: Duration,
     /// Latency of one consistent read from etcd.
     pub read: Duration,
-    /// Mean latency of one write to etcd; writes overlap.
+    /// Mean latency of one write to etcd, jittered by half; writes overlap.
     pub write: Duration,
 }
 
@@ -24,30 +26,35 @@ pub struct Costs {
 #[derive(Debug)]
 pub struct Machine {
     costs: Costs,
-    /// When the processors will have done all work accepted so far.
-    busy_until: Mutex<Instant>,
+    /// How many are working now.
+    working: AtomicU32,
     dice: Dice,
 }
 
 impl Machine {
     /// An idle machine.
     pub fn new(costs: Costs, seed: u64) -> Machine {
-        Machine { costs, busy_until: Mutex::new(Instant::now()), dice: Dice::seeded(seed) }
+        Machine { costs, working: AtomicU32::new(0), dice: Dice::seeded(seed) }
     }
 
-    /// Waits for the processors, first come first served, and does the work of one request.
-    ///
-    /// A queue by time stamps, because tokio's timers tick in milliseconds and one request takes less.
-    pub async fn request(&self) {
-        if self.costs.request.is_zero() {
-            return;
-        }
-        let done = {
-            let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
-            *busy_until = (*busy_until).max(Instant::now()) + self.costs.request;
-            *busy_until
-        };
-        sleep_until(done).await;
+    /// Takes a request in, up to where it goes to the store: half of its work.
+    pub async fn receive(&self) {
+        self.work(self.costs.request / 2).await;
+    }
+
+    /// Answers a request: the other half.
+    pub async fn respond(&self) {
+        self.work(self.costs.request / 2).await;
+    }
+
+    /// Takes a status update in: a quarter of its work. It is a small object of an internal client; most of the work comes afterwards.
+    pub async fn receive_update(&self) {
+        self.work(self.costs.update / 4).await;
+    }
+
+    /// Answers a status update, and gets its sender going again.
+    pub async fn respond_update(&self) {
+        self.work(self.costs.update / 4 * 3).await;
     }
 
     /// Reads from etcd.
@@ -69,27 +76,60 @@ impl Machine {
         }
         result
     }
+
+    /// Shares the processors evenly with everybody who is working when it starts: short work overtakes long, and a crowd slows all.
+    async fn work(&self, alone: Duration) {
+        if alone.is_zero() {
+            return;
+        }
+        let sharing = Working::start(&self.working);
+        sleep(self.dice.around(alone * sharing.workers)).await;
+    }
+}
+
+/// One who is working, counted until dropped.
+struct Working<'a> {
+    working: &'a AtomicU32,
+    /// How many were working when this one started, itself included.
+    workers: u32,
+}
+
+impl Working<'_> {
+    fn start(working: &AtomicU32) -> Working<'_> {
+        Working { working, workers: working.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.working.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
+    const MS: Duration = Duration::from_millis(1);
+
     #[tokio::test(start_paused = true)]
-    async fn requests_queue_for_the_processors() {
-        let costs = Costs { request: Duration::from_millis(10), read: Duration::ZERO, write: Duration::ZERO };
-        let machine = Machine::new(costs, 1);
+    async fn requests_slow_each_other_down() {
+        let machine = Machine::new(Costs { request: MS * 20, update: Duration::ZERO, read: Duration::ZERO, write: Duration::ZERO }, 1);
         let start = Instant::now();
-        tokio::join!(machine.request(), machine.request(), machine.request());
-        assert_eq!(start.elapsed(), Duration::from_millis(30));
+        machine.respond().await;
+        let alone = start.elapsed();
+        tokio::join!(machine.receive(), machine.receive(), machine.receive(), machine.respond());
+        assert!(start.elapsed() - alone > MS * 20, "{:?} and {alone:?}", start.elapsed());
+        assert_eq!(machine.working.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn writes_overlap() {
-        let costs = Costs { request: Duration::ZERO, read: Duration::ZERO, write: Duration::from_millis(10) };
-        let machine = Machine::new(costs, 1);
+        let machine = Machine::new(Costs { request: Duration::ZERO, update: Duration::ZERO, read: Duration::ZERO, write: MS * 10 }, 1);
         let start = Instant::now();
         tokio::join!(machine.write(|| ()), machine.write(|| ()), machine.write(|| ()));
-        assert!(start.elapsed() <= Duration::from_millis(16), "{:?}", start.elapsed());
+        assert!(start.elapsed() <= MS * 17, "{:?}", start.elapsed());
     }
 }

@@ -16,6 +16,9 @@ use tokio_rustls::TlsAcceptor;
 use super::apiserver::{Apiserver, Connection};
 use super::tasks::Tasks;
 
+/// `http.Server.MaxHeaderBytes` is Go's default in kube-apiserver.
+const MAX_HEADER_BYTES: u32 = 1 << 20;
+
 /// How connections are served.
 #[derive(Clone)]
 pub(super) struct Serving {
@@ -97,8 +100,9 @@ async fn http(
     serving: &Serving,
 ) {
     let mut builder = Builder::new(StreamTasks(apiserver.tasks.clone()));
-    builder.http1().title_case_headers(true).half_close(true).timer(TokioTimer::new()).header_read_timeout(serving.idle_timeout);
-    builder.http2().max_concurrent_streams(serving.max_streams).timer(TokioTimer::new());
+    builder.http1().title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(serving.idle_timeout);
+    builder.http1().max_buf_size(MAX_HEADER_BYTES as usize).max_headers(1000);
+    builder.http2().max_concurrent_streams(serving.max_streams).max_header_list_size(MAX_HEADER_BYTES).timer(TokioTimer::new());
     let leave = connection.leave.clone();
     let service = service_fn(move |request: Request<Incoming>| apiserver.clone().handle(request, connection.clone()));
     let served = builder.serve_connection_with_upgrades(io, service);

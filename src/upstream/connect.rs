@@ -9,10 +9,11 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 
@@ -79,6 +80,12 @@ pub enum ConnectError {
         address: Authority,
         /// What hyper said.
         source: hyper::Error,
+    },
+    /// The server closed the connection before its HTTP/2 SETTINGS.
+    #[error("{address} closed the connection during the HTTP handshake")]
+    Closed {
+        /// `host:port` as configured.
+        address: Authority,
     },
     /// Nothing of it was done in time.
     #[error("no connection to {address} within {timeout:?}")]
@@ -191,19 +198,22 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+        let executor = Executor::default();
+        let (sender, mut connection) = http2::Builder::new(executor.clone())
             .timer(TokioTimer::new())
             .keep_alive_interval(self.keep_alive_interval)
             .keep_alive_timeout(self.keep_alive_timeout)
             .keep_alive_while_idle(true)
             .max_header_list_size(MAX_HEADER_BYTES)
+            .initial_max_send_streams(0)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| self.http(source))?;
+        self.settled(&mut connection, &executor.progress).await?;
         let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
         let tell = Arc::clone(&allowed);
         tokio::spawn(async move {
-            // Only the connection knows the peer's SETTINGS; what changes them also wakes it.
+            // Only the connection knows the peer's SETTINGS. Each request that is sent wakes it, so later changes are soon seen.
             let _ended = std::future::poll_fn(|cx| {
                 let polled = Pin::new(&mut connection).poll(cx);
                 tell.store(connection.current_max_send_streams(), Ordering::Relaxed);
@@ -215,7 +225,52 @@ impl Connector {
         Ok(Connection::Http2(sender, allowed))
     }
 
+    /// Waits for the server's SETTINGS: before them nobody knows how many streams it allows, and a burst would run into REFUSED_STREAM.
+    async fn settled<S>(
+        &self,
+        connection: &mut http2::Connection<TokioIo<S>, Body, Executor>,
+        progress: &Notify,
+    ) -> Result<(), ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        while connection.current_max_send_streams() == 0 {
+            tokio::select! {
+                ended = &mut *connection => return Err(match ended {
+                    Ok(()) => ConnectError::Closed { address: self.authority.clone() },
+                    Err(source) => self.http(source),
+                }),
+                () = progress.notified() => {}
+            }
+        }
+        Ok(())
+    }
+
     fn http(&self, source: hyper::Error) -> ConnectError {
         ConnectError::Http { address: self.authority.clone(), source }
+    }
+}
+
+/// Runs hyper's tasks of one connection, and tells whenever one of them got on: hyper itself does not say when SETTINGS come.
+#[derive(Clone, Default)]
+struct Executor {
+    progress: Arc<Notify>,
+}
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let progress = Arc::clone(&self.progress);
+        tokio::spawn(async move {
+            let mut task = std::pin::pin!(task);
+            std::future::poll_fn(|cx| {
+                let polled = task.as_mut().poll(cx);
+                progress.notify_one();
+                polled
+            })
+            .await
+        });
     }
 }

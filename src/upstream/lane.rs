@@ -73,7 +73,8 @@ pub struct Lease {
     lane: Arc<Lane>,
     held: Held,
     _stream: GaugeGuard,
-    _beside: Option<GaugeGuard>,
+    /// What else lasts as long as the answer.
+    _open: Option<GaugeGuard>,
 }
 
 #[derive(Debug)]
@@ -103,7 +104,7 @@ impl Lane {
                 let mut state = self.lock();
                 if let Some((sender, held)) = self.pick(&mut state) {
                     let stream = self.metrics.upstream_stream(self.name);
-                    return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream, _beside: None }));
+                    return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream, _open: None }));
                 }
                 self.wait_in(&mut state)
             };
@@ -274,9 +275,9 @@ impl Lease {
         }
     }
 
-    /// Holds a count of the caller's for as long.
-    pub fn beside(mut self, count: GaugeGuard) -> Self {
-        self._beside = Some(count);
+    /// Keeps `open` for as long as the answer lasts.
+    pub fn keeping(mut self, open: Option<GaugeGuard>) -> Self {
+        self._open = open;
         self
     }
 

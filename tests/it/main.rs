@@ -4,12 +4,20 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "clippy takes only what has #[test] for a test")]
 
 mod architecture;
+mod calls;
+mod certificates;
 mod commands;
 mod creates;
 mod drain;
+mod headers;
+mod kubectl;
+mod lanes;
 mod observe;
+mod outages;
 mod process;
 mod reload;
 mod secrets;
 mod signals;
+mod streams;
 mod support;
+mod upgrades;

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
-use http_body_util::Full;
 use kube_retry_proxy::app::App;
 use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
 use kube_retry_proxy::model::{Canned, Fault, Settings};
 use serde_json::Value;
+
+use bytes::Bytes;
+use http_body_util::Full;
 
 use crate::support::executable::run_with_input;
 use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, sample};
@@ -94,7 +96,7 @@ async fn a_replayed_create_can_be_explained_from_its_decision() {
     let mut client = rig.client(Protocol::Http1).await;
     assert_eq!(client.create("replayed").await.status, StatusCode::CREATED);
     let generated = pod("").replace("\"name\":\"\"", "\"generateName\":\"made-\"");
-    let request = client.create_request("").map(|_| Full::from(generated));
+    let request = client.create_request("").map(|_| Full::<Bytes>::from(generated));
     assert_eq!(Answer::of(client.send(request).await).await.status, StatusCode::CREATED);
     assert_eq!(client.create("replayed").await.status, StatusCode::CONFLICT);
 
@@ -236,11 +238,11 @@ async fn the_rate_limit_counts_who_waited_and_who_was_refused() {
             config.rate_limit.max_wait = max_wait;
         })
     };
-    let rig = limited(20.0, Duration::from_secs(10)).await;
-    let mut client = rig.client(Protocol::Http1).await;
-    for name in ["a", "b"] {
-        assert_eq!(client.create(name).await.status, StatusCode::CREATED);
-    }
+    let rig = limited(1.0, Duration::from_secs(10)).await;
+    let (mut first, mut second) = (rig.client(Protocol::Http1).await, rig.client(Protocol::Http1).await);
+    // Together, so that the second comes within the second in which the burst is used.
+    let (first, second) = tokio::join!(first.create("a"), second.create("b"));
+    assert_eq!((first.status, second.status), (StatusCode::CREATED, StatusCode::CREATED));
     assert_eq!(of(&rig.proxy, "rate_limit_wait_seconds_count"), 1.0, "the first had its burst");
     assert_eq!(of(&rig.proxy, "hold_seconds_count"), 0.0, "that is no hold");
     rig.stop().await;
@@ -370,7 +372,7 @@ async fn create_in(client: &mut Client, namespace: &str, name: &str) -> Answer {
 }
 
 /// As kubectl begins an exec over SPDY.
-fn exec_request(client: &Client) -> http::Request<Full<bytes::Bytes>> {
+fn exec_request(client: &Client) -> http::Request<Full<Bytes>> {
     let mut request = client.request(Method::POST, "/api/v1/namespaces/team/pods/a/exec?command=true&stdout=true", "");
     request.headers_mut().insert("connection", "Upgrade".parse().unwrap());
     request.headers_mut().insert("upgrade", "SPDY/3.1".parse().unwrap());

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use kube_retry_proxy::model::{Canned, Fault, Settings};
@@ -95,7 +96,7 @@ async fn requests(place: &Place, address: SocketAddr, ca: &str, protocol: Protoc
 }
 
 async fn create(client: &mut Client, body: &str) -> Answer {
-    let mut request = client.create_request("").map(|_| Full::from(body.to_owned()));
+    let mut request = client.create_request("").map(|_| Full::<Bytes>::from(body.to_owned()));
     request.headers_mut().insert("cookie", HeaderValue::from_static(COOKIE));
     Answer::of(client.send(request).await).await
 }

@@ -1,10 +1,19 @@
 //! What the integration tests share: a proxy in front of a control plane, and a plain client that neither retries nor pools.
 
+// By path, because the benches include this file from another folder.
+#[path = "support/admin.rs"]
 pub mod admin;
+#[path = "support/executable.rs"]
 pub mod executable;
+#[path = "support/logs.rs"]
 pub mod logs;
+#[path = "support/raw.rs"]
+pub mod raw;
+#[path = "support/streaming.rs"]
+pub mod streaming;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +26,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -28,6 +38,7 @@ use kube_retry_proxy::model::{Canned, ControlPlane, Fault, Faults, Settings};
 use kube_retry_proxy::status::Encoding;
 use kube_retry_proxy::status::protobuf::{Message, encode_object};
 use kube_retry_proxy::tls;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -58,6 +69,11 @@ impl Rig {
         Self { plane, proxy }
     }
 
+    /// One quick apiserver that speaks this protocol to the proxy, defaults in the proxy.
+    pub async fn speaking(upstream: Protocol) -> Self {
+        Self::with(speaking(upstream), |_| {}).await
+    }
+
     /// A client of the proxy.
     pub async fn client(&self, protocol: Protocol) -> Client {
         Client::connect(self.proxy.address, self.proxy.ca_pem.as_deref().unwrap(), self.plane.token(), protocol).await
@@ -85,7 +101,7 @@ impl Rig {
 
     /// Stops both; a panic in the control plane's tasks fails the test here.
     pub async fn stop(self) {
-        self.proxy.stop().await;
+        tokio::time::timeout(Duration::from_secs(20), self.proxy.stop()).await.expect("the proxy stops");
         self.plane.shutdown().await;
     }
 }
@@ -96,6 +112,11 @@ pub async fn plane(settings: Settings) -> ControlPlane {
     plane.create_namespace(NAMESPACE).unwrap();
     plane.create_quota(NAMESPACE, "compute-quota", &[("pods", "100k")]).unwrap();
     plane
+}
+
+/// One quick apiserver that speaks this protocol.
+pub fn speaking(upstream: Protocol) -> Settings {
+    Settings { apiservers: 1, http1_only: upstream == Protocol::Http1, ..Settings::quick() }
 }
 
 /// A proxy on free ports of loopback in front of `upstream`.
@@ -120,6 +141,19 @@ pub enum Protocol {
 
 pub const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
+/// Both protocols of the client with both of the apiserver: (downstream, upstream).
+pub const PAIRS: [(Protocol, Protocol); 4] = [
+    (Protocol::Http1, Protocol::Http1),
+    (Protocol::Http1, Protocol::Http2),
+    (Protocol::Http2, Protocol::Http1),
+    (Protocol::Http2, Protocol::Http2),
+];
+
+/// What a client can send: a whole body, or one that the test feeds.
+pub trait RequestBody: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static {}
+
+impl<B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static> RequestBody for B {}
+
 /// One connection. Over HTTP/1.1 one request at a time.
 pub struct Client {
     sender: Sender,
@@ -128,13 +162,17 @@ pub struct Client {
 }
 
 enum Sender {
-    Http1(http1::SendRequest<Posted>),
-    Http2(http2::SendRequest<Posted>),
+    Http1(http1::SendRequest<BoxBody<Bytes, Infallible>>),
+    Http2(http2::SendRequest<BoxBody<Bytes, Infallible>>),
 }
 
 impl Client {
     pub async fn connect(address: SocketAddr, ca: &str, token: &str, protocol: Protocol) -> Self {
-        let stream = tls_stream(address, ca, protocol).await;
+        Self::over(tls_stream(address, ca, protocol).await, address, token, protocol).await
+    }
+
+    /// Over a connection that has been made already.
+    pub async fn over(stream: TlsStream<TcpStream>, address: SocketAddr, token: &str, protocol: Protocol) -> Self {
         let sender = match protocol {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -177,12 +215,12 @@ impl Client {
         }
     }
 
-    pub async fn send(&mut self, request: Request<impl Into<Posted>>) -> Response<Incoming> {
+    pub async fn send<B: RequestBody>(&mut self, request: Request<B>) -> Response<Incoming> {
         self.try_send(request).await.unwrap()
     }
 
-    pub async fn try_send(&mut self, request: Request<impl Into<Posted>>) -> Result<Response<Incoming>, hyper::Error> {
-        let request = request.map(Into::into);
+    pub async fn try_send<B: RequestBody>(&mut self, request: Request<B>) -> Result<Response<Incoming>, hyper::Error> {
+        let request = request.map(BodyExt::boxed);
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;
@@ -193,7 +231,12 @@ impl Client {
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {
-        Answer::of(self.send(self.request(Method::GET, path, "")).await).await
+        self.ask(self.request(Method::GET, path, "")).await
+    }
+
+    /// The answer to any request, read to its end.
+    pub async fn ask<B: RequestBody>(&mut self, request: Request<B>) -> Answer {
+        soon(async { Answer::of(self.send(request).await).await }).await
     }
 
     /// Creates a small pod in [`NAMESPACE`], JSON both ways.
@@ -266,12 +309,6 @@ impl Posted {
             *trailers = Some(headers);
         }
         posted
-    }
-}
-
-impl From<Full<Bytes>> for Posted {
-    fn from(full: Full<Bytes>) -> Self {
-        Self::Full(full)
     }
 }
 
@@ -390,22 +427,34 @@ pub async fn try_tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -
         Protocol::Http1 => tls::HTTP1,
         Protocol::Http2 => tls::H2,
     };
-    let config = tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap();
+    tls_stream_as(address, tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap()).await
+}
+
+/// A TLS connection of any configuration.
+pub async fn tls_stream_as(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await.unwrap();
     // As every real client: a body would else wait 40 ms for the acknowledgement of its head.
     tcp.set_nodelay(true).unwrap();
     let name = ServerName::try_from(address.ip().to_string()).unwrap();
-    TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await
+    TlsConnector::from(config).connect(name, tcp).await
 }
 
-/// Waits until `reached` holds: for what another task does soon, without sleeping for a guessed time. Fails after ten seconds.
+/// A bound for what takes milliseconds, so that a failing test ends; above what a busy machine may need.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Fails the test when something does not happen, instead of hanging.
+pub async fn soon<T>(happening: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, happening).await.expect("it happens soon")
+}
+
+/// Waits until `reached` holds: for what another task does soon, without sleeping for a guessed time.
 pub async fn eventually(what: &str, mut reached: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+    let waited = tokio::time::timeout(SOON, async {
         while !reached() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("not within ten seconds: {what}"));
+    waited.await.unwrap_or_else(|_| panic!("did not happen: {what}"));
 }
 
 /// The value of a sample of the proxy's metrics, 0 where there is none.

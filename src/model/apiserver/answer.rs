@@ -9,11 +9,15 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep};
 
 use super::super::dice::Dice;
 use super::super::faults::Canned;
 use super::super::journal::Entry;
 use crate::status::{Cause, Status};
+
+/// How long after its head an answer breaks off: both go out together otherwise, and a reset takes what is not yet written along.
+const BREAK_AFTER: Duration = Duration::from_millis(20);
 
 /// What the handlers return.
 pub(super) type Answer = Response<Body>;
@@ -37,10 +41,11 @@ enum Source {
         trailers: Option<HeaderMap>,
     },
     Stream(mpsc::Receiver<Bytes>),
-    /// Announces `length` bytes, and fails after `data`.
+    /// Announces `length` bytes, and fails `soon` after `data`.
     Truncated {
         data: Bytes,
         length: u64,
+        soon: Option<Pin<Box<Sleep>>>,
     },
 }
 
@@ -65,7 +70,7 @@ impl Body {
         if let Source::Full { data, .. } = &mut self.source {
             let length = data.len() as u64;
             data.truncate(data.len() / 2);
-            self.source = Source::Truncated { data: std::mem::take(data), length };
+            self.source = Source::Truncated { data: std::mem::take(data), length, soon: None };
         }
     }
 
@@ -84,6 +89,14 @@ impl Body {
     }
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.note(|attempt| attempt.abandoned = true);
+        }
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Truncated;
@@ -93,7 +106,8 @@ impl http_body::Body for Body {
             Source::Full { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
             Source::Full { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
             Source::Truncated { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
-            Source::Truncated { .. } => {
+            Source::Truncated { soon, .. } => {
+                ready!(soon.get_or_insert_with(|| Box::pin(sleep(BREAK_AFTER))).as_mut().poll(cx));
                 self.entry = None;
                 Some(Err(Truncated))
             }
@@ -148,6 +162,15 @@ pub(super) fn canned(canned: Canned) -> Answer {
     *answer.status_mut() = canned.status;
     *answer.headers_mut() = canned.headers;
     answer
+}
+
+/// The same answer to a `HEAD`: with the body's length, without the body, which hyper would send over HTTP/2.
+pub(super) fn without_body(answer: Answer) -> Answer {
+    let (mut head, body) = answer.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        head.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, Body::full(""))
 }
 
 /// An error about one object.

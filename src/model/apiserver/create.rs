@@ -24,14 +24,14 @@ impl Apiserver {
             Target::Collection { resource: Resource::Pods, namespace: Some(namespace) } => {
                 match self.create_pod(head, namespace, query, &body, entry).await {
                     Ok(pod) => self.pod(head, StatusCode::CREATED, &pod),
-                    Err(status) => self.failure(head, status),
+                    Err(status) => self.failure(head, *status),
                 }
             }
             Target::Collection { resource: Resource::ResourceQuotas, namespace: Some(namespace) } => self
                 .create_quota(namespace, &body)
-                .map_or_else(|status| self.failure(head, status), |quota| self.json(head, StatusCode::CREATED, wire::to_bytes(&quota))),
+                .map_or_else(|status| self.failure(head, *status), |quota| self.json(head, StatusCode::CREATED, wire::to_bytes(&quota))),
             Target::Namespaces(None) => self.create_namespace(&body).map_or_else(
-                |status| self.failure(head, status),
+                |status| self.failure(head, *status),
                 |namespace| self.json(head, StatusCode::CREATED, wire::to_bytes(&namespace)),
             ),
             Target::Unknown => self.failure(head, answer::no_such_path()),
@@ -71,13 +71,13 @@ impl Apiserver {
         query: &Query,
         body: &Bytes,
         entry: &Entry,
-    ) -> Result<std::sync::Arc<Pod>, Status> {
+    ) -> Result<std::sync::Arc<Pod>, Box<Status>> {
         let mut pod = self.decoded(head, namespace, body)?;
         let asked = if pod.name.is_empty() { &pod.generate_name } else { &pod.name };
         entry.note(|attempt| attempt.name.clone_from(asked));
         self.open(namespace, &pod)?;
         if pod.name.is_empty() && pod.generate_name.is_empty() {
-            return Err(nameless());
+            return Err(nameless().into());
         }
         if pod.name.is_empty() {
             pod.name = format!("{}{}", pod.generate_name, self.dice.suffix());
@@ -91,11 +91,11 @@ impl Apiserver {
         };
         let verdict = self.evaluator.evaluate(charge).await;
         entry.note(|attempt| attempt.quota = outcome(&verdict));
-        verdict.map_err(|denied| refusal(&denied, &pod.name))?;
+        verdict.map_err(|denied| Box::new(refusal(&denied, &pod.name)))?;
         let name = pod.name.clone();
         if dry_run {
             return match self.store.pod(namespace, &name) {
-                Some(_) => Err(exists("pods", &name)),
+                Some(_) => Err(exists("pods", &name).into()),
                 None => Ok(Pod { posted: pod, uid: self.dice.uid(), revision: 0, created: time::OffsetDateTime::now_utc() }.into()),
             };
         }
@@ -109,30 +109,30 @@ impl Apiserver {
             stored
         });
         stored.await.map_err(|error| match error {
-            StoreError::Exists | StoreError::Conflict => exists("pods", &name),
-            StoreError::NotFound => answer::not_found("namespaces", namespace),
+            StoreError::Exists | StoreError::Conflict => exists("pods", &name).into(),
+            StoreError::NotFound => answer::not_found("namespaces", namespace).into(),
         })
     }
 
-    fn decoded(&self, head: &Parts, namespace: &str, body: &Bytes) -> Result<NewPod, Status> {
+    fn decoded(&self, head: &Parts, namespace: &str, body: &Bytes) -> Result<NewPod, Box<Status>> {
         let media_type = head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
         let media_type = media_type.split(';').next().unwrap_or_default().trim();
         if !matches!(media_type, "application/json" | "application/vnd.kubernetes.protobuf") {
-            return Err(answer::unsupported_media_type());
+            return Err(answer::unsupported_media_type().into());
         }
-        let mut pod = wire::parse_pod(body).map_err(|malformed| answer::bad_request(malformed.to_string()))?;
+        let mut pod = wire::parse_pod(body).map_err(|malformed| Box::new(answer::bad_request(malformed.to_string())))?;
         if !pod.namespace.is_empty() && pod.namespace != namespace {
             const MISMATCH: &str = "the namespace of the provided object does not match the namespace sent on the request";
-            return Err(answer::bad_request(MISMATCH));
+            return Err(answer::bad_request(MISMATCH).into());
         }
         namespace.clone_into(&mut pod.namespace);
         Ok(pod)
     }
 
     /// The NamespaceLifecycle plugin.
-    fn open(&self, namespace: &str, pod: &NewPod) -> Result<(), Status> {
+    fn open(&self, namespace: &str, pod: &NewPod) -> Result<(), Box<Status>> {
         let Some(found) = self.store.namespace(namespace) else {
-            return Err(answer::not_found("namespaces", namespace));
+            return Err(answer::not_found("namespaces", namespace).into());
         };
         if !found.terminating {
             return Ok(());
@@ -144,34 +144,34 @@ impl Apiserver {
         let mut status = about(403, "Forbidden", message, "pods", &pod.name);
         let cause = format!("namespace {namespace} is being terminated");
         status.details.causes.push(Cause { reason: "NamespaceTerminating".into(), message: cause });
-        Err(status)
+        Err(status.into())
     }
 
-    fn create_namespace(&self, body: &[u8]) -> Result<Value, Status> {
+    fn create_namespace(&self, body: &[u8]) -> Result<Value, Box<Status>> {
         let name = posted_name(body)?;
-        let namespace = self.store.create_namespace(&name).map_err(|_| exists("namespaces", &name))?;
+        let namespace = self.store.create_namespace(&name).map_err(|_| Box::new(exists("namespaces", &name)))?;
         Ok(wire::namespace_json(&namespace))
     }
 
     /// Its status is left to the quota controller, as in reality.
-    fn create_quota(&self, namespace: &str, body: &[u8]) -> Result<Value, Status> {
+    fn create_quota(&self, namespace: &str, body: &[u8]) -> Result<Value, Box<Status>> {
         let name = posted_name(body)?;
         let object: Value = serde_json::from_slice(body).unwrap_or_default();
         let hard = object.pointer("/spec/hard").and_then(Value::as_object);
         let quantities = hard.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
-        let hard = Amounts::parse(quantities).ok_or_else(|| answer::bad_request("spec.hard: not a quantity"))?;
+        let hard = Amounts::parse(quantities).ok_or_else(|| Box::new(answer::bad_request("spec.hard: not a quantity")))?;
         let quota = self.store.create_quota(namespace, &name, hard).map_err(|error| match error {
-            StoreError::NotFound => answer::not_found("namespaces", namespace),
-            StoreError::Exists | StoreError::Conflict => exists("resourcequotas", &name),
+            StoreError::NotFound => Box::new(answer::not_found("namespaces", namespace)),
+            StoreError::Exists | StoreError::Conflict => Box::new(exists("resourcequotas", &name)),
         })?;
         Ok(wire::quota_json(&quota))
     }
 }
 
-fn posted_name(body: &[u8]) -> Result<String, Status> {
-    let object: Value = serde_json::from_slice(body).map_err(|error| answer::bad_request(error.to_string()))?;
+fn posted_name(body: &[u8]) -> Result<String, Box<Status>> {
+    let object: Value = serde_json::from_slice(body).map_err(|error| Box::new(answer::bad_request(error.to_string())))?;
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    if name.is_empty() { Err(nameless()) } else { Ok(name.to_owned()) }
+    if name.is_empty() { Err(nameless().into()) } else { Ok(name.to_owned()) }
 }
 
 fn nameless() -> Status {

@@ -26,9 +26,11 @@ pub(super) fn answer(path: &str, head: &Parts, body: &Bytes, trailers: Option<&H
     let told = json!({
         "method": head.method.as_str(),
         "version": format!("{:?}", head.version),
+        "authority": head.uri.authority().map(http::uri::Authority::as_str),
         "path": head.uri.path(),
         "query": head.uri.query(),
         "headers": values(&head.headers),
+        "lines": lines(&head.headers),
         // Text as it is; other bytes in base64.
         "body": str::from_utf8(body).ok(),
         "bodyBase64": STANDARD.encode(body),
@@ -49,4 +51,10 @@ fn values(headers: &HeaderMap) -> BTreeMap<&str, Vec<String>> {
         all.entry(name.as_str()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
     }
     all
+}
+
+/// `name: value` in the order of arrival, except that those of one name stand together; bytes are read as Latin-1, which loses none.
+fn lines(headers: &HeaderMap) -> Vec<String> {
+    let latin1 = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect::<String>();
+    headers.iter().map(|(name, value)| format!("{name}: {}", latin1(value))).collect()
 }

@@ -110,11 +110,15 @@ pub async fn update_status(
     hard: Amounts,
     used: Amounts,
 ) -> Result<Arc<Quota>, StoreError> {
-    machine.request().await;
+    machine.receive_update().await;
     let write = || store.update_quota_status(&quota.namespace, &quota.name, quota.revision, hard, used);
-    if store.quota(&quota.namespace, &quota.name).is_none_or(|stored| stored.revision != quota.revision) {
+    let current = store.quota(&quota.namespace, &quota.name).is_some_and(|stored| stored.revision == quota.revision);
+    let written = if current {
+        machine.write(write).await
+    } else {
         machine.read().await;
-        return write();
-    }
-    machine.write(write).await
+        write()
+    };
+    machine.respond_update().await;
+    written
 }

@@ -16,7 +16,7 @@ impl Model {
     fn new() -> Model {
         let store = Arc::new(Store::new(1));
         store.create_namespace("a").unwrap();
-        let costs = Costs { request: Duration::from_millis(1), read: Duration::from_millis(1), write: WRITE };
+        let costs = Costs { request: Duration::ZERO, update: Duration::from_millis(1), read: Duration::from_millis(1), write: WRITE };
         Model { store, machine: Arc::new(Machine::new(costs, 1)), tasks: Tasks::new() }
     }
 

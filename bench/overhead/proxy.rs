@@ -1,0 +1,75 @@
+//! The proxy as a process of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::load::Server;
+
+/// Of `/proc/PID/stat`: `getconf CLK_TCK` is 100 on every Linux that this runs on.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A running proxy, killed when dropped.
+pub(crate) struct Proxy {
+    child: Child,
+    server: Server,
+    _directory: TempDir,
+}
+
+impl Proxy {
+    /// Starts `program`; returns when it serves. It may be a script that starts the proxy under a profiler, as long as it ends in `exec`.
+    pub(crate) fn start(program: &Path, upstream: &Server, more: &[String]) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let upstream_ca = directory.path().join("upstream-ca.crt");
+        fs::write(&upstream_ca, &upstream.ca_pem).expect("a file");
+        let mut child = Command::new(program)
+            .args(["serve", "--bind-address=127.0.0.1", "--secure-port=0", "--admin-bind-address=127.0.0.1:0", "--log-format=json"])
+            .arg(format!("--upstream=https://{}", upstream.address))
+            .arg(format!("--upstream-ca-file={}", upstream_ca.display()))
+            .arg(format!("--self-signed-dir={}", directory.path().display()))
+            .args(more)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the proxy starts");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let address = log
+            .by_ref()
+            .map(|line| line.expect("the proxy logs text"))
+            .find_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok()?.get("address")?.as_str()?.parse().ok())
+            .expect("the proxy says where it serves");
+        // A full pipe would stop the proxy.
+        thread::spawn(move || log.for_each(drop));
+        let ca_pem = fs::read_to_string(directory.path().join("ca.crt")).expect("the proxy writes its CA");
+        Self { child, server: Server { address, ca_pem }, _directory: directory }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What it has used of all processors, in user space and in the kernel, since it started.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the proxy runs");
+        // The name, in parentheses, may hold spaces; utime and stime are the 14th and 15th fields.
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        let ticks = |at: usize| fields.split_whitespace().nth(at).and_then(|field| field.parse::<u32>().ok()).expect("a count of ticks");
+        TICK * (ticks(11) + ticks(12))
+    }
+}
+
+impl Drop for Proxy {
+    /// Asks first: a profiler writes its result at the end.
+    fn drop(&mut self) {
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            // Already gone is as good.
+            let _killed = self.child.kill();
+        }
+        let _reaped = self.child.wait();
+    }
+}

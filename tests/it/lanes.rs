@@ -1,0 +1,91 @@
+//! Many watches at once: they spread over connections and leave everything else its own.
+
+use http::StatusCode;
+use kube_retry_proxy::model::Settings;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use crate::support::streaming::{Streamed, watch_path};
+use crate::support::{NAMESPACE, Protocol, Rig, eventually, sample, soon, speaking};
+
+const WATCHES: usize = 300;
+
+/// Creates and reads that go on beside the watches.
+const WORK: usize = 10;
+
+/// These tests have a thousand sockets open; one after the other they stay below what a process may have.
+static SOCKETS: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test]
+async fn three_hundred_watches_over_http2_leave_creates_and_reads_alone() {
+    beside_watches(Protocol::Http2, speaking(Protocol::Http2), 3).await;
+}
+
+#[tokio::test]
+async fn three_hundred_watches_over_http1_connections_leave_creates_and_reads_alone() {
+    beside_watches(Protocol::Http1, speaking(Protocol::Http2), 3).await;
+}
+
+#[tokio::test]
+async fn watches_respect_the_streams_that_the_apiserver_allows() {
+    beside_watches(Protocol::Http1, Settings { max_streams: 10, ..speaking(Protocol::Http2) }, WATCHES / 10).await;
+}
+
+#[tokio::test]
+async fn each_watch_has_a_connection_of_its_own_towards_an_http1_apiserver() {
+    beside_watches(Protocol::Http2, speaking(Protocol::Http1), WATCHES).await;
+}
+
+/// Opens the watches all at once, works beside them, and sees each of them get the event that follows.
+async fn beside_watches(down: Protocol, settings: Settings, connections: usize) {
+    let _alone = SOCKETS.lock().await;
+    // Not spread beforehand: what opens further connections is that the streams of one run out.
+    let rig = Rig::with(settings, |config| config.upstream.connections_per_lane = 1).await;
+    let per_client = if down == Protocol::Http1 { 1 } else { 100 };
+    let mut clients = Vec::new();
+    for _ in 0..WATCHES / per_client {
+        clients.push(rig.client(down).await);
+    }
+    let mut opening = JoinSet::new();
+    for mut client in clients {
+        opening.spawn(async move {
+            let mut watches = Vec::new();
+            for _ in 0..per_client {
+                watches.push(Streamed::open(&mut client, &watch_path(), "application/json").await);
+            }
+            watches
+        });
+    }
+    let mut watches: Vec<_> = opening.join_all().await.into_iter().flatten().collect();
+    assert_eq!(watches.len(), WATCHES);
+    assert_eq!(gauge(&rig, "upstream_streams"), WATCHES);
+    assert!(gauge(&rig, "upstream_connections") >= connections, "{} connections", gauge(&rig, "upstream_connections"));
+
+    let mut working = JoinSet::new();
+    for n in 0..WORK {
+        let mut client = rig.client(if n % 2 == 0 { Protocol::Http1 } else { Protocol::Http2 }).await;
+        working.spawn(async move {
+            let created = client.create(&format!("pod-{n}")).await;
+            let read = client.get(&format!("/api/v1/namespaces/{NAMESPACE}/pods/pod-{n}")).await;
+            (created.status, read.status)
+        });
+    }
+    let done = soon(working.join_all()).await;
+    assert_eq!(done, [(StatusCode::CREATED, StatusCode::OK); WORK]);
+    for watch in &mut watches {
+        for _ in 0..WORK {
+            assert!(watch.line().await.starts_with(r#"{"type":"ADDED""#));
+        }
+    }
+    let (watching, others): (Vec<_>, Vec<_>) = rig.plane.journal().attempts().into_iter().partition(|attempt| attempt.query.is_some());
+    let shared = others.iter().filter(|other| watching.iter().any(|watch| watch.connection == other.connection)).count();
+    assert_eq!(shared, 0, "neither creates nor reads are on a connection of watches");
+
+    drop(watches);
+    eventually("no stream is left", || gauge(&rig, "upstream_streams") == 0).await;
+    rig.stop().await;
+}
+
+fn gauge(rig: &Rig, name: &str) -> usize {
+    sample(&rig.proxy, &format!("kube_retry_proxy_{name}{{lane=\"stream\"}}")) as usize
+}

@@ -1,0 +1,150 @@
+//! HTTP/1.1 byte by byte, where a client or server library would tidy up what the test is about.
+
+use std::net::SocketAddr;
+
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Protocol, Rig, soon, tls_stream};
+
+/// One HTTP/1.1 connection, as client or as server, in plain bytes.
+pub struct Raw<S> {
+    pub stream: S,
+    read: Vec<u8>,
+}
+
+/// The head of a request or an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The request line or status line.
+    pub line: String,
+    /// As they came, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Head {
+    pub fn status(&self) -> StatusCode {
+        self.line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// All values of a header.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    pub fn parse(text: &[u8]) -> Self {
+        let text: String = text.iter().copied().map(char::from).collect();
+        let mut lines = text.split("\r\n");
+        let line = lines.next().unwrap().to_owned();
+        let headers = lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+        Self { line, headers: headers.collect() }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    pub fn new(stream: S) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        soon(self.stream.write_all(bytes.as_ref())).await.unwrap();
+        soon(self.stream.flush()).await.unwrap();
+    }
+
+    /// The next head, up to its empty line.
+    pub async fn head(&mut self) -> Head {
+        self.head_if_any().await.expect("a head before the connection ends")
+    }
+
+    async fn head_if_any(&mut self) -> Option<Head> {
+        loop {
+            if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head: Vec<u8> = self.read.drain(..end + 4).collect();
+                return Some(Head::parse(&head));
+            }
+            if !self.more().await {
+                return None;
+            }
+        }
+    }
+
+    /// Exactly so many bytes.
+    pub async fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.read.len() < length {
+            assert!(self.more().await, "ended after {} of {length} bytes", self.read.len());
+        }
+        self.read.drain(..length).collect()
+    }
+
+    /// Everything until the peer closes its side.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.read)
+    }
+
+    /// A head and the body that its `Content-Length` announces.
+    pub async fn answer(&mut self) -> (Head, Vec<u8>) {
+        let head = self.head().await;
+        let length = head.all("content-length").first().map_or(0, |length| length.parse().unwrap());
+        let body = self.exactly(length).await;
+        (head, body)
+    }
+
+    /// Closes this side; the other one stays open.
+    pub async fn shutdown(&mut self) {
+        soon(self.stream.shutdown()).await.unwrap();
+    }
+
+    async fn more(&mut self) -> bool {
+        // A peer that closes without TLS's own farewell is at its end too.
+        soon(self.stream.read_buf(&mut self.read)).await.unwrap_or(0) > 0
+    }
+}
+
+impl Rig {
+    /// A raw connection to the proxy.
+    pub async fn raw(&self) -> Raw<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+        Raw::new(tls_stream(self.proxy.address, self.proxy.ca_pem.as_deref().unwrap(), Protocol::Http1).await)
+    }
+
+    /// A raw connection to the apiserver itself.
+    pub async fn raw_direct(&self) -> Raw<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+        Raw::new(tls_stream(self.plane.addresses()[0], self.plane.ca_pem(), Protocol::Http1).await)
+    }
+}
+
+/// An upstream that the test plays itself, without TLS: it has no `Date`, no order and no manners but the test's.
+pub struct Upstream {
+    listener: TcpListener,
+}
+
+impl Upstream {
+    pub async fn bind() -> Self {
+        Self { listener: TcpListener::bind(("127.0.0.1", 0)).await.unwrap() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// The next connection on which a request arrives, and its head. The proxy opens further ones to see whether the upstream is there.
+    pub async fn request(&self) -> (Head, Raw<TcpStream>) {
+        let mut open = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = soon(self.listener.accept()) => {
+                    let mut connection = Raw::new(accepted.unwrap().0);
+                    open.spawn(async move { Some((connection.head_if_any().await?, connection)) });
+                }
+                Some(arrived) = open.join_next() => if let Some(arrived) = arrived.unwrap() {
+                    return arrived;
+                },
+            }
+        }
+    }
+}

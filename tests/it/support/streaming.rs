@@ -1,0 +1,124 @@
+//! Bodies piece by piece: requests that the test feeds, and answers read event by event.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use kube_retry_proxy::status::protobuf::decode_watch_frame;
+use tokio::sync::mpsc;
+
+use super::{Client, NAMESPACE, soon};
+
+/// A request body that the test feeds.
+pub struct Fed(mpsc::Receiver<Frame<Bytes>>);
+
+/// The end of [`Fed`] that the test holds; the body ends when it is dropped.
+pub struct Feeder(mpsc::Sender<Frame<Bytes>>);
+
+impl Fed {
+    pub fn new() -> (Feeder, Self) {
+        let (feeder, fed) = mpsc::channel(64);
+        (Feeder(feeder), Self(fed))
+    }
+
+    /// A body of these chunks, without a declared length, and these trailers.
+    pub async fn whole(chunks: impl IntoIterator<Item = Bytes>, trailers: Option<HeaderMap>) -> Self {
+        let (feeder, fed) = Self::new();
+        for chunk in chunks {
+            feeder.chunk(chunk).await;
+        }
+        if let Some(trailers) = trailers {
+            feeder.0.send(Frame::trailers(trailers)).await.unwrap();
+        }
+        fed
+    }
+}
+
+impl Feeder {
+    pub async fn chunk(&self, data: impl Into<Bytes>) {
+        self.0.send(Frame::data(data.into())).await.unwrap();
+    }
+}
+
+impl http_body::Body for Fed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(Ok))
+    }
+}
+
+/// An answer that is read as it comes.
+pub struct Streamed {
+    pub head: http::response::Parts,
+    body: Incoming,
+    read: Vec<u8>,
+}
+
+impl Streamed {
+    /// A watch of the pods of [`NAMESPACE`], or whatever else `path` names.
+    pub async fn open(client: &mut Client, path: &str, accept: &str) -> Self {
+        let mut request = client.request(Method::GET, path, "");
+        request.headers_mut().insert(http::header::ACCEPT, accept.parse().unwrap());
+        Self::of(soon(client.send(request)).await)
+    }
+
+    pub fn of(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        assert!(head.status.is_success(), "{head:?}");
+        Self { head, body, read: Vec::new() }
+    }
+
+    /// The next line, without its end.
+    pub async fn line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                return String::from_utf8(line).unwrap().trim_end().to_owned();
+            }
+            assert!(self.more().await, "the stream ended");
+        }
+    }
+
+    /// Type and object's name of the next JSON event.
+    pub async fn event(&mut self) -> (String, String) {
+        let event: serde_json::Value = serde_json::from_str(&self.line().await).unwrap();
+        let text = |pointer| event.pointer(pointer).and_then(serde_json::Value::as_str).unwrap().to_owned();
+        (text("/type"), text("/object/metadata/name"))
+    }
+
+    /// Type and object of the next protobuf event.
+    pub async fn protobuf_event(&mut self) -> (String, Vec<u8>) {
+        loop {
+            if let Some((event, object, rest)) = decode_watch_frame(&self.read) {
+                let decoded = (event.to_owned(), object.to_owned());
+                self.read = rest.to_owned();
+                return decoded;
+            }
+            assert!(self.more().await, "the stream ended");
+        }
+    }
+
+    /// What is left until the end.
+    pub async fn rest(mut self) -> Vec<u8> {
+        while self.more().await {}
+        self.read
+    }
+
+    async fn more(&mut self) -> bool {
+        let Some(frame) = soon(self.body.frame()).await else { return false };
+        self.read.extend_from_slice(&frame.unwrap().into_data().unwrap_or_default());
+        true
+    }
+}
+
+/// The path of a watch of the pods of [`NAMESPACE`].
+pub fn watch_path() -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/pods?watch=true")
+}
