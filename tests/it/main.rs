@@ -1,7 +1,13 @@
 //! The integration tests: the real proxy on sockets against the model control plane, whose journal judges what really happened.
 
 #![expect(unreachable_pub, reason = "`pub` says what a test module offers the others")]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "clippy takes only what has #[test] for a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "clippy takes only what has #[test] for a test"
+)]
 
 mod architecture;
 mod calls;
