@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
+use http_body_util::Full;
 use kube_retry_proxy::app::App;
 use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
 use kube_retry_proxy::model::{Canned, Fault, Settings};
 use serde_json::Value;
-
-use bytes::Bytes;
-use http_body_util::Full;
 
 use crate::support::executable::run_with_input;
 use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, sample};
