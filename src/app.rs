@@ -134,6 +134,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let listener = Listener {
         proxy: Arc::clone(&proxy),
         tls,
+        head_timeout: config.serving.head_timeout,
         max_connections: config.serving.max_connections,
         metrics: Arc::clone(&metrics),
         drain: watcher,

@@ -119,6 +119,9 @@ pub struct Serving {
     pub tls_private_key_file: Option<PathBuf>,
     /// Used when no certificate file is given.
     pub self_signed: SelfSigned,
+    /// How long a request's head may take, and an idle HTTP/1.1 connection stays open. Above the 90 s after which Go's client closes an
+    /// idle connection: the client must be the first, or a request may cross the close.
+    pub head_timeout: Duration,
     /// Open client connections, at least 1. Beyond it, new ones wait in the kernel's queue.
     pub max_connections: usize,
 }
@@ -131,6 +134,7 @@ impl Default for Serving {
             tls_cert_file: None,
             tls_private_key_file: None,
             self_signed: SelfSigned::default(),
+            head_timeout: Duration::from_secs(120),
             max_connections: 10_000,
         }
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -24,10 +25,6 @@ use crate::proxy::{Peer, Proxy};
 /// As kube-apiserver: `http.Server.ReadHeaderTimeout` is 32 s there, which bounds the handshake too.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(32);
 
-/// hyper runs it on an idle keep-alive connection too, so it stays above the 90 s after which Go's client closes one: the client must be
-/// the first to close, or a request may cross the close.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// kube-apiserver accepts 1 MiB of headers.
 const MAX_HEADER_BYTES: u32 = 1 << 20;
 
@@ -40,6 +37,8 @@ pub struct Listener {
     pub proxy: Arc<Proxy>,
     /// The serving certificate and ALPN.
     pub tls: Arc<ServerConfig>,
+    /// For a request's head. hyper runs it on an idle keep-alive connection too.
+    pub head_timeout: Duration,
     /// Connections open at the same time; further ones wait in the kernel's queue.
     pub max_connections: usize,
     /// Where connections are counted.
@@ -55,7 +54,7 @@ impl Listener {
     pub async fn serve(self, socket: TcpListener) {
         let listener = Arc::new(self);
         let permits = Arc::new(Semaphore::new(listener.max_connections));
-        let http = Arc::new(Http::new());
+        let http = Arc::new(http(listener.head_timeout));
         let draining = listener.drain.clone();
         loop {
             let accepted = tokio::select! {
@@ -73,7 +72,7 @@ impl Listener {
         }
     }
 
-    async fn connection(&self, tcp: TcpStream, peer: SocketAddr, http: &Http) {
+    async fn connection(&self, tcp: TcpStream, peer: SocketAddr, http: &auto::Builder<TokioExecutor>) {
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(Arc::clone(&self.tls)).accept(tcp));
         let tls = tokio::select! {
             done = handshake => match done {
@@ -83,15 +82,17 @@ impl Listener {
             },
             () = self.drain.reached(Stage::Draining) => return,
         };
-        let http = http.of(tls.get_ref().1.alpn_protocol());
         let peer = Peer { ip: peer.ip(), certificate: tls.get_ref().1.peer_certificates().is_some() };
+        let spoken = AtomicBool::new(false);
         let service = service_fn(|request| {
+            spoken.store(true, Ordering::Relaxed);
             let proxy = Arc::clone(&self.proxy);
             async move { Ok::<_, std::convert::Infallible>(proxy.handle(peer, request).await) }
         });
         let mut connection = std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(tls), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = silent(&spoken, self.head_timeout) => return debug!(ip = %peer.ip, "No request in time"),
             () = self.drain.reached(Stage::Draining) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
@@ -129,35 +130,28 @@ fn of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput)
 }
 
-/// One builder for each protocol that ALPN can choose: hyper-util would otherwise wait for the first bytes, without a bound on time.
-struct Http {
-    http1: auto::Builder<TokioExecutor>,
-    http2: auto::Builder<TokioExecutor>,
+fn http(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_buf_size(MAX_HEADER_BYTES as usize)
+        .max_headers(1000)
+        .auto_date_header(false);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(15))
+        .auto_date_header(false);
+    http
 }
 
-impl Http {
-    fn new() -> Self {
-        let mut http1 = auto::Builder::new(TokioExecutor::new()).http1_only();
-        http1
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEADER_BYTES as usize)
-            .max_headers(1000)
-            .auto_date_header(false);
-        let mut http2 = auto::Builder::new(TokioExecutor::new()).http2_only();
-        http2
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADER_BYTES)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(15))
-            .auto_date_header(false);
-        Self { http1, http2 }
-    }
-
-    fn of(&self, alpn: Option<&[u8]>) -> &auto::Builder<TokioExecutor> {
-        if alpn == Some(b"h2") { &self.http2 } else { &self.http1 }
+/// Returns when a connection has not brought one request in time. hyper has no bound of its own before it knows the protocol.
+async fn silent(spoken: &AtomicBool, head_timeout: Duration) {
+    tokio::time::sleep(head_timeout).await;
+    if spoken.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }

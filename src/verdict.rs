@@ -1,6 +1,6 @@
 //! What an answer to a create proves, and whether to send the create again.
 //!
-//! [`classify`] puts every answer into one [`Class`]; a class knows whether its answer proves that nothing was stored; [`verdict`] turns it, with
+//! [`classify()`] puts every answer into one [`Class`]; a class knows whether its answer proves that nothing was stored; [`verdict`] turns it, with
 //! what the operator opted in to, into relay or replay. Pure: waiting, limits and budgets are `create`'s business. Whatever is not known
 //! for certain is relayed.
 

@@ -121,6 +121,7 @@ fn serving(section: &mut Section<'_>, serving: &mut Serving) {
     section.field("securePort", &mut serving.secure_port, whole(0, u16::MAX.into()));
     section.field("tlsCertFile", &mut serving.tls_cert_file, some(path));
     section.field("tlsPrivateKeyFile", &mut serving.tls_private_key_file, some(path));
+    section.field("headTimeout", &mut serving.head_timeout, duration(MILLISECOND, HOUR));
     section.field("maxConnections", &mut serving.max_connections, count(1, 1_000_000));
     section.section("selfSigned", |section| {
         section.field("hosts", &mut serving.self_signed.hosts, some_of(host));

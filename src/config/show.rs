@@ -32,6 +32,7 @@ pub fn show(config: &Config) -> Value {
             "securePort": serving.secure_port,
             "tlsCertFile": path(serving.tls_cert_file.as_ref()),
             "tlsPrivateKeyFile": path(serving.tls_private_key_file.as_ref()),
+            "headTimeout": duration(serving.head_timeout),
             "maxConnections": serving.max_connections,
             "selfSigned": {
                 "hosts": serving.self_signed.hosts,

@@ -8,10 +8,11 @@ use http_body_util::BodyExt;
 use kube_retry_proxy::model::{Fault, Settings};
 use kube_retry_proxy::status::Status;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
 
 use crate::support::raw::Upstream;
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Answer, BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, eventually, proxy_to, sample, soon, speaking};
+use crate::support::{Answer, BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, eventually, proxy_to, sample, soon, speaking, tls_stream};
 
 const PODS: &str = "/api/v1/namespaces/team/pods";
 
@@ -182,4 +183,19 @@ async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
 /// How many requests for this path the apiserver has seen.
 fn arrived(rig: &Rig, path: &str) -> usize {
     rig.plane.journal().attempts().iter().filter(|attempt| attempt.path == path).count()
+}
+
+#[tokio::test]
+async fn a_client_that_never_sends_a_request_is_let_go() {
+    for protocol in BOTH {
+        let rig = Rig::with(Settings { apiservers: 1, ..Settings::quick() }, |config| {
+            config.serving.head_timeout = Duration::from_millis(1);
+        })
+        .await;
+        let mut silent = tls_stream(rig.proxy.address, rig.proxy.ca_pem.as_deref().unwrap(), protocol).await;
+        // What comes before the end does not matter: HTTP/2 has SETTINGS to tell. A cut without a TLS goodbye is an end too.
+        let _ended = soon(silent.read_to_end(&mut Vec::new())).await;
+        eventually("its place is free", || sample(&rig.proxy, "kube_retry_proxy_downstream_connections") == 0.0).await;
+        rig.stop().await;
+    }
 }

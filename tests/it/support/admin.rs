@@ -26,17 +26,17 @@ pub async fn request(admin: SocketAddr, method: Method, path: &str) -> Answer {
     Answer::of(sender.send_request(request).await.unwrap()).await
 }
 
-/// The answer to a GET of `path`, as soon as `wanted` accepts it. Fails after ten seconds, with the last answer.
+/// The answer to a GET of `path`, as soon as `wanted` accepts it. Fails after half a minute, with the last answer.
 pub async fn get_until(admin: SocketAddr, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
     let mut last = get(admin, path).await;
-    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+    let waited = tokio::time::timeout(Duration::from_secs(30), async {
         while !wanted(&last) {
             tokio::time::sleep(Duration::from_millis(5)).await;
             last = get(admin, path).await;
         }
     });
     if waited.await.is_err() {
-        panic!("not within ten seconds; {path} last answered {} {}", last.status, last.text());
+        panic!("not within half a minute; {path} last answered {} {}", last.status, last.text());
     }
     last
 }
