@@ -127,6 +127,8 @@ impl Lane {
     /// Waits for a connection or a place on one; opens connections as needed.
     fn wait_in(self: &Arc<Self>, state: &mut State) -> impl Future<Output = Result<(), Arc<ConnectError>>> + use<> {
         let (wake, waiting) = oneshot::channel();
+        // Those whose clients have left need no connection.
+        state.waiters.retain(|waiter| !waiter.is_closed());
         state.waiters.push_back(wake);
         self.dial_for_waiters(state);
         // A sender is dropped unsent only with the lane's whole runtime; looking again is right then too.
@@ -161,7 +163,8 @@ impl Lane {
     }
 
     fn capacity(&self, shared: &Shared) -> usize {
-        self.max_streams.min(shared.allowed.load(Ordering::Relaxed))
+        // A server that allows none for now makes its requests wait, not this lane dial for ever.
+        self.max_streams.min(shared.allowed.load(Ordering::Relaxed)).max(1)
     }
 
     /// As many connections as the waiters need: one each over HTTP/1.1, one for every `max_streams` over HTTP/2, where a burst that meets
