@@ -70,9 +70,11 @@ impl Proxy {
         response
     }
 
+    /// The long ways have a box of their own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
+    /// times before it first runs.
     async fn take(&self, step: Step, request: Request<Incoming>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
         match step {
-            Step::Create(target) => self.creates.create(target, request).await,
+            Step::Create(target) => Box::pin(self.creates.create(target, request)).await,
             Step::Forward(lane) => {
                 let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
                 let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
@@ -82,7 +84,7 @@ impl Proxy {
             }
             Step::Upgrade => {
                 let open = self.metrics.stream_open(StreamKind::Upgrade);
-                Ok(upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open).await?)
+                Ok(Box::pin(upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open)).await?)
             }
         }
     }
@@ -93,4 +95,18 @@ enum Step {
     Create(Target),
     Forward(LaneKind),
     Upgrade,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        fn size_of_future<A, F>(_: impl FnOnce(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(|(proxy, peer, request): (&Proxy, Peer, Request<Incoming>)| proxy.handle(peer, request));
+        assert!(size < 4096, "{size} bytes, moved a dozen times for each request");
+    }
 }
