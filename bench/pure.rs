@@ -182,7 +182,8 @@ fn metrics(criterion: &mut Criterion) {
     group.bench_function("attempt", |bencher| bencher.iter(|| metrics.attempt(Class::Success.as_str(), black_box(Some(201)))));
     group.bench_function("outcome", |bencher| bencher.iter(|| metrics.outcome(black_box("argo"), Outcome::Created)));
     group.bench_function("overhead", |bencher| bencher.iter(|| metrics.overhead(RouteLabel::Create, black_box(elapsed))));
-    group.bench_function("upstream_stream", |bencher| bencher.iter(|| black_box(metrics.upstream_stream(black_box("call")))));
+    let lane = metrics.lane("call");
+    group.bench_function("stream of a lane", |bencher| bencher.iter(|| black_box(lane.stream())));
     group.finish();
 }
 

@@ -13,10 +13,12 @@ use crate::config::Mode;
 mod families;
 mod guards;
 mod labels;
+mod lanes;
 mod namespaces;
 
 pub use guards::{BufferedGuard, GaugeGuard};
 pub use labels::{BudgetKind, NotReplayed, Outcome, Reloaded, RouteLabel, Scope, StreamKind};
+pub use lanes::LaneMetrics;
 
 use families::{Families, Route, mode_label, result};
 use namespaces::Namespaces;
@@ -130,19 +132,9 @@ impl Metrics {
         self.families.upstream_up.set(up.into());
     }
 
-    /// A connection to the upstream is open, until the guard is dropped.
-    pub fn upstream_connection(&self, lane: &'static str) -> GaugeGuard {
-        GaugeGuard::new(&self.families.upstream_connections.with_label_values(&[lane]))
-    }
-
-    /// A request is in flight to the upstream, until the guard is dropped.
-    pub fn upstream_stream(&self, lane: &'static str) -> GaugeGuard {
-        GaugeGuard::new(&self.families.upstream_streams.with_label_values(&[lane]))
-    }
-
-    /// Opening a connection to the upstream succeeded or failed after `elapsed`.
-    pub fn upstream_connect(&self, lane: &'static str, ok: bool, elapsed: Duration) {
-        self.families.upstream_connect.with_label_values(&[lane, result(ok)]).observe(elapsed.as_secs_f64());
+    /// What a lane tells, looked up once: every request is a stream of one.
+    pub fn lane(&self, lane: &'static str) -> LaneMetrics {
+        LaneMetrics::new(&self.families, lane)
     }
 
     /// An attempt ended without an answer.

@@ -94,7 +94,7 @@ impl Upstream {
     /// Lanes to the server that `connector` reaches. Connects when the first request comes.
     pub fn new(connector: Connector, settings: &config::Upstream, metrics: &Arc<Metrics>) -> Self {
         let connector = Arc::new(connector);
-        let lane = |name| Lane::new(name, Arc::clone(&connector), settings, Arc::clone(metrics));
+        let lane = |name| Lane::new(name, Arc::clone(&connector), settings, metrics.lane(name));
         Self {
             target: Target::of(&connector),
             create: lane("create"),

@@ -25,8 +25,9 @@ fn everything() -> Metrics {
     metrics.rate_limit_rejected(Scope::Namespace);
     metrics.budget_exhausted(Scope::Global, BudgetKind::Other);
     metrics.upstream_up(true);
-    let _ = (metrics.upstream_connection("create"), metrics.upstream_stream("create"));
-    metrics.upstream_connect("create", true, second);
+    let lane = metrics.lane("create");
+    let _ = (lane.connection(), lane.stream());
+    lane.connect(true, second);
     metrics.upstream_error("connect");
     metrics.reload(Reloaded::Config, true);
     metrics.certificate_expiry(1_893_456_000);

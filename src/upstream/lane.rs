@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::connect::{ConnectError, Connection, Connector};
 use crate::body::Body;
 use crate::config;
-use crate::metrics::{GaugeGuard, Metrics};
+use crate::metrics::{GaugeGuard, LaneMetrics};
 
 /// Connections that may be in the making at the same time. HTTP/1.1 needs one for each request in flight.
 const MAX_DIALING: usize = 64;
@@ -27,7 +27,7 @@ const MAX_DIALING: usize = 64;
 pub(super) struct Lane {
     name: &'static str,
     connector: Arc<Connector>,
-    metrics: Arc<Metrics>,
+    metrics: LaneMetrics,
     spread: usize,
     max_streams: usize,
     idle_timeout: Duration,
@@ -85,7 +85,7 @@ enum Held {
 }
 
 impl Lane {
-    pub(super) fn new(name: &'static str, connector: Arc<Connector>, settings: &config::Upstream, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(name: &'static str, connector: Arc<Connector>, settings: &config::Upstream, metrics: LaneMetrics) -> Arc<Self> {
         Arc::new(Self {
             name,
             connector,
@@ -103,7 +103,7 @@ impl Lane {
             let waiting = {
                 let mut state = self.lock();
                 if let Some((sender, held)) = self.pick(&mut state) {
-                    let stream = self.metrics.upstream_stream(self.name);
+                    let stream = self.metrics.stream();
                     return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream, _open: None }));
                 }
                 self.wait_in(&mut state)
@@ -186,8 +186,8 @@ impl Lane {
         let lane = Arc::clone(self);
         tokio::spawn(async move {
             let started = Instant::now();
-            let connected = lane.connector.connect(lane.metrics.upstream_connection(lane.name)).await;
-            lane.metrics.upstream_connect(lane.name, connected.is_ok(), started.elapsed());
+            let connected = lane.connector.connect(lane.metrics.connection()).await;
+            lane.metrics.connect(connected.is_ok(), started.elapsed());
             lane.dialed(connected);
         });
     }
