@@ -1,15 +1,9 @@
 //! What the integration tests share: a proxy in front of a control plane, and a plain client that neither retries nor pools.
 
-// By path, because the benches include this file from another folder.
-#[path = "support/admin.rs"]
 pub mod admin;
-#[path = "support/executable.rs"]
 pub mod executable;
-#[path = "support/logs.rs"]
 pub mod logs;
-#[path = "support/raw.rs"]
 pub mod raw;
-#[path = "support/streaming.rs"]
 pub mod streaming;
 
 use std::collections::VecDeque;
