@@ -75,7 +75,7 @@ pub struct Upstream {
     pub keep_alive_interval: Duration,
     /// How long a ping may stay unanswered before the connection counts as dead.
     pub keep_alive_timeout: Duration,
-    /// Over how many HTTP/2 connections a lane spreads, at least 1. A namespace's creates stay on one of them.
+    /// Over how many HTTP/2 connections a lane spreads, at least 1. Behind one address they reach several apiservers.
     pub connections_per_lane: usize,
     /// Concurrent requests on one HTTP/2 connection, at least 1. The peer's SETTINGS may lower it.
     pub max_streams_per_connection: usize,
