@@ -20,6 +20,7 @@ A real Kubernetes control plane on loopback, of plain processes.
   controlplane.sh stop NAME [SIG]  ends a component (default TERM) and waits for its end; `kill` is `stop NAME KILL`
   controlplane.sh start NAME       starts it again, as it was, and waits until it is ready
   controlplane.sh signal NAME SIG  sends a signal, such as STOP and CONT
+  controlplane.sh argo VERSION     installs Argo's own manifests, 3.4 or 4.0, and makes its service account's token (argo.kubeconfig)
   controlplane.sh status           what runs, where, and where its log is
   controlplane.sh path PROGRAM     where an executable is: etcd, kube-apiserver, kube-controller-manager, kubectl, driver, argo-3.4, argo-4.0
   controlplane.sh down             ends everything; logs stay
@@ -45,6 +46,7 @@ main() {
     stop) stop "${1:?stop NAME}" "${2:-TERM}" ;;
     kill) stop "${1:?kill NAME}" KILL ;;
     start) start "${1:?start NAME}" && wait_ready "$1" ;;
+    argo) argo "${1:?argo VERSION}" ;;
     signal) kill -s "${2:?signal NAME SIG}" "$(pid_of "${1:?signal NAME SIG}")" ;;
     status) status ;;
     path) program "${1:?path PROGRAM}" ;;
@@ -164,6 +166,18 @@ add() {
   define_apiserver "$name" "$@"
   start "$name"
   wait_ready "$name"
+}
+
+# Argo's manifests for a whole cluster: CRDs, RBAC, configuration. There is no kubelet, so its Deployments stay Pending, and the
+# controller is run beside them as a process.
+argo() {
+  local module=argo-$1 source
+  [ -d "$here/$module" ] || fail "no Argo $1 here: 3.4 or 4.0"
+  source=$(cd "$here/$module" && go list -m -f '{{.Dir}}' "$(go list -f '{{.Module.Path}}' "$(go list tool)")")
+  kubectl create namespace argo --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  kubectl apply --server-side --force-conflicts -k "$source/manifests/cluster-install" >/dev/null
+  kubectl wait --for=condition=Established --timeout=60s crd/workflows.argoproj.io crd/workflowtasksets.argoproj.io >/dev/null
+  kubectl create token argo --namespace argo --duration 24h >"$dir/argo.token"
 }
 
 # define NAME COMMAND…: keeps the command line, so that the component can be started again as it was.
@@ -296,15 +310,14 @@ make_pki() {
   } >"$dir/log/openssl.log" 2>&1 || fail "openssl: $(tail -n 3 "$dir/log/openssl.log")"
 }
 
-# admin may do everything and is exempt from priority and fairness, user is anybody, argo is a workflow-controller.
+# admin may do everything and is exempt from priority and fairness, user is anybody.
 make_tokens() {
   local user
   umask 077
-  for user in admin user argo; do openssl rand -hex 16 >"$dir/$user.token"; done
+  for user in admin user; do openssl rand -hex 16 >"$dir/$user.token"; done
   {
     echo "$(cat "$dir/admin.token"),admin,admin,system:masters"
     echo "$(cat "$dir/user.token"),user,user"
-    echo "$(cat "$dir/argo.token"),argo,argo"
   } >"$dir/tokens.csv"
 }
 
