@@ -177,6 +177,11 @@ argo() {
   kubectl create namespace argo --dry-run=client -o yaml | kubectl apply -f - >/dev/null
   kubectl apply --server-side --force-conflicts -k "$source/manifests/cluster-install" >/dev/null
   kubectl wait --for=condition=Established --timeout=60s crd/workflows.argoproj.io crd/workflowtasksets.argoproj.io >/dev/null
+  # What 3.4's own roles lack for HTTP templates: it looks for a CA bundle in the workflow's namespace and updates its task sets' status.
+  kubectl create clusterrole argo-agents --verb=get,patch,update --resource=secrets,workflowtasksets.argoproj.io/status \
+    --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  kubectl create clusterrolebinding argo-agents --clusterrole=argo-agents --serviceaccount=argo:argo --dry-run=client -o yaml |
+    kubectl apply -f - >/dev/null
   kubectl create token argo --namespace argo --duration 24h >"$dir/argo.token"
 }
 
