@@ -71,8 +71,8 @@ func informerCommand(flags *flag.FlagSet) runner {
 	flags.StringVar(&i.directKubeconfig, "direct-kubeconfig", "", "`file` for the writes that the informer is to see (required)")
 	flags.StringVar(&i.namespace, "namespace", "informer", "`namespace`, which must exist")
 	flags.IntVar(&i.pods, "pods", 50, "`number` of pods; each is created, changed and deleted, a tenth before the informer starts")
-	flags.Int64Var(&i.watchSeconds, "watch-seconds", 5, "`length` of each watch; the apiserver sends a bookmark two seconds before its end")
-	flags.DurationVar(&i.timeout, "timeout", time.Minute, "give up a run after this `time`")
+	flags.Int64Var(&i.watchSeconds, "watch-seconds", 8, "`length` of each watch; the apiserver sends a bookmark two seconds before its end")
+	flags.DurationVar(&i.timeout, "timeout", 2*time.Minute, "give up a run after this `time`")
 	return func(ctx context.Context) (any, error) { return i.run(ctx) }
 }
 
