@@ -56,7 +56,8 @@ fn reproduced_and_cured(plane: &'static ControlPlane) {
 
 /// Submits the workflows to a controller that uses `kubeconfig`, while the quota is contended through the other apiservers.
 fn outcome(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Outcome {
-    let namespace = plane.namespace(purpose, 1);
+    // Each quota is one more race that a create must win.
+    let namespace = plane.namespace(purpose, 3);
     let mut controller = Controller::start(plane, Version::Reported, kubeconfig, purpose);
     let contention = Contention::start(plane, &namespace);
     let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::http_workflow(&namespace, &format!("http-{n}"))).collect();

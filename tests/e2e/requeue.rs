@@ -46,7 +46,8 @@ fn sooner_through_the_proxy(plane: &'static ControlPlane) {
 
 /// How long each workflow took to have its pod, sorted.
 fn times(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Vec<Duration> {
-    let namespace = plane.namespace(purpose, 1);
+    // Each quota is one more race that a create must win.
+    let namespace = plane.namespace(purpose, 3);
     // Argo's own containers ask for nothing, which a quota of CPU and memory refuses.
     plane.create(&json!({
         "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "defaults", "namespace": namespace },
