@@ -52,7 +52,7 @@ func contendCommand(flags *flag.FlagSet) runner {
 	c.register(flags)
 	flags.StringVar(&c.namespace, "namespace", "storm", "`namespace`, which must have a quota")
 	flags.StringVar(&c.etcd, "etcd", "", "`URL` of etcd: write there, one writer per quota")
-	flags.Float64Var(&c.etcdRate, "etcd-rate", 200, "with -etcd: writes a second and quota; 5 quotas with this `rate` refuse practically every create")
+	flags.Float64Var(&c.etcdRate, "etcd-rate", 200, "with -etcd: writes a second and quota; 5 quotas with this `rate` refuse about nine creates of ten")
 	flags.IntVar(&c.writers, "writers", 0, "`number` of status writers over the -servers: some creates conflict")
 	flags.IntVar(&c.creators, "creators", 0, "`number` of creators over the -servers, each with one pod at a time: some creates conflict")
 	flags.DurationVar(&c.burst, "burst", time.Second, "with -pause: contend for this `time`, …")
