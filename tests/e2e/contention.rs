@@ -6,12 +6,12 @@ use crate::process::Running;
 /// Quotas of a contended namespace: each is one more race that a create must win.
 pub const QUOTAS: usize = 5;
 
-/// Creators through the other apiservers, and a writer that gives each quota a new revision 200 times a second, every other second: while
-/// it writes hardly any create passes. No conflict lasts longer than a client that holds its creates for some seconds can bear.
+/// Creators through the other apiservers, and a writer that gives each quota a new revision 200 times a second, for four of every six
+/// seconds: while it writes hardly any create passes, and whoever holds a create for some seconds gets it through.
 ///
 /// The writer writes to etcd, like one more apiserver that is quick: writers through the apiservers, which pay for a whole request each on
 /// the same two processors, win too seldom for twenty workflows to prove anything.
-const HOW: [&str; 6] = ["-creators", "4", "-burst", "1s", "-pause", "1s"];
+const HOW: [&str; 6] = ["-creators", "4", "-burst", "4s", "-pause", "2s"];
 
 /// Runs until it is stopped or dropped.
 pub struct Contention(Running);

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -115,7 +116,7 @@ func (c *contention) steps(ctx context.Context, clients []*kubernetes.Clientset,
 		if c.etcdRate <= 0 {
 			return nil, nil, fmt.Errorf("-etcd-rate is %v, want more than 0", c.etcdRate)
 		}
-		etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}})
+		etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, Logger: zap.NewNop()})
 		if err != nil {
 			return nil, nil, err
 		}
