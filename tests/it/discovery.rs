@@ -8,7 +8,7 @@ use kube_retry_proxy::model::{Canned, ControlPlane, Fault, Settings};
 use tempfile::TempDir;
 
 use crate::support::executable::{Place, Served, command};
-use crate::support::{Client, Protocol, Rig, admin, eventually, plane, proxy_to};
+use crate::support::{Client, Protocol, Rig, admin, eventually, plane, proxy_to, sample};
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
@@ -67,6 +67,11 @@ async fn the_apiservers_are_found_and_followed() {
     finds(&rig, &others).await;
     assert_eq!(client.create("moved").await.status, StatusCode::CREATED);
     assert_ne!(rig.plane.journal().creates()[5].apiserver, own);
+    assert_eq!(
+        sample(&rig.proxy, "kube_retry_proxy_upstream_pins_moved_total{why=\"failed\"}"),
+        1.0,
+        "it did not wait for one that is gone"
+    );
     assert!(!rig.proxy.metrics.render().contains(&format!("upstream_up{{server=\"{}\"}}", rig.plane.addresses()[own])));
 
     rig.plane.list_apiservers(&[]);
