@@ -14,6 +14,7 @@ mod calls;
 mod certificates;
 mod commands;
 mod creates;
+mod discovery;
 mod drain;
 mod headers;
 mod kubectl;
