@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 pub use reload::ConfigSource;
 
-use crate::admin::{self, Admin, Check, Readiness};
+use crate::admin::{self, Admin, Check, Readiness, Server};
 use crate::body::Buffers;
 use crate::config::{self, Config};
 use crate::create::{Creates, Settings};
@@ -43,6 +43,9 @@ const FLUSH: Duration = Duration::from_millis(250);
 
 /// How often an upstream that cannot be reached is tried again.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// The check of readiness that tells of the upstream.
+const UPSTREAM_CHECK: &str = "upstream";
 
 /// A running proxy.
 pub struct App {
@@ -142,17 +145,21 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     };
     let readiness = Arc::new(Readiness::default());
     let serving = readiness.check("serving");
-    let reachable = readiness.check("upstream");
+    let reachable = readiness.check(UPSTREAM_CHECK);
     let current = Arc::new(ArcSwap::from_pointee(config));
-    let admin = Arc::new(Admin {
+    let admin = Admin {
         metrics: Arc::clone(&metrics),
         decisions,
-        readiness,
-        configz: Box::new({
+        readiness: Arc::clone(&readiness),
+        config: Box::new({
             let current = Arc::clone(&current);
-            move || config::show(&current.load())
+            move || current.load_full()
         }),
-    });
+        servers: Box::new({
+            let (current, metrics) = (Arc::clone(&current), Arc::clone(&metrics));
+            move || servers(&current.load().upstream, &readiness, &metrics)
+        }),
+    };
 
     let kubeconfig = match &ca_pem {
         Some(ca) => tls::write_kubeconfig(&current.load().serving.self_signed, ca, address.port())?,
@@ -272,6 +279,20 @@ fn announce(address: SocketAddr, admin_address: SocketAddr, config: &Config, kub
     let upstream = config.upstream.url.as_ref().map(tracing::field::display);
     let kubeconfig = kubeconfig.as_ref().map(|path| tracing::field::display(path.display()));
     info!(%address, %admin_address, upstream, kubeconfig, mode = ?config.mode, "Serving");
+}
+
+/// The upstream as the status page shows it.
+fn servers(settings: &config::Upstream, readiness: &Readiness, metrics: &Metrics) -> Vec<Server> {
+    let failure = readiness.checks().into_iter().find(|(name, _)| *name == UPSTREAM_CHECK).and_then(|(_, passes)| passes.err());
+    let Some(url) = &settings.url else { return Vec::new() };
+    vec![Server {
+        address: url.to_string().trim_end_matches('/').to_owned(),
+        healthy: failure.is_none(),
+        for_seconds: None,
+        last_error: failure,
+        connections: metrics.read().upstream_connections,
+        namespaces: Vec::new(),
+    }]
 }
 
 /// Tells readiness and metrics whether the upstream can be reached. While it can, requests themselves would notice otherwise.

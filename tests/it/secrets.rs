@@ -39,7 +39,7 @@ async fn no_secret_is_logged_or_shown_whatever_happens_to_requests() {
         broken_connections(served.address, &ca).await;
         let held = hold(&place, &served, &ca).await;
 
-        for page in ["/metrics", "/configz", "/debug/decisions", "/debug/held", "/readyz?verbose", "/"] {
+        for page in ["/metrics", "/configz", "/debug/decisions", "/debug/held", "/readyz?verbose", "/status.json", "/"] {
             let answer = admin::get(served.admin, page).await;
             assert!(answer.status.is_success(), "{page}: {answer:?}");
             assert_no_marker(page, &answer.text());
