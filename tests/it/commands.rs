@@ -156,7 +156,9 @@ async fn the_help_of_each_command_names_its_flags() {
             ][..],
         ),
         ("check-config", &["<FILE>"]),
-        ("explain", &["[FILE]", "--config"]),
+        ("status", &["--admin-address", "--output", "KUBE_RETRY_PROXY_ADMIN_BIND_ADDRESS", "kubectl"]),
+        ("completion", &["bash", "zsh", "fish"]),
+        ("explain", &["[FILE]", "--config", "--admin-address", "--namespace", "--limit"]),
         ("kubeconfig", &["--server", "--certificate-authority", "--token-file", "--from", "--context", "--namespace", "--output"]),
         ("demo", &["--pods", "--concurrency", "--output"]),
     ];

@@ -24,6 +24,7 @@ mod process;
 mod reload;
 mod secrets;
 mod signals;
+mod status;
 mod streams;
 mod support;
 mod upgrades;
