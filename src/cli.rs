@@ -81,7 +81,8 @@ pub struct CompletionArgs {
 #[command(after_help = "\
 Examples:
   kube-retry-proxy demo --pods 1000 --concurrency 50
-  kube-retry-proxy demo --output json | jq .")]
+  kube-retry-proxy demo --output json | jq .
+  kube-retry-proxy demo --serve                       then open the address that it prints")]
 pub struct DemoArgs {
     /// How many pods are created.
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -92,6 +93,9 @@ pub struct DemoArgs {
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Serve a proxy under load until Ctrl-C instead, to look at its status page and try its other commands on.
+    #[arg(long, conflicts_with_all = ["pods", "concurrency", "output"])]
+    pub serve: bool,
 }
 
 /// How results are printed.
@@ -208,12 +212,33 @@ fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
 }
 
 fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+    if args.serve {
+        return serve_demo(out);
+    }
     let report = runtime()?.block_on(demo::run(demo::Options { pods: args.pods, concurrency: args.concurrency }))?;
     match args.output {
         Output::Table => write!(out, "{}", report.table()),
         Output::Json => writeln!(out, "{}", report.json()),
     }
     .map_err(Error::Stdout)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_demo(out: &mut impl Write) -> Result<ExitCode, Error> {
+    let interrupted = async {
+        // Without signals there is nothing to wait for.
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    let mut printed = Ok(());
+    let announce = |admin| {
+        printed = writeln!(
+            out,
+            "Status page: http://{admin}/\nIn another terminal: kube-retry-proxy status --admin-address {admin}\nCtrl-C ends it."
+        )
+        .and_then(|()| out.flush());
+    };
+    runtime()?.block_on(demo::serve(interrupted, announce))?;
+    printed.map_err(Error::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -160,7 +160,7 @@ async fn the_help_of_each_command_names_its_flags() {
         ("completion", &["bash", "zsh", "fish"]),
         ("explain", &["[FILE]", "--config", "--admin-address", "--namespace", "--limit"]),
         ("kubeconfig", &["--server", "--certificate-authority", "--token-file", "--from", "--context", "--namespace", "--output"]),
-        ("demo", &["--pods", "--concurrency", "--output"]),
+        ("demo", &["--pods", "--concurrency", "--output", "--serve"]),
     ];
     let list = succeeded(run(command(&["--help"])).await);
     for (name, flags) in every {

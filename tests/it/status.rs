@@ -12,7 +12,7 @@ use kube_retry_proxy::model::{Canned, Fault};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::support::executable::{command, run, run_with_input};
+use crate::support::executable::{Process, command, run, run_with_input};
 use crate::support::{Answer, NAMESPACE, Protocol, Rig, captured, conflict, pod, sample, soon};
 
 /// A proxy that has seen two conflicts cured, an answer that is never replayed, and a throttled create.
@@ -222,4 +222,15 @@ async fn completions_are_scripts_of_their_shells() {
             Err(error) => assert!(shell != "bash", "{error}"),
         }
     }
+}
+
+#[tokio::test]
+async fn the_demo_serves_until_it_is_interrupted() {
+    let mut demo = Process::start(command(&["demo", "--serve"]));
+    let line = demo.stdout_line("Status page: http://").await;
+    let address = line.trim_start_matches("Status page: http://").trim_end_matches('/').to_owned();
+    let status = run(command(&["status", "--admin-address", &address])).await;
+    assert!(status.stdout.contains("QUOTA CONFLICTS"), "{}", status.stderr);
+    demo.signal("INT");
+    assert_eq!(demo.ended().await.code, Some(0));
 }
