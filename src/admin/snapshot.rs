@@ -12,12 +12,15 @@ use super::words::{counted, span};
 use crate::config::Config;
 use crate::decisions::{self, HeldCreate};
 use crate::metrics::{Metrics, NamespaceReading, Outcome, Readings};
+use crate::upstream::ServerStatus;
 use crate::verdict::Class;
 
 /// Decisions that a snapshot shows.
 const DECISIONS: usize = 20;
 /// Held creates that a snapshot shows.
 const HELD: usize = 10;
+/// Pinned namespaces that are named for each server.
+const PINS: usize = 12;
 
 /// See the module. Fields that a future version adds are ignored by this one's `status` command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,8 +161,23 @@ pub struct Server {
     pub last_error: Option<String>,
     /// Open connections to it.
     pub connections: u64,
-    /// The namespaces whose creates go to it first. Empty where nothing is pinned.
+    /// Requests in flight to it, watches included.
+    pub in_flight: u64,
+    /// How many namespaces are pinned to it: their creates go there.
+    pub pinned: u64,
+    /// The first of those.
     pub namespaces: Vec<String>,
+}
+
+impl From<ServerStatus> for Server {
+    fn from(status: ServerStatus) -> Self {
+        let ServerStatus { address, healthy, since, last_error, connections, in_flight, mut namespaces } = status;
+        let pinned = namespaces.len() as u64;
+        namespaces.truncate(PINS);
+        let for_seconds = since.elapsed().ok().map(|since| since.as_secs());
+        let (connections, in_flight) = (connections as u64, in_flight as u64);
+        Self { address, healthy, for_seconds, last_error, connections, in_flight, pinned, namespaces }
+    }
 }
 
 /// One limit.

@@ -130,12 +130,23 @@ fn servers(snapshot: &Snapshot) -> String {
         .map(|server| {
             let health = if server.healthy { "up" } else { "DOWN" };
             let since = server.for_seconds.map(|seconds| format!(" for {}", span(Duration::from_secs(seconds)))).unwrap_or_default();
-            let pinned = if server.namespaces.is_empty() { "none".to_owned() } else { printable(&server.namespaces.join(",")) };
+            let unnamed = match server.pinned.saturating_sub(server.namespaces.len() as u64) {
+                0 => String::new(),
+                more => format!(" and {} more", number(more)),
+            };
+            let pinned = if server.namespaces.is_empty() { "none".to_owned() } else { printable(&server.namespaces.join(",")) + &unnamed };
             let error = server.last_error.as_deref().map(printable).unwrap_or_default();
-            vec![printable(&server.address), format!("{health}{since}"), number(server.connections), pinned, error]
+            vec![
+                printable(&server.address),
+                format!("{health}{since}"),
+                number(server.connections),
+                number(server.in_flight),
+                pinned,
+                error,
+            ]
         })
         .collect();
-    table(&["SERVER", "HEALTH", "CONNECTIONS", "PINNED NAMESPACES", "LAST ERROR"], &rows)
+    table(&["SERVER", "HEALTH", "CONNECTIONS", "IN FLIGHT", "PINNED NAMESPACES", "LAST ERROR"], &rows)
 }
 
 fn limits(snapshot: &Snapshot) -> String {

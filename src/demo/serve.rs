@@ -11,7 +11,8 @@ use http::{StatusCode, Version};
 use tokio::task::JoinSet;
 
 use super::phase::create;
-use super::{DemoError, Proxy};
+use super::{DemoError, start_proxy};
+use crate::config::Pin;
 use crate::model::client::Endpoint;
 use crate::model::{ControlPlane, Settings};
 
@@ -56,9 +57,11 @@ pub async fn serve(stop: impl Future<Output = ()>, announce: impl FnOnce(SocketA
         plane.create_namespace(namespace)?;
         plane.create_quota(namespace, "compute-quota", &[("pods", &pods.to_string())])?;
     }
-    let proxy = Proxy::start(&plane).await?;
+    let proxy = start_proxy(&plane, Pin::Namespace).await?;
+    // It signs its own certificate.
+    let ca = proxy.ca_pem.as_deref().unwrap_or_default();
     let endpoint = |proxied: bool| match proxied {
-        true => Endpoint::new(&proxy.url(), proxy.ca_pem(), plane.token(), Version::HTTP_11),
+        true => Endpoint::new(&format!("https://{}", proxy.address), ca, plane.token(), Version::HTTP_11),
         false => Endpoint::new(&plane.balanced_url(), plane.ca_pem(), plane.token(), Version::HTTP_11),
     };
     let mut workers = JoinSet::new();
@@ -68,10 +71,10 @@ pub async fn serve(stop: impl Future<Output = ()>, announce: impl FnOnce(SocketA
             workers.spawn(work(Arc::clone(&plane), endpoint.clone(), controller, worker));
         }
     }
-    announce(proxy.app.admin_address);
+    announce(proxy.admin_address);
     stop.await;
     workers.shutdown().await;
-    proxy.app.stop().await;
+    proxy.stop().await;
     if let Some(plane) = Arc::into_inner(plane) {
         plane.shutdown().await;
     }

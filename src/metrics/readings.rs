@@ -28,8 +28,6 @@ pub struct Readings {
     pub streams: u64,
     /// Open connections of clients.
     pub downstream_connections: u64,
-    /// Open connections to the upstream, all lanes together.
-    pub upstream_connections: u64,
     /// When the serving certificate expires, in Unix time; 0 where it is not known.
     pub certificate_expiry: u64,
 }
@@ -77,7 +75,6 @@ impl Metrics {
             buffered_bytes: level(&families.buffered),
             streams: levels(&families.streams),
             downstream_connections: level(&families.downstream_connections),
-            upstream_connections: levels(&families.upstream_connections),
             certificate_expiry: families.certificate_expiry.get() as u64,
         }
     }

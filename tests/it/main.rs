@@ -23,6 +23,7 @@ mod outages;
 mod process;
 mod reload;
 mod secrets;
+mod servers;
 mod signals;
 mod status;
 mod streams;

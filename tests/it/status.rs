@@ -59,7 +59,8 @@ async fn the_page_and_its_data_equal_the_metrics() {
     assert_eq!((namespace["name"].as_str().unwrap(), numbers), (NAMESPACE, [2, 1, 2, 0, 1]));
     let expiry = sample(&rig.proxy, "kube_retry_proxy_certificate_expiry_timestamp_seconds");
     assert!(expiry > 0.0 && status["certificate"]["secondsLeft"].as_f64().unwrap() < expiry);
-    assert_eq!(status["servers"][0]["address"], rig.plane.urls()[0]);
+    let server = &status["servers"][0];
+    assert_eq!((&server["address"], &server["healthy"]), (&rig.plane.addresses()[0].to_string().into(), &true.into()), "{server}");
 
     let page = rig.admin("/").await;
     assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");

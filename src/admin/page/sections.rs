@@ -11,8 +11,6 @@ use crate::metrics::Outcome;
 
 /// Namespaces in the table; the data has them all.
 const NAMESPACES: usize = 15;
-/// Pinned namespaces that are named for each server.
-const PINS: usize = 12;
 
 /// How the proxy is, in one line.
 pub(super) fn headline(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
@@ -134,12 +132,13 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
 /// Where creates go.
 pub(super) fn servers(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "servers", "Upstream servers")?;
-    table(out, "servers", &["Address", "Health", "#Connections", "Pinned namespaces"])?;
+    table(out, "servers", &["Address", "Health", "#Connections", "#In flight", "Pinned namespaces"])?;
     for server in &snapshot.servers {
         write!(out, r#"<tr><th scope="row">{}</th><td>"#, Text(&server.address))?;
         health(out, server)?;
-        write!(out, r#"</td><td class="number">{}</td><td>"#, number(server.connections))?;
-        pins(out, &server.namespaces)?;
+        let (connections, in_flight) = (number(server.connections), number(server.in_flight));
+        write!(out, r#"</td><td class="number">{connections}</td><td class="number">{in_flight}</td><td>"#)?;
+        pins(out, server)?;
         out.write_str("</td></tr>\n")?;
     }
     close_table(out)?;
@@ -223,14 +222,14 @@ fn health(out: &mut String, server: &Server) -> fmt::Result {
     }
 }
 
-fn pins(out: &mut String, namespaces: &[String]) -> fmt::Result {
-    if namespaces.is_empty() {
+fn pins(out: &mut String, server: &Server) -> fmt::Result {
+    if server.namespaces.is_empty() {
         return out.write_str(r#"<span class="muted">none</span>"#);
     }
-    write!(out, "{}", Text(namespaces.iter().take(PINS).map(String::as_str).collect::<Vec<_>>().join(", ")))?;
-    match namespaces.len().checked_sub(PINS) {
-        Some(more) if more > 0 => write!(out, " and {} more", number(more as u64)),
-        _ => Ok(()),
+    write!(out, "{}", Text(server.namespaces.join(", ")))?;
+    match server.pinned.saturating_sub(server.namespaces.len() as u64) {
+        0 => Ok(()),
+        more => write!(out, " and {} more", number(more)),
     }
 }
 

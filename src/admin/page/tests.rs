@@ -48,8 +48,8 @@ fn the_page_shows_every_number_without_scripts() {
     assert!(section(&page, "namespaces").contains("busy 3 1 1"), "{}", section(&page, "namespaces"));
     assert!(section(&page, "held").contains("busy/waiting 1 quota conflict"), "{}", section(&page, "held"));
     let servers = section(&page, "servers");
-    assert!(servers.contains("https://10.0.0.1:6443 up for 3 min 20 s 3 busy, quiet"), "{servers}");
-    assert!(servers.contains("https://10.0.0.2:6443 down for 3 min 20 s connection refused 3 none"), "{servers}");
+    assert!(servers.contains("https://10.0.0.1:6443 up for 3 min 20 s 3 9 busy, quiet"), "{servers}");
+    assert!(servers.contains("https://10.0.0.2:6443 down for 3 min 20 s connection refused 3 9 none"), "{servers}");
     assert!(section(&page, "limits").contains("Attempts of one create replay.maxAttempts 8 1"), "{}", section(&page, "limits"));
     assert!(conflicts.contains("until the certificate expires 1 day"), "{conflicts}");
     let decisions = section(&page, "decisions");

@@ -47,12 +47,14 @@ pub(in super::super) fn example() -> Snapshot {
         for_seconds: Some(200),
         last_error: (!healthy).then(|| "connection refused".to_owned()),
         connections: 3,
+        in_flight: 9,
+        pinned: namespaces.len() as u64,
         namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
     };
     Snapshot::new(Sources {
         config: &config,
         readings: metrics.read(),
-        checks: vec![("serving", Ok(())), ("upstream", Err("connection refused".to_owned()))],
+        checks: vec![("serving", Ok(String::new())), ("upstream", Err("connection refused".to_owned()))],
         absorbed: absorbed(&metrics),
         absorbed_per_minute: vec![0, 1, 4],
         held: &decisions.held(),

@@ -9,16 +9,19 @@ use super::{assert_each_stored_once, attempts, brisk, conflict, ended, not_repla
 use crate::support::{Answer, BOTH, NAMESPACE, Rig, assert_relayed, captured, sample, samples};
 
 /// The captured answers that a create is sent again after at once.
-const CONFLICTS: [&str; 5] = [
+const CONFLICTS: [&str; 7] = [
     "quota_conflict_409",
     "quota_conflict_409_clientgo_accept",
     "quota_conflict_409_nonexempt_user",
     "quota_conflict_409_protobuf",
     "quota_conflict_409_yaml",
+    "v1_37_quota_conflict_409",
+    "v1_37_quota_conflict_409_protobuf",
 ];
 
 /// Those after which it is sent again in a second, as they ask for.
-const THROTTLED: [&str; 3] = ["too_many_requests_429", "too_many_requests_429_apf", "too_many_requests_429_get"];
+const THROTTLED: [&str; 4] =
+    ["too_many_requests_429", "too_many_requests_429_apf", "too_many_requests_429_get", "v1_37_too_many_requests_429"];
 
 /// The names of all captured answers.
 fn names() -> Vec<String> {
@@ -87,11 +90,11 @@ async fn throttled_creates_come_back_no_sooner_than_they_were_asked_to() {
             creates.spawn(async move { client.create(&format!("{protocol:?}-{n}").to_lowercase()).await.status });
         }
     }
-    assert_eq!(creates.join_all().await, [StatusCode::CREATED; 6]);
-    assert_eq!(attempts(&rig), 12);
+    assert_eq!(creates.join_all().await, [StatusCode::CREATED; 8]);
+    assert_eq!(attempts(&rig), 16);
     assert_each_stored_once(&rig);
     let decisions = rig.decisions().await;
-    assert_eq!(decisions.len(), 6);
+    assert_eq!(decisions.len(), 8);
     for decision in decisions {
         assert!(decision["attempts"][0]["delayMs"].as_u64().unwrap() >= 1000, "{decision}");
         assert!(decision["heldMs"].as_u64().unwrap() >= 1000, "{decision}");

@@ -1,0 +1,157 @@
+//! The control plane of `tests/controlplane/controlplane.sh`: one for the whole suite, brought up by the first test that needs it.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use crate::process::{Running, output};
+
+/// How many kube-apiservers run. What needs fewer uses the first ones.
+pub const SERVERS: usize = 3;
+
+static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+
+/// See the module.
+pub struct ControlPlane {
+    directory: PathBuf,
+    /// `https://127.0.0.1:port` of each kube-apiserver.
+    pub servers: Vec<String>,
+    kubectl: PathBuf,
+    driver: PathBuf,
+    /// Namespaces made so far, which makes their names unique.
+    namespaces: Mutex<usize>,
+}
+
+/// What the suite needs beyond a Rust toolchain; an error names what is missing.
+pub fn prerequisites() -> Result<(), String> {
+    for (program, argument) in [("bash", "--version"), ("openssl", "version"), ("go", "version")] {
+        let found = Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !found.is_ok_and(|status| status.success()) {
+            return Err(format!("{program} is not on the PATH (needed: bash, openssl, and Go to build Kubernetes, Argo and the driver)"));
+        }
+    }
+    Ok(())
+}
+
+impl ControlPlane {
+    /// The suite's control plane.
+    pub fn shared() -> &'static Self {
+        SHARED.get_or_init(|| {
+            script(&["down"]);
+            script(&["up", &SERVERS.to_string()]);
+            let servers = fs::read_to_string(directory().join("servers")).unwrap().lines().map(str::to_owned).collect();
+            Self { directory: directory(), servers, kubectl: program("kubectl"), driver: program("driver"), namespaces: Mutex::new(0) }
+        })
+    }
+
+    /// Ends the control plane if there is one. Its logs stay.
+    pub fn down() {
+        if SHARED.get().is_some() {
+            script(&["down"]);
+        }
+    }
+
+    /// The kubeconfig of `user`: admin, user or argo, at the component's own address.
+    pub fn kubeconfig(&self, user: &str, apiserver: &str) -> PathBuf {
+        self.directory.join(format!("{user}.{apiserver}.kubeconfig"))
+    }
+
+    /// The file with the bearer token of a user.
+    pub fn token_file(&self, user: &str) -> PathBuf {
+        self.directory.join(format!("{user}.token"))
+    }
+
+    /// The bearer token of a user.
+    pub fn token(&self, user: &str) -> String {
+        fs::read_to_string(self.token_file(user)).unwrap().trim().to_owned()
+    }
+
+    /// What verifies the apiservers.
+    pub fn ca_file(&self) -> PathBuf {
+        self.directory.join("pki/ca.crt")
+    }
+
+    /// A folder whose content survives the suite, beside the control plane's logs.
+    pub fn logs(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// One more kube-apiserver, with flags of its own; its URL.
+    pub fn add(&self, name: &str, flags: &[&str]) -> String {
+        script(&[&["add", name], flags].concat());
+        fs::read_to_string(self.directory.join("servers")).unwrap().lines().last().unwrap().to_owned()
+    }
+
+    /// `kill`, `stop`, `start` or `signal` of a component.
+    pub fn component(&self, arguments: &[&str]) {
+        script(arguments);
+    }
+
+    /// A new namespace with this many quotas, all with room for everything, which the quota controller has filled in.
+    pub fn namespace(&self, purpose: &str, quotas: usize) -> String {
+        let number = {
+            let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            *namespaces += 1;
+            *namespaces
+        };
+        let namespace = format!("{purpose}-{number}");
+        let admin = self.kubeconfig("admin", "apiserver-0");
+        self.driver(&["quota", "-kubeconfig", admin.to_str().unwrap(), "-namespace", &namespace, "-quotas", &quotas.to_string()]);
+        namespace
+    }
+
+    /// Deletes a namespace with all that is in it, so that later tests do not carry its load. Does not wait for its end.
+    pub fn discard(&self, namespace: &str) {
+        self.kubectl(&["delete", "namespace", namespace, "--wait=false"]);
+    }
+
+    /// What the driver reports.
+    pub fn driver(&self, arguments: &[&str]) -> Value {
+        let printed = output(Command::new(&self.driver).args(arguments));
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("driver {arguments:?}: {error}: {printed}"))
+    }
+
+    /// The driver in the background.
+    pub fn driving(&self, arguments: &[&str]) -> Running {
+        Running::start("driver", Command::new(&self.driver).args(arguments))
+    }
+
+    /// What kubectl prints as admin; it must succeed.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        output(self.kubectl_with(&self.kubeconfig("admin", "apiserver-0")).args(arguments))
+    }
+
+    /// Creates an object, or a `List` of them, as admin.
+    pub fn create(&self, object: &Value) {
+        let mut file = NamedTempFile::new().unwrap();
+        write!(file, "{object}").unwrap();
+        self.kubectl(&["create", "-f", file.path().to_str().unwrap()]);
+    }
+
+    /// kubectl with a kubeconfig, and nothing of the user's own.
+    pub fn kubectl_with(&self, kubeconfig: &Path) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.arg("--kubeconfig").arg(kubeconfig).env("HOME", &self.directory).env_remove("KUBECONFIG");
+        command
+    }
+}
+
+/// The path of a program, built if need be.
+pub fn program(name: &str) -> PathBuf {
+    script(&["path", name]).trim().into()
+}
+
+/// Runs controlplane.sh; what it prints. What it says on the way is for people, and goes through.
+fn script(arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/controlplane/controlplane.sh");
+    output(Command::new(script).args(arguments).env("CONTROLPLANE_DIR", directory()))
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("controlplane")
+}

@@ -1,0 +1,63 @@
+//! The end-to-end suite: real etcd, kube-apiservers and kube-controller-manager, real client-go and Argo, and the real executable between
+//! them. `cargo test --release --test e2e`, or one part of it: `-- storm`.
+//!
+//! Not part of plain `cargo test`: it needs Go and some minutes. Where those are missing it says so and is left out, but fails in CI.
+
+#![expect(unreachable_pub, reason = "`pub` says what a module offers the others")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "clippy takes only what has #[test] for a test"
+)]
+
+mod answers;
+mod argo;
+mod contention;
+mod control_plane;
+mod outages;
+mod process;
+mod proxy;
+mod report;
+mod requeue;
+mod storm;
+mod table;
+mod transparency;
+
+use std::process::ExitCode;
+
+use control_plane::ControlPlane;
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One control plane for all, and what happens to it in one test is not for another one to see.
+    arguments.test_threads = Some(1);
+    if !arguments.list
+        && let Err(missing) = control_plane::prerequisites()
+    {
+        eprintln!("e2e is left out: {missing}");
+        return if std::env::var("CI").as_deref() == Ok("true") { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    let trials = [
+        transparency::trials(),
+        answers::trials(),
+        storm::trials(),
+        report::trials(),
+        requeue::trials(),
+        // Last: it stops what the others use.
+        outages::trials(),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    ControlPlane::down();
+    conclusion.exit_code()
+}
+
+/// A test that fails by panicking, as ordinary tests do.
+fn trial(name: &'static str, run: fn(&'static ControlPlane)) -> Trial {
+    Trial::test(name, move || {
+        run(ControlPlane::shared());
+        Ok(())
+    })
+}

@@ -1,0 +1,101 @@
+//! Processes that end with whoever started them.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// What a command prints on stdout; it must succeed. Its stderr goes through.
+pub fn output(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {}: {printed}", output.status);
+    printed
+}
+
+/// A process in the background. Killed when dropped.
+pub struct Running {
+    name: &'static str,
+    child: Child,
+    /// Lines of its stderr, where it has no log.
+    said: Option<Receiver<String>>,
+}
+
+impl Running {
+    /// Keeps its stdout for [`Running::finish`]; its stderr goes through, and to [`Running::says`].
+    pub fn start(name: &'static str, command: &mut Command) -> Self {
+        let mut running = Self::spawn(name, command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let stderr = BufReader::new(running.child.stderr.take().unwrap());
+        let (say, said) = channel();
+        running.said = Some(said);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                eprintln!("{name}: {line}");
+                // Nobody need listen.
+                let _ = say.send(line);
+            }
+        });
+        running
+    }
+
+    /// Both its outputs go to a file, afresh.
+    pub fn logging(name: &'static str, command: &mut Command, log: &Path) -> Self {
+        let log = File::create(log).unwrap();
+        Self::spawn(name, command.stdout(log.try_clone().unwrap()).stderr(log))
+    }
+
+    fn spawn(name: &'static str, command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        Self { name, child, said: None }
+    }
+
+    /// Waits for this line on its stderr.
+    pub fn says(&self, line: &str) {
+        let said = self.said.as_ref().unwrap_or_else(|| panic!("{} has a log", self.name));
+        while said.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{} did not say {line:?}: {error}", self.name))
+            != line
+        {}
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Asks it to end, waits for that, and returns what it printed; it must succeed.
+    pub fn stop(self) -> String {
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(asked.success(), "{} has ended by itself", self.name);
+        self.finish()
+    }
+
+    /// Waits for its end and returns what it printed; it must succeed.
+    pub fn finish(mut self) -> String {
+        let mut printed = String::new();
+        if let Some(mut stdout) = self.child.stdout.take() {
+            stdout.read_to_string(&mut printed).unwrap();
+        }
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{}: {status}: {printed}", self.name);
+        printed
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `done`, which is looked at every 50 ms; fails after `limit` with what was waited for.
+pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,100 @@
+//! The real executable before the control plane.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::control_plane::ControlPlane;
+use crate::process::{Running, within};
+
+/// A running `kube-retry-proxy serve`.
+pub struct Proxy {
+    process: Running,
+    directory: TempDir,
+    /// `https://127.0.0.1:port`.
+    pub url: String,
+    admin: String,
+}
+
+impl Proxy {
+    /// Before these apiservers, with defaults and `more` sections of the configuration file.
+    pub fn start(plane: &ControlPlane, servers: &[String], more: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let config = format!(
+            "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\n\
+             upstream: {{url: {}, caFile: {}}}\n\
+             serving: {{bindAddress: 127.0.0.1, securePort: 0, selfSigned: {{directory: {}, tokenFile: {}}}}}\n\
+             admin: {{bindAddress: 127.0.0.1:0}}\n{more}",
+            servers[0],
+            plane.ca_file().display(),
+            directory.path().display(),
+            plane.token_file("user").display(),
+        );
+        fs::write(path("config.yaml"), config).unwrap();
+        let log = path("log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-retry-proxy"));
+        command.args(["serve", "--log-format", "json", "--config"]).arg(path("config.yaml")).env_clear();
+        let mut process = Running::logging("kube-retry-proxy", &mut command, &log);
+        let mut said = None;
+        within(Duration::from_secs(20), "the proxy serves", || {
+            let printed = fs::read_to_string(&log).unwrap_or_default();
+            assert!(process.is_running(), "the proxy ended: {printed}");
+            said = printed
+                .lines()
+                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+                .find(|line| line["address"].is_string());
+            said.is_some()
+        });
+        let said = said.unwrap();
+        let url = format!("https://{}", said["address"].as_str().unwrap());
+        let admin = said["admin_address"].as_str().unwrap().to_owned();
+        Self { process, directory, url, admin }
+    }
+
+    /// A kubeconfig through the proxy with the token of this user.
+    pub fn kubeconfig(&self, plane: &ControlPlane, user: &str) -> PathBuf {
+        let written = fs::read_to_string(self.directory.path().join("kubeconfig")).unwrap();
+        let mine = written.replace(plane.token_file("user").to_str().unwrap(), plane.token_file(user).to_str().unwrap());
+        let path = self.directory.path().join(format!("{user}.kubeconfig"));
+        fs::write(&path, mine).unwrap();
+        path
+    }
+
+    /// The CA of the certificate that it made for itself.
+    pub fn ca_pem(&self) -> String {
+        fs::read_to_string(self.directory.path().join("ca.crt")).unwrap()
+    }
+
+    /// The sum of a metric's samples whose labels contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> u64 {
+        let page = self.admin("/metrics");
+        let samples =
+            page.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']) && line.contains(labels));
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>() as u64
+    }
+
+    /// Quota conflicts that it met.
+    pub fn conflicts(&self) -> u64 {
+        self.metric("kube_retry_proxy_conflicts_total", "")
+    }
+
+    /// The body of a page of the admin port.
+    pub fn admin(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.admin).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {path}: {answer}")).1.to_owned()
+    }
+
+    /// Ends it as Kubernetes does; it must end well.
+    pub fn stop(self) {
+        self.process.stop();
+    }
+}

@@ -1,0 +1,79 @@
+//! A current Argo with ordinary pods: it comes back from a conflict by itself, after ten seconds. How long until the pod is there?
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use crate::argo::{self, Controller, Version};
+use crate::contention::Contention;
+use crate::control_plane::ControlPlane;
+use crate::process::within;
+use crate::proxy::Proxy;
+use crate::table::Table;
+
+const WORKFLOWS: usize = 20;
+
+pub fn trials() -> Vec<Trial> {
+    vec![crate::trial("requeue::pods_of_a_current_argo_come_without_waiting_for_its_requeue", sooner_through_the_proxy)]
+}
+
+fn sooner_through_the_proxy(plane: &'static ControlPlane) {
+    argo::install(plane, Version::Current);
+    let direct = times(plane, "requeue-direct", &plane.kubeconfig("argo", "apiserver-0"));
+
+    let proxy = Proxy::start(plane, &plane.servers[..1], "");
+    let proxied = times(plane, "requeue-proxied", &proxy.kubeconfig(plane, "argo"));
+    let conflicts = proxy.conflicts();
+    proxy.stop();
+
+    let mut table = Table::new(
+        "Argo v4.0.5, workflows of one pod: seconds from submit to pod",
+        &["", "workflows", "median", "slowest", "slower than 9 s", "conflicts absorbed"],
+    );
+    for (name, times, conflicts) in [("direct", &direct, "–".to_owned()), ("through the proxy", &proxied, conflicts.to_string())] {
+        let slow = times.iter().filter(|time| **time > Duration::from_secs(9)).count();
+        let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
+        let (median, slowest) = (seconds(times[times.len() / 2]), seconds(times[times.len() - 1]));
+        table.row(&[&name, &times.len(), &median, &slowest, &slow, &conflicts]);
+    }
+    table.print();
+    assert_eq!((direct.len(), proxied.len()), (WORKFLOWS, WORKFLOWS), "every workflow got its pod");
+    assert!(conflicts > 0, "the proxy met no conflict, so that it has shown nothing");
+}
+
+/// How long each workflow took to have its pod, sorted.
+fn times(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Vec<Duration> {
+    // Each quota is one more race that a create must win.
+    let namespace = plane.namespace(purpose, 3);
+    // Argo's own containers ask for nothing, which a quota of CPU and memory refuses.
+    plane.create(&json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "defaults", "namespace": namespace },
+        "spec": { "limits": [{ "type": "Container", "defaultRequest": { "cpu": "10m", "memory": "16Mi" } }] },
+    }));
+    let mut controller = Controller::start(plane, Version::Current, kubeconfig, purpose);
+    let contention = Contention::start(plane, &namespace);
+    let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::pod_workflow(&namespace, &format!("pod-{n}"))).collect();
+    plane.create(&json!({ "apiVersion": "v1", "kind": "List", "items": workflows }));
+    let submitted = Instant::now();
+    let mut seen: BTreeMap<String, Duration> = BTreeMap::new();
+    within(Duration::from_secs(300), "every workflow has its pod", || {
+        assert!(controller.is_running(), "the workflow-controller ended");
+        for (workflow, (phase, message)) in argo::phases(plane, &namespace) {
+            assert!(phase != "Error" && phase != "Failed", "{workflow}: {message}");
+        }
+        for (workflow, pods) in argo::pods_by_workflow(plane, &namespace) {
+            assert_eq!(pods, 1, "{workflow} has one pod");
+            seen.entry(workflow).or_insert_with(|| submitted.elapsed());
+        }
+        seen.len() == WORKFLOWS
+    });
+    contention.stop();
+    drop(controller);
+    plane.discard(&namespace);
+    let mut times: Vec<_> = seen.into_values().collect();
+    times.sort_unstable();
+    times
+}

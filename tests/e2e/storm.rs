@@ -1,0 +1,160 @@
+//! Many creates at once, over one, two and three apiservers: without the proxy some fail, whatever client-go's own retries do; through it
+//! none does, and what is stored is what was acknowledged.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::control_plane::{ControlPlane, SERVERS};
+use crate::proxy::Proxy;
+use crate::table::Table;
+
+const PODS: usize = 1000;
+
+/// Pods deleted a second while others are created, where a storm has deletes.
+const DELETES: usize = 100;
+
+/// Who meets the conflicts.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// The client, with client-go's `retry.OnError` or without.
+    Direct { retry: &'static str },
+    /// The proxy, which knows as many of the apiservers.
+    Proxied,
+}
+
+/// One storm.
+#[derive(Clone, Copy)]
+struct Storm {
+    way: Way,
+    servers: usize,
+    in_flight: usize,
+    deletes: bool,
+    encoding: &'static str,
+    http: usize,
+}
+
+pub fn trials() -> Vec<Trial> {
+    vec![crate::trial("storm::no_create_fails_through_the_proxy", proxied), crate::trial("storm::creates_fail_directly", direct)]
+}
+
+/// Every value of every axis, and every pair of those that matter together: apiservers, creates in flight and deletes. The whole grid is
+/// `cargo bench --bench quota_race -- --control-plane`.
+const STORMS: [(usize, usize, bool, &str, usize); 12] = [
+    (1, 10, false, "json", 1),
+    (1, 200, true, "protobuf", 2),
+    (1, 50, true, "json", 2),
+    (2, 50, false, "protobuf", 1),
+    (2, 10, true, "json", 2),
+    (2, 100, true, "protobuf", 2),
+    (2, 200, false, "json", 1),
+    (3, 10, false, "protobuf", 2),
+    (3, 50, true, "protobuf", 1),
+    (3, 100, false, "json", 2),
+    (3, 100, true, "json", 1),
+    (3, 200, true, "protobuf", 2),
+];
+
+fn proxied(plane: &'static ControlPlane) {
+    let proxies: Vec<_> = (1..=SERVERS).map(|n| Proxy::start(plane, &plane.servers[..n], "")).collect();
+    let mut table = Table::new(
+        "Storms through the proxy",
+        &[
+            "apiservers",
+            "in flight",
+            "deletes",
+            "encoding",
+            "HTTP",
+            "created",
+            "failed",
+            "conflicts met by the proxy",
+            "replays",
+            "seconds",
+            "p99 ms",
+        ],
+    );
+    for (servers, in_flight, deletes, encoding, http) in STORMS {
+        let storm = Storm { way: Way::Proxied, servers, in_flight, deletes, encoding, http };
+        let proxy = &proxies[servers - 1];
+        let before = (proxy.conflicts(), proxy.metric("kube_retry_proxy_replays_total", ""));
+        let report = storm.run(plane, Some(proxy));
+        let (conflicts, replays) = (proxy.conflicts() - before.0, proxy.metric("kube_retry_proxy_replays_total", "") - before.1);
+        let (created, failed, seconds, p99) = figures(&report);
+        table.row(&[&servers, &in_flight, &rate(deletes), &encoding, &http, created, failed, &conflicts, &replays, &seconds, &p99]);
+        assert_eq!((&report["created"], &report["failed"]), (&PODS.into(), &0.into()), "{storm}: {report}");
+        assert_eq!(report["conflicts"], 0, "{storm}: a conflict reached the client: {report}");
+    }
+    table.print();
+    proxies.into_iter().for_each(Proxy::stop);
+}
+
+fn direct(plane: &'static ControlPlane) {
+    let mut table = Table::new(
+        "Storms straight at three apiservers",
+        &["retry", "in flight", "deletes", "created", "failed", "conflicts seen", "attempts", "seconds", "p99 ms"],
+    );
+    let mut conflicts = 0;
+    for retry in ["none", "DefaultRetry", "DefaultBackoff"] {
+        for (in_flight, deletes) in [(10, false), (50, true)] {
+            let storm = Storm { way: Way::Direct { retry }, servers: SERVERS, in_flight, deletes, encoding: "protobuf", http: 2 };
+            let report = storm.run(plane, None);
+            conflicts += report["conflicts"].as_u64().unwrap();
+            let (created, failed, seconds, p99) = figures(&report);
+            let (seen, attempts) = (&report["conflicts"], &report["attempts"]);
+            table.row(&[&retry, &in_flight, &rate(deletes), created, failed, seen, attempts, &seconds, &p99]);
+        }
+    }
+    table.print();
+    assert!(conflicts > 0, "the race was not reproduced, so that nothing else here proves anything");
+}
+
+fn rate(deletes: bool) -> String {
+    if deletes { format!("{DELETES}/s") } else { "–".to_owned() }
+}
+
+/// Created, failed, seconds and the 99th percentile in milliseconds, as a table shows them.
+fn figures(report: &Value) -> (&Value, &Value, String, String) {
+    let float = |field: &str| report[field].as_f64().unwrap();
+    (&report["created"], &report["failed"], format!("{:.1}", float("seconds")), format!("{:.0}", float("p99Ms")))
+}
+
+impl Storm {
+    /// Runs it in a namespace of its own, and checks what is stored.
+    fn run(self, plane: &ControlPlane, proxy: Option<&Proxy>) -> Value {
+        let namespace = plane.namespace("storm", 1);
+        let user = proxy.map_or_else(|| plane.kubeconfig("user", "apiserver-0"), |proxy| proxy.kubeconfig(plane, "user"));
+        let judge = plane.kubeconfig("admin", "apiserver-0");
+        let (pods, in_flight, http) = (PODS.to_string(), self.in_flight.to_string(), self.http.to_string());
+        let deletes = if self.deletes { DELETES } else { 0 }.to_string();
+        let mut arguments = vec!["storm", "-kubeconfig", user.to_str().unwrap(), "-judge-kubeconfig", judge.to_str().unwrap()];
+        arguments.extend(["-namespace", &namespace, "-pods", &pods, "-in-flight", &in_flight, "-deletes", &deletes]);
+        arguments.extend(["-encoding", self.encoding, "-http", &http]);
+        if let Way::Direct { retry } = self.way {
+            arguments.extend(["-retry", retry]);
+            plane.servers[..self.servers].iter().for_each(|server| arguments.extend(["-server", server]));
+        }
+        let report = plane.driver(&arguments);
+        plane.discard(&namespace);
+        self.judge(&report);
+        report
+    }
+
+    /// Whatever was answered: what is stored is what was acknowledged, once.
+    fn judge(self, report: &Value) {
+        let judgement = &report["judgement"];
+        for wrong in ["missing", "unexpected", "uidMismatch", "deletedButPresent"] {
+            assert_eq!(judgement[wrong], 0, "{self}: {wrong}: {report}");
+        }
+        assert_eq!(report["alreadyExists"], 0, "{self}: a create was sent again after it was stored: {report}");
+        assert_eq!(report["noAnswer"], 0, "{self}: a client got no answer: {report}");
+        let present = judgement["present"].as_u64().unwrap();
+        let expected = report["created"].as_u64().unwrap() - report["deleted"].as_u64().unwrap();
+        assert_eq!(present, expected, "{self}: pods present and creates acknowledged: {report}");
+    }
+}
+
+impl std::fmt::Display for Storm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { servers, in_flight, deletes, encoding, http, .. } = self;
+        write!(f, "{servers} apiservers, {in_flight} in flight, deletes {deletes}, {encoding}, HTTP/{http}")
+    }
+}
