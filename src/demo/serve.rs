@@ -33,9 +33,9 @@ struct Controller {
 
 const CONTROLLERS: [Controller; 6] = [
     Controller { namespace: "ml-training", name: "train", workers: 24, pause: ms(1200), alive: 6, proxied: true },
-    Controller { namespace: "ml-training", name: "sweep", workers: 4, pause: ms(400), alive: 4, proxied: false },
+    Controller { namespace: "ml-training", name: "sweep", workers: 8, pause: ms(250), alive: 4, proxied: false },
     Controller { namespace: "ci", name: "build", workers: 10, pause: ms(1000), alive: 3, proxied: true },
-    Controller { namespace: "ci", name: "nightly", workers: 2, pause: ms(500), alive: 3, proxied: false },
+    Controller { namespace: "ci", name: "nightly", workers: 4, pause: ms(400), alive: 3, proxied: false },
     Controller { namespace: "reports", name: "report", workers: 1, pause: ms(4000), alive: 2, proxied: true },
     Controller { namespace: "crowded", name: "job", workers: 3, pause: ms(6000), alive: 5, proxied: true },
 ];
