@@ -76,6 +76,11 @@ impl ControlPlane {
         self.directory.join("pki/ca.crt")
     }
 
+    /// Where etcd listens.
+    pub fn etcd(&self) -> String {
+        format!("http://127.0.0.1:{}", fs::read_to_string(self.directory.join("ports/etcd")).unwrap().trim())
+    }
+
     /// A folder whose content survives the suite, beside the control plane's logs.
     pub fn logs(&self) -> PathBuf {
         self.directory.join("log")

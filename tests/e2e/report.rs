@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::argo::{self, Controller, Version};
-use crate::contention::Contention;
+use crate::contention::{Contention, QUOTAS};
 use crate::control_plane::ControlPlane;
 use crate::process::within;
 use crate::proxy::Proxy;
@@ -56,8 +56,7 @@ fn reproduced_and_cured(plane: &'static ControlPlane) {
 
 /// Submits the workflows to a controller that uses `kubeconfig`, while the quota is contended through the other apiservers.
 fn outcome(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Outcome {
-    // Each quota is one more race that a create must win.
-    let namespace = plane.namespace(purpose, 3);
+    let namespace = plane.namespace(purpose, QUOTAS);
     let mut controller = Controller::start(plane, Version::Reported, kubeconfig, purpose);
     let contention = Contention::start(plane, &namespace);
     let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::http_workflow(&namespace, &format!("http-{n}"))).collect();

@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::argo::{self, Controller, Version};
-use crate::contention::Contention;
+use crate::contention::{Contention, QUOTAS};
 use crate::control_plane::ControlPlane;
 use crate::process::within;
 use crate::proxy::Proxy;
@@ -46,8 +46,7 @@ fn sooner_through_the_proxy(plane: &'static ControlPlane) {
 
 /// How long each workflow took to have its pod, sorted.
 fn times(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Vec<Duration> {
-    // Each quota is one more race that a create must win.
-    let namespace = plane.namespace(purpose, 3);
+    let namespace = plane.namespace(purpose, QUOTAS);
     // Argo's own containers ask for nothing, which a quota of CPU and memory refuses.
     plane.create(&json!({
         "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "defaults", "namespace": namespace },

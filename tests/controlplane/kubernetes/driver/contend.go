@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -88,15 +90,17 @@ func (c *contention) run(ctx context.Context) (*contendReport, error) {
 		return nil, err
 	}
 	defer closeEtcd()
-	var working, begun sync.WaitGroup
-	begun.Add(len(steps))
+	var working sync.WaitGroup
+	var successes atomic.Int64
 	for _, step := range steps {
-		working.Go(func() { c.repeat(ctx, started, begun.Done, step) })
+		working.Go(func() {
+			c.repeat(ctx, started, step, func() {
+				if successes.Add(1) == warmUp {
+					progress("contending") // Callers wait for this line.
+				}
+			})
+		})
 	}
-	go func() {
-		begun.Wait()
-		progress("contending") // Callers wait for this line.
-	}()
 	working.Wait()
 	c.report.Seconds = time.Since(started).Seconds()
 	return &c.report, nil
@@ -112,7 +116,7 @@ func (c *contention) steps(ctx context.Context, clients []*kubernetes.Clientset,
 		if c.etcdRate <= 0 {
 			return nil, nil, fmt.Errorf("-etcd-rate is %v, want more than 0", c.etcdRate)
 		}
-		etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}})
+		etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, Logger: zap.NewNop()})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -134,10 +138,11 @@ func (c *contention) steps(ctx context.Context, clients []*kubernetes.Clientset,
 	return steps, closeEtcd, nil
 }
 
-// repeat does one step after the other until the context ends, and tells when it has got going.
-func (c *contention) repeat(ctx context.Context, started time.Time, going func(), step step) {
-	const warmUp = 20 // The first creates would slip through: connections are new, and nothing lags yet.
-	succeeded := 0
+// warmUp is how many steps must have gone well before others may count on contention: at first connections are new, and nothing lags yet.
+const warmUp = 50
+
+// repeat does one step after the other until the context ends, and tells of each that went well.
+func (c *contention) repeat(ctx context.Context, started time.Time, step step, succeeded func()) {
 	for n := 0; ctx.Err() == nil; n++ {
 		if c.pause > 0 {
 			if at := time.Since(started) % (c.burst + c.pause); at >= c.burst {
@@ -146,9 +151,7 @@ func (c *contention) repeat(ctx context.Context, started time.Time, going func()
 		}
 		err := step(n)
 		if err == nil {
-			if succeeded++; succeeded == warmUp {
-				going()
-			}
+			succeeded()
 			continue
 		}
 		if ctx.Err() != nil {
