@@ -1,12 +1,15 @@
-//! The admin port: probes, metrics and what helps to understand the proxy, over plain HTTP/1.1. Read-only, and without credentials.
+//! The admin port: the status page, probes, metrics and what helps to understand the proxy, over plain HTTP/1.1. Read-only, and without
+//! credentials.
 //!
 //! `app` binds it apart from the proxy's own port, on which every path belongs to the apiserver. A slow or malformed client costs one of
 //! a few connections for a short while, nothing else.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
+use http_body_util::Either;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,13 +20,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::config::Config;
 use crate::decisions::Decisions;
 use crate::metrics::Metrics;
 
+mod events;
+mod history;
+mod limits;
+mod page;
 mod pages;
 mod readiness;
+pub mod snapshot;
+pub mod words;
 
 pub use readiness::{Check, Passes, Readiness};
+pub use snapshot::{Server, Snapshot};
+
+use history::History;
+use snapshot::Sources;
 
 /// Connections at the same time; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -31,6 +45,8 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a connection altogether, so that a client that does not read its answer goes too. Longer than Prometheus waits by default (10 s).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a connection that keeps a page live. The browser makes a new one by itself, and whoever does not read gives its place up.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(600);
 /// For answers under way when the process stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// For a request's head. hyper's smallest.
@@ -40,34 +56,78 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 
 /// What the admin port shows.
 pub struct Admin {
-    /// For `/metrics`.
+    /// For `/metrics`, and every number of the status page.
     pub metrics: Arc<Metrics>,
     /// For `/debug/decisions` and `/debug/held`.
     pub decisions: Arc<Decisions>,
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
-    /// For `/configz`: the configuration in effect, without secrets. A function, because it changes at run time.
-    pub configz: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// For `/configz`: the configuration in effect, which has no secrets. A function, because it changes at run time.
+    pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
+    /// The upstream as it is now.
+    pub servers: Box<dyn Fn() -> Vec<Server> + Send + Sync>,
+}
+
+/// The port while it is served.
+struct Port {
+    admin: Admin,
+    history: History,
+    started: Instant,
+    /// Places for pages that are kept live.
+    viewers: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 /// Serves the admin port until `shutdown`.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>, shutdown: CancellationToken) {
+pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
+    let port = Arc::new(Port {
+        admin,
+        history: History::new(),
+        started: Instant::now(),
+        viewers: Arc::new(Semaphore::new(events::MAX_VIEWERS)),
+        stop: shutdown.clone(),
+    });
+    let serving = async {
+        tokio::select! {
+            () = accept(listener, &port, &connections) => (),
+            () = port.history.run(&port.admin.metrics) => (),
+        }
+    };
     // Ends open connections too; those that are left after the timeout end by their own.
-    let _ = shutdown.run_until_cancelled(accept(listener, admin, &connections)).await;
+    let _ = shutdown.run_until_cancelled(serving).await;
     connections.close();
     if timeout(SHUTDOWN_TIMEOUT, connections.wait()).await.is_err() {
         debug!(open = connections.len(), "Admin connections still open at shutdown");
     }
 }
 
-async fn accept(listener: TcpListener, admin: Arc<Admin>, connections: &TaskTracker) {
+impl Port {
+    fn snapshot(&self) -> Snapshot {
+        let Admin { metrics, decisions, readiness, config, servers } = &self.admin;
+        let absorbed = snapshot::absorbed(metrics);
+        Snapshot::new(Sources {
+            config: &config(),
+            readings: metrics.read(),
+            checks: readiness.checks(),
+            absorbed,
+            absorbed_per_minute: self.history.per_minute(absorbed),
+            held: &decisions.held(),
+            decisions: &decisions.recent(None, usize::MAX),
+            servers: servers(),
+            uptime: self.started.elapsed(),
+            now: SystemTime::now(),
+        })
+    }
+}
+
+async fn accept(listener: TcpListener, port: &Arc<Port>, connections: &TaskTracker) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Ends if the semaphore is closed: never.
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, Arc::clone(&admin), permit));
+                connections.spawn(connection(stream, Arc::clone(port), permit));
             }
             Err(error) => {
                 warn!(%error, "Admin port cannot accept, trying again");
@@ -78,9 +138,11 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>, connections: &TaskTrac
 }
 
 /// One request, one answer. Without keep-alive nobody can sit on a connection that a probe needs.
-async fn connection(stream: TcpStream, admin: Arc<Admin>, _permit: OwnedSemaphorePermit) {
+async fn connection(stream: TcpStream, port: Arc<Port>, _permit: OwnedSemaphorePermit) {
+    let live = AtomicBool::new(false);
     let service = service_fn(|request| {
-        let answer = pages::answer(&admin, request.method(), request.uri());
+        let answer = pages::answer(&port, request.method(), request.uri());
+        live.store(matches!(answer.body(), Either::Right(_)), Ordering::Relaxed);
         async { Ok::<_, Infallible>(answer) }
     });
     let serving = http1::Builder::new()
@@ -89,7 +151,12 @@ async fn connection(stream: TcpStream, admin: Arc<Admin>, _permit: OwnedSemaphor
         .keep_alive(false)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION_TIMEOUT, serving).await {
+    let mut serving = std::pin::pin!(serving);
+    let mut served = timeout(CONNECTION_TIMEOUT, serving.as_mut()).await;
+    if served.is_err() && live.load(Ordering::Relaxed) {
+        served = timeout(LIVE_TIMEOUT, serving).await;
+    }
+    match served {
         Ok(Ok(())) => (),
         Ok(Err(error)) => debug!(%error, "Admin connection failed"),
         Err(_) => debug!("Admin connection took too long"),

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 pub use reload::ConfigSource;
 
-use crate::admin::{self, Admin, Check, Readiness};
+use crate::admin::{self, Admin, Check, Readiness, Server};
 use crate::body::Buffers;
 use crate::config::{self, Config};
 use crate::create::{Creates, Settings};
@@ -139,15 +139,19 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let serving = readiness.check("serving");
     let reachable = readiness.check("upstream");
     let current = Arc::new(ArcSwap::from_pointee(config));
-    let admin = Arc::new(Admin {
+    let admin = Admin {
         metrics: Arc::clone(&metrics),
         decisions,
         readiness,
-        configz: Box::new({
+        config: Box::new({
             let current = Arc::clone(&current);
-            move || config::show(&current.load())
+            move || current.load_full()
         }),
-    });
+        servers: Box::new({
+            let upstream = Arc::clone(&upstream);
+            move || upstream.status().into_iter().map(Server::from).collect()
+        }),
+    };
 
     let kubeconfig = match &ca_pem {
         Some(ca) => tls::write_kubeconfig(&current.load().serving.self_signed, ca, address.port())?,

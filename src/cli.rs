@@ -3,16 +3,21 @@
 //! Flags have kube-apiserver's spelling. Each command has its file below; this one lists them and dispatches. Only `cli` and `main` write
 //! to stdout and stderr.
 
+mod admin;
 pub mod check_config;
 pub mod explain;
 pub mod kubeconfig;
 pub mod serve;
+pub mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+pub use admin::AdminError;
 
 use crate::app::{self, ConfigSource, StartError, Stopped};
 use crate::config::units;
@@ -33,6 +38,7 @@ Examples:
   kube-retry-proxy demo                               see it work, without a cluster
   kube-retry-proxy serve                              in a pod: the cluster is found
   kube-retry-proxy serve --kubeconfig ~/.kube/config  on a workstation
+  kube-retry-proxy status                             how a running one is doing
   kube-retry-proxy check-config config.yaml           every mistake of a file at once
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. A second signal stops serve at once, with 1.";
@@ -43,14 +49,31 @@ pub enum Command {
     /// Run the proxy.
     #[command(long_about = serve::LONG_ABOUT)]
     Serve(Box<serve::ServeArgs>),
+    /// Show how a running proxy is doing: what its status page shows, in the terminal.
+    Status(status::StatusArgs),
     /// Check a configuration file and report every mistake.
     CheckConfig(check_config::CheckConfigArgs),
-    /// Tell how a captured answer of the apiserver is classified, and whether it would be replayed.
+    /// Tell why the proxy replays an answer or not: a captured one, or those of the last creates.
     Explain(explain::ExplainArgs),
     /// Write a kubeconfig that leads clients through the proxy.
     Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Race creates against an embedded control plane, without and with the proxy.
     Demo(DemoArgs),
+    /// Write the completions of a shell to stdout.
+    Completion(CompletionArgs),
+}
+
+/// Arguments of `completion`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(kube-retry-proxy completion bash)
+  kube-retry-proxy completion zsh > \"${fpath[1]}/_kube-retry-proxy\"
+  kube-retry-proxy completion fish > ~/.config/fish/completions/kube-retry-proxy.fish")]
+pub struct CompletionArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
 }
 
 /// Arguments of `demo`.
@@ -58,7 +81,8 @@ pub enum Command {
 #[command(after_help = "\
 Examples:
   kube-retry-proxy demo --pods 1000 --concurrency 50
-  kube-retry-proxy demo --output json | jq .")]
+  kube-retry-proxy demo --output json | jq .
+  kube-retry-proxy demo --serve                       then open the address that it prints")]
 pub struct DemoArgs {
     /// How many pods are created.
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -69,6 +93,9 @@ pub struct DemoArgs {
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Serve a proxy under load until Ctrl-C instead, to look at its status page and try its other commands on.
+    #[arg(long, conflicts_with_all = ["pods", "concurrency", "output"])]
+    pub serve: bool,
 }
 
 /// How results are printed.
@@ -107,9 +134,12 @@ pub enum Error {
     /// The demo could not be run, or found something wrong.
     #[error("the demo failed")]
     Demo(#[from] demo::DemoError),
-    /// The answer could not be explained.
-    #[error("the answer cannot be explained")]
+    /// There is nothing that could be explained.
+    #[error("nothing can be explained")]
     Explain(#[from] explain::ExplainCommandError),
+    /// The running proxy was not reached.
+    #[error("the proxy's status cannot be read")]
+    Status(#[from] AdminError),
 }
 
 /// The arguments of this process. Wrong usage ends it with 2, and help with 0.
@@ -132,6 +162,7 @@ fn without_credentials(mut error: clap::Error) -> clap::Error {
 pub fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Serve(args) => serve(args),
+        Command::Status(args) => status::run(&args, &mut io::stdout().lock()),
         Command::CheckConfig(args) => check_config::run(&args, &mut io::stdout().lock()),
         Command::Explain(args) => explain::run(&args, &mut io::stdout().lock()),
         Command::Kubeconfig(args) => {
@@ -144,7 +175,25 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(args) => demo(&args, &mut io::stdout().lock()),
+        Command::Completion(args) => completion(args.shell, &mut io::stdout().lock()),
     }
+}
+
+/// Completions by way of a buffer: clap_complete panics when it cannot write.
+fn completion(shell: Shell, out: &mut impl Write) -> Result<ExitCode, Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "kube-retry-proxy", &mut script);
+    out.write_all(&script).map_err(Error::Stdout)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A text that came from anywhere, on one line: control characters, which could steer the terminal, are escaped.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() { printable.extend(char.escape_debug()) } else { printable.push(char) }
+    }
+    printable
 }
 
 /// Serves until a signal ends it. With `--config` the same sources are read again as the file changes.
@@ -163,6 +212,9 @@ fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
 }
 
 fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+    if args.serve {
+        return serve_demo(out);
+    }
     let report = runtime()?.block_on(demo::run(demo::Options { pods: args.pods, concurrency: args.concurrency }))?;
     match args.output {
         Output::Table => write!(out, "{}", report.table()),
@@ -172,14 +224,30 @@ fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn serve_demo(out: &mut impl Write) -> Result<ExitCode, Error> {
+    let interrupted = async {
+        // Without signals there is nothing to wait for.
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    let mut printed = Ok(());
+    let announce = |admin| {
+        printed = writeln!(
+            out,
+            "Status page: http://{admin}/\nIn another terminal: kube-retry-proxy status --admin-address {admin}\nCtrl-C ends it."
+        )
+        .and_then(|()| out.flush());
+    };
+    runtime()?.block_on(demo::serve(interrupted, announce))?;
+    printed.map_err(Error::Stdout)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

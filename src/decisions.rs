@@ -16,6 +16,8 @@ use crate::metrics::Outcome;
 
 mod json;
 
+pub use json::rfc3339;
+
 /// The longest name of a Kubernetes object. Names come from bodies and URLs that nobody has checked yet.
 const MAX_NAME: usize = 253;
 
@@ -33,7 +35,7 @@ pub struct Decisions {
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// When the create came.
-    #[serde(serialize_with = "json::rfc3339")]
+    #[serde(serialize_with = "json::time")]
     pub time: SystemTime,
     /// The namespace, empty for an object in none.
     pub namespace: Box<str>,

@@ -3,10 +3,14 @@
 //!
 //! The control plane is the model, in this process: three apiservers, straight behind one load balancer, and known to the proxy by their
 //! addresses. All phases send the same creates with the same client. What was created is read back from the store, never from what the
-//! client was told. The progress bars go to stderr; printing the report is the caller's.
+//! client was told. The progress bars go to stderr; printing the report is the caller's. [`serve()`] goes on for ever instead,
+//! for people who want to look at it.
 
 mod phase;
+mod serve;
 mod table;
+
+pub use serve::serve;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -15,10 +15,12 @@ mod guards;
 mod labels;
 mod lanes;
 mod namespaces;
+mod readings;
 
 pub use guards::{BufferedGuard, GaugeGuard};
 pub use labels::{BudgetKind, NotReplayed, Outcome, PinMove, Reloaded, RouteLabel, Scope, StreamKind};
 pub use lanes::LaneMetrics;
+pub use readings::{NamespaceReading, Readings};
 
 use families::{Families, Route, mode_label, result};
 use namespaces::Namespaces;

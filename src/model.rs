@@ -77,6 +77,8 @@ pub struct Settings {
     pub resync: Duration,
     /// Quota writes per second and at once that the quota controller allows itself.
     pub controller_rate: (u32, u32),
+    /// How many of the last requests the journal keeps.
+    pub journal: usize,
     /// Chooses jitter, uids and generated names.
     pub seed: u64,
 }
@@ -97,6 +99,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(90),
             resync: Duration::from_secs(300),
             controller_rate: (20, 30),
+            journal: usize::MAX,
             seed: Dice::any_seed(),
         }
     }
@@ -184,7 +187,7 @@ impl ControlPlane {
         let controller = Controller::new(store.clone(), machine.clone(), tasks.clone(), lag, pace);
         let plane = ControlPlane {
             store,
-            journal: Journal::new(),
+            journal: Journal::new(settings.journal),
             controller,
             logs: Arc::default(),
             servers: Vec::new(),

@@ -1,53 +1,73 @@
 //! The answers of the admin port, from a request's head alone. Bodies are never read.
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Response, StatusCode, Uri};
+use http_body_util::channel::Channel;
+use http_body_util::{Either, Full};
 use serde::Serialize;
 
-use super::Admin;
-use crate::metrics;
+use super::{Port, events, page};
+use crate::{config, metrics};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+const EVENTS: &str = "text/event-stream";
 
-const INDEX: &str = concat!(
-    "kube-retry-proxy ",
-    env!("CARGO_PKG_VERSION"),
-    "
-
-/livez            whether the process is alive (also /healthz)
-/readyz           whether clients should be sent here; ?verbose names each check
-/metrics          for Prometheus
-/configz          the configuration in effect
-/debug/decisions  how the last creates went; ?namespace= and ?limit= narrow it
-/debug/held       the creates held now
-"
-);
+/// Whole, or for as long as its reader stays.
+pub(super) type Body = Either<Full<Bytes>, Channel<Bytes>>;
 
 /// Answers one request.
-pub(super) fn answer(admin: &Admin, method: &Method, uri: &Uri) -> Response<String> {
+pub(super) fn answer(port: &Arc<Port>, method: &Method, uri: &Uri) -> Response<Body> {
     let query = Query(uri.query().unwrap_or_default());
-    let page: fn(&Admin, Query<'_>) -> Response<String> = match uri.path() {
-        "/" => |_, _| text(StatusCode::OK, INDEX),
+    let page: fn(&Arc<Port>, Query<'_>) -> Response<Body> = match uri.path() {
+        "/" => |port, _| status_page(port),
+        "/status.json" => |port, _| json(&port.snapshot()),
+        "/events" if *method == Method::HEAD => |_, _| response(StatusCode::OK, EVENTS, String::new()),
+        "/events" => |port, _| live(port),
         "/livez" => |_, query| health("livez", query, (true, "[+]ping ok\n".into())),
         "/healthz" => |_, query| health("healthz", query, (true, "[+]ping ok\n".into())),
-        "/readyz" => |admin, query| health("readyz", query, admin.readiness.report()),
-        "/metrics" => |admin, _| response(StatusCode::OK, metrics::CONTENT_TYPE, admin.metrics.render()),
-        "/configz" => |admin, _| json(&(admin.configz)()),
+        "/readyz" => |port, query| health("readyz", query, port.admin.readiness.report()),
+        "/metrics" => |port, _| response(StatusCode::OK, metrics::CONTENT_TYPE, port.admin.metrics.render()),
+        "/configz" => |port, _| json(&config::show(&(port.admin.config)())),
         "/debug/decisions" => decisions,
-        "/debug/held" => |admin, _| json(&admin.decisions.held()),
-        _ => return text(StatusCode::NOT_FOUND, "No such page. The list is at /\n"),
+        "/debug/held" => |port, _| json(&port.admin.decisions.held()),
+        _ => return text(StatusCode::NOT_FOUND, "No such page. The list is at the end of /\n"),
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "The admin port is read-only: GET and HEAD only\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
-    page(admin, query)
+    page(port, query)
+}
+
+fn status_page(port: &Port) -> Response<Body> {
+    let mut answer = response(StatusCode::OK, HTML, page::page(&port.snapshot()));
+    let headers = answer.headers_mut();
+    // Only base64 and constants: always a header value.
+    if let Ok(policy) = HeaderValue::from_str(&page::POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    answer
+}
+
+/// What the status page's script listens to.
+fn live(port: &Arc<Port>) -> Response<Body> {
+    let Ok(viewer) = Arc::clone(&port.viewers).try_acquire_owned() else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "Too many pages are kept live already; this one can be reloaded\n");
+    };
+    let (snapshots, stop) = (Arc::clone(port), port.stop.clone());
+    let body = events::stream(move || snapshots.snapshot(), viewer, stop);
+    response(StatusCode::OK, EVENTS, String::new()).map(|_| Either::Right(body))
 }
 
 /// As kube-apiserver answers its own: `ok`, or each check on a line with `?verbose` and on failure.
-fn health(name: &str, query: Query<'_>, (passed, checks): (bool, String)) -> Response<String> {
+fn health(name: &str, query: Query<'_>, (passed, checks): (bool, String)) -> Response<Body> {
     match (passed, query.value("verbose")) {
         (true, None) => text(StatusCode::OK, "ok"),
         (true, Some(_)) => text(StatusCode::OK, format!("{checks}{name} check passed\n")),
@@ -55,13 +75,13 @@ fn health(name: &str, query: Query<'_>, (passed, checks): (bool, String)) -> Res
     }
 }
 
-fn decisions(admin: &Admin, query: Query<'_>) -> Response<String> {
+fn decisions(port: &Arc<Port>, query: Query<'_>) -> Response<Body> {
     let limit = match query.value("limit").map(str::parse) {
         None => usize::MAX,
         Some(Ok(limit)) => limit,
         Some(Err(_)) => return text(StatusCode::BAD_REQUEST, "limit must be a whole number, as in ?limit=20\n"),
     };
-    json(&admin.decisions.recent(query.value("namespace"), limit))
+    json(&port.admin.decisions.recent(query.value("namespace"), limit))
 }
 
 /// A query, not percent-decoded: no value that is asked for here needs to be.
@@ -75,19 +95,19 @@ impl<'a> Query<'a> {
     }
 }
 
-fn json(value: &impl Serialize) -> Response<String> {
+fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string_pretty(value) {
         Ok(text) => response(StatusCode::OK, JSON, text + "\n"),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("This page cannot be shown as JSON: {error}\n")),
     }
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Response<String> {
+fn text(status: StatusCode, body: impl Into<String>) -> Response<Body> {
     response(status, TEXT, body.into())
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
-    let mut response = Response::new(body);
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

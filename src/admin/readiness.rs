@@ -37,6 +37,12 @@ impl Readiness {
         self.lock().iter().all(|(_, passes)| passes.is_ok())
     }
 
+    /// Every check as it is now.
+    #[must_use]
+    pub fn checks(&self) -> Vec<(&'static str, Passes)> {
+        self.lock().clone()
+    }
+
     /// Whether every check passes, and a line about each, as kube-apiserver's `?verbose` has it.
     /// <https://github.com/kubernetes/apiserver/blob/v0.34.0/pkg/server/healthz/healthz.go#L235-L262>
     #[must_use]

@@ -23,10 +23,11 @@ async fn start() -> Running {
         metrics: Arc::new(Metrics::new(100, &[])),
         decisions: Arc::clone(&decisions),
         readiness: Arc::clone(&readiness),
-        configz: Box::new(|| json!({"mode": "Enforce"})),
+        config: Box::new(Arc::default),
+        servers: Box::new(Vec::new),
     };
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, Arc::new(admin), shutdown.clone()));
+    let task = tokio::spawn(serve(listener, admin, shutdown.clone()));
     Running { address, readiness, decisions, shutdown, task }
 }
 
@@ -45,6 +46,15 @@ impl Running {
         let answer = self.raw(&format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n")).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Starts to listen to the live updates: the code, and the connection.
+    async fn view(&self) -> (u16, TcpStream) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(b"GET /events HTTP/1.1\r\nHost: admin\r\n\r\n").await.unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).await.unwrap();
+        (std::str::from_utf8(&begin[9..]).unwrap().parse().unwrap(), stream)
     }
 
     async fn json(&self, path: &str) -> Value {
@@ -78,7 +88,7 @@ async fn metrics_and_configuration_are_shown() {
     let (code, body) = admin.get("/metrics").await;
     assert_eq!(code, 200);
     assert!(body.contains("# TYPE kube_retry_proxy_requests_total counter") || body.contains("kube_retry_proxy_build_info"), "{body}");
-    assert_eq!(admin.json("/configz").await, json!({"mode": "Enforce"}));
+    assert_eq!(admin.json("/configz").await["mode"], "Enforce");
 }
 
 #[tokio::test]
@@ -97,21 +107,55 @@ async fn decisions_are_narrowed_by_namespace_and_limit() {
 }
 
 #[tokio::test]
-async fn the_index_lists_every_page() {
+async fn the_status_page_links_to_every_other_page() {
     let admin = start().await;
     let (code, body) = admin.get("/").await;
     assert_eq!(code, 200);
-    let pages: Vec<_> = body.lines().filter_map(|line| line.split(' ').next()).filter(|word| word.starts_with('/')).collect();
-    assert_eq!(pages.len(), 6);
+    let pages: Vec<_> =
+        body.split("href=\"/").skip(1).filter_map(|rest| rest.split_once('"')).map(|(page, _)| format!("/{page}")).collect();
+    assert!(pages.len() >= 7, "{pages:?}");
     for page in pages {
-        assert_eq!(admin.get(page).await.0, 200, "{page}");
+        assert_eq!(admin.get(&page).await.0, 200, "{page}");
     }
+}
+
+#[tokio::test]
+async fn viewers_are_bounded_and_leave_their_places() {
+    let admin = start().await;
+    let mut viewers = Vec::new();
+    for _ in 0..events::MAX_VIEWERS {
+        let (code, viewer) = admin.view().await;
+        assert_eq!(code, 200);
+        viewers.push(viewer);
+    }
+    assert_eq!(admin.view().await.0, 503);
+    assert_eq!(admin.get("/livez").await, ok("ok"), "probes have their own places");
+    let head = admin.raw("HEAD /events HTTP/1.1\r\nHost: admin\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("text/event-stream"), "{head}");
+    drop(viewers);
+    let freed = timeout(Duration::from_secs(30), async {
+        while admin.view().await.0 != 200 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    freed.await.unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_ends_live_pages() {
+    let admin = start().await;
+    let (_, mut viewer) = admin.view().await;
+    admin.shutdown.cancel();
+    admin.task.await.unwrap();
+    let mut rest = String::new();
+    timeout(Duration::from_secs(30), viewer.read_to_string(&mut rest)).await.expect("it ends").unwrap();
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "ended and not cut: {rest:?}");
 }
 
 #[tokio::test]
 async fn other_paths_and_methods_are_refused_in_clear_words() {
     let admin = start().await;
-    assert_eq!(admin.get("/api/v1/pods").await, (404, "No such page. The list is at /\n".into()));
+    assert_eq!(admin.get("/api/v1/pods").await, (404, "No such page. The list is at the end of /\n".into()));
     let answer = admin.raw("POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 1000000\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD") && answer.contains("read-only"), "{answer}");
     let answer = admin.raw("HEAD /livez HTTP/1.1\r\nHost: admin\r\n\r\n").await;

@@ -1,7 +1,9 @@
-//! `explain`: what the proxy would do about an answer that somebody captured, e.g. with `curl -i`.
+//! `explain`: what the proxy would do about an answer that somebody captured, e.g. with `curl -i`, or what it did about the last creates.
 //!
 //! Parses the capture, asks the same [`classify`] and [`verdict`] that serve, and lays out the pauses. [`explain`] is pure; [`run`] reads
-//! the files and prints.
+//! the files, or the decisions of a running proxy, and prints.
+
+mod decided;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -12,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::Error;
+use super::{AdminError, Error, printable};
 use crate::backoff::{Backoff, Limits};
 use crate::config::file::{self, FileError};
 use crate::create::Settings;
@@ -24,14 +26,25 @@ use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 #[command(after_help = "\
 Examples:
   curl -isk -X POST … https://apiserver/api/v1/namespaces/ns/pods | kube-retry-proxy explain
-  kube-retry-proxy explain --config config.yaml answer.http")]
+  kube-retry-proxy explain --config config.yaml answer.http
+  kube-retry-proxy explain --admin-address localhost:8080 --namespace argo
+  curl -s localhost:8080/debug/decisions | kube-retry-proxy explain")]
 pub struct ExplainArgs {
-    /// The captured answer, `-` for stdin: a raw HTTP answer, or only its body.
+    /// The captured answer, `-` for stdin: a raw HTTP answer, only its body, or what /debug/decisions answered.
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
     /// The configuration whose opt-ins and limits count [default: the defaults].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Explain the last creates of the running proxy with this admin port instead, newest first.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["file", "config"])]
+    pub admin_address: Option<String>,
+    /// Only the creates of this namespace.
+    #[arg(long, short, value_name = "NAMESPACE", requires = "admin_address")]
+    pub namespace: Option<String>,
+    /// At most so many creates.
+    #[arg(long, value_name = "N", requires = "admin_address")]
+    pub limit: Option<u32>,
 }
 
 /// Why the command failed.
@@ -48,6 +61,9 @@ pub enum ExplainCommandError {
     /// The configuration could not be read.
     #[error("--config cannot be used")]
     Config(#[from] FileError),
+    /// The running proxy was not reached.
+    #[error("the decisions cannot be read")]
+    Admin(#[from] AdminError),
     /// The capture is no answer.
     #[error("{} is not usable", path.display())]
     Capture {
@@ -60,9 +76,16 @@ pub enum ExplainCommandError {
 
 /// Reads the capture and prints what the proxy makes of it.
 pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+    if let Some(address) = &args.admin_address {
+        let decisions = decided::fetch(address, args.namespace.as_deref(), args.limit)?;
+        return decided::print(&decisions, out);
+    }
     let path = &args.file;
     let raw = if path.as_os_str() == "-" { read(&mut io::stdin().lock()) } else { std::fs::read(path) };
     let raw = raw.map_err(|source| ExplainCommandError::Read { path: path.clone(), source })?;
+    if let Some(decisions) = decided::parse(&raw) {
+        return decided::print(&decisions, out);
+    }
     let config = args.config.as_deref().map(file::load).transpose().map_err(ExplainCommandError::from)?;
     let settings = Settings::new(&config.unwrap_or_default());
     let explained = explain(&raw, &settings.policy, &settings.backoff, |class| settings.limits(class));
@@ -257,15 +280,6 @@ fn headers(lines: &mut Lines<'_>) -> Result<HeaderMap, ExplainError> {
         headers.try_append(name, value).map_err(|_| ExplainError::Header { number: lines.number, line: shown(line) })?;
     }
     Ok(headers)
-}
-
-/// A text that came from anywhere, on one line: control characters, which could steer the terminal, are escaped.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() { printable.extend(char.escape_debug()) } else { printable.push(char) }
-    }
-    printable
 }
 
 /// As Debug has it, but nothing is `0s`, not `0ns`.

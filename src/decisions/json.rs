@@ -9,13 +9,18 @@ use tokio::time::Instant;
 
 use crate::metrics::Outcome;
 
+/// `2026-01-02T03:04:05.678Z`; empty for years beyond 9999.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
+    // Millisecond precision: nobody reads nanoseconds.
+    let time = OffsetDateTime::from(time);
+    time.replace_millisecond(time.millisecond()).unwrap_or(time).format(&Rfc3339).unwrap_or_default()
+}
+
 // serde passes each field by reference.
 
-pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    // Millisecond precision: nobody reads nanoseconds. Fails for years beyond 9999 only.
-    let time = OffsetDateTime::from(*time);
-    let text = time.replace_millisecond(time.millisecond()).unwrap_or(time).format(&Rfc3339);
-    serializer.serialize_str(&text.map_err(serde::ser::Error::custom)?)
+pub(super) fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*time))
 }
 
 pub(super) fn outcome<S: Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {

@@ -67,7 +67,7 @@ pub(super) async fn run(
 }
 
 /// One create without any retry; `None` if the connection broke. The next create opens another one then.
-async fn create(endpoint: &Endpoint, client: &mut Option<Client>, namespace: &str, name: &str) -> Option<StatusCode> {
+pub(super) async fn create(endpoint: &Endpoint, client: &mut Option<Client>, namespace: &str, name: &str) -> Option<StatusCode> {
     let mut open = match client.take() {
         Some(open) => open,
         None => endpoint.connect().await.ok()?,

@@ -65,6 +65,22 @@ label! {
 }
 
 impl Outcome {
+    /// What became of the create, in words for operators.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Created => "created at the first attempt",
+            Self::CreatedAfterReplay => "created after a replay",
+            Self::Refused => "refused",
+            Self::RefusedAfterReplay => "refused after a replay",
+            Self::GaveUp => "gave up at a limit",
+            Self::ClientGone => "the client left",
+            Self::NoAnswer => "no answer from upstream",
+            Self::RateLimited => "refused by the rate limit",
+            Self::Observed => "only observed",
+        }
+    }
+
     /// Whether the apiserver accepted the caller and the namespace.
     ///
     /// The others can be had by anybody with any namespace, so they do not earn it a label of its own: a stranger could otherwise

@@ -1,7 +1,9 @@
 //! The journal: every request as an apiserver saw it. It is the judge of "never twice, none lost".
 //!
-//! An entry is made when a request's head arrives and completed as the request goes on; nothing is ever removed.
+//! An entry is made when a request's head arrives and completed as the request goes on. Nothing is removed, unless the journal was told to
+//! keep only so many.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -89,34 +91,42 @@ impl Attempt {
 #[derive(Debug)]
 pub struct Journal {
     start: Instant,
-    attempts: Mutex<Vec<Attempt>>,
+    kept: usize,
+    attempts: Mutex<Attempts>,
     connections: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Attempts {
+    kept: VecDeque<Attempt>,
+    /// How many came before the first that is kept.
+    forgotten: usize,
+}
+
 impl Journal {
-    /// An empty journal that starts now.
-    pub fn new() -> Arc<Journal> {
-        Arc::new(Journal { start: Instant::now(), attempts: Mutex::default(), connections: AtomicU64::new(0) })
+    /// An empty journal that starts now, and keeps the last `kept` attempts.
+    pub fn new(kept: usize) -> Arc<Journal> {
+        Arc::new(Journal { start: Instant::now(), kept, attempts: Mutex::default(), connections: AtomicU64::new(0) })
     }
 
     /// A copy of every attempt, in the order of arrival.
     pub fn attempts(&self) -> Vec<Attempt> {
-        self.lock().clone()
+        self.lock().kept.iter().cloned().collect()
     }
 
     /// A copy of every create of a pod, in the order of arrival.
     pub fn creates(&self) -> Vec<Attempt> {
-        self.lock().iter().filter(|attempt| attempt.is_create()).cloned().collect()
+        self.lock().kept.iter().filter(|attempt| attempt.is_create()).cloned().collect()
     }
 
     /// The creates of one name (or `generateName`), in the order of arrival.
     pub fn creates_of(&self, name: &str) -> Vec<Attempt> {
-        self.lock().iter().filter(|attempt| attempt.is_create() && attempt.name == name).cloned().collect()
+        self.lock().kept.iter().filter(|attempt| attempt.is_create() && attempt.name == name).cloned().collect()
     }
 
     /// How many attempts there are.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().kept.len()
     }
 
     /// Whether there are none.
@@ -152,11 +162,15 @@ impl Journal {
             abandoned: false,
         };
         let mut attempts = self.lock();
-        attempts.push(attempt);
-        Entry { journal: self.clone(), index: attempts.len() - 1 }
+        if attempts.kept.len() >= self.kept {
+            attempts.kept.pop_front();
+            attempts.forgotten += 1;
+        }
+        attempts.kept.push_back(attempt);
+        Entry { journal: self.clone(), index: attempts.forgotten + attempts.kept.len() - 1 }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Attempt>> {
+    fn lock(&self) -> MutexGuard<'_, Attempts> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,7 +185,9 @@ pub struct Entry {
 impl Entry {
     /// Completes the attempt's record.
     pub(super) fn note(&self, change: impl FnOnce(&mut Attempt)) {
-        if let Some(attempt) = self.journal.lock().get_mut(self.index) {
+        let mut attempts = self.journal.lock();
+        let index = self.index.checked_sub(attempts.forgotten);
+        if let Some(attempt) = index.and_then(|index| attempts.kept.get_mut(index)) {
             change(attempt);
         }
     }

@@ -5,13 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates that exactly one module may name.
-const OWNERS: [(&str, &str); 9] = [
+const OWNERS: [(&str, &str); 11] = [
     ("clap", "cli"),
+    ("clap_complete", "cli"),
     ("indicatif", "demo"),
     ("governor", "ratelimit"),
     ("h2", "upstream"),
     ("prometheus", "metrics"),
     ("rcgen", "tls"),
+    ("ring", "admin"),
     ("tower", "budget"),
     ("tracing_subscriber", "telemetry"),
     ("x509_cert", "tls"),

@@ -156,9 +156,11 @@ async fn the_help_of_each_command_names_its_flags() {
             ][..],
         ),
         ("check-config", &["<FILE>"]),
-        ("explain", &["[FILE]", "--config"]),
+        ("status", &["--admin-address", "--output", "KUBE_RETRY_PROXY_ADMIN_BIND_ADDRESS", "kubectl"]),
+        ("completion", &["bash", "zsh", "fish"]),
+        ("explain", &["[FILE]", "--config", "--admin-address", "--namespace", "--limit"]),
         ("kubeconfig", &["--server", "--certificate-authority", "--token-file", "--from", "--context", "--namespace", "--output"]),
-        ("demo", &["--pods", "--concurrency", "--output"]),
+        ("demo", &["--pods", "--concurrency", "--output", "--serve"]),
     ];
     let list = succeeded(run(command(&["--help"])).await);
     for (name, flags) in every {

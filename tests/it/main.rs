@@ -26,6 +26,7 @@ mod reload;
 mod secrets;
 mod servers;
 mod signals;
+mod status;
 mod streams;
 mod support;
 mod upgrades;

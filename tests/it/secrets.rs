@@ -29,8 +29,8 @@ fn assert_no_marker(place: &str, text: &str) {
 async fn no_secret_is_logged_or_shown_whatever_happens_to_requests() {
     for format in ["text", "json"] {
         let place = Place::with(Settings { apiservers: 1, tokens: vec![TOKEN.into()], ..Settings::quick() }).await;
-        let config = place.config("replay: {maxHold: 1h, baseDelay: 1ms}\n");
-        let mut served = Served::start(command(&["serve", "--config", &config, "--log-level", "trace", "--log-format", format])).await;
+        let config = place.config("replay: {maxHold: 1h, baseDelay: 1ms}\ndrain: {timeout: 1s}\n");
+        let served = Served::start(command(&["serve", "--config", &config, "--log-level", "trace", "--log-format", format])).await;
         let ca = place.read("ca.crt");
         for protocol in [Protocol::Http1, Protocol::Http2] {
             requests(&place, served.address, &ca, protocol).await;
@@ -40,15 +40,13 @@ async fn no_secret_is_logged_or_shown_whatever_happens_to_requests() {
         let held = hold(&place, &served, &ca).await;
 
         admin::get_until(served.admin, "/readyz", |answer| answer.status.is_success()).await;
-        for page in ["/metrics", "/configz", "/debug/decisions", "/debug/held", "/readyz?verbose", "/"] {
+        for page in ["/metrics", "/configz", "/debug/decisions", "/debug/held", "/readyz?verbose", "/status.json", "/"] {
             let answer = admin::get(served.admin, page).await;
             assert!(answer.status.is_success(), "{page}: {answer:?}");
             assert_no_marker(page, &answer.text());
         }
         assert!(admin::get(served.admin, "/debug/held").await.text().contains("held-pod"), "names are shown");
         held.abort();
-        served.process.signal("TERM");
-        served.process.line("Stopping").await;
         served.process.signal("TERM");
         let log = served.process.ended().await.stderr;
         assert_no_marker(&format!("the log in {format}"), &log);

@@ -54,11 +54,21 @@ impl Process {
 
     /// The first line on stderr with `part` in it, as soon as there is one.
     pub async fn line(&mut self, part: &str) -> String {
+        self.line_of(|process| process.stderr.text(), part).await
+    }
+
+    /// As [`Process::line`], on stdout.
+    pub async fn stdout_line(&mut self, part: &str) -> String {
+        self.line_of(|process| process.stdout.text(), part).await
+    }
+
+    async fn line_of(&mut self, printed: impl Fn(&Self) -> String, part: &str) -> String {
         let mut found = None;
         eventually(&format!("a line with {part:?}"), || {
-            found = self.stderr().lines().find(|line| line.contains(part)).map(str::to_owned);
-            // Whoever has ended will not print it.
-            found.is_some() || self.child.try_wait().unwrap().is_some()
+            // Whoever has ended, and has been read to the end, will not print it any more.
+            let over = self.child.try_wait().unwrap().is_some() && self.stdout.is_whole() && self.stderr.is_whole();
+            found = printed(self).lines().find(|line| line.contains(part)).map(str::to_owned);
+            found.is_some() || over
         })
         .await;
         found.unwrap_or_else(|| panic!("ended without a line with {part:?}:\n{}", self.stderr()))
@@ -134,6 +144,11 @@ impl Printed {
 
     fn text(&self) -> String {
         self.text.lock().unwrap().clone()
+    }
+
+    /// Whether there is nothing more to read.
+    fn is_whole(&self) -> bool {
+        self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Everything, once the other end is closed.

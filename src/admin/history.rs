@@ -1,0 +1,92 @@
+//! How many conflicts were absorbed in each minute of the last half hour: one number every few seconds, taken from the metrics, so that
+//! requests pay nothing for it.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::snapshot::absorbed;
+use crate::metrics::Metrics;
+
+/// How often a sample is taken.
+pub(super) const STEP: Duration = Duration::from_secs(5);
+const A_MINUTE: usize = 12;
+/// The samples that are shown: half an hour.
+const SHOWN: usize = 30 * A_MINUTE;
+
+/// The counter at each step, oldest first. The first sample is that of the start.
+#[derive(Debug)]
+pub(super) struct History(Mutex<VecDeque<u64>>);
+
+impl History {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(VecDeque::from([0])))
+    }
+
+    /// Takes samples, for ever.
+    pub(super) async fn run(&self, metrics: &Metrics) {
+        let mut every = tokio::time::interval_at(tokio::time::Instant::now() + STEP, STEP);
+        // A process that did not get to run has not seen the minutes between: they are not made up.
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            self.sample(absorbed(metrics));
+        }
+    }
+
+    fn sample(&self, total: u64) {
+        let mut totals = self.lock();
+        if totals.len() >= SHOWN + A_MINUTE {
+            totals.pop_front();
+        }
+        totals.push_back(total);
+    }
+
+    /// The increase within the minute before each step, oldest first. The last one is that of the minute before now, when the counter
+    /// is at `total`.
+    pub(super) fn per_minute(&self, total: u64) -> Vec<u64> {
+        let mut totals: Vec<u64> = self.lock().iter().copied().collect();
+        totals.push(total);
+        let increase = |index: usize| totals[index].saturating_sub(totals[index.saturating_sub(A_MINUTE)]);
+        (totals.len().saturating_sub(SHOWN)..totals.len()).map(increase).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_point_counts_the_minute_before_it() {
+        let history = History::new();
+        assert_eq!(history.per_minute(3), [0, 3], "the counter was 0 at the start");
+        (1..=13).for_each(|step| history.sample(step * 10));
+        let points = history.per_minute(130);
+        assert_eq!(points[..5], [0, 10, 20, 30, 40]);
+        assert_eq!(points[12..], [120, 120, 110], "the last minute goes from the second sample to now, and nothing came since the last");
+    }
+
+    #[test]
+    fn it_is_bounded_and_has_no_false_start() {
+        let history = History::new();
+        (1..=2000).for_each(|step| history.sample(step));
+        assert_eq!(history.per_minute(2001), vec![12; SHOWN]);
+        assert_eq!(history.lock().len(), SHOWN + A_MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_samples_the_counter_of_replays_after_quota_conflicts() {
+        let (history, metrics) = (History::new(), Metrics::new(1, &[]));
+        metrics.replay("quota_conflict");
+        metrics.replay("throttled");
+        let sampled = tokio::time::timeout(STEP * 2 + STEP / 2, history.run(&metrics)).await;
+        assert!(sampled.is_err(), "it runs for ever");
+        assert_eq!(history.per_minute(1), [0, 1, 1, 1]);
+    }
+}

@@ -1,0 +1,115 @@
+//! The status page: a [`Snapshot`] as HTML, whole or section by section. Pure.
+//!
+//! Everything is in the one document, and a content security policy forbids the rest. The page is complete without scripts; the script
+//! only puts newer sections in the place of older ones.
+
+mod chart;
+mod html;
+mod sections;
+
+use std::fmt::{self, Write};
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::digest::{SHA256, digest};
+
+use super::snapshot::Snapshot;
+use html::Text;
+
+const STYLE: &str = include_str!("page/style.css");
+const SCRIPT: &str = include_str!("page/script.js");
+
+/// The page's `Content-Security-Policy`: this style, this script, this server, and an empty icon so that browsers ask for none.
+pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(digest(&SHA256, text.as_bytes())));
+    format!(
+        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+});
+
+/// Writes one section.
+type Section = fn(&mut String, &Snapshot) -> fmt::Result;
+
+/// The parts of the page below the headline: the class of each, and its sections. Each section is one element.
+const PARTS: [(&str, &[Section]); 4] = [
+    ("whole", &[sections::conflicts]),
+    ("half", &[sections::namespaces, sections::outcomes, sections::held]),
+    ("half", &[sections::servers, sections::limits]),
+    ("whole", &[sections::decisions]),
+];
+
+/// The elements that change, the headline first. Each has an id of its own, by which the script finds the one to replace.
+pub(super) fn live(snapshot: &Snapshot) -> Vec<String> {
+    let sections = PARTS.iter().flat_map(|(_, sections)| *sections);
+    std::iter::once(&(sections::headline as Section)).chain(sections).map(|section| written(|out| section(out, snapshot))).collect()
+}
+
+/// The whole document.
+pub(super) fn page(snapshot: &Snapshot) -> String {
+    written(|out| {
+        write!(
+            out,
+            r##"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>kube-retry-proxy: {mode}, {ready}</title>
+<link rel="icon" href="data:,">
+<style>{STYLE}</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the numbers</a>
+<header>
+<h1>kube-retry-proxy</h1>
+{headline}
+<p class="live"><span id="live" role="status"></span> <button id="pause" type="button" hidden>Pause</button></p>
+<noscript><p class="live">Scripts are off: reload the page for newer numbers.</p></noscript>
+</header>
+<main id="main" tabindex="-1">
+"##,
+            headline = written(|out| sections::headline(out, snapshot)),
+            mode = Text(&snapshot.mode),
+            ready = if snapshot.is_ready() { "ready" } else { "not ready" },
+        )?;
+        for (class, sections) in PARTS {
+            writeln!(out, "<div class=\"{class}\">")?;
+            sections.iter().try_for_each(|section| section(out, snapshot))?;
+            writeln!(out, "</div>")?;
+        }
+        write!(
+            out,
+            r#"</main>
+<footer>
+<nav aria-label="Other pages of the admin port">
+<a href="/metrics">/metrics</a> for Prometheus ·
+<a href="/status.json">/status.json</a> this page as data ·
+<a href="/debug/decisions">/debug/decisions</a> how the last creates went ·
+<a href="/debug/held">/debug/held</a> what is held now ·
+<a href="/configz">/configz</a> the configuration ·
+<a href="/readyz?verbose">/readyz</a> and
+<a href="/livez?verbose">/livez</a> for probes
+</nav>
+</footer>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"#
+        )
+    })
+}
+
+fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! What the metrics say now, as plain numbers: read from the families that `/metrics` renders, so that no page can say anything else.
+
+use std::collections::BTreeMap;
+
+use prometheus::core::Collector;
+use prometheus::proto::Metric;
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::Metrics;
+use super::labels::{BudgetKind, NotReplayed, Outcome, Scope};
+
+/// The values at one moment; they are read one after the other, so a create that ends meanwhile may be in some of them only.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Readings {
+    /// By the label of the namespace, `_other` and `_cluster` among them.
+    pub namespaces: BTreeMap<String, NamespaceReading>,
+    /// How many times each reason kept a create from being sent again.
+    pub not_replayed: BTreeMap<&'static str, u64>,
+    /// How many times each budget was found spent, both scopes together, by the label of its kind.
+    pub budget_exhausted: BTreeMap<&'static str, u64>,
+    /// Creates that the rate limit refused, by the label of its scope.
+    pub rate_limit_rejected: BTreeMap<&'static str, u64>,
+    /// Creates waiting between attempts.
+    pub held: u64,
+    /// Bytes of request bodies kept for replay.
+    pub buffered_bytes: u64,
+    /// Open watches, followed logs and upgraded connections.
+    pub streams: u64,
+    /// Open connections of clients.
+    pub downstream_connections: u64,
+    /// When the serving certificate expires, in Unix time; 0 where it is not known.
+    pub certificate_expiry: u64,
+}
+
+/// What was counted of one namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamespaceReading {
+    /// Quota conflicts, all classes together.
+    pub conflicts: u64,
+    /// Creates by how they ended; those that never occurred may be missing.
+    pub outcomes: BTreeMap<String, u64>,
+}
+
+impl NamespaceReading {
+    /// How many creates ended so.
+    #[must_use]
+    pub fn ended(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.as_str()).copied().unwrap_or_default()
+    }
+}
+
+impl Metrics {
+    /// Every value that people are shown.
+    #[must_use]
+    pub fn read(&self) -> Readings {
+        let families = &self.families;
+        let mut namespaces: BTreeMap<String, NamespaceReading> = BTreeMap::new();
+        for (labels, count) in counts(&families.conflicts) {
+            namespaces.entry(labels.of("namespace")).or_default().conflicts += count;
+        }
+        for (labels, count) in counts(&families.outcomes) {
+            *namespaces.entry(labels.of("namespace")).or_default().outcomes.entry(labels.of("outcome")).or_default() += count;
+        }
+        let exhausted = |kind: BudgetKind| {
+            let of = |scope: &Scope| families.budget_exhausted.with_label_values(&[scope.as_str(), kind.as_str()]).get();
+            Scope::ALL.iter().map(of).sum()
+        };
+        let count = |counters: &IntCounterVec, label: &'static str| (label, counters.with_label_values(&[label]).get());
+        Readings {
+            namespaces,
+            not_replayed: NotReplayed::ALL.iter().map(|reason| count(&families.not_replayed, reason.as_str())).collect(),
+            budget_exhausted: BudgetKind::ALL.iter().map(|kind| (kind.as_str(), exhausted(*kind))).collect(),
+            rate_limit_rejected: Scope::ALL.iter().map(|scope| count(&families.rate_limit_rejected, scope.as_str())).collect(),
+            held: level(&families.held),
+            buffered_bytes: level(&families.buffered),
+            streams: levels(&families.streams),
+            downstream_connections: level(&families.downstream_connections),
+            certificate_expiry: families.certificate_expiry.get() as u64,
+        }
+    }
+
+    /// Creates sent again after an answer of this class.
+    #[must_use]
+    pub fn replays_after(&self, class: &'static str) -> u64 {
+        self.families.replays.with_label_values(&[class]).get()
+    }
+}
+
+/// The labels of one series.
+struct Labels(Metric);
+
+impl Labels {
+    fn of(&self, name: &str) -> String {
+        let pair = self.0.get_label().iter().find(|pair| pair.name() == name);
+        pair.map(|pair| pair.value().to_owned()).unwrap_or_default()
+    }
+}
+
+fn counts(counters: &IntCounterVec) -> impl Iterator<Item = (Labels, u64)> {
+    let series = counters.collect().into_iter().flat_map(|mut family| family.take_metric());
+    series.map(|metric| {
+        let count = metric.get_counter().get_value() as u64;
+        (Labels(metric), count)
+    })
+}
+
+fn level(gauge: &IntGauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or_default()
+}
+
+fn levels(gauges: &IntGaugeVec) -> u64 {
+    let families = gauges.collect();
+    families.iter().flat_map(|family| family.get_metric()).map(|metric| metric.get_gauge().get_value().max(0.0) as u64).sum()
+}
