@@ -18,6 +18,7 @@ mod drain;
 mod headers;
 mod kubectl;
 mod lanes;
+mod monitoring;
 mod observe;
 mod outages;
 mod process;
