@@ -17,3 +17,4 @@ else
   echo 'cargo-deny is not installed: dependencies are not checked (cargo install --locked cargo-deny)'
 fi
 step cargo test --locked
+step bash tests/deploy.sh
