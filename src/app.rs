@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::uri::Scheme;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -32,7 +31,7 @@ use crate::proxy::Proxy;
 use crate::route::Matched;
 use crate::tls::{self, ServingCertificate, TlsError};
 use crate::upgrade::Tunnels;
-use crate::upstream::{Connector, Tls, Upstream};
+use crate::upstream::{SetupError, Upstream};
 use crate::verdict::Class;
 
 /// How long creates may take to answer once they are released: they have their answer and only write it.
@@ -40,9 +39,6 @@ const RELEASE: Duration = Duration::from_secs(1);
 
 /// How long an answer may take from its end in the loop to the socket, before its connection is cut.
 const FLUSH: Duration = Duration::from_millis(250);
-
-/// How often an upstream that cannot be reached is tried again.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// A running proxy.
 pub struct App {
@@ -54,6 +50,8 @@ pub struct App {
     pub ca_pem: Option<String>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// Its way to the apiservers, and what it knows of them.
+    pub upstream: Arc<Upstream>,
     drain: Drain,
     drain_timeout: Duration,
     serving: Check,
@@ -66,12 +64,9 @@ pub struct App {
 /// Why the proxy cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No upstream is configured, and this is no pod.
-    #[error("no upstream: give --upstream URL, --kubeconfig FILE or upstream.url in the configuration file, or run in a cluster")]
-    NoUpstream,
-    /// The upstream's URL is of no use.
-    #[error("upstream.url is not usable")]
-    Upstream(#[source] http::Error),
+    /// The upstream cannot be used as it is configured.
+    #[error("the upstream cannot be set up")]
+    Upstream(#[from] SetupError),
     /// Certificates or keys.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -98,7 +93,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let class_labels: Vec<_> = Class::ALL.iter().map(|class| class.as_str()).collect();
     let metrics = Arc::new(Metrics::new(config.metrics.max_namespaces, &class_labels));
     metrics.mode(config.mode);
-    let upstream = Arc::new(Upstream::new(connector(&config.upstream)?, &config.upstream, &metrics));
+    let upstream = Arc::new(Upstream::new(&config.upstream, &metrics)?);
     let (certificate, ca_pem) = certificate(&config.serving)?;
     let certificate = Arc::new(certificate);
     let tls = tls::server_config(Arc::clone(&certificate))?;
@@ -162,17 +157,17 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     background.spawn(admin::serve(admin_socket, admin, stop.clone()));
     background.spawn({
         let (upstream, stop) = (Arc::clone(&upstream), stop.clone());
-        async move { upstream.close_idle_until(stop).await }
+        async move { upstream.run(stop).await }
     });
-    background.spawn(stop.clone().run_until_cancelled_owned(watch_upstream(Arc::clone(&upstream), Arc::clone(&metrics), reachable)));
+    background.spawn(stop.clone().run_until_cancelled_owned(watch_upstream(Arc::clone(&upstream), reachable)));
     let reload =
         reload::Reload { source, current: Arc::clone(&current), proxy: Arc::clone(&proxy), certificate, metrics: Arc::clone(&metrics) };
     background.spawn(stop.clone().run_until_cancelled_owned(reload.run()));
     background.spawn(listener.serve(socket));
-    serving.set(Ok(()));
+    serving.set(Ok(String::new()));
     announce(address, admin_address, &current.load(), kubeconfig);
     let drain_timeout = current.load().drain.timeout;
-    Ok(App { address, admin_address, ca_pem, metrics, drain, drain_timeout, serving, proxy, connections, background, stop })
+    Ok(App { address, admin_address, ca_pem, metrics, upstream, drain, drain_timeout, serving, proxy, connections, background, stop })
 }
 
 impl App {
@@ -235,20 +230,6 @@ pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<Stopped
     }
 }
 
-fn connector(settings: &config::Upstream) -> Result<Connector, StartError> {
-    let url = settings.url.as_ref().ok_or(StartError::NoUpstream)?;
-    let tls = if url.scheme() == Some(&Scheme::HTTP) {
-        None
-    } else {
-        Some(Tls {
-            any: tls::client_config(settings.ca.as_ref(), &[tls::H2, tls::HTTP1])?,
-            http1: tls::client_config(settings.ca.as_ref(), &[tls::HTTP1])?,
-            server_name: tls::server_name(settings, url.host().unwrap_or_default())?,
-        })
-    };
-    Connector::new(url, tls, settings).map_err(StartError::Upstream)
-}
-
 /// The certificate to serve and, if it is self-signed, its CA.
 fn certificate(serving: &config::Serving) -> Result<(ServingCertificate, Option<String>), StartError> {
     if let (Some(certificate), Some(key)) = (&serving.tls_cert_file, &serving.tls_private_key_file) {
@@ -269,20 +250,16 @@ fn local_address(what: &'static str, socket: &TcpListener) -> Result<SocketAddr,
 
 /// The one line that names the addresses, for people and for scripts that start with port 0.
 fn announce(address: SocketAddr, admin_address: SocketAddr, config: &Config, kubeconfig: Option<PathBuf>) {
-    let upstream = config.upstream.url.as_ref().map(tracing::field::display);
+    let upstream = config.upstream.addresses().iter().map(|url| url.to_string()).collect::<Vec<_>>().join(",");
     let kubeconfig = kubeconfig.as_ref().map(|path| tracing::field::display(path.display()));
-    info!(%address, %admin_address, upstream, kubeconfig, mode = ?config.mode, "Serving");
+    info!(%address, %admin_address, %upstream, kubeconfig, mode = ?config.mode, "Serving");
 }
 
-/// Tells readiness and metrics whether the upstream can be reached. While it can, requests themselves would notice otherwise.
-async fn watch_upstream(upstream: Arc<Upstream>, metrics: Arc<Metrics>, reachable: Check) {
-    reachable.set(Err("not connected yet".to_owned()));
-    let mut every = tokio::time::interval(PROBE_EVERY);
+/// Tells readiness whether there is an upstream to send requests to.
+async fn watch_upstream(upstream: Arc<Upstream>, reachable: Check) {
     loop {
-        every.tick().await;
-        let probed = upstream.reachable().await;
-        metrics.upstream_up(probed.is_ok());
-        reachable.set(probed.map_err(|error| crate::telemetry::chain(&*error).to_string()));
+        reachable.set(upstream.condition());
+        upstream.changed().await;
     }
 }
 

@@ -60,12 +60,16 @@ pub enum Mode {
 pub struct Upstream {
     /// `https://host[:port]`, or `http://host[:port]` for an upstream without TLS (tokens then cross the network in the clear).
     ///
-    /// None: found in the cluster, from `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`. Never None once `cli::serve::resolve`
-    /// has returned. Never has a path, a query or credentials.
+    /// None: `servers`, or found in the cluster, from `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`. Once `cli::serve::resolve`
+    /// has returned, either this or `servers` is set. Never has a path, a query or credentials.
     pub url: Option<http::Uri>,
+    /// Every apiserver by its own address, in the form of `url`, at most 64 and none twice. Not together with `url`.
+    pub servers: Vec<http::Uri>,
+    /// Which creates keep to one apiserver.
+    pub pin: Pin,
     /// What verifies the upstream's certificate. None: the service account's CA in a cluster, otherwise a mistake for `https`.
     pub ca: Option<CaSource>,
-    /// The name that the upstream's certificate must have, also sent as SNI. None: the host of `url`.
+    /// The name that every server's certificate must have, also sent as SNI. None: the host of its URL.
     pub server_name: Option<String>,
     /// How long TCP, TLS and the HTTP handshake may take together. Running out is a connect failure, which is safe to replay.
     pub connect_timeout: Duration,
@@ -75,7 +79,8 @@ pub struct Upstream {
     pub keep_alive_interval: Duration,
     /// How long a ping may stay unanswered before the connection counts as dead.
     pub keep_alive_timeout: Duration,
-    /// Over how many HTTP/2 connections a lane spreads, at least 1. Behind one address they reach several apiservers.
+    /// Over how many HTTP/2 connections to one server a lane spreads, from 1 to 64. Behind one address they reach several apiservers, and a
+    /// namespace whose creates are pinned keeps to one of them.
     pub connections_per_lane: usize,
     /// Concurrent requests on one HTTP/2 connection, at least 1. The peer's SETTINGS may lower it.
     pub max_streams_per_connection: usize,
@@ -85,6 +90,8 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             url: None,
+            servers: Vec::new(),
+            pin: Pin::default(),
             ca: None,
             server_name: None,
             connect_timeout: Duration::from_secs(5),
@@ -95,6 +102,23 @@ impl Default for Upstream {
             max_streams_per_connection: 100,
         }
     }
+}
+
+impl Upstream {
+    /// The addresses of the servers, as far as they are configured.
+    pub fn addresses(&self) -> Vec<http::Uri> {
+        self.url.iter().chain(&self.servers).cloned().collect()
+    }
+}
+
+/// Which creates keep to one apiserver, and behind one address to one HTTP/2 connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pin {
+    /// Those of one namespace, which avoids most quota conflicts.
+    #[default]
+    Namespace,
+    /// None: creates are spread as all other requests are.
+    None,
 }
 
 /// Where the certificates that verify the upstream come from.

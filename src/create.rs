@@ -25,12 +25,12 @@ use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
-use crate::forward::forward;
+use crate::forward::to_client;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
 use crate::ratelimit::{Admitted, Rejected};
 use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
-use crate::upstream::{LaneKind, Lease, SendError, Upstream};
+use crate::upstream::{Lease, SendError, Upstream};
 use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
 /// Answers larger than this are relayed unjudged: an apiserver's error stays far below.
@@ -96,7 +96,7 @@ impl Creates {
         let settings = self.settings.load_full();
         let mut request = request.map(Body::streamed);
         if settings.mode == Mode::Off {
-            return self.pass(&target, request, NotReplayed::ModeOff).await;
+            return self.pass(&settings, &target, request, NotReplayed::ModeOff).await;
         }
         let mut room = self.buffers.reserve();
         let body = match collect_bounded(request.body_mut(), self.max_body, Some(&mut room)).await.map_err(ProxyError::RequestBody)? {
@@ -125,6 +125,7 @@ impl Creates {
             deadline,
             attempts: 0,
             elsewhere: read,
+            left: false,
             record: Some(record),
             ended: None,
         };
@@ -159,13 +160,19 @@ impl Creates {
             self.metrics.outcome(&target.namespace, Outcome::RateLimited);
             return Err(ProxyError::RateLimited(rejected));
         }
-        self.pass(target, request, why).await
+        self.pass(settings, target, request, why).await
     }
 
     /// Streams a create that cannot or must not be replayed.
-    async fn pass(&self, target: &Target, request: Request<Body>, why: NotReplayed) -> Result<Response<Body<Lease>>, ProxyError> {
+    async fn pass(
+        &self,
+        settings: &Settings,
+        target: &Target,
+        request: Request<Body>,
+        why: NotReplayed,
+    ) -> Result<Response<Body<Lease>>, ProxyError> {
         self.metrics.not_replayed(why);
-        let answer = forward(&self.upstream, LaneKind::Create, request).await;
+        let answer = self.upstream.create(&target.namespace, settings.backoff.base, request).await.map(to_client);
         let outcome = match &answer {
             Ok(response) if response.status().is_success() => Outcome::Created,
             Ok(_) => Outcome::Refused,
@@ -190,6 +197,8 @@ struct Create<'a> {
     attempts: u32,
     /// The time that was not the proxy's own: reading the body, waiting for the rate limit, attempts.
     elsewhere: Duration,
+    /// The last answer came from a server that is going or coming, and another one is up.
+    left: bool,
     /// Some until the drop.
     record: Option<Record>,
     ended: Option<Kept>,
@@ -222,9 +231,11 @@ impl Create<'_> {
     async fn attempt(&mut self) -> Attempt {
         self.attempts += 1;
         let sent = Instant::now();
-        let attempt = match forward(&self.all.upstream, LaneKind::Create, self.request(sent)).await {
+        let (all, settle) = (self.all, self.settings.backoff.base);
+        self.left = false;
+        let attempt = match all.upstream.create(&self.target.namespace, settle, self.request(sent)).await.map(to_client) {
             Ok(response) if !is_error(response.status()) => Attempt::Final(response, Class::Success),
-            Ok(response) => judged(response, &self.all.metrics).await,
+            Ok(response) => self.judged(response).await,
             Err(error) => Attempt::Judged(Answer { class: class_of(&error), retry_after: None }, Err(error.into())),
         };
         let (class, code) = match &attempt {
@@ -257,6 +268,26 @@ impl Create<'_> {
         request
     }
 
+    /// Reads an error answer and says what it proves.
+    async fn judged(&mut self, response: Response<Body<Lease>>) -> Attempt {
+        let (head, mut body) = response.into_parts();
+        let lease = body.take_guard();
+        match collect_bounded(&mut body, MAX_ERROR_BYTES, None).await {
+            Ok(Collected::Whole(body)) => {
+                let answer = classify(head.status, &head.headers, &body.data);
+                if let (Verdict::Replay { elsewhere: true, .. }, Some(lease)) = (verdict(&answer, &Policy::default()), lease) {
+                    self.left = self.all.upstream.leave(lease, answer.class.why());
+                }
+                Attempt::Judged(answer, Ok(Response::from_parts(head, body)))
+            }
+            Ok(Collected::TooLarge | Collected::OverBudget) => {
+                self.all.metrics.not_replayed(NotReplayed::AnswerTooLarge);
+                Attempt::Final(Response::from_parts(head, body.with_guard(lease)), Class::Unrecognized)
+            }
+            Err(error) => Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error))),
+        }
+    }
+
     /// Returns when the create may be sent again, or why it must not.
     async fn wait_to_replay(&mut self, answer: &Answer) -> Result<(), Kept> {
         let class = answer.class;
@@ -267,7 +298,8 @@ impl Create<'_> {
             self.all.metrics.not_replayed(NotReplayed::ModeObserve);
             return Err(Kept { outcome: Outcome::Observed, why: "it would have been replayed, but the mode is Observe" });
         }
-        let delay = self.settings.backoff.delay(self.attempts, fastrand::f64(), wait_at_least);
+        // What one server asks for says nothing of another, and there is no crowd at its door: no pause, and no share of the budget.
+        let delay = if self.left { Duration::ZERO } else { self.settings.backoff.delay(self.attempts, fastrand::f64(), wait_at_least) };
         let client_remaining = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let pause = self.settings.limits(class).next(self.attempts, self.held(), client_remaining, delay).map_err(|limit| {
             self.give_up(match limit {
@@ -276,11 +308,13 @@ impl Create<'_> {
                 Exhausted::ClientTimeout => NotReplayed::ClientTimeout,
             })
         })?;
-        let kind = if class.is_quota_conflict() { BudgetKind::QuotaConflict } else { BudgetKind::Other };
-        self.budget.withdraw(kind).map_err(|scope| {
-            self.all.metrics.budget_exhausted(scope, kind);
-            self.give_up(NotReplayed::Budget)
-        })?;
+        if !self.left {
+            let kind = if class.is_quota_conflict() { BudgetKind::QuotaConflict } else { BudgetKind::Other };
+            self.budget.withdraw(kind).map_err(|scope| {
+                self.all.metrics.budget_exhausted(scope, kind);
+                self.give_up(NotReplayed::Budget)
+            })?;
+        }
         self.hold(pause).await?;
         debug!(namespace = self.target.namespace, class = class.as_str(), attempt = self.attempts + 1, ?pause, "Replaying a create");
         self.all.metrics.replay(class.as_str());
@@ -334,26 +368,6 @@ impl Drop for Create<'_> {
         if let Some(record) = self.record.take() {
             record.finish(outcome, why);
         }
-    }
-}
-
-/// Reads an error answer and says what it proves.
-async fn judged(response: Response<Body<Lease>>, metrics: &Metrics) -> Attempt {
-    let (head, mut body) = response.into_parts();
-    let lease = body.take_guard();
-    match collect_bounded(&mut body, MAX_ERROR_BYTES, None).await {
-        Ok(Collected::Whole(body)) => {
-            let answer = classify(head.status, &head.headers, &body.data);
-            if let (Verdict::Replay { elsewhere: true, .. }, Some(lease)) = (verdict(&answer, &Policy::default()), lease) {
-                lease.retire();
-            }
-            Attempt::Judged(answer, Ok(Response::from_parts(head, body)))
-        }
-        Ok(Collected::TooLarge | Collected::OverBudget) => {
-            metrics.not_replayed(NotReplayed::AnswerTooLarge);
-            Attempt::Final(Response::from_parts(head, body.with_guard(lease)), Class::Unrecognized)
-        }
-        Err(error) => Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error))),
     }
 }
 

@@ -1,8 +1,9 @@
-//! The `demo` command: a race of creates for one quota, first straight at a control plane, then through the proxy.
+//! The `demo` command: a race of creates for one quota, first straight at a control plane, then through the proxy, which once only mends
+//! the conflicts by replaying and once avoids them by pinning.
 //!
-//! The control plane is the model, in this process: three apiservers behind one load balancer. Both phases send the same creates with
-//! the same client to the same kind of address. What was created is read back from the store, never from what the client was told. The
-//! progress bars go to stderr; printing the report is the caller's.
+//! The control plane is the model, in this process: three apiservers, straight behind one load balancer, and known to the proxy by their
+//! addresses. All phases send the same creates with the same client. What was created is read back from the store, never from what the
+//! client was told. The progress bars go to stderr; printing the report is the caller's.
 
 mod phase;
 mod table;
@@ -15,7 +16,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::app::{self, App, StartError};
-use crate::config::{CaSource, Config};
+use crate::config::{CaSource, Config, Pin};
 use crate::model::client::{ClientError, Endpoint};
 use crate::model::{ControlPlane, ModelError, Settings};
 
@@ -28,13 +29,15 @@ pub struct Options {
     pub concurrency: u32,
 }
 
-/// What came of both phases.
+/// What came of the phases.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Straight at the apiservers.
     pub direct: Outcome,
-    /// Through the proxy.
-    pub proxied: Outcome,
+    /// Through the proxy with `pin: None`, which spreads creates over the apiservers and replays.
+    pub unpinned: Outcome,
+    /// Through the proxy as it is by default: all creates of the namespace go to one apiserver.
+    pub pinned: Outcome,
 }
 
 /// What came of one phase.
@@ -95,17 +98,12 @@ pub async fn run(options: Options) -> Result<Report, DemoError> {
     let plane = ControlPlane::start(Settings::default()).await?;
     let direct = {
         let endpoint = Endpoint::new(&plane.balanced_url(), plane.ca_pem(), plane.token(), Version::HTTP_11)?;
-        phase::run(&plane, "direct", &endpoint, options, progress("direct ", options.pods)).await?
+        phase::run(&plane, "direct", &endpoint, options, progress("direct", options.pods)).await?
     };
-    let proxy = Proxy::start(&plane).await?;
-    let mut proxied = {
-        let endpoint = Endpoint::new(&proxy.url(), proxy.ca_pem(), plane.token(), Version::HTTP_11)?;
-        phase::run(&plane, "proxied", &endpoint, options, progress("proxied", options.pods)).await?
-    };
-    proxied.replays = proxy.app.metrics.replays();
-    proxy.app.stop().await;
+    let unpinned = proxied(&plane, "unpinned", Pin::None, options).await?;
+    let pinned = proxied(&plane, "pinned", Pin::Namespace, options).await?;
     plane.shutdown().await;
-    Ok(Report { direct, proxied })
+    Ok(Report { direct, unpinned, pinned })
 }
 
 impl Report {
@@ -121,37 +119,35 @@ impl Report {
     }
 }
 
-/// The proxy before the balancer, as `serve` would start it.
-struct Proxy {
-    app: App,
+/// One phase through a proxy of its own, in a namespace called like the phase.
+async fn proxied(plane: &ControlPlane, name: &'static str, pin: Pin, options: Options) -> Result<Outcome, DemoError> {
+    let proxy = start_proxy(plane, pin).await?;
+    // The demo configures no certificate, so there always is a self-signed one.
+    let ca = proxy.ca_pem.as_deref().unwrap_or_default();
+    let endpoint = Endpoint::new(&format!("https://{}", proxy.address), ca, plane.token(), Version::HTTP_11)?;
+    let mut outcome = phase::run(plane, name, &endpoint, options, progress(name, options.pods)).await?;
+    outcome.replays = proxy.metrics.replays();
+    proxy.stop().await;
+    Ok(outcome)
 }
 
-impl Proxy {
-    async fn start(plane: &ControlPlane) -> Result<Proxy, DemoError> {
-        let mut config = Config::default();
-        config.upstream.url = Some(plane.balanced_url().parse()?);
-        config.upstream.ca = Some(CaSource::Pem(plane.ca_pem().as_bytes().to_vec()));
-        config.serving.bind_address = [127, 0, 0, 1].into();
-        config.serving.secure_port = 0;
-        config.admin.bind_address = SocketAddr::from(([127, 0, 0, 1], 0));
-        // Nothing is left open at the end.
-        config.drain.timeout = Duration::from_secs(1);
-        Ok(Proxy { app: app::start(config, None).await? })
-    }
-
-    fn url(&self) -> String {
-        format!("https://{}", self.app.address)
-    }
-
-    /// The demo configures no certificate, so there always is a self-signed one.
-    fn ca_pem(&self) -> &str {
-        self.app.ca_pem.as_deref().unwrap_or_default()
-    }
+/// A proxy before all apiservers, as `serve` would start it.
+async fn start_proxy(plane: &ControlPlane, pin: Pin) -> Result<App, DemoError> {
+    let mut config = Config::default();
+    config.upstream.servers = plane.urls().iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
+    config.upstream.pin = pin;
+    config.upstream.ca = Some(CaSource::Pem(plane.ca_pem().as_bytes().to_vec()));
+    config.serving.bind_address = [127, 0, 0, 1].into();
+    config.serving.secure_port = 0;
+    config.admin.bind_address = SocketAddr::from(([127, 0, 0, 1], 0));
+    // Nothing is left open at the end.
+    config.drain.timeout = Duration::from_secs(1);
+    Ok(app::start(config, None).await?)
 }
 
 /// A bar on stderr; nothing where stderr is no terminal.
 fn progress(name: &'static str, pods: u32) -> ProgressBar {
-    const TEMPLATE: &str = "{prefix} [{bar:40}] {pos}/{len} creates, {msg}";
+    const TEMPLATE: &str = "{prefix:8} [{bar:40}] {pos}/{len} creates, {msg}";
     let bar = ProgressBar::new(pods.into()).with_prefix(name).with_message("0 failed");
     match indicatif::ProgressStyle::with_template(TEMPLATE) {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
@@ -166,17 +162,19 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn creates_everything_through_the_proxy_and_tells_so() {
         let report = run(Options { pods: 60, concurrency: 20 }).await.unwrap();
-        assert_eq!((report.proxied.created, report.proxied.failed), (60, 0), "{report:?}");
+        for proxied in [&report.unpinned, &report.pinned] {
+            assert_eq!((proxied.created, proxied.failed), (60, 0), "{report:?}");
+        }
+        assert_eq!((report.pinned.conflicts, report.pinned.replays), (0, 0), "{report:?}");
         assert_eq!(report.direct.created + report.direct.failed, 60);
         assert_eq!((report.direct.replays, report.direct.conflicts), (0, report.direct.failed));
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
-        for phase in ["direct", "proxied"] {
-            for field in ["requested", "created", "failed", "conflicts", "seconds", "p50_ms", "p99_ms"] {
+        for phase in ["direct", "unpinned", "pinned"] {
+            for field in ["requested", "created", "failed", "conflicts", "replays", "seconds", "p50_ms", "p99_ms"] {
                 assert!(json[phase][field].is_number(), "{phase}.{field}");
             }
         }
-        assert!(json["proxied"]["replays"].is_number());
         let table = report.table();
-        assert!(table.contains("direct") && table.contains("proxied"), "{table}");
+        assert!(["direct", "unpinned", "pinned"].iter().all(|phase| table.contains(phase)), "{table}");
     }
 }

@@ -1,5 +1,6 @@
 //! Pass-through: one request streamed to the upstream and its answer streamed back, with nothing changed but what RFC 9110 §7.6.1 asks of
-//! an intermediary. No buffering, no timeout. `proxy` calls it for calls and streams, `create` for creates that it cannot hold.
+//! an intermediary. No buffering, no timeout. `proxy` calls it for calls and streams; `create` has its own way to the upstream, but the
+//! same to do with the answer.
 
 use http::{Request, Response, Version};
 
@@ -12,9 +13,13 @@ use crate::upstream::{LaneKind, Lease, SendError, Upstream};
 /// # Errors
 /// As [`Upstream::send`].
 pub async fn forward(upstream: &Upstream, lane: LaneKind, request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
-    let mut response = upstream.send(lane, request).await?;
+    Ok(to_client(upstream.send(lane, request).await?))
+}
+
+/// Makes an answer of the upstream fit for the client.
+pub fn to_client<B>(mut response: Response<B>) -> Response<B> {
     // Ours to the client, whatever a server or balancer upstream speaks.
     *response.version_mut() = Version::HTTP_11;
     headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Strip);
-    Ok(response)
+    response
 }

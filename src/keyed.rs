@@ -1,4 +1,4 @@
-//! A bounded map from namespaces to shared state, for `budget` and `ratelimit`.
+//! A bounded map from namespaces to shared state, for `budget`, `ratelimit` and `upstream`.
 //!
 //! The keys come from URLs, so anybody can make them up. Entries that nobody has used for long make room for others; where there is
 //! none, the caller falls back to what all share.
@@ -57,6 +57,12 @@ impl<V> Keyed<V> {
         let value = Arc::new(make());
         entries.by_key.insert(key.into(), Entry { value: Arc::clone(&value), used: now });
         Some(value)
+    }
+
+    /// All entries, in no order.
+    pub(crate) fn all(&self) -> Vec<(Box<str>, Arc<V>)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.by_key.iter().map(|(key, entry)| (key.clone(), Arc::clone(&entry.value))).collect()
     }
 }
 

@@ -17,7 +17,7 @@ mod lanes;
 mod namespaces;
 
 pub use guards::{BufferedGuard, GaugeGuard};
-pub use labels::{BudgetKind, NotReplayed, Outcome, Reloaded, RouteLabel, Scope, StreamKind};
+pub use labels::{BudgetKind, NotReplayed, Outcome, PinMove, Reloaded, RouteLabel, Scope, StreamKind};
 pub use lanes::LaneMetrics;
 
 use families::{Families, Route, mode_label, result};
@@ -127,9 +127,14 @@ impl Metrics {
         self.families.rate_limit_rejected.with_label_values(&[scope.as_str()]).inc();
     }
 
-    /// The upstream was seen to work, or not to.
-    pub fn upstream_up(&self, up: bool) {
-        self.families.upstream_up.set(up.into());
+    /// A server of the upstream, named `host:port`, is used or not.
+    pub fn upstream_up(&self, server: &str, up: bool) {
+        self.families.upstream_up.with_label_values(&[server]).set(up.into());
+    }
+
+    /// The creates of a namespace go to another server from now on.
+    pub fn pin_moved(&self, why: PinMove) {
+        self.families.pins_moved.with_label_values(&[why.as_str()]).inc();
     }
 
     /// What a lane tells, looked up once: every request is a stream of one.

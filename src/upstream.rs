@@ -1,59 +1,103 @@
-//! The way to kube-apiserver: connections kept in lanes, so that watches, which never end, can never use up what creates need.
+//! The way to kube-apiserver: the servers, which of them a request goes to, and connections kept in lanes, so that watches, which never
+//! end, can never use up what creates need.
 //!
-//! A request is given back, or its error says so, wherever it provably did not reach the apiserver; whether to send it again is for the
-//! caller. Nothing here repeats what may have been processed.
+//! Calls and streams are spread over the servers that are up; the creates of a namespace keep to one. A request that provably did not
+//! reach a server goes on to the next; where none is left it is given back as an error that says so, and whether to send it again is for
+//! the caller. Nothing here repeats what may have been processed.
 
 mod connect;
+mod health;
 mod lane;
+mod pins;
+mod seats;
+mod server;
 
-use std::error::Error as StdError;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::header::HOST;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version};
+use arc_swap::ArcSwap;
+use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::body::Body;
-use crate::config;
+use crate::config::rules::MAX_SERVERS;
+use crate::config::{self, Pin};
 use crate::metrics::Metrics;
-pub use connect::{ConnectError, Connector, Tls};
+use crate::tls::TlsError;
+use connect::Connectors;
+pub use connect::{AddressError, ConnectError};
+use health::Standing;
 pub use lane::Lease;
-use lane::{Lane, Sender};
+use pins::Key;
+use seats::Seats;
+use server::Server;
 
-/// How often a request that never left is offered to another connection. A connection closes between two requests now and then, several
-/// in a row only while a server goes away.
+/// How often a request that never left is offered to another connection of the same server. A connection closes between two requests now
+/// and then, several in a row only while a server goes away.
 const UNSENT_TRIES: usize = 3;
 
-/// Which connections a request may use.
+/// How often connections are looked through for idle ones.
+const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(5);
+
+/// Which connections a request may use. Creates have their own, see [`Upstream::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneKind {
-    /// Creates: never behind anything else.
-    Create,
     /// Short requests.
     Call,
     /// Watches and other answers without an end.
     Stream,
 }
 
-/// The upstream and its lanes.
+/// The servers, and the pins of namespaces to them.
 pub struct Upstream {
-    target: Target,
-    connector: Arc<Connector>,
-    create: Arc<Lane>,
-    call: Arc<Lane>,
-    stream: Arc<Lane>,
+    /// Never empty.
+    servers: ArcSwap<Vec<Arc<Server>>>,
+    pin: Pin,
+    seats: Seats,
+    /// Told when a server goes up or down.
+    changed: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
-/// What a request must name to be at the right server.
-#[derive(Debug)]
-struct Target {
-    scheme: Scheme,
-    authority: Authority,
-    host: HeaderValue,
+/// A server as operators see it.
+#[derive(Clone, Debug)]
+pub struct ServerStatus {
+    /// `host:port`.
+    pub address: String,
+    /// Whether requests go there.
+    pub healthy: bool,
+    /// Since when it is so.
+    pub since: SystemTime,
+    /// Its last failure, also when that is past.
+    pub last_error: Option<String>,
+    /// Open connections, without upgraded ones.
+    pub connections: usize,
+    /// Requests in flight, watches included.
+    pub in_flight: usize,
+    /// The namespaces whose creates went there last, in order; those idle for minutes are forgotten, and 10,000 are remembered over all servers.
+    pub namespaces: Vec<String>,
+}
+
+/// Why the upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// There is none.
+    #[error("no upstream is configured")]
+    NoServer,
+    /// A URL is of no use.
+    #[error("the upstream {url} is not usable")]
+    Address {
+        /// The URL.
+        url: String,
+        /// Why not.
+        source: Box<AddressError>,
+    },
+    /// The CA.
+    #[error("the upstream cannot be verified")]
+    Tls(#[from] TlsError),
 }
 
 /// Why there is no answer of the upstream.
@@ -91,38 +135,73 @@ impl SendError {
 }
 
 impl Upstream {
-    /// Lanes to the server that `connector` reaches. Connects when the first request comes.
-    pub fn new(connector: Connector, settings: &config::Upstream, metrics: &Arc<Metrics>) -> Self {
-        let connector = Arc::new(connector);
-        let lane = |name| Lane::new(name, Arc::clone(&connector), settings, metrics.lane(name));
-        Self {
-            target: Target::of(&connector),
-            create: lane("create"),
-            call: lane("call"),
-            stream: lane("stream"),
-            connector,
-            metrics: Arc::clone(metrics),
+    /// The servers of `settings`. Connects when the first request comes, or when it is run.
+    ///
+    /// # Errors
+    /// An address or the CA cannot be used, or there is no server at all.
+    pub fn new(settings: &config::Upstream, metrics: &Arc<Metrics>) -> Result<Self, SetupError> {
+        let urls = settings.addresses();
+        let connectors = Connectors::new(settings, &urls)?;
+        let changed = Arc::new(Notify::new());
+        let mut servers = Vec::new();
+        for url in urls.into_iter().take(MAX_SERVERS) {
+            let connector = connectors.to(&url).map_err(|source| SetupError::Address { url: url.to_string(), source: Box::new(source) })?;
+            servers.push(Arc::new(Server::new(connector, settings, metrics, Arc::clone(&changed))));
         }
+        if servers.is_empty() {
+            return Err(SetupError::NoServer);
+        }
+        servers.iter().for_each(|server| metrics.upstream_up(&server.name, false));
+        Ok(Self {
+            servers: ArcSwap::from_pointee(servers),
+            pin: settings.pin,
+            seats: Seats::new(metrics),
+            changed,
+            metrics: Arc::clone(metrics),
+        })
     }
 
-    /// Sends one request and returns the head of its answer; the body streams and holds its place in the lane.
+    /// Sends one request to the least loaded server and returns the head of its answer; the body streams and holds its place in the lane.
     ///
     /// # Errors
     /// See [`SendError`]; only `Lost` leaves open whether the request was processed.
-    pub async fn send(&self, lane: LaneKind, mut request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
-        let lane = self.lane(lane);
-        for _ in 0..UNSENT_TRIES {
-            let (mut sender, lease) = lane.acquire().await.map_err(|error| self.failed(SendError::Connect(error)))?;
-            self.target.address(&mut request, matches!(sender, Sender::Http2(_)));
-            match sender.try_send(request).await {
-                Ok(response) => return Ok(response.map(|body| Body::<()>::streamed(body).guarded(lease.of(sender)))),
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(self.failed(classified(failed.into_error()))),
-                },
-            }
+    pub async fn send(&self, kind: LaneKind, mut request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
+        let servers = self.servers.load_full();
+        let mut tried = Tried::default();
+        loop {
+            let (index, server) = least_loaded(&servers, tried, |server| server.lane(kind).in_flight());
+            let failed = match server.send(server.lane(kind), request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            self.metrics.upstream_error(failed.error.kind());
+            request = tried.next(index, &servers, *failed)?;
         }
-        Err(self.failed(SendError::Unsent))
+    }
+
+    /// Sends one create to the server of its namespace. `settle` is how long news take from one server to another: a namespace that returns
+    /// to a server waits for so long.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`].
+    pub async fn create(&self, namespace: &str, settle: Duration, mut request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
+        let key = Key::of(namespace);
+        let servers = self.servers.load_full();
+        let mut tried = Tried::default();
+        loop {
+            let pinned = match self.pin {
+                Pin::Namespace => self.seats.take(namespace, settle, || pinned(&servers, tried, key)).await,
+                Pin::None => None,
+            };
+            let ((index, server), _seated) =
+                pinned.unwrap_or_else(|| (least_loaded(&servers, tried, |server| server.slot(key).in_flight()), None));
+            let failed = match server.send(server.slot(key), request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            self.metrics.upstream_error(failed.error.kind());
+            request = tried.next(index, &servers, *failed)?;
+        }
     }
 
     /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a tunnel.
@@ -130,84 +209,141 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::send`].
     pub async fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let mut sender = self.connector.http1().await.map_err(|error| self.failed(SendError::Connect(Arc::new(error))))?;
-        self.target.address(&mut request, false);
-        sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
-            Some(_) => self.failed(SendError::Unsent),
-            None => self.failed(classified(failed.into_error())),
-        })
+        let servers = self.servers.load_full();
+        let mut tried = Tried::default();
+        loop {
+            let (index, server) = least_loaded(&servers, tried, |server| server.lane(LaneKind::Stream).in_flight());
+            let failed = match server.upgrade(request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            self.metrics.upstream_error(failed.error.kind());
+            request = tried.next(index, &servers, *failed)?;
+        }
     }
 
-    /// Whether the upstream can be reached: connects the call lane, unless it is connected.
+    /// The answer with this lease said that its server is going or coming: its connection is not used again, and where there are other
+    /// servers neither is that one, until it is ready. Whether the next create surely goes to another server, which is up.
+    pub fn leave(&self, lease: Lease, why: &str) -> bool {
+        let servers = self.servers.load();
+        let server = servers.iter().find(|server| server.lanes().any(|lane| lease.is_of(lane)));
+        lease.retire();
+        // One address may be a balancer's, and its other servers be well.
+        if servers.len() == 1 {
+            return false;
+        }
+        if let Some(server) = server {
+            server.leave(&why);
+        }
+        servers.iter().any(|server| server.health.is_usable())
+    }
+
+    /// Probes the servers and closes idle connections in time (a server that closes first may do so just as a request is on its way), until
+    /// `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let probe = |server: &Arc<Server>| {
+            let server = Arc::clone(server);
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                loop {
+                    server.health.time_to_probe().await;
+                    server.probe().await;
+                }
+            }))
+        };
+        let _probing: Vec<_> = self.servers.load().iter().map(probe).collect();
+        let mut every = tokio::time::interval(CLOSE_IDLE_EVERY);
+        while stop.run_until_cancelled(every.tick()).await.is_some() {
+            self.servers.load().iter().flat_map(|server| server.lanes()).for_each(|lane| lane.close_idle());
+        }
+    }
+
+    /// Returns when a server has gone up or down since the last call. For one caller.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether a server is up, in words where there are several; tells metrics of each.
     ///
     /// # Errors
-    /// Why it cannot.
-    pub async fn reachable(&self) -> Result<(), Arc<ConnectError>> {
-        self.call.connected().await
-    }
-
-    /// Closes idle connections in time, until `stop`: a server that closes first may do so just as a request is on its way.
-    pub async fn close_idle_until(&self, stop: CancellationToken) {
-        let mut every = tokio::time::interval(Duration::from_secs(5));
-        while stop.run_until_cancelled(every.tick()).await.is_some() {
-            [&self.create, &self.call, &self.stream].into_iter().for_each(|lane| lane.close_idle());
+    /// Why none is.
+    pub fn condition(&self) -> Result<String, String> {
+        let servers = self.servers.load();
+        let mut any = false;
+        let mut words = Vec::new();
+        for server in servers.iter() {
+            let state = server.health.state();
+            let up = state.standing == Standing::Up;
+            self.metrics.upstream_up(&server.name, up);
+            any |= up;
+            words.push(match (&state.error, state.standing) {
+                (_, Standing::Up) => format!("{} is up", server.name),
+                (Some(error), _) => format!("{} is down: {error}", server.name),
+                (None, _) => format!("{} has not been probed yet", server.name),
+            });
+        }
+        match (any, servers.len()) {
+            (true, 1) => Ok(String::new()),
+            (true, _) => Ok(words.join("; ")),
+            (false, _) => Err(format!("no healthy upstream: {}", words.join("; "))),
         }
     }
 
-    fn failed(&self, error: SendError) -> SendError {
-        self.metrics.upstream_error(error.kind());
-        error
-    }
-
-    fn lane(&self, kind: LaneKind) -> &Arc<Lane> {
-        match kind {
-            LaneKind::Create => &self.create,
-            LaneKind::Call => &self.call,
-            LaneKind::Stream => &self.stream,
-        }
+    /// Every server, for operators.
+    pub fn status(&self) -> Vec<ServerStatus> {
+        let mut seats = self.seats.all();
+        seats.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let status = |server: &Arc<Server>| {
+            let state = server.health.state();
+            let here = seats.iter().filter(|(_, at)| Arc::ptr_eq(at, &server.health));
+            ServerStatus {
+                address: server.name.to_string(),
+                healthy: state.standing == Standing::Up,
+                since: SystemTime::now() - state.since.elapsed(),
+                last_error: state.error.map(|error| error.to_string()),
+                connections: server.lanes().map(|lane| lane.connections()).sum(),
+                in_flight: server.lanes().map(|lane| lane.in_flight()).sum(),
+                namespaces: here.map(|(namespace, _)| namespace.to_string()).collect(),
+            }
+        };
+        self.servers.load().iter().map(status).collect()
     }
 }
 
-impl Target {
-    fn of(connector: &Connector) -> Self {
-        let (scheme, authority, host) = connector.target();
-        Self { scheme, authority, host }
+/// The server with the least `load` among those that were not tried: of those that are up, else the one that failed the longest ago.
+fn least_loaded(servers: &[Arc<Server>], tried: Tried, load: impl Fn(&Server) -> usize) -> (usize, &Server) {
+    if let [only] = servers {
+        return (0, only);
     }
-
-    /// Names the upstream in the form that the protocol wants: `:authority` in HTTP/2, `Host` in HTTP/1.1. Path and query stay as they are.
-    fn address<B>(&self, request: &mut Request<B>, http2: bool) {
-        let path = std::mem::take(request.uri_mut()).into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        if http2 {
-            let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(self.scheme.clone());
-            parts.authority = Some(self.authority.clone());
-            parts.path_and_query = Some(path);
-            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-            *request.version_mut() = Version::HTTP_2;
-            // `Host` stands first in what clients send, so HeaderMap's swap-removal would move the last header to the front.
-            if request.headers().contains_key(HOST) {
-                request.headers_mut().insert(HOST, self.host.clone());
-            }
-        } else {
-            *request.uri_mut() = Uri::from(path);
-            *request.version_mut() = Version::HTTP_11;
-            request.headers_mut().insert(HOST, self.host.clone());
-        }
-    }
+    // Any of the equals, lest the first one has all that comes while little is in flight.
+    let first = fastrand::usize(..servers.len());
+    let left = servers.iter().enumerate().cycle().skip(first).take(servers.len()).filter(|(index, _)| !tried.contains(*index));
+    let best = left.clone().filter(|(_, server)| server.health.is_usable()).min_by_key(|(_, server)| load(server));
+    let best = best.or_else(|| left.min_by_key(|(_, server)| server.health.state().since));
+    best.map_or((0, &servers[0]), |(index, server)| (index, server))
 }
 
-/// Tells what a failed exchange proves. h2 reports a remote GOAWAY only to streams above its last stream id; those at or below it end with
-/// an I/O error when the connection closes (`h2/src/proto/streams/streams.rs`, `recv_go_away` and `recv_eof`).
-fn classified(error: hyper::Error) -> SendError {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            if h2.is_remote() && (refused || h2.is_go_away()) {
-                return SendError::Refused(error);
-            }
-        }
-        source = cause.source();
+/// The server of a namespace among those that were not tried: of those that are up, else of all.
+fn pinned(servers: &[Arc<Server>], tried: Tried, namespace: Key) -> Option<((usize, &Server), &Arc<health::Health>)> {
+    let left = servers.iter().enumerate().filter(|(index, _)| !tried.contains(*index));
+    let ranked = left.map(|(index, server)| (server.key, ((index, &**server), &server.health)));
+    namespace.choose(ranked.clone().filter(|(_, (_, health))| health.is_usable())).or_else(|| namespace.choose(ranked))
+}
+
+/// The servers, by their places in the list, that one request has been offered to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tried(u64);
+
+impl Tried {
+    fn contains(self, index: usize) -> bool {
+        self.0 & (1 << index) != 0
     }
-    SendError::Lost(error)
+
+    /// Notes the failure, and gives the request back for the next server; the error, if it left or no server is left.
+    fn next(&mut self, index: usize, servers: &[Arc<Server>], failed: server::Failed) -> Result<Request<Body>, SendError> {
+        self.0 |= 1 << index;
+        match failed.unsent {
+            Some(unsent) if (self.0.count_ones() as usize) < servers.len() => Ok(unsent),
+            _ => Err(failed.error),
+        }
+    }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
-/// What a check says: fine, or why not.
-pub type Passes = Result<(), String>;
+/// What a check says: fine, with what else is worth telling, if anything; or why not.
+pub type Passes = Result<String, String>;
 
 /// All checks of one proxy. Ready if every one passes.
 #[derive(Debug, Default)]
@@ -46,7 +46,8 @@ impl Readiness {
         for (name, passes) in self.lock().iter() {
             // Writing to a String cannot fail.
             let _ = match passes {
-                Ok(()) => writeln!(text, "[+]{name} ok"),
+                Ok(more) if more.is_empty() => writeln!(text, "[+]{name} ok"),
+                Ok(more) => writeln!(text, "[+]{name} ok: {more}"),
                 Err(reason) => writeln!(text, "[-]{name} failed: {reason}"),
             };
             ready &= passes.is_ok();
@@ -78,9 +79,9 @@ impl Check {
         *before = passes.clone();
         drop(checks);
         match passes {
-            Ok(()) => info!(check = name, "Readiness check passes"),
+            Ok(_) if !was_ok => info!(check = name, "Readiness check passes"),
             Err(reason) if was_ok => warn!(check = name, %reason, "Readiness check fails"),
-            Err(_) => (),
+            _ => (),
         }
     }
 }
@@ -102,18 +103,21 @@ mod tests {
         let upstream = readiness.check("upstream");
         let draining = readiness.check("draining");
         assert!(!readiness.is_ready(), "a check fails until it is set");
-        upstream.set(Ok(()));
-        draining.set(Ok(()));
+        upstream.set(Ok("a is up; b is down".into()));
+        draining.set(Ok(String::new()));
         assert!(readiness.is_ready());
         draining.set(Err("shutting down".into()));
-        assert_eq!(readiness.report(), (false, "[+]ping ok\n[+]upstream ok\n[-]draining failed: shutting down\n".into()));
+        assert_eq!(
+            readiness.report(),
+            (false, "[+]ping ok\n[+]upstream ok: a is up; b is down\n[-]draining failed: shutting down\n".into())
+        );
     }
 
     #[test]
     fn a_check_without_a_keeper_fails() {
         let readiness = Arc::new(Readiness::new());
         let check = readiness.check("upstream");
-        check.set(Ok(()));
+        check.set(Ok(String::new()));
         drop(check);
         assert_eq!(readiness.report(), (false, "[+]ping ok\n[-]upstream failed: no longer checked\n".into()));
     }

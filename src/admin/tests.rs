@@ -67,7 +67,7 @@ async fn probes_answer_as_those_of_kube_apiserver() {
     assert_eq!(admin.get("/livez?verbose").await, ok("[+]ping ok\nlivez check passed\n"));
     let failed = "[+]ping ok\n[-]upstream failed: not checked yet\nreadyz check failed\n";
     assert_eq!(admin.get("/readyz").await, (500, failed.into()));
-    check.set(Ok(()));
+    check.set(Ok(String::new()));
     assert_eq!(admin.get("/readyz").await, ok("ok"));
     assert_eq!(admin.get("/readyz?verbose=true").await, ok("[+]ping ok\n[+]upstream ok\nreadyz check passed\n"));
 }

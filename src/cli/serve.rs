@@ -61,7 +61,9 @@ pub enum ServeError {
         origin: &'static str,
     },
     /// Nothing says where the apiserver is.
-    #[error("no upstream: give --upstream, --kubeconfig or upstream.url in the file of --config (this is no pod of a cluster)")]
+    #[error(
+        "no upstream: give --upstream, --kubeconfig, or upstream.url or upstream.servers in the file of --config (this is no pod of a cluster)"
+    )]
     NoUpstream,
     /// An `https` upstream without anything that verifies it.
     #[error(
@@ -86,7 +88,7 @@ pub fn load(args: &ServeArgs) -> Result<Config, ServeError> {
     resolve(args, Given { file, kubeconfig: kubeconfig.transpose()?, cluster })
 }
 
-/// Decides which source each setting is taken from. The result always has an upstream URL, and a CA when that is `https`.
+/// Decides which source each setting is taken from. The result always has an upstream, and a CA when that is `https`.
 pub fn resolve(args: &ServeArgs, given: Given) -> Result<Config, ServeError> {
     let Given { file: mut config, kubeconfig, cluster } = given;
     resolve_upstream(args, &mut config, kubeconfig, cluster)?;
@@ -118,12 +120,15 @@ fn resolve_upstream(
     let upstream = &mut config.upstream;
     if let Some(endpoint) = kubeconfig {
         upstream.url = Some(server("--kubeconfig", &endpoint.server)?);
+        upstream.servers.clear();
         upstream.ca = endpoint.ca.or(upstream.ca.take());
         // A name belongs to its server: the file's would be another one's.
         upstream.server_name = endpoint.server_name;
     }
-    if let Some(url) = &args.upstream {
-        upstream.url = Some(url.clone());
+    match args.upstream.as_deref() {
+        None => {}
+        Some([url]) => (upstream.url, upstream.servers) = (Some(url.clone()), Vec::new()),
+        Some(servers) => (upstream.url, upstream.servers) = (None, servers.to_vec()),
     }
     if let Some(file) = &args.upstream_ca_file {
         upstream.ca = Some(CaSource::File(file.clone()));
@@ -131,21 +136,25 @@ fn resolve_upstream(
     set_some(&mut upstream.server_name, &args.upstream_server_name);
 
     if let Some(cluster) = cluster {
-        if upstream.url.is_none() {
+        if upstream.addresses().is_empty() {
             upstream.url = Some(server("KUBERNETES_SERVICE_HOST", &cluster.url())?);
         }
         upstream.ca.get_or_insert(CaSource::File(cluster.ca_file));
     }
-    let url = upstream.url.as_ref().ok_or(ServeError::NoUpstream)?;
-    if url.scheme_str() == Some("https") && upstream.ca.is_none() {
-        return Err(ServeError::NoAuthority { url: url.clone() });
+    let urls = upstream.addresses();
+    if urls.is_empty() {
+        return Err(ServeError::NoUpstream);
     }
-    Ok(())
+    match urls.into_iter().find(|url| url.scheme_str() == Some("https")) {
+        Some(url) if upstream.ca.is_none() => Err(ServeError::NoAuthority { url }),
+        _ => Ok(()),
+    }
 }
 
 fn overlay(args: &ServeArgs, config: &mut Config) {
     let serving = &mut config.serving;
     set(&mut config.mode, &args.mode);
+    set(&mut config.upstream.pin, &args.upstream_pin);
     set(&mut serving.bind_address, &args.bind_address);
     set(&mut serving.secure_port, &args.secure_port);
     set_some(&mut serving.tls_cert_file, &args.tls_cert_file);

@@ -14,7 +14,9 @@ use super::units::{
     api_group, api_name, boolean, bytes, duration, host, log_level, number, one_of, path, some, some_of, text, upstream_url, whole,
 };
 use super::yaml::{self, Value};
-use super::{Budget, CaSource, Config, Creates, LogFormat, Metrics, Mode, OptIn, Rate, RateLimit, Replay, Resource, Serving, Upstream};
+use super::{
+    Budget, CaSource, Config, Creates, LogFormat, Metrics, Mode, OptIn, Pin, Rate, RateLimit, Replay, Resource, Serving, Upstream,
+};
 
 const API_VERSION: &str = "kube-retry-proxy/v1alpha1";
 const KIND: &str = "ProxyConfiguration";
@@ -106,6 +108,8 @@ fn document(section: &mut Section<'_>, config: &mut Config) {
 
 fn upstream(section: &mut Section<'_>, upstream: &mut Upstream) {
     section.field("url", &mut upstream.url, some(upstream_url));
+    section.field("servers", &mut upstream.servers, some_of(upstream_url));
+    section.field("pin", &mut upstream.pin, one_of(&[("Namespace", Pin::Namespace), ("None", Pin::None)]));
     section.field("caFile", &mut upstream.ca, some(|value| path(value).map(CaSource::File)));
     section.field("serverName", &mut upstream.server_name, some(host));
     section.field("connectTimeout", &mut upstream.connect_timeout, duration(MILLISECOND, HOUR));

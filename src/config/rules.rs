@@ -3,6 +3,9 @@
 use super::mistake::{Mistake, Problem};
 use super::{Config, Serving};
 
+/// A request remembers in one word which servers it has tried.
+pub(crate) const MAX_SERVERS: usize = 64;
+
 /// A broken rule, and both fields that it is about.
 pub(crate) struct Broken {
     /// Without a line. Its path is the first of the two fields.
@@ -13,9 +16,14 @@ pub(crate) struct Broken {
 
 /// Every rule that `config` breaks.
 pub(crate) fn broken(config: &Config) -> Vec<Broken> {
-    let Config { serving, replay, creates, .. } = config;
+    let Config { upstream, serving, replay, creates, .. } = config;
     let (certificate, key) = (serving.tls_cert_file.is_some(), serving.tls_private_key_file.is_some());
+    let servers = &upstream.servers;
+    let twice = (1..servers.len()).any(|index| servers[..index].contains(&servers[index]));
     let rules = [
+        (upstream.url.is_some() && !servers.is_empty(), "upstream.servers", "upstream.url", "cannot be given beside upstream.url"),
+        (twice, "upstream.servers", "upstream.servers", "must not name a server twice"),
+        (servers.len() > MAX_SERVERS, "upstream.servers", "upstream.servers", "must not name more than 64 servers"),
         (certificate && !key, "serving.tlsCertFile", "serving.tlsPrivateKeyFile", "needs serving.tlsPrivateKeyFile beside it"),
         (key && !certificate, "serving.tlsPrivateKeyFile", "serving.tlsCertFile", "needs serving.tlsCertFile beside it"),
         (

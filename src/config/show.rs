@@ -17,7 +17,9 @@ pub fn show(config: &Config) -> Value {
         "kind": "ProxyConfiguration",
         "mode": format!("{mode:?}"),
         "upstream": {
-            "url": upstream.url.as_ref().map(|url| url.to_string().trim_end_matches('/').to_owned()),
+            "url": upstream.url.as_ref().map(url),
+            "servers": Some(upstream.servers.iter().map(url).collect::<Vec<_>>()).filter(|servers| !servers.is_empty()),
+            "pin": format!("{:?}", upstream.pin),
             "caFile": upstream.ca.as_ref().map(ca),
             "serverName": upstream.server_name,
             "connectTimeout": duration(upstream.connect_timeout),
@@ -76,6 +78,10 @@ pub fn show(config: &Config) -> Value {
     })
 }
 
+fn url(url: &http::Uri) -> String {
+    url.to_string().trim_end_matches('/').to_owned()
+}
+
 fn opt_in(class: &OptIn) -> Value {
     json!({ "enabled": class.enabled, "maxAttempts": class.max_attempts, "maxHold": duration(class.max_hold) })
 }
@@ -120,8 +126,8 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Mode;
     use crate::config::file::parse;
+    use crate::config::{Mode, Pin};
 
     #[test]
     fn what_is_shown_can_be_read_again() {
@@ -131,7 +137,10 @@ mod tests {
         config.replay.base_delay = Duration::from_millis(1500);
         config.creates.max_body = 1025;
         config.rate_limit.global = Some(Rate { qps: 0.5, burst: 3 });
-        for config in [Config::default(), config] {
+        let mut listed = Config::default();
+        listed.upstream.servers = ["https://10.0.0.1:6443", "https://[fd00::1]"].map(|url| url.parse().unwrap()).into();
+        listed.upstream.pin = Pin::None;
+        for config in [Config::default(), config, listed] {
             assert_eq!(parse(&show(&config).to_string()).unwrap(), config, "JSON is YAML too");
         }
     }

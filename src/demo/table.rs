@@ -2,13 +2,15 @@
 
 use super::{Outcome, Report};
 
-/// The table, with a line on top that says what was done.
+/// The table, with lines on top that say what was done.
 pub(super) fn render(report: &Report) -> String {
-    let Report { direct, proxied } = report;
-    let row = |name: &str, value: &dyn Fn(&Outcome) -> String| format!("{name:<22}{:>12}{:>12}\n", value(direct), value(proxied));
+    let Report { direct, unpinned, pinned } = report;
+    let line = |name: &str, [direct, unpinned, pinned]: [&str; 3]| format!("{name:<22}{direct:>12}{unpinned:>12}{pinned:>12}\n");
+    let row = |name: &str, value: &dyn Fn(&Outcome) -> String| line(name, [&*value(direct), &*value(unpinned), &*value(pinned)]);
     [
-        format!("{} creates against 3 apiservers behind one load balancer, all charging one ResourceQuota\n\n", direct.requested),
-        format!("{:<22}{:>12}{:>12}\n", "", "direct", "proxied"),
+        format!("{} creates against 3 apiservers, all charging one ResourceQuota: direct through a load balancer,\n", direct.requested),
+        "and through the proxy, which spreads them and replays (unpinned), or keeps them to one apiserver (pinned)\n\n".to_owned(),
+        line("", ["direct", "unpinned", "pinned"]),
         row("pods created", &|outcome| outcome.created.to_string()),
         row("creates failed", &|outcome| outcome.failed.to_string()),
         row("quota conflicts", &|outcome| outcome.conflicts.to_string()),

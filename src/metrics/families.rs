@@ -11,7 +11,7 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::labels::{BudgetKind, NotReplayed, Outcome, Reloaded, RouteLabel, Scope, StreamKind};
+use super::labels::{BudgetKind, NotReplayed, Outcome, PinMove, Reloaded, RouteLabel, Scope, StreamKind};
 use super::namespaces::OTHER;
 use crate::config::Mode;
 
@@ -47,7 +47,8 @@ pub(super) struct Families {
     pub(super) budget_exhausted: IntCounterVec,
     pub(super) rate_limit_wait: Histogram,
     pub(super) rate_limit_rejected: IntCounterVec,
-    pub(super) upstream_up: IntGauge,
+    pub(super) upstream_up: IntGaugeVec,
+    pub(super) pins_moved: IntCounterVec,
     pub(super) upstream_connections: IntGaugeVec,
     pub(super) upstream_streams: IntGaugeVec,
     pub(super) upstream_connect: HistogramVec,
@@ -135,7 +136,16 @@ impl Families {
                 "Creates answered 429 by the proxy's rate limit.",
                 &["scope"],
             ),
-            upstream_up: in_registry.gauge("upstream_up", "Whether the upstream answered the last probe or request (1) or not (0)."),
+            upstream_up: in_registry.gauges(
+                "upstream_up",
+                "Whether requests go to this apiserver (1), or it failed or is not ready (0).",
+                &["server"],
+            ),
+            pins_moved: in_registry.counters(
+                "upstream_pins_moved_total",
+                "Namespaces whose creates went over to another apiserver, because theirs had failed or returned.",
+                &["why"],
+            ),
             upstream_connections: in_registry.gauges("upstream_connections", "Open connections to the upstream.", &["lane"]),
             upstream_streams: in_registry.gauges("upstream_streams", "Requests in flight to the upstream.", &["lane"]),
             upstream_connect: in_registry.histograms(
@@ -178,6 +188,9 @@ impl Families {
             for kind in BudgetKind::ALL {
                 self.budget_exhausted.with_label_values(&[scope.as_str(), kind.as_str()]);
             }
+        }
+        for why in PinMove::ALL {
+            self.pins_moved.with_label_values(&[why.as_str()]);
         }
         for what in Reloaded::ALL {
             for ok in [true, false] {

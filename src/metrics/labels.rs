@@ -156,6 +156,16 @@ label! {
 }
 
 label! {
+    /// Why the creates of a namespace go to another apiserver.
+    PinMove {
+        /// Theirs failed, is not ready or is no longer listed.
+        Failed = "failed",
+        /// The one that the namespace belongs to is there again.
+        Returned = "returned",
+    }
+}
+
+label! {
     /// What was loaded again at run time.
     Reloaded {
         /// The configuration file.

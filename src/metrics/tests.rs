@@ -24,7 +24,8 @@ fn everything() -> Metrics {
     metrics.rate_limit_waited(second);
     metrics.rate_limit_rejected(Scope::Namespace);
     metrics.budget_exhausted(Scope::Global, BudgetKind::Other);
-    metrics.upstream_up(true);
+    metrics.upstream_up("10.0.0.1:6443", true);
+    metrics.pin_moved(PinMove::Failed);
     let lane = metrics.lane("create");
     let _ = (lane.connection(), lane.stream());
     lane.connect(true, second);

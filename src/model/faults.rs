@@ -120,6 +120,7 @@ struct Script {
     next_requests: VecDeque<Fault>,
     every_create: Option<Fault>,
     every_request: Option<Fault>,
+    readyz: Option<Canned>,
     signals: Signals,
 }
 
@@ -156,6 +157,11 @@ impl Faults {
     /// Every request goes wrong like this, until changed; what is lined up comes first.
     pub fn every_request(&self, fault: Option<Fault>) {
         self.script().every_request = fault;
+    }
+
+    /// Whoever asks `/readyz` without a token gets this instead of "ok", until changed.
+    pub fn answer_readyz(&self, answer: Option<Canned>) {
+        self.script().readyz = answer;
     }
 
     /// Forgets all that is scripted, and releases what is held.
@@ -204,6 +210,11 @@ impl Faults {
         let next = next.or_else(|| script.next_requests.pop_front());
         let next = next.or_else(|| if create { script.every_create.clone() } else { None });
         next.or_else(|| script.every_request.clone())
+    }
+
+    /// The answer to a probe.
+    pub(super) fn readyz(&self) -> Option<Canned> {
+        self.script().readyz.clone()
     }
 
     /// Returns at the next release.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::config::{self, CaSource, Upstream};
+use crate::config::{self, CaSource};
 use crate::kubeconfig;
 
 fn hosts(hosts: &[&str]) -> config::SelfSigned {
@@ -31,7 +31,7 @@ async fn handshake(server: Arc<rustls::ServerConfig>, client: Arc<rustls::Client
         let connection = stream.get_ref().1;
         Ok::<_, io::Error>((connection.alpn_protocol().unwrap_or_default().to_vec(), connection.peer_certificates().is_some()))
     });
-    let name = server_name(&Upstream::default(), host).unwrap();
+    let name = server_name(host).unwrap();
     let mut stream = TlsConnector::from(client).connect(name, near).await?;
     stream.read_u8().await?;
     accepted.await.unwrap()
@@ -181,11 +181,10 @@ fn an_upstream_needs_something_that_verifies_it() {
 }
 
 #[test]
-fn a_configured_server_name_wins_over_the_host() {
-    let upstream = Upstream { server_name: Some("kubernetes".into()), ..Upstream::default() };
-    assert_eq!(server_name(&upstream, "10.0.0.1").unwrap().to_str(), "kubernetes");
-    assert_eq!(server_name(&Upstream::default(), "[fd00::1]").unwrap().to_str(), "fd00::1");
-    server_name(&Upstream::default(), "not a name").unwrap_err();
+fn a_server_is_verified_by_its_name_or_address() {
+    assert_eq!(server_name("kubernetes.default.svc").unwrap().to_str(), "kubernetes.default.svc");
+    assert_eq!(server_name("[fd00::1]").unwrap().to_str(), "fd00::1");
+    server_name("not a name").unwrap_err();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 
 use super::{TlsError, pem, provider};
-use crate::config::{CaSource, Upstream};
+use crate::config::CaSource;
 
 /// Verifies the upstream by `ca` and offers the protocols of `alpn`, the preferred one first.
 ///
@@ -26,9 +26,9 @@ pub fn client_config(ca: Option<&CaSource>, alpn: &[&[u8]]) -> Result<Arc<Client
     Ok(Arc::new(config))
 }
 
-/// The name that the upstream's certificate must have: `upstream.server_name`, else the URL's `host` (IPv6 with or without brackets).
-pub fn server_name(upstream: &Upstream, host: &str) -> Result<ServerName<'static>, TlsError> {
-    let name = upstream.server_name.as_deref().unwrap_or_else(|| host.trim_start_matches('[').trim_end_matches(']'));
+/// The name that a server's certificate must have: a DNS name or an IP address, IPv6 with or without brackets.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let name = host.trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(name.to_owned()).map_err(|source| TlsError::ServerName { name: name.to_owned(), source })
 }
 

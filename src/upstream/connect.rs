@@ -20,31 +20,98 @@ use tokio_rustls::rustls::ClientConfig;
 use crate::body::Body;
 use crate::config;
 use crate::metrics::GaugeGuard;
+use crate::tls::{self, TlsError};
 
 /// kube-apiserver accepts 1 MiB of headers; hyper's own bounds are lower.
 const MAX_HEADER_BYTES: u32 = 1 << 20;
 
 /// Makes connections to one server.
 #[derive(Debug)]
-pub struct Connector {
+pub(super) struct Connector {
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
+    port: u16,
     tls: Option<Tls>,
     timeout: Duration,
     keep_alive_interval: Duration,
     keep_alive_timeout: Duration,
 }
 
-/// How the server is verified, and which protocols are offered to it.
+/// How servers are verified, and which protocols are offered to them.
 #[derive(Clone, Debug)]
-pub struct Tls {
+struct Tls {
     /// Offers h2 and http/1.1.
-    pub any: Arc<ClientConfig>,
+    any: Arc<ClientConfig>,
     /// Offers http/1.1 only: an upgrade has no form in HTTP/2 that kube-apiserver knows.
-    pub http1: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
     /// The name in the server's certificate.
-    pub server_name: ServerName<'static>,
+    server_name: ServerName<'static>,
+}
+
+/// Makes connectors: what all servers of one configuration have in common.
+#[derive(Debug)]
+pub(super) struct Connectors {
+    /// The two configurations of TLS; None if no server has it.
+    tls: Option<(Arc<ClientConfig>, Arc<ClientConfig>)>,
+    timeout: Duration,
+    keep_alive_interval: Duration,
+    keep_alive_timeout: Duration,
+    server_name: Option<String>,
+}
+
+impl Connectors {
+    /// Reads what verifies the servers, unless all of `urls` go without TLS.
+    pub(super) fn new(settings: &config::Upstream, urls: &[Uri]) -> Result<Self, TlsError> {
+        let client_config = |alpn| tls::client_config(settings.ca.as_ref(), alpn);
+        let tls =
+            if urls.iter().all(is_plain) { None } else { Some((client_config(&[tls::H2, tls::HTTP1])?, client_config(&[tls::HTTP1])?)) };
+        Ok(Self {
+            tls,
+            timeout: settings.connect_timeout,
+            keep_alive_interval: settings.keep_alive_interval,
+            keep_alive_timeout: settings.keep_alive_timeout,
+            server_name: settings.server_name.clone(),
+        })
+    }
+
+    /// To the server at `url` (`https://host[:port]`, or `http://` without TLS).
+    pub(super) fn to(&self, url: &Uri) -> Result<Connector, AddressError> {
+        let authority = url.authority().ok_or(AddressError::NoHost)?;
+        let (scheme, port) = if is_plain(url) { (Scheme::HTTP, 80) } else { (Scheme::HTTPS, 443) };
+        let tls = match &self.tls {
+            Some((any, http1)) if scheme == Scheme::HTTPS => {
+                let name = self.server_name.as_deref().unwrap_or_else(|| authority.host());
+                Some(Tls { any: Arc::clone(any), http1: Arc::clone(http1), server_name: tls::server_name(name)? })
+            }
+            _ => None,
+        };
+        Ok(Connector {
+            scheme,
+            host: HeaderValue::try_from(authority.as_str()).map_err(|_| AddressError::NoHost)?,
+            port: authority.port_u16().unwrap_or(port),
+            authority: authority.clone(),
+            tls,
+            timeout: self.timeout,
+            keep_alive_interval: self.keep_alive_interval,
+            keep_alive_timeout: self.keep_alive_timeout,
+        })
+    }
+}
+
+/// Why an address is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    /// It is none.
+    #[error("it names no host")]
+    NoHost,
+    /// Nothing can have a certificate for it.
+    #[error("no certificate can be verified for it")]
+    Name(#[from] TlsError),
+}
+
+fn is_plain(url: &Uri) -> bool {
+    url.scheme() == Some(&Scheme::HTTP)
 }
 
 /// A ready connection, in the protocol that the server chose.
@@ -98,21 +165,9 @@ pub enum ConnectError {
 }
 
 impl Connector {
-    /// Connects to `url` (`https://host[:port]`, or `http://` without TLS), verified by `tls`.
-    ///
-    /// # Errors
-    /// `url` has no host.
-    pub fn new(url: &Uri, tls: Option<Tls>, settings: &config::Upstream) -> Result<Self, http::Error> {
-        let authority = url.authority().cloned().map_or_else(|| Authority::try_from(""), Ok)?;
-        Ok(Self {
-            scheme: url.scheme().cloned().unwrap_or(Scheme::HTTPS),
-            host: HeaderValue::try_from(authority.as_str())?,
-            authority,
-            tls,
-            timeout: settings.connect_timeout,
-            keep_alive_interval: settings.keep_alive_interval,
-            keep_alive_timeout: settings.keep_alive_timeout,
-        })
+    /// `host:port`, whether the port was given or not.
+    pub(super) fn name(&self) -> Box<str> {
+        format!("{}:{}", self.authority.host(), self.port).into()
     }
 
     /// Scheme, authority and `Host` of every request.
@@ -154,10 +209,9 @@ impl Connector {
     }
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
-        let default_port = if self.tls.is_some() { 443 } else { 80 };
         let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
         let connected = async {
-            let stream = TcpStream::connect((host, self.authority.port_u16().unwrap_or(default_port))).await?;
+            let stream = TcpStream::connect((host, self.port)).await?;
             stream.set_nodelay(true)?;
             Ok(stream)
         };

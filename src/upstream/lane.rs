@@ -1,8 +1,9 @@
 //! One lane: its HTTP/2 connections, each with a bounded number of streams, or its idle HTTP/1.1 connections.
 //!
-//! A lane spreads over a few connections (so that a load balancer spreads them over apiservers), takes the least loaded one, and opens a
-//! further one before the streams run out. Connections are made by tasks of their own: a client that leaves neither wastes one nor leaves
-//! the others waiting, and a failure answers everyone who waited for it.
+//! A lane spreads over a few connections (so that a load balancer spreads them over apiservers) and takes the least loaded one, or, where
+//! it spreads over one, keeps to the oldest for as long as that has streams left. Either way it opens a further one before the streams run
+//! out. Connections are made by tasks of their own: a client that leaves neither wastes one nor leaves the others waiting, and a failure
+//! answers everyone who waited for it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,6 +32,8 @@ pub(super) struct Lane {
     spread: usize,
     max_streams: usize,
     idle_timeout: Duration,
+    /// Requests in flight.
+    in_flight: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -85,14 +88,22 @@ enum Held {
 }
 
 impl Lane {
-    pub(super) fn new(name: &'static str, connector: Arc<Connector>, settings: &config::Upstream, metrics: LaneMetrics) -> Arc<Self> {
+    /// A lane without connections that will spread over `spread` of them.
+    pub(super) fn new(
+        name: &'static str,
+        connector: Arc<Connector>,
+        settings: &config::Upstream,
+        spread: usize,
+        metrics: LaneMetrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             connector,
             metrics,
-            spread: settings.connections_per_lane.max(1),
+            spread: spread.max(1),
             max_streams: settings.max_streams_per_connection.max(1),
             idle_timeout: settings.idle_timeout,
+            in_flight: AtomicUsize::new(0),
             state: Mutex::default(),
         })
     }
@@ -104,6 +115,7 @@ impl Lane {
                 let mut state = self.lock();
                 if let Some((sender, held)) = self.pick(&mut state) {
                     let stream = self.metrics.stream();
+                    self.in_flight.fetch_add(1, Ordering::Relaxed);
                     return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream, _open: None }));
                 }
                 self.wait_in(&mut state)
@@ -122,6 +134,25 @@ impl Lane {
             self.wait_in(&mut state)
         };
         waiting.await
+    }
+
+    /// Requests in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Open connections.
+    pub(super) fn connections(&self) -> usize {
+        let state = self.lock();
+        let busy = if state.exclusive { self.in_flight() } else { 0 };
+        state.http2.len() + state.http1.len() + busy
+    }
+
+    /// Lets go of every connection: what is in flight on it goes on, what comes next gets another one.
+    pub(super) fn leave_connections(&self) {
+        let mut state = self.lock();
+        state.http1.clear();
+        state.http2.clear();
     }
 
     /// Waits for a connection or a place on one; opens connections as needed.
@@ -150,16 +181,22 @@ impl Lane {
             }
         }
         state.http2.retain(Shared::usable);
-        let least = state.http2.iter().min_by_key(|shared| shared.load.streams())?;
-        let streams = least.load.streams();
-        let picked = (streams < self.capacity(least)).then(|| {
-            least.load.streams.fetch_add(1, Ordering::Relaxed);
-            (Sender::Http2(least.sender.clone()), Held::Stream(Arc::clone(&least.load)))
-        });
-        if picked.is_some() && streams > 0 && state.http2.len() + state.dialing < self.spread {
+        let room = |shared: &Shared| self.capacity(shared).saturating_sub(shared.load.streams());
+        let picked = if self.spread == 1 {
+            state.http2.iter().find(|shared| room(shared) > 0)?
+        } else {
+            state.http2.iter().filter(|shared| room(shared) > 0).min_by_key(|shared| shared.load.streams())?
+        };
+        let idle = picked.load.streams() == 0;
+        picked.load.streams.fetch_add(1, Ordering::Relaxed);
+        let place = (Sender::Http2(picked.sender.clone()), Held::Stream(Arc::clone(&picked.load)));
+        let few = !idle && state.http2.len() + state.dialing < self.spread;
+        // A quarter of a connection's streams last while the next one is made.
+        let scarce = state.dialing == 0 && state.http2.iter().map(room).sum::<usize>() < self.capacity(&state.http2[0]) / 4;
+        if few || scarce {
             self.dial(state);
         }
-        picked
+        Some(place)
     }
 
     fn capacity(&self, shared: &Shared) -> usize {
@@ -208,7 +245,7 @@ impl Lane {
                 self.dial_for_waiters(&mut state);
             }
             Err(error) => {
-                tracing::warn!(lane = self.name, error = %crate::telemetry::chain(&error), "Cannot connect to the upstream");
+                tracing::debug!(lane = self.name, error = %crate::telemetry::chain(&error), "Cannot connect to the upstream");
                 // Another attempt under way may still succeed for those who wait.
                 if state.dialing == 0 {
                     state.fail_all(&Arc::new(error));
@@ -271,11 +308,16 @@ impl Sender {
 
 impl Lease {
     /// Ends the connection's use: what comes next goes elsewhere, what is in flight on it goes on.
-    pub fn retire(mut self) {
+    pub(super) fn retire(mut self) {
         match &mut self.held {
             Held::Stream(load) => load.retired.store(true, Ordering::Relaxed),
             Held::Exclusive(sender) => *sender = None,
         }
+    }
+
+    /// Whether it is a place in `lane`.
+    pub(super) fn is_of(&self, lane: &Arc<Lane>) -> bool {
+        Arc::ptr_eq(&self.lane, lane)
     }
 
     /// Keeps `open` for as long as the answer lasts.
@@ -295,6 +337,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.lane.in_flight.fetch_sub(1, Ordering::Relaxed);
         match &mut self.held {
             Held::Stream(load) => {
                 *load.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();

@@ -66,29 +66,21 @@ pub fn install(plane: &ControlPlane, version: Version) {
 }
 
 /// A workflow of one HTTP template, which an agent pod would call.
-pub fn http_workflow(name: &str) -> Value {
-    workflow(name, json!({ "name": "main", "http": { "url": "http://localhost:1/" } }))
+pub fn http_workflow(namespace: &str, name: &str) -> Value {
+    workflow(namespace, name, json!({ "name": "main", "http": { "url": "http://localhost:1/" } }))
 }
 
 /// A workflow of one ordinary pod.
-pub fn pod_workflow(name: &str) -> Value {
+pub fn pod_workflow(namespace: &str, name: &str) -> Value {
     let requests = json!({ "requests": { "cpu": "10m", "memory": "16Mi" } });
-    workflow(name, json!({ "name": "main", "container": { "image": "busybox", "command": ["true"], "resources": requests } }))
+    workflow(namespace, name, json!({ "name": "main", "container": { "image": "busybox", "command": ["true"], "resources": requests } }))
 }
 
-fn workflow(name: &str, template: Value) -> Value {
+fn workflow(namespace: &str, name: &str, template: Value) -> Value {
     json!({
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "name": name },
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "namespace": namespace, "name": name },
         "spec": { "entrypoint": "main", "templates": [template] },
     })
-}
-
-/// Submits workflows as admin.
-pub fn submit(plane: &ControlPlane, namespace: &str, workflows: &[Value]) {
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": workflows });
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), list.to_string()).unwrap();
-    plane.kubectl(&["create", "--namespace", namespace, "-f", file.path().to_str().unwrap()]);
 }
 
 /// Phase and message of each workflow.

@@ -5,8 +5,8 @@ use crate::process::Running;
 
 /// Status writers and creators. Enough that a good part of single creates elsewhere are refused, and few enough that several
 /// attempts in a row seldom are.
-const WRITERS: usize = 8;
-const CREATORS: usize = 8;
+const WRITERS: usize = 12;
+const CREATORS: usize = 12;
 
 /// Runs until it is stopped or dropped.
 pub struct Contention(Running);

@@ -1,11 +1,13 @@
 //! The control plane of `tests/controlplane/controlplane.sh`: one for the whole suite, brought up by the first test that needs it.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::process::{Running, output};
 
@@ -122,6 +124,13 @@ impl ControlPlane {
     /// What kubectl prints as admin; it must succeed.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         output(self.kubectl_with(&self.kubeconfig("admin", "apiserver-0")).args(arguments))
+    }
+
+    /// Creates an object, or a `List` of them, as admin.
+    pub fn create(&self, object: &Value) {
+        let mut file = NamedTempFile::new().unwrap();
+        write!(file, "{object}").unwrap();
+        self.kubectl(&["create", "-f", file.path().to_str().unwrap()]);
     }
 
     /// kubectl with a kubeconfig, and nothing of the user's own.

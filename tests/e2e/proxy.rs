@@ -28,10 +28,10 @@ impl Proxy {
         let path = |name: &str| directory.path().join(name);
         let config = format!(
             "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\n\
-             upstream: {{servers: [{}], caFile: {}}}\n\
+             upstream: {{url: {}, caFile: {}}}\n\
              serving: {{bindAddress: 127.0.0.1, securePort: 0, selfSigned: {{directory: {}, tokenFile: {}}}}}\n\
              admin: {{bindAddress: 127.0.0.1:0}}\n{more}",
-            servers.join(", "),
+            servers[0],
             plane.ca_file().display(),
             directory.path().display(),
             plane.token_file("user").display(),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use crate::argo::{self, Controller, Version};
 use crate::contention::Contention;
@@ -55,11 +56,12 @@ fn reproduced_and_cured(plane: &'static ControlPlane) {
 
 /// Submits the workflows to a controller that uses `kubeconfig`, while the quota is contended through the other apiservers.
 fn outcome(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Outcome {
-    let namespace = plane.namespace(purpose, 1);
+    // Each quota is one more race that a create must win.
+    let namespace = plane.namespace(purpose, 3);
     let mut controller = Controller::start(plane, Version::Reported, kubeconfig, purpose);
     let contention = Contention::start(plane, &namespace);
-    let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::http_workflow(&format!("http-{n}"))).collect();
-    argo::submit(plane, &namespace, &workflows);
+    let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::http_workflow(&namespace, &format!("http-{n}"))).collect();
+    plane.create(&json!({ "apiVersion": "v1", "kind": "List", "items": workflows }));
     let mut outcome = Outcome::default();
     within(Duration::from_secs(180), "every workflow has its agent pod or has failed", || {
         assert!(controller.is_running(), "the workflow-controller ended");

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use crate::argo::{self, Controller, Version};
 use crate::contention::Contention;
@@ -45,15 +46,24 @@ fn sooner_through_the_proxy(plane: &'static ControlPlane) {
 
 /// How long each workflow took to have its pod, sorted.
 fn times(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Vec<Duration> {
-    let namespace = plane.namespace(purpose, 1);
+    // Each quota is one more race that a create must win.
+    let namespace = plane.namespace(purpose, 3);
+    // Argo's own containers ask for nothing, which a quota of CPU and memory refuses.
+    plane.create(&json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "defaults", "namespace": namespace },
+        "spec": { "limits": [{ "type": "Container", "defaultRequest": { "cpu": "10m", "memory": "16Mi" } }] },
+    }));
     let mut controller = Controller::start(plane, Version::Current, kubeconfig, purpose);
     let contention = Contention::start(plane, &namespace);
-    let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::pod_workflow(&format!("pod-{n}"))).collect();
-    argo::submit(plane, &namespace, &workflows);
+    let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::pod_workflow(&namespace, &format!("pod-{n}"))).collect();
+    plane.create(&json!({ "apiVersion": "v1", "kind": "List", "items": workflows }));
     let submitted = Instant::now();
     let mut seen: BTreeMap<String, Duration> = BTreeMap::new();
     within(Duration::from_secs(300), "every workflow has its pod", || {
         assert!(controller.is_running(), "the workflow-controller ended");
+        for (workflow, (phase, message)) in argo::phases(plane, &namespace) {
+            assert!(phase != "Error" && phase != "Failed", "{workflow}: {message}");
+        }
         for (workflow, pods) in argo::pods_by_workflow(plane, &namespace) {
             assert_eq!(pods, 1, "{workflow} has one pod");
             seen.entry(workflow).or_insert_with(|| submitted.elapsed());

@@ -71,7 +71,10 @@ fn lease(plane: &'static ControlPlane) {
 fn objects(plane: &'static ControlPlane) {
     let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
     let (through, admin) = (proxy.kubeconfig(plane, "admin"), plane.kubeconfig("admin", "apiserver-0"));
-    let report = plane.driver(&["objects", "-kubeconfig", through.to_str().unwrap(), "-direct-kubeconfig", admin.to_str().unwrap()]);
+    let namespace = plane.namespace("objects", 0);
+    let (through, direct) = (through.to_str().unwrap(), admin.to_str().unwrap());
+    let report = plane.driver(&["objects", "-kubeconfig", through, "-direct-kubeconfig", direct, "-namespace", &namespace]);
+    plane.discard(&namespace);
     let failed: Vec<_> = report["checks"].as_array().unwrap().iter().filter(|check| check["ok"] != true).collect();
     assert!(failed.is_empty() && report["checks"].as_array().unwrap().len() >= 10, "{failed:?} of {report}");
     proxy.stop();

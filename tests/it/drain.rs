@@ -14,7 +14,9 @@ use kube_retry_proxy::model::{Canned, ControlPlane, Fault, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
-use crate::support::{Answer, BOTH, Client, NAMESPACE, Protocol, Rig, admin, assert_relayed, captured, eventually, pod, sample, sample_of};
+use crate::support::{
+    Answer, BOTH, Client, NAMESPACE, Protocol, Rig, admin, assert_relayed, captured, eventually, pod, sample, sample_of, servers_up,
+};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
@@ -91,7 +93,7 @@ async fn assert_echoes(tunnel: &mut TokioIo<Upgraded>, text: &[u8]) {
 async fn unready_comes_first_while_requests_finish() {
     for protocol in BOTH {
         let rig = rig(LONG, |_| {}).await;
-        eventually("the upstream is reachable", || sample(&rig.proxy, "kube_retry_proxy_upstream_up") == 1.0).await;
+        eventually("the upstream is reachable", || servers_up(&rig.proxy) == 1).await;
         let admin_address = rig.proxy.admin_address;
         assert_eq!(admin::get(admin_address, "/readyz").await.status, StatusCode::OK);
         let (answer, _kept) = under_way(&rig, protocol).await;

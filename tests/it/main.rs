@@ -24,6 +24,7 @@ mod outages;
 mod process;
 mod reload;
 mod secrets;
+mod servers;
 mod signals;
 mod streams;
 mod support;

@@ -14,7 +14,7 @@ use kube_retry_proxy::model::{Canned, Fault, Settings};
 use serde_json::Value;
 
 use crate::support::executable::run_with_input;
-use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, sample};
+use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, sample, servers_up};
 
 /// One quick apiserver behind a proxy whose configuration is edited.
 async fn rig(edit: impl FnOnce(&mut Config)) -> Rig {
@@ -49,10 +49,10 @@ async fn the_probes_answer_as_the_apiservers_do() {
     rig.plane.faults(0).unwrap().set_down(true);
     let unready = admin::get_until(at, "/readyz", |answer| answer.status == StatusCode::INTERNAL_SERVER_ERROR).await;
     assert!(unready.text().contains("[-]upstream failed: ") && unready.text().ends_with("readyz check failed\n"), "{}", unready.text());
-    assert_eq!(of(&rig.proxy, "upstream_up"), 0.0);
+    assert_eq!(servers_up(&rig.proxy), 0);
     rig.plane.faults(0).unwrap().set_down(false);
     admin::get_until(at, "/readyz", |answer| answer.status == StatusCode::OK).await;
-    assert_eq!(of(&rig.proxy, "upstream_up"), 1.0);
+    assert_eq!(servers_up(&rig.proxy), 1);
     rig.stop().await;
 }
 

@@ -12,7 +12,9 @@ use tokio::io::AsyncReadExt;
 
 use crate::support::raw::Upstream;
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Answer, BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, eventually, proxy_to, sample, soon, speaking, tls_stream};
+use crate::support::{
+    Answer, BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, eventually, proxy_to, sample, servers_up, soon, speaking, tls_stream,
+};
 
 const PODS: &str = "/api/v1/namespaces/team/pods";
 
@@ -20,10 +22,10 @@ const PODS: &str = "/api/v1/namespaces/team/pods";
 async fn an_apiserver_that_is_down_is_told_in_the_clients_encoding_and_may_be_asked_again() {
     let rig = Rig::new().await;
     let faults = rig.plane.faults(0).unwrap();
-    let up = || sample(&rig.proxy, "kube_retry_proxy_upstream_up");
-    eventually("the proxy has seen it up", || up() == 1.0).await;
+    let up = || servers_up(&rig.proxy);
+    eventually("the proxy has seen it up", || up() == 1).await;
     faults.set_down(true);
-    eventually("the proxy has seen it down", || up() == 0.0).await;
+    eventually("the proxy has seen it down", || up() == 0).await;
     for down in BOTH {
         for (method, accept) in [
             (Method::GET, "application/json"),
@@ -49,7 +51,7 @@ async fn an_apiserver_that_is_down_is_told_in_the_clients_encoding_and_may_be_as
         assert_eq!((head.status, head.body.len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
     }
     faults.set_down(false);
-    eventually("the proxy has seen it up again", || up() == 1.0).await;
+    eventually("the proxy has seen it up again", || up() == 1).await;
     assert_eq!(rig.client(Protocol::Http2).await.get("/livez").await.body, "ok");
     rig.stop().await;
 }

@@ -39,6 +39,7 @@ async fn no_secret_is_logged_or_shown_whatever_happens_to_requests() {
         broken_connections(served.address, &ca).await;
         let held = hold(&place, &served, &ca).await;
 
+        admin::get_until(served.admin, "/readyz", |answer| answer.status.is_success()).await;
         for page in ["/metrics", "/configz", "/debug/decisions", "/debug/held", "/readyz?verbose", "/"] {
             let answer = admin::get(served.admin, page).await;
             assert!(answer.status.is_success(), "{page}: {answer:?}");

@@ -63,6 +63,13 @@ impl Rig {
         Self { plane, proxy }
     }
 
+    /// With a proxy that knows every apiserver by its own address.
+    pub async fn listed(settings: Settings, edit: impl FnOnce(&mut Config)) -> Self {
+        let plane = plane(settings).await;
+        let proxy = proxy_before(&plane.urls(), plane.ca_pem(), edit).await;
+        Self { plane, proxy }
+    }
+
     /// One quick apiserver that speaks this protocol to the proxy, defaults in the proxy.
     pub async fn speaking(upstream: Protocol) -> Self {
         Self::with(speaking(upstream), |_| {}).await
@@ -115,8 +122,13 @@ pub fn speaking(upstream: Protocol) -> Settings {
 
 /// A proxy on free ports of loopback in front of `upstream`.
 pub async fn proxy_to(upstream: &str, ca: &str, edit: impl FnOnce(&mut Config)) -> App {
+    proxy_before(&[upstream.to_owned()], ca, edit).await
+}
+
+/// A proxy on free ports of loopback in front of these servers.
+pub async fn proxy_before(servers: &[String], ca: &str, edit: impl FnOnce(&mut Config)) -> App {
     let mut config = Config::default();
-    config.upstream.url = Some(upstream.parse().unwrap());
+    config.upstream.servers = servers.iter().map(|url| url.parse().unwrap()).collect();
     config.upstream.ca = Some(CaSource::Pem(ca.as_bytes().to_vec()));
     config.serving.bind_address = [127, 0, 0, 1].into();
     config.serving.secure_port = 0;
@@ -231,6 +243,12 @@ impl Client {
     /// The answer to any request, read to its end.
     pub async fn ask<B: RequestBody>(&mut self, request: Request<B>) -> Answer {
         soon(async { Answer::of(self.send(request).await).await }).await
+    }
+
+    /// Creates a small pod in any namespace.
+    pub async fn create_in(&mut self, namespace: &str, name: &str) -> Answer {
+        let path = format!("/api/v1/namespaces/{namespace}/pods");
+        self.ask(self.request(Method::POST, &path, pod(name))).await
     }
 
     /// Creates a small pod in [`NAMESPACE`], JSON both ways.
@@ -449,6 +467,12 @@ pub async fn eventually(what: &str, mut reached: impl FnMut() -> bool) {
         }
     });
     waited.await.unwrap_or_else(|_| panic!("did not happen: {what}"));
+}
+
+/// How many servers of its upstream the proxy uses.
+pub fn servers_up(proxy: &App) -> usize {
+    let text = proxy.metrics.render();
+    text.lines().filter(|line| line.starts_with("kube_retry_proxy_upstream_up{") && line.ends_with(" 1")).count()
 }
 
 /// The value of a sample of the proxy's metrics, 0 where there is none.

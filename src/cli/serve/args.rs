@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
 use http::Uri;
 
-use crate::config::{LogFormat, Mode, units};
+use crate::config::{LogFormat, Mode, Pin, units};
 
 const UPSTREAM: &str = "Upstream";
 const SERVING: &str = "Serving";
@@ -21,9 +21,9 @@ Run the proxy.
 Every setting is taken from the first of: its flag, its environment variable, the file of
 --config, the default. In a pod nothing is needed at all.
 
-The upstream is --upstream, else the server of --kubeconfig, else upstream.url of the file, else
-the cluster that the proxy runs in (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT). It is
-verified by --upstream-ca-file, else the CA of --kubeconfig, else upstream.caFile, else in a
+The upstream is --upstream, else the server of --kubeconfig, else upstream.url or upstream.servers
+of the file, else the cluster that the proxy runs in (KUBERNETES_SERVICE_HOST and
+KUBERNETES_SERVICE_PORT). It is verified by --upstream-ca-file, else the CA of --kubeconfig, else upstream.caFile, else in a
 cluster the service account's ca.crt. Credentials are never read: each client's own pass through.";
 
 const EXAMPLES: &str = "\
@@ -33,6 +33,9 @@ Examples:
   As a Service, with a certificate of its own:
     kube-retry-proxy serve --config /etc/kube-retry-proxy/config.yaml \\
       --tls-cert-file /tls/tls.crt --tls-private-key-file /tls/tls.key
+  Before three apiservers, so that the creates of a namespace keep to one of them:
+    kube-retry-proxy serve --kubeconfig ~/.kube/config --self-signed-dir . \\
+      --upstream https://10.0.0.1:6443,https://10.0.0.2:6443,https://10.0.0.3:6443
   On a workstation, in front of the current context:
     kube-retry-proxy serve --kubeconfig ~/.kube/config --self-signed-dir .";
 
@@ -47,9 +50,21 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MODE", env = "KUBE_RETRY_PROXY_MODE", help_heading = REPLAY, ignore_case = true, value_parser = mode())]
     pub mode: Option<Mode>,
 
-    /// The apiserver, like https://10.0.0.1:6443.
-    #[arg(long, value_name = "URL", env = "KUBE_RETRY_PROXY_UPSTREAM", help_heading = UPSTREAM, value_parser = parse_url)]
-    pub upstream: Option<Uri>,
+    /// The apiserver, like https://10.0.0.1:6443, or each of several by its own address.
+    #[arg(
+        long,
+        value_name = "URL,…",
+        env = "KUBE_RETRY_PROXY_UPSTREAM",
+        help_heading = UPSTREAM,
+        action = ArgAction::Set,
+        value_delimiter = ',',
+        num_args = 1,
+        value_parser = parse_url
+    )]
+    pub upstream: Option<Vec<Uri>>,
+    /// Whether the creates of a namespace keep to one apiserver (Namespace) or not (None).
+    #[arg(long, value_name = "PIN", env = "KUBE_RETRY_PROXY_UPSTREAM_PIN", help_heading = UPSTREAM, ignore_case = true, value_parser = pin())]
+    pub upstream_pin: Option<Pin>,
     /// PEM certificates that verify the apiserver.
     #[arg(long, value_name = "FILE", env = "KUBE_RETRY_PROXY_UPSTREAM_CA_FILE", help_heading = UPSTREAM)]
     pub upstream_ca_file: Option<PathBuf>,
@@ -148,6 +163,10 @@ fn mode() -> impl TypedValueParser<Value = Mode> {
         "observe" => Mode::Observe,
         _ => Mode::Enforce,
     })
+}
+
+fn pin() -> impl TypedValueParser<Value = Pin> {
+    PossibleValuesParser::new(["Namespace", "None"]).map(|word| if word.eq_ignore_ascii_case("none") { Pin::None } else { Pin::Namespace })
 }
 
 fn log_format() -> impl TypedValueParser<Value = LogFormat> {

@@ -4,7 +4,7 @@ use clap::Parser;
 
 use super::*;
 use crate::cli::{Cli, Command};
-use crate::config::{LogFormat, Mode};
+use crate::config::{LogFormat, Mode, Pin};
 
 fn args(args: &[&str]) -> ServeArgs {
     let cli = Cli::try_parse_from(["kube-retry-proxy", "serve"].iter().chain(args)).unwrap();
@@ -82,9 +82,29 @@ fn a_kubeconfig_without_a_server_name_does_not_take_the_files() {
 }
 
 #[test]
+fn several_servers_come_from_the_flag_or_the_file_but_never_beside_another_address() {
+    let listed = "apiVersion: kube-retry-proxy/v1alpha1
+kind: ProxyConfiguration
+upstream: {servers: ['https://file-a', 'https://file-b'], caFile: /file/ca.crt}
+";
+    let sources = |kubeconfig| Given { file: file::parse(listed).unwrap(), kubeconfig, cluster: Some(cluster()) };
+    let addresses = |flags: &[&str], kubeconfig| {
+        let config = resolve(&args(flags), sources(kubeconfig)).unwrap();
+        config.upstream.addresses().iter().map(|url| url.host().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(&[], None), ["file-a", "file-b"]);
+    assert_eq!(addresses(&[], Some(endpoint())), ["kubeconfig"]);
+    assert_eq!(addresses(&["--upstream=https://x,https://y"], Some(endpoint())), ["x", "y"]);
+    assert_eq!(addresses(&["--upstream=https://x"], None), ["x"]);
+    let twice = resolve(&args(&["--upstream=https://x,https://x"]), sources(None)).unwrap_err();
+    assert!(matches!(&twice, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "upstream.servers"), "{twice:?}");
+}
+
+#[test]
 fn every_other_flag_wins_over_the_file() {
     let flags = args(&[
         "--mode=off",
+        "--upstream-pin=none",
         "--bind-address=::1",
         "--secure-port=0",
         "--tls-cert-file=c",
@@ -97,7 +117,7 @@ fn every_other_flag_wins_over_the_file() {
         "--log-level=debug",
     ]);
     let config = resolve(&flags, Given { file: file(), ..Given::default() }).unwrap();
-    assert_eq!(config.mode, Mode::Off);
+    assert_eq!((config.mode, config.upstream.pin), (Mode::Off, Pin::None));
     assert_eq!((config.serving.bind_address.to_string(), config.serving.secure_port), ("::1".to_owned(), 0));
     assert_eq!(config.serving.tls_cert_file, Some("c".into()));
     assert_eq!(config.serving.tls_private_key_file, Some("k".into()));
@@ -151,6 +171,8 @@ fn wrong_usage_is_refused() {
         &["--upstream=https://h/path"],
         &["--upstream=https://me:secret@h"],
         &["--mode=maybe"],
+        &["--upstream-pin=pod"],
+        &["--upstream=https://h,"],
         &["--log-level=loud"],
         &["--log-level=info", "-v4"],
         &["--self-signed-hosts=a:80"],

@@ -130,6 +130,21 @@ fn rules_between_fields_are_checked() {
 }
 
 #[test]
+fn the_upstream_is_one_url_or_a_list_of_servers() {
+    let listed = config("upstream: {servers: ['https://a:6443', 'https://b'], pin: None}\n").upstream;
+    assert_eq!((listed.url.as_ref(), listed.servers.len(), listed.pin), (None, 2, Pin::None));
+    assert_eq!(
+        mistakes("upstream:\n  url: https://a\n  servers: [https://b]\n"),
+        ["line 5: upstream.servers: cannot be given beside upstream.url"]
+    );
+    assert_eq!(mistakes("upstream: {servers: [https://a, https://a]}\n"), ["line 3: upstream.servers: must not name a server twice"]);
+    let many: Vec<_> = (0..65).map(|n| format!("https://a:{}", n + 1)).collect();
+    let many = mistakes(&format!("upstream: {{servers: [{}]}}\n", many.join(", ")));
+    assert_eq!(many, ["line 3: upstream.servers: must not name more than 64 servers"]);
+    assert_eq!(mistakes("upstream: {servers: [https://a/b], pin: Pod}\n").len(), 2);
+}
+
+#[test]
 fn a_rule_is_not_reported_for_a_value_that_could_not_be_read() {
     assert_eq!(mistakes("replay: {baseDelay: 3s, maxDelay: soon}\n").len(), 1);
 }

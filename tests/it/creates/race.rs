@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use kube_retry_proxy::config::Pin;
 use kube_retry_proxy::model::{QuotaOutcome, Settings};
 use tokio::task::JoinSet;
 
@@ -18,7 +19,8 @@ const IN_FLIGHT: usize = 50;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_create_is_lost_or_stored_twice_while_apiservers_race_for_the_quota() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let rig = Rig::with(Settings { seed: 1, ..Settings::default() }, |_| {}).await;
+        // Pinned they would not race.
+        let rig = Rig::with(Settings { seed: 1, ..Settings::default() }, |config| config.upstream.pin = Pin::None).await;
         let acknowledged = create_all(&rig, protocol).await;
 
         let creates = rig.plane.journal().creates();

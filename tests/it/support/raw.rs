@@ -132,14 +132,22 @@ impl Upstream {
         self.listener.local_addr().unwrap()
     }
 
-    /// The next connection on which a request arrives, and its head. The proxy opens further ones to see whether the upstream is there.
+    /// The next connection on which a request arrives, and its head. The proxy also asks whether the upstream is ready: it is.
     pub async fn request(&self) -> (Head, Raw<TcpStream>) {
         let mut open = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
                 accepted = soon(self.listener.accept()) => {
                     let mut connection = Raw::new(accepted.unwrap().0);
-                    open.spawn(async move { Some((connection.head_if_any().await?, connection)) });
+                    open.spawn(async move {
+                        loop {
+                            let head = connection.head_if_any().await?;
+                            if !head.line.starts_with("GET /readyz ") {
+                                return Some((head, connection));
+                            }
+                            connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                        }
+                    });
                 }
                 Some(arrived) = open.join_next() => if let Some(arrived) = arrived.unwrap() {
                     return arrived;

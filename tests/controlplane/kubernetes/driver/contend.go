@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -15,7 +16,11 @@ import (
 
 // contendReport is what contend prints once it is stopped.
 type contendReport struct {
-	// Writes of quotas acknowledged, by all status writers.
+	// EtcdWrites counts the quotas' new revisions written into etcd.
+	EtcdWrites int `json:"etcdWrites"`
+	// EtcdLost counts the writes that came too late because the quota had been charged in between: creates that made it.
+	EtcdLost int `json:"etcdLost"`
+	// Writes of quotas acknowledged by the apiservers, by all status writers.
 	Writes int `json:"writes"`
 	// Creates of pods acknowledged, by all creators; each pod is deleted at once.
 	Creates int `json:"creates"`
@@ -23,15 +28,19 @@ type contendReport struct {
 	Conflicts int `json:"conflicts"`
 	// FailedBy counts the other failures by reason/code/message, names and numbers masked.
 	FailedBy map[string]int `json:"failedBy"`
-	// Seconds from start to stop.
+	// Seconds from start to stop, pauses included.
 	Seconds float64 `json:"seconds"`
 }
 
 type contention struct {
 	target
 	namespace string
+	etcd      string
+	etcdRate  float64
 	writers   int
 	creators  int
+	burst     time.Duration
+	pause     time.Duration
 	duration  time.Duration
 
 	lock   sync.Mutex
@@ -42,48 +51,47 @@ func contendCommand(flags *flag.FlagSet) runner {
 	c := &contention{report: contendReport{FailedBy: map[string]int{}}}
 	c.register(flags)
 	flags.StringVar(&c.namespace, "namespace", "storm", "`namespace`, which must have a quota")
-	flags.IntVar(&c.writers, "writers", 8, "`number` of status writers")
-	flags.IntVar(&c.creators, "creators", 0, "`number` of creators, each with one pod at a time")
+	flags.StringVar(&c.etcd, "etcd", "", "`URL` of etcd: write there, one writer per quota")
+	flags.Float64Var(&c.etcdRate, "etcd-rate", 200, "with -etcd: writes a second and quota; 5 quotas with this `rate` refuse about nine creates of ten")
+	flags.IntVar(&c.writers, "writers", 0, "`number` of status writers over the -servers: some creates conflict")
+	flags.IntVar(&c.creators, "creators", 0, "`number` of creators over the -servers, each with one pod at a time: some creates conflict")
+	flags.DurationVar(&c.burst, "burst", time.Second, "with -pause: contend for this `time`, …")
+	flags.DurationVar(&c.pause, "pause", 0, "… pause for this `time`, and so on (default: no pauses)")
 	flags.DurationVar(&c.duration, "for", 0, "stop after this `time` (default: at SIGTERM)")
 	return func(ctx context.Context) (any, error) { return c.run(ctx) }
 }
 
 func (c *contention) run(ctx context.Context) (*contendReport, error) {
-	if c.writers+c.creators < 1 {
-		return nil, errors.New("neither -writers nor -creators")
-	}
 	clients, err := c.connect()
 	if err != nil {
 		return nil, err
-	}
-	if c.duration > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.duration)
-		defer cancel()
 	}
 	list, err := clients[0].CoreV1().ResourceQuotas(c.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	if len(list.Items) == 0 {
+	var quotas []string
+	for _, quota := range list.Items {
+		quotas = append(quotas, quota.Name)
+	}
+	if len(quotas) == 0 {
 		return nil, fmt.Errorf("no quota in namespace %s", c.namespace)
 	}
 	started := time.Now()
-	var working, begun sync.WaitGroup
-	for w := range c.writers {
-		begun.Add(1)
-		working.Go(func() {
-			c.repeat(ctx, begun.Done, func(n int) error {
-				return c.write(ctx, clients[w%len(clients)], list.Items[(w+n)%len(list.Items)].Name, w, n)
-			})
-		})
+	if c.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.duration)
+		defer cancel()
 	}
-	for w := range c.creators {
-		begun.Add(1)
-		working.Go(func() {
-			name := fmt.Sprintf("contend-%d-%d", started.UnixMilli(), w)
-			c.repeat(ctx, begun.Done, func(int) error { return c.create(ctx, clients[w%len(clients)], name) })
-		})
+	steps, closeEtcd, err := c.steps(ctx, clients, quotas)
+	if err != nil {
+		return nil, err
+	}
+	defer closeEtcd()
+	var working, begun sync.WaitGroup
+	begun.Add(len(steps))
+	for _, step := range steps {
+		working.Go(func() { c.repeat(ctx, started, begun.Done, step) })
 	}
 	go func() {
 		begun.Wait()
@@ -94,14 +102,53 @@ func (c *contention) run(ctx context.Context) (*contendReport, error) {
 	return &c.report, nil
 }
 
-// repeat does one step after the other until the context ends, and tells when the first has gone well.
-func (c *contention) repeat(ctx context.Context, first func(), step func(n int) error) {
-	once := sync.OnceFunc(first)
-	defer once()
+// step is one write of a writer or one pod of a creator; n counts them.
+type step func(n int) error
+
+func (c *contention) steps(ctx context.Context, clients []*kubernetes.Clientset, quotas []string) ([]step, func(), error) {
+	var steps []step
+	closeEtcd := func() {}
+	if c.etcd != "" {
+		if c.etcdRate <= 0 {
+			return nil, nil, fmt.Errorf("-etcd-rate is %v, want more than 0", c.etcdRate)
+		}
+		etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}})
+		if err != nil {
+			return nil, nil, err
+		}
+		closeEtcd = func() { etcd.Close() }
+		for _, quota := range quotas {
+			steps = append(steps, c.rewrite(ctx, etcd, "/registry/resourcequotas/"+c.namespace+"/"+quota))
+		}
+	}
+	for w := range c.writers {
+		steps = append(steps, func(n int) error { return c.write(ctx, clients[w%len(clients)], quotas[(w+n)%len(quotas)], w, n) })
+	}
+	for w := range c.creators {
+		name := fmt.Sprintf("contend-%d-%d", time.Now().UnixMilli(), w)
+		steps = append(steps, func(int) error { return c.create(ctx, clients[w%len(clients)], name) })
+	}
+	if len(steps) == 0 {
+		return nil, nil, errors.New("none of -etcd, -writers and -creators")
+	}
+	return steps, closeEtcd, nil
+}
+
+// repeat does one step after the other until the context ends, and tells when it has got going.
+func (c *contention) repeat(ctx context.Context, started time.Time, going func(), step step) {
+	const warmUp = 20 // The first creates would slip through: connections are new, and nothing lags yet.
+	succeeded := 0
 	for n := 0; ctx.Err() == nil; n++ {
+		if c.pause > 0 {
+			if at := time.Since(started) % (c.burst + c.pause); at >= c.burst {
+				sleep(ctx, c.burst+c.pause-at)
+			}
+		}
 		err := step(n)
 		if err == nil {
-			once()
+			if succeeded++; succeeded == warmUp {
+				going()
+			}
 			continue
 		}
 		if ctx.Err() != nil {
@@ -115,8 +162,47 @@ func (c *contention) repeat(ctx context.Context, first func(), step func(n int) 
 			}
 		})
 		if !isAnswer(err) {
-			time.Sleep(100 * time.Millisecond) // The server is away: do not spin.
+			sleep(ctx, 100*time.Millisecond) // The server is away: do not spin.
 		}
+	}
+}
+
+// rewrite puts a quota into etcd as it is, at a steady rate. The content stays, the revision changes, and that is all that an apiserver looks
+// at when it charges a quota: as if one more apiserver did nothing but charge this quota. It never takes back a charge, since it writes
+// only over the revision that it has read.
+//
+// A charge fails when four writes in a row get between the apiserver's cache and its update. The writers below, which pay for a whole
+// request each, seldom manage that on a small machine (0 to 20 % of the creates). This does: several quotas with moderate rates are best,
+// for an apiserver must charge all of them, one after the other. Thousands of writes a second over more than a few seconds are too much:
+// the apiservers cut off their own watchers, which come back only after a pause of up to 30 s, and all that while every create conflicts.
+func (c *contention) rewrite(ctx context.Context, etcd *clientv3.Client, key string) step {
+	var value string
+	var revision int64 // 0 at first: that revision loses, and reads.
+	pace := time.NewTicker(time.Duration(float64(time.Second) / c.etcdRate))
+	return func(int) error {
+		<-pace.C
+		answer, err := etcd.Txn(ctx).
+			If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
+			Then(clientv3.OpPut(key, value)).
+			Else(clientv3.OpGet(key)).
+			Commit()
+		if err != nil {
+			return err
+		}
+		if answer.Succeeded {
+			revision = answer.Header.Revision
+			c.count(func(r *contendReport) { r.EtcdWrites++ })
+			return nil
+		}
+		found := answer.Responses[0].GetResponseRange().Kvs
+		if len(found) == 0 {
+			return fmt.Errorf("no %s in etcd", key)
+		}
+		if revision != 0 {
+			c.count(func(r *contendReport) { r.EtcdLost++ })
+		}
+		value, revision = string(found[0].Value), found[0].ModRevision
+		return nil
 	}
 }
 
@@ -148,4 +234,12 @@ func (c *contention) count(event func(*contendReport)) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	event(&c.report)
+}
+
+// sleep sleeps, or less if the context ends.
+func sleep(ctx context.Context, pause time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
 }

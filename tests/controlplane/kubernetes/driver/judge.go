@@ -82,10 +82,8 @@ func podsOf(ctx context.Context, client *kubernetes.Clientset, namespace string)
 			return pods, err
 		}
 		progress("listing pods: %v", err)
-		select {
-		case <-ctx.Done():
+		if sleep(ctx, time.Second); ctx.Err() != nil {
 			return nil, err
-		case <-time.After(time.Second):
 		}
 	}
 }

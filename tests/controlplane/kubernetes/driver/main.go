@@ -29,9 +29,9 @@ var commands = []command{
 	{"quota", "create a namespace with quotas and wait until the quota controller has filled them in", quotaCommand},
 	{"contend", "keep the quotas of a namespace changing until SIGTERM, so that creates on other apiservers conflict", contendCommand},
 	{"storm", "create many pods at once, optionally deleting meanwhile, and judge the outcome", stormCommand},
-	// {"informer", "watch through informers and check that every event arrives once and in order", informerCommand},
-	// {"lease", "hold a leader election lease", leaseCommand},
-	// {"objects", "compare uses of the API through the proxy with the same directly", objectsCommand},
+	{"informer", "watch through informers and check that every event arrives once and in order", informerCommand},
+	{"lease", "hold a leader election lease", leaseCommand},
+	{"objects", "compare uses of the API through the proxy with the same directly", objectsCommand},
 }
 
 func main() {

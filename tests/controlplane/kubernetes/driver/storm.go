@@ -244,14 +244,10 @@ func untilCreated(ctx context.Context, create func() error) error {
 	const longest = 2 * time.Second
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, longest) {
 		err := create()
-		if !apierrors.IsConflict(err) {
+		if !apierrors.IsConflict(err) || ctx.Err() != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(rand.N(pause)):
-		}
+		sleep(ctx, rand.N(pause))
 	}
 }
 

@@ -1,0 +1,237 @@
+//! One server: its address, its lanes, its health. Sends one request to it, and asks it whether it is ready.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+
+use super::connect::Connector;
+use super::health::Health;
+use super::lane::{Lane, Lease, Sender};
+use super::pins::Key;
+use super::{LaneKind, SendError, UNSENT_TRIES};
+use crate::body::{Body, Collected, collect_bounded};
+use crate::config::{self, Pin};
+use crate::metrics::Metrics;
+use crate::telemetry::chain;
+use crate::verdict::{Class, classify};
+
+/// How long a probe may take. An apiserver that is alive answers in milliseconds.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than the list of checks that a failing `/readyz` answers with.
+const MAX_PROBE_ANSWER: u64 = 64 << 10;
+
+/// See the module.
+pub(super) struct Server {
+    /// `host:port`: what replicas rank, what metrics and logs name.
+    pub(super) name: Box<str>,
+    pub(super) key: Key,
+    pub(super) health: Arc<Health>,
+    target: Target,
+    connector: Arc<Connector>,
+    /// Slots: each keeps to one connection for as long as its streams suffice.
+    creates: Box<[(Key, Arc<Lane>)]>,
+    call: Arc<Lane>,
+    stream: Arc<Lane>,
+    /// Whether `/readyz` may be read without credentials.
+    anonymous: AtomicBool,
+}
+
+/// What a request must name to be at the right server.
+#[derive(Debug)]
+struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+}
+
+/// A request without an answer.
+pub(super) struct Failed {
+    pub(super) error: SendError,
+    /// The request as it was, where it never left.
+    pub(super) unsent: Option<Request<Body>>,
+}
+
+impl Server {
+    /// The server that `connector` reaches. Connects when the first request comes.
+    pub(super) fn new(connector: Connector, settings: &config::Upstream, metrics: &Arc<Metrics>, changed: Arc<Notify>) -> Self {
+        let connector = Arc::new(connector);
+        let lane = |name, spread| Lane::new(name, Arc::clone(&connector), settings, spread, metrics.lane(name));
+        let connections = settings.connections_per_lane.max(1);
+        let (slots, spread) = match settings.pin {
+            Pin::Namespace => (connections, 1),
+            Pin::None => (1, connections),
+        };
+        let name = connector.name();
+        Self {
+            key: Key::of(&name),
+            health: Arc::new(Health::new(&name, changed)),
+            name,
+            target: Target::of(&connector),
+            creates: (0..slots).map(|slot| (Key::of(&slot.to_string()), lane("create", spread))).collect(),
+            call: lane("call", connections),
+            stream: lane("stream", connections),
+            connector,
+            anonymous: true.into(),
+        }
+    }
+
+    /// The lane of a create.
+    pub(super) fn slot(&self, namespace: Key) -> &Arc<Lane> {
+        // There is at least one; the calls' lane would do too.
+        namespace.choose(self.creates.iter().map(|(key, lane)| (*key, lane))).unwrap_or(&self.call)
+    }
+
+    pub(super) fn lane(&self, kind: LaneKind) -> &Arc<Lane> {
+        match kind {
+            LaneKind::Call => &self.call,
+            LaneKind::Stream => &self.stream,
+        }
+    }
+
+    /// Every lane.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.creates.iter().map(|(_, lane)| lane).chain([&self.call, &self.stream])
+    }
+
+    /// Sends one request and returns the head of its answer; the body streams and holds its place in the lane.
+    pub(super) async fn send(&self, lane: &Arc<Lane>, mut request: Request<Body>) -> Result<Response<Body<Lease>>, Box<Failed>> {
+        for _ in 0..UNSENT_TRIES {
+            let (mut sender, lease) = match lane.acquire().await {
+                Ok(place) => place,
+                Err(error) => return Err(self.failed(SendError::Connect(error), Some(request))),
+            };
+            self.target.address(&mut request, matches!(sender, Sender::Http2(_)));
+            match sender.try_send(request).await {
+                Ok(response) => return Ok(response.map(|body| Body::<()>::streamed(body).guarded(lease.of(sender)))),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(self.failed(classified(failed.into_error()), None)),
+                },
+            }
+        }
+        Err(self.failed(SendError::Unsent, Some(request)))
+    }
+
+    /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a tunnel.
+    pub(super) async fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Box<Failed>> {
+        let mut sender = match self.connector.http1().await {
+            Ok(sender) => sender,
+            Err(error) => return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request))),
+        };
+        self.target.address(&mut request, false);
+        sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
+            Some(unsent) => self.failed(SendError::Unsent, Some(unsent)),
+            None => self.failed(classified(failed.into_error()), None),
+        })
+    }
+
+    /// Asks the server whether it is ready, in the lane of calls, and says so to its health.
+    pub(super) async fn probe(&self) {
+        let ready = tokio::time::timeout(PROBE_TIMEOUT, self.ready()).await;
+        let result = ready.unwrap_or_else(|_| Err(format!("/readyz was not answered within {PROBE_TIMEOUT:?}")));
+        if self.health.probed(result) {
+            self.leave_connections();
+        }
+    }
+
+    /// A request or an answer found that the server is not to be used.
+    pub(super) fn leave(&self, error: &dyn std::fmt::Display) {
+        if self.health.failed(error) {
+            self.leave_connections();
+        }
+    }
+
+    /// Requests to come make connections anew: those of a server that failed may be dead without a word.
+    fn leave_connections(&self) {
+        self.lanes().for_each(|lane| lane.leave_connections());
+    }
+
+    /// The probe itself: `/readyz` fails as soon as a shutdown is announced, before connections break. Whoever may not read it without
+    /// credentials (`--anonymous-auth=false`) is told so by a server that is alive; that closes the connection, so it is not asked again.
+    /// <https://kubernetes.io/docs/reference/using-api/health-checks/>
+    async fn ready(&self) -> Result<(), String> {
+        if !self.anonymous.load(Ordering::Relaxed) {
+            return self.call.connected().await.map_err(|error| chain(&*error).to_string());
+        }
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = Uri::from_static("/readyz");
+        let answer = self.send(&self.call, request).await.map_err(|failed| chain(&failed.error).to_string())?;
+        let (head, mut body) = answer.into_parts();
+        // Read to its end, so that an HTTP/1.1 connection can be used again.
+        let body = match collect_bounded(&mut body, MAX_PROBE_ANSWER, None).await {
+            Ok(Collected::Whole(body)) => body.data,
+            Ok(Collected::TooLarge | Collected::OverBudget) => Bytes::new(),
+            Err(error) => return Err(chain(&error).to_string()),
+        };
+        if head.status == StatusCode::UNAUTHORIZED {
+            self.anonymous.store(false, Ordering::Relaxed);
+        }
+        // A server that is busy, or that does not let anybody read this, is alive.
+        match classify(head.status, &head.headers, &body).class {
+            Class::ShuttingDown => Err("it is shutting down".to_owned()),
+            Class::StartingUp => Err("it is starting up".to_owned()),
+            _ if head.status.is_server_error() => Err(format!("/readyz answered {}", head.status)),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, error: SendError, unsent: Option<Request<Body>>) -> Box<Failed> {
+        if let SendError::Connect(_) | SendError::Unsent = &error {
+            self.leave(&chain(&error));
+        }
+        Box::new(Failed { error, unsent })
+    }
+}
+
+impl Target {
+    fn of(connector: &Connector) -> Self {
+        let (scheme, authority, host) = connector.target();
+        Self { scheme, authority, host }
+    }
+
+    /// Names the server in the form that the protocol wants: `:authority` in HTTP/2, `Host` in HTTP/1.1. Path and query stay as they are.
+    fn address<B>(&self, request: &mut Request<B>, http2: bool) {
+        let path = std::mem::take(request.uri_mut()).into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        if http2 {
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(self.scheme.clone());
+            parts.authority = Some(self.authority.clone());
+            parts.path_and_query = Some(path);
+            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+            *request.version_mut() = Version::HTTP_2;
+            // `Host` stands first in what clients send, so HeaderMap's swap-removal would move the last header to the front.
+            if request.headers().contains_key(HOST) {
+                request.headers_mut().insert(HOST, self.host.clone());
+            }
+        } else {
+            *request.uri_mut() = Uri::from(path);
+            *request.version_mut() = Version::HTTP_11;
+            request.headers_mut().insert(HOST, self.host.clone());
+        }
+    }
+}
+
+/// Tells what a failed exchange proves. h2 reports a remote GOAWAY only to streams above its last stream id; those at or below it end with
+/// an I/O error when the connection closes (`h2/src/proto/streams/streams.rs`, `recv_go_away` and `recv_eof`).
+fn classified(error: hyper::Error) -> SendError {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            if h2.is_remote() && (refused || h2.is_go_away()) {
+                return SendError::Refused(error);
+            }
+        }
+        source = cause.source();
+    }
+    SendError::Lost(error)
+}
