@@ -19,6 +19,7 @@ mod drain;
 mod headers;
 mod kubectl;
 mod lanes;
+mod monitoring;
 mod observe;
 mod outages;
 mod process;
