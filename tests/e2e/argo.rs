@@ -28,6 +28,11 @@ impl Version {
             Self::Current => "4.0",
         }
     }
+
+    /// Its executable.
+    pub fn controller(self) -> Command {
+        Command::new(program(&format!("argo-{}", self.name())))
+    }
 }
 
 /// A running controller. It listens on ports of its own choice (6060 and 9090), so there can only be one at a time.
@@ -36,16 +41,20 @@ pub struct Controller(Running);
 impl Controller {
     /// Installs this version's manifests and runs its controller with `kubeconfig`; returns once it leads.
     pub fn start(plane: &ControlPlane, version: Version, kubeconfig: &Path, log_name: &str) -> Self {
+        let mut command = version.controller();
+        command.arg("--kubeconfig").arg(kubeconfig);
+        Self::run(plane, &mut command, log_name)
+    }
+
+    /// Runs a controller that has been told where its apiserver is.
+    pub fn run(plane: &ControlPlane, command: &mut Command, log_name: &str) -> Self {
         let log = plane.logs().join(format!("argo-{log_name}.log"));
-        let mut command = Command::new(program(&format!("argo-{}", version.name())));
         command
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
             .args(["--namespace", "argo", "--executor-image", "argoexec:none", "--loglevel", "debug"])
             .env("LEADER_ELECTION_IDENTITY", log_name);
         // Its lease outlives a controller that is killed, and the next one would wait for its end.
         plane.kubectl(&["delete", "lease", "--namespace", "argo", "--all"]);
-        let mut controller = Running::logging("workflow-controller", &mut command, &log);
+        let mut controller = Running::logging("workflow-controller", command, &log);
         within(Duration::from_secs(60), "the workflow-controller leads", || {
             assert!(controller.is_running(), "it ended, see {}", log.display());
             std::fs::read_to_string(&log)

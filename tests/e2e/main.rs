@@ -21,6 +21,7 @@ mod process;
 mod proxy;
 mod report;
 mod requeue;
+mod sidecar;
 mod storm;
 mod table;
 mod transparency;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         storm::trials(),
         report::trials(),
         requeue::trials(),
+        sidecar::trials(),
         // Last: it stops what the others use.
         outages::trials(),
     ];

@@ -17,9 +17,32 @@ const BEFORE: u64 = 300;
 
 pub fn trials() -> Vec<Trial> {
     vec![
+        crate::trial("outages::goaways_at_random_lose_nothing", goaways),
         crate::trial("outages::an_apiserver_is_killed_and_comes_back", apiserver_killed),
         crate::trial("outages::etcd_stands_still_for_five_seconds", etcd_stopped),
     ]
+}
+
+/// An apiserver that sends GOAWAY after one request in fifty, as `--goaway-chance` does to rebalance its clients.
+fn goaways(plane: &'static ControlPlane) {
+    const NAME: &str = "apiserver-goaway";
+    let url = plane.add(NAME, &["--goaway-chance=0.02"]);
+    let proxy = Proxy::start(plane, &[url], "");
+    let namespace = plane.namespace("goaway", 1);
+    let (user, judge) = (proxy.kubeconfig(plane, "user"), plane.kubeconfig("admin", "apiserver-0"));
+    let (user, judge) = (user.to_str().unwrap(), judge.to_str().unwrap());
+    // Deletes are calls, which the proxy does not replay.
+    let arguments =
+        ["storm", "-kubeconfig", user, "-judge-kubeconfig", judge, "-namespace", &namespace, "-pods", "2000", "-in-flight", "50"];
+    let report = plane.driver(&[&arguments[..], &["-deletes", "100"]].concat());
+    judge_storm(&report);
+    assert_eq!((&report["failed"], &report["deleteFailedBy"]), (&0.into(), &serde_json::json!({})), "{report}");
+    assert_eq!(proxy.metric("kube_retry_proxy_requests_total", "code=\"503\""), 0, "no request was handed back");
+    let connections = proxy.metric("kube_retry_proxy_upstream_connect_duration_seconds_count", "result=\"success\"");
+    assert!(connections > 10, "only {connections} connections: GOAWAYs did not come");
+    plane.discard(&namespace);
+    proxy.stop();
+    plane.component(&["stop", NAME]);
 }
 
 fn apiserver_killed(plane: &'static ControlPlane) {
@@ -77,17 +100,21 @@ impl<'a> Storm<'a> {
     fn finish(self) -> Value {
         let report: Value = serde_json::from_str(&self.driver.finish()).unwrap();
         self.plane.discard(&self.namespace);
-        let judgement = &report["judgement"];
-        for wrong in ["missing", "unexpected", "uidMismatch", "deletedButPresent"] {
-            assert_eq!(judgement[wrong], 0, "{wrong}: {report}");
-        }
-        assert_eq!(report["alreadyExists"], 0, "a create was sent again after it was stored: {report}");
-        assert_eq!(report["noAnswer"], 0, "a client got no answer: {report}");
-        assert_eq!(report["conflicts"], 0, "a conflict reached the client: {report}");
+        judge_storm(&report);
         assert!(report["created"].as_u64().unwrap() > BEFORE, "{report}");
         self.proxy.stop();
         report
     }
+}
+
+/// What holds of every storm through the proxy, whatever happens meanwhile.
+fn judge_storm(report: &Value) {
+    for wrong in ["missing", "unexpected", "uidMismatch", "deletedButPresent"] {
+        assert_eq!(report["judgement"][wrong], 0, "{wrong}: {report}");
+    }
+    assert_eq!(report["alreadyExists"], 0, "a create was sent again after it was stored: {report}");
+    assert_eq!(report["noAnswer"], 0, "a client got no answer: {report}");
+    assert_eq!(report["conflicts"], 0, "a conflict reached the client: {report}");
 }
 
 /// Pod creates that this apiserver has answered with success.

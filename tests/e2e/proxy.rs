@@ -37,10 +37,13 @@ impl Proxy {
             plane.token_file("user").display(),
         );
         fs::write(path("config.yaml"), config).unwrap();
-        let log = path("log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-retry-proxy"));
-        command.args(["serve", "--log-format", "json", "--config"]).arg(path("config.yaml")).env_clear();
-        let mut process = Running::logging("kube-retry-proxy", &mut command, &log);
+        Self::run(command().arg("serve").arg("--config").arg(path("config.yaml")), directory)
+    }
+
+    /// Runs a `serve` that writes its certificate and kubeconfig to `directory`; returns once it serves.
+    pub fn run(command: &mut Command, directory: TempDir) -> Self {
+        let log = directory.path().join("log");
+        let mut process = Running::logging("kube-retry-proxy", command.args(["--log-format", "json"]), &log);
         let mut said = None;
         within(Duration::from_secs(20), "the proxy serves", || {
             let printed = fs::read_to_string(&log).unwrap_or_default();
@@ -57,9 +60,14 @@ impl Proxy {
         Self { process, directory, url, admin }
     }
 
+    /// The kubeconfig that it wrote.
+    pub fn written_kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("kubeconfig")
+    }
+
     /// A kubeconfig through the proxy with the token of this user.
     pub fn kubeconfig(&self, plane: &ControlPlane, user: &str) -> PathBuf {
-        let written = fs::read_to_string(self.directory.path().join("kubeconfig")).unwrap();
+        let written = fs::read_to_string(self.written_kubeconfig()).unwrap();
         let mine = written.replace(plane.token_file("user").to_str().unwrap(), plane.token_file(user).to_str().unwrap());
         let path = self.directory.path().join(format!("{user}.kubeconfig"));
         fs::write(&path, mine).unwrap();
@@ -97,4 +105,11 @@ impl Proxy {
     pub fn stop(self) {
         self.process.stop();
     }
+}
+
+/// The executable, without any environment variable of the tests.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kube-retry-proxy"));
+    command.env_clear();
+    command
 }
