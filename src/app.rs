@@ -262,7 +262,9 @@ fn announce(address: SocketAddr, admin_address: SocketAddr, config: &Config, kub
 /// Tells readiness whether there is an upstream to send requests to.
 async fn watch_upstream(upstream: Arc<Upstream>, reachable: Check) {
     loop {
-        reachable.set(upstream.condition());
+        if let Some(condition) = upstream.condition() {
+            reachable.set(condition);
+        }
         upstream.changed().await;
     }
 }

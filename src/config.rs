@@ -9,6 +9,7 @@ mod mistake;
 pub(crate) mod rules;
 mod show;
 pub(crate) mod units;
+mod upstream;
 pub(crate) mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,6 +18,10 @@ use std::time::Duration;
 
 pub use mistake::{Mistake, Mistakes, Problem};
 pub use show::show;
+pub use upstream::{CaSource, Discover, Pin, Upstream};
+
+/// Where a pod finds the token of its service account.
+const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Everything that can be configured. `Config::default()` is what an empty file means.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -53,81 +58,6 @@ pub enum Mode {
     /// Replayed until the apiserver has decided or a limit is reached.
     #[default]
     Enforce,
-}
-
-/// The kube-apiserver, and how connections to it are kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Upstream {
-    /// `https://host[:port]`, or `http://host[:port]` for an upstream without TLS (tokens then cross the network in the clear).
-    ///
-    /// None: `servers`, or found in the cluster, from `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`. Once `cli::serve::resolve`
-    /// has returned, either this or `servers` is set. Never has a path, a query or credentials.
-    pub url: Option<http::Uri>,
-    /// Every apiserver by its own address, in the form of `url`, at most 64 and none twice. Not together with `url`.
-    pub servers: Vec<http::Uri>,
-    /// Which creates keep to one apiserver.
-    pub pin: Pin,
-    /// What verifies the upstream's certificate. None: the service account's CA in a cluster, otherwise a mistake for `https`.
-    pub ca: Option<CaSource>,
-    /// The name that every server's certificate must have, also sent as SNI. None: the host of its URL.
-    pub server_name: Option<String>,
-    /// How long TCP, TLS and the HTTP handshake may take together. Running out is a connect failure, which is safe to replay.
-    pub connect_timeout: Duration,
-    /// After how long without a request a connection is closed. Below the apiserver's own 90 s, so that it never closes first.
-    pub idle_timeout: Duration,
-    /// How often an HTTP/2 connection is pinged.
-    pub keep_alive_interval: Duration,
-    /// How long a ping may stay unanswered before the connection counts as dead.
-    pub keep_alive_timeout: Duration,
-    /// Over how many HTTP/2 connections to one server a lane spreads, from 1 to 64. Behind one address they reach several apiservers, and a
-    /// namespace whose creates are pinned keeps to one of them.
-    pub connections_per_lane: usize,
-    /// Concurrent requests on one HTTP/2 connection, at least 1. The peer's SETTINGS may lower it.
-    pub max_streams_per_connection: usize,
-}
-
-impl Default for Upstream {
-    fn default() -> Self {
-        Self {
-            url: None,
-            servers: Vec::new(),
-            pin: Pin::default(),
-            ca: None,
-            server_name: None,
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(75),
-            keep_alive_interval: Duration::from_secs(30),
-            keep_alive_timeout: Duration::from_secs(15),
-            connections_per_lane: 4,
-            max_streams_per_connection: 100,
-        }
-    }
-}
-
-impl Upstream {
-    /// The addresses of the servers, as far as they are configured.
-    pub fn addresses(&self) -> Vec<http::Uri> {
-        self.url.iter().chain(&self.servers).cloned().collect()
-    }
-}
-
-/// Which creates keep to one apiserver, and behind one address to one HTTP/2 connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pin {
-    /// Those of one namespace, which avoids most quota conflicts.
-    #[default]
-    Namespace,
-    /// None: creates are spread as all other requests are.
-    None,
-}
-
-/// Where the certificates that verify the upstream come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CaSource {
-    /// A PEM file, as in `caFile` and `certificate-authority`.
-    File(PathBuf),
-    /// PEM text, as in a kubeconfig's `certificate-authority-data` (already base64-decoded).
-    Pem(Vec<u8>),
 }
 
 /// The port that clients reach, always TLS.
@@ -181,7 +111,7 @@ impl Default for SelfSigned {
         Self {
             hosts: vec!["localhost".into(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()],
             directory: None,
-            token_file: PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+            token_file: PathBuf::from(SERVICE_ACCOUNT_TOKEN),
         }
     }
 }

@@ -33,8 +33,8 @@ use crate::status::object_meta;
 use crate::upstream::{Lease, SendError, Upstream};
 use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
-/// Answers larger than this are relayed unjudged: an apiserver's error stays far below.
-const MAX_ERROR_BYTES: u64 = 64 << 10;
+/// Answers larger than this are relayed as they stream, unjudged: an apiserver's error stays far below, and so do most pods.
+const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
 /// What all creates share.
 pub struct Creates {
@@ -73,9 +73,9 @@ impl From<&CreateTarget<'_>> for Target {
 
 /// The end of one attempt.
 enum Attempt {
-    /// A success, or an answer that is too large to be judged: it is relayed as it streams.
+    /// An answer that is too large to be held: it is relayed as it streams.
     Final(Response<Body<Lease>>, Class),
-    /// An answer, or the lack of one, that the verdict decides about.
+    /// A whole answer, or the lack of one, that the verdict decides about.
     Judged(Answer, Result<Response<Buffered>, ProxyError>),
 }
 
@@ -234,7 +234,6 @@ impl Create<'_> {
         let (all, settle) = (self.all, self.settings.backoff.base);
         self.left = false;
         let attempt = match all.upstream.create(&self.target.namespace, settle, self.request(sent)).await.map(to_client) {
-            Ok(response) if !is_error(response.status()) => Attempt::Final(response, Class::Success),
             Ok(response) => self.judged(response).await,
             Err(error) => Attempt::Judged(Answer { class: class_of(&error), retry_after: None }, Err(error.into())),
         };
@@ -268,11 +267,12 @@ impl Create<'_> {
         request
     }
 
-    /// Reads an error answer and says what it proves.
+    /// Reads an answer and says what it proves. A success too is read to its end, so that the client gets it whole, or else learns that it
+    /// was lost, even if the apiserver dies while it writes.
     async fn judged(&mut self, response: Response<Body<Lease>>) -> Attempt {
         let (head, mut body) = response.into_parts();
         let lease = body.take_guard();
-        match collect_bounded(&mut body, MAX_ERROR_BYTES, None).await {
+        match collect_bounded(&mut body, MAX_ANSWER_BYTES, None).await {
             Ok(Collected::Whole(body)) => {
                 let answer = classify(head.status, &head.headers, &body.data);
                 if let (Verdict::Replay { elsewhere: true, .. }, Some(lease)) = (verdict(&answer, &Policy::default()), lease) {
@@ -281,8 +281,13 @@ impl Create<'_> {
                 Attempt::Judged(answer, Ok(Response::from_parts(head, body)))
             }
             Ok(Collected::TooLarge | Collected::OverBudget) => {
-                self.all.metrics.not_replayed(NotReplayed::AnswerTooLarge);
-                Attempt::Final(Response::from_parts(head, body.with_guard(lease)), Class::Unrecognized)
+                let class = if is_error(head.status) {
+                    self.all.metrics.not_replayed(NotReplayed::AnswerTooLarge);
+                    Class::Unrecognized
+                } else {
+                    Class::Success
+                };
+                Attempt::Final(Response::from_parts(head, body.with_guard(lease)), class)
             }
             Err(error) => Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error))),
         }

@@ -134,6 +134,12 @@ impl Metrics {
         self.families.upstream_up.with_label_values(&[server]).set(up.into());
     }
 
+    /// A server is no longer one of the upstream's.
+    pub fn upstream_gone(&self, server: &str) {
+        // It fails only if there is no such label value, and then all is as it should be.
+        let _ = self.families.upstream_up.remove_label_values(&[server]);
+    }
+
     /// The creates of a namespace go to another server from now on.
     pub fn pin_moved(&self, why: PinMove) {
         self.families.pins_moved.with_label_values(&[why.as_str()]).inc();

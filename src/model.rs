@@ -28,10 +28,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use amounts::Amounts;
-use apiserver::{Apiserver, Logs};
+use apiserver::{Apiserver, Endpoints, Logs};
 use balancer::Backend;
 use controller::{Controller, Pace};
 use dice::Dice;
@@ -67,6 +68,9 @@ pub struct Settings {
     pub tokens: Vec<String>,
     /// Offer no HTTP/2.
     pub http1_only: bool,
+    /// Every apiserver has an address of its own, 127.0.0.1, 127.0.0.2 and so on, and all have the same port, as in a cluster. Not on every
+    /// system are these addresses there.
+    pub own_addresses: bool,
     /// After this long without a request an HTTP/1.1 connection is closed.
     pub idle_timeout: Duration,
     /// How often the quota controller recalculates everything.
@@ -93,6 +97,7 @@ impl Default for Settings {
             write_time: Duration::from_millis(8),
             tokens: vec!["model-token".to_owned()],
             http1_only: false,
+            own_addresses: false,
             idle_timeout: Duration::from_secs(90),
             resync: Duration::from_secs(300),
             controller_rate: (20, 30),
@@ -161,6 +166,7 @@ pub struct ControlPlane {
     logs: Arc<Logs>,
     servers: Vec<Backend>,
     balancer: SocketAddr,
+    endpoints: Arc<watch::Sender<Endpoints>>,
     ca_pem: String,
     tokens: Tokens,
     tasks: Tasks,
@@ -189,6 +195,7 @@ impl ControlPlane {
             logs: Arc::default(),
             servers: Vec::new(),
             balancer: SocketAddr::from(([127, 0, 0, 1], 0)),
+            endpoints: Arc::default(),
             ca_pem: certificates.ca_pem,
             tokens: Tokens::new(settings.tokens.clone()),
             tasks,
@@ -206,8 +213,7 @@ impl ControlPlane {
         serving: &Serving,
         dice: &Dice,
     ) -> Result<ControlPlane, ModelError> {
-        for index in 0..settings.apiservers {
-            let listener = serve::bind().await?;
+        for (index, listener) in serve::bind_all(settings.apiservers, settings.own_addresses).await?.into_iter().enumerate() {
             let address = listener.local_addr()?;
             let lag = Lag { mean: settings.watch_latency, salt: dice.next() };
             let faults = Arc::new(Faults::new());
@@ -218,6 +224,7 @@ impl ControlPlane {
                 journal: self.journal.clone(),
                 tokens: self.tokens.clone(),
                 logs: self.logs.clone(),
+                endpoints: self.endpoints.clone(),
                 evaluator: Evaluator::new(self.store.clone(), machine.clone(), self.tasks.clone(), lag),
                 faults: faults.clone(),
                 dice: Dice::seeded(dice.next()),
@@ -230,6 +237,7 @@ impl ControlPlane {
         let listener = serve::bind().await?;
         self.balancer = listener.local_addr()?;
         self.tasks.spawn_until_stop(balancer::serve(listener, self.servers.clone(), self.tasks.clone()));
+        self.list_apiservers(&Vec::from_iter(0..self.servers.len()));
         Ok(self)
     }
 
@@ -251,6 +259,23 @@ impl ControlPlane {
     /// The load balancer's address.
     pub fn balanced_address(&self) -> SocketAddr {
         self.balancer
+    }
+
+    /// Names these apiservers, counted from 0, in the EndpointSlice of the Service `kubernetes`. At first all are named.
+    pub fn list_apiservers(&self, apiservers: &[usize]) {
+        let addresses = apiservers.iter().filter_map(|index| self.servers.get(*index)).map(|server| server.address).collect();
+        self.endpoints.send_modify(|endpoints| {
+            endpoints.addresses = addresses;
+            endpoints.revision += 1;
+        });
+    }
+
+    /// Forgets how that EndpointSlice has changed so far: who watches it has to list it again.
+    pub fn compact_apiservers(&self) {
+        self.endpoints.send_modify(|endpoints| {
+            endpoints.revision += 1;
+            endpoints.compacted = endpoints.revision;
+        });
     }
 
     /// The authority that signed the servers' certificate.

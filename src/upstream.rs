@@ -5,7 +5,9 @@
 //! reach a server goes on to the next; where none is left it is given back as an error that says so, and whether to send it again is for
 //! the caller. Nothing here repeats what may have been processed.
 
+mod choice;
 mod connect;
+mod discover;
 mod health;
 mod lane;
 mod pins;
@@ -16,19 +18,23 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
 
 use crate::body::Body;
 use crate::config::rules::MAX_SERVERS;
-use crate::config::{self, Pin};
+use crate::config::{self, Discover, Pin};
 use crate::metrics::Metrics;
+use crate::telemetry::chain;
 use crate::tls::TlsError;
+use choice::{Tried, least_loaded, pinned};
 use connect::Connectors;
 pub use connect::{AddressError, ConnectError};
+use discover::Discovery;
 use health::Standing;
 pub use lane::Lease;
 use pins::Key;
@@ -53,8 +59,13 @@ pub enum LaneKind {
 
 /// The servers, and the pins of namespaces to them.
 pub struct Upstream {
-    /// Never empty.
+    /// Never empty. Replaced as a whole when other servers are found.
     servers: ArcSwap<Vec<Arc<Server>>>,
+    /// Told when it has been replaced.
+    listed: Notify,
+    discovery: Option<Discovery>,
+    connectors: Connectors,
+    settings: config::Upstream,
     pin: Pin,
     seats: Seats,
     /// Told when a server goes up or down.
@@ -148,12 +159,15 @@ impl Upstream {
             let connector = connectors.to(&url).map_err(|source| SetupError::Address { url: url.to_string(), source: Box::new(source) })?;
             servers.push(Arc::new(Server::new(connector, settings, metrics, Arc::clone(&changed))));
         }
-        if servers.is_empty() {
-            return Err(SetupError::NoServer);
-        }
+        let Some(service) = servers.first().map(Arc::clone) else { return Err(SetupError::NoServer) };
+        let discovery = |Discover::Kubernetes| Discovery { service, token_file: settings.discover_token_file.clone() };
         servers.iter().for_each(|server| metrics.upstream_up(&server.name, false));
         Ok(Self {
             servers: ArcSwap::from_pointee(servers),
+            listed: Notify::new(),
+            discovery: settings.discover.map(discovery),
+            connectors,
+            settings: settings.clone(),
             pin: settings.pin,
             seats: Seats::new(metrics),
             changed,
@@ -238,23 +252,72 @@ impl Upstream {
         servers.iter().any(|server| server.health.is_usable())
     }
 
-    /// Probes the servers and closes idle connections in time (a server that closes first may do so just as a request is on its way), until
-    /// `stop`.
+    /// Finds and probes the servers and closes idle connections in time (a server that closes first may do so just as a request is on its
+    /// way), until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let probe = |server: &Arc<Server>| {
-            let server = Arc::clone(server);
-            AbortOnDropHandle::new(tokio::spawn(async move {
-                loop {
-                    server.health.time_to_probe().await;
-                    server.probe().await;
-                }
-            }))
+        let discovering = async {
+            match &self.discovery {
+                Some(discovery) => discovery.run(|urls| self.found(&urls)).await,
+                None => std::future::pending().await,
+            }
         };
-        let _probing: Vec<_> = self.servers.load().iter().map(probe).collect();
+        stop.run_until_cancelled(async { tokio::join!(self.keep(), discovering) }).await;
+    }
+
+    async fn keep(&self) {
+        let mut probing: Vec<(Arc<Server>, AbortOnDropHandle<()>)> = Vec::new();
         let mut every = tokio::time::interval(CLOSE_IDLE_EVERY);
-        while stop.run_until_cancelled(every.tick()).await.is_some() {
-            self.servers.load().iter().flat_map(|server| server.lanes()).for_each(|lane| lane.close_idle());
+        loop {
+            let servers = self.servers.load_full();
+            probing.retain(|(server, _)| contains(&servers, server));
+            for server in servers.iter() {
+                if !probing.iter().any(|(probed, _)| Arc::ptr_eq(probed, server)) {
+                    let probe = probe_for_ever(Arc::clone(server));
+                    probing.push((Arc::clone(server), AbortOnDropHandle::new(tokio::spawn(probe))));
+                }
+            }
+            tokio::select! {
+                _ = every.tick() => {
+                    let service = self.discovery.iter().map(|discovery| &discovery.service);
+                    servers.iter().chain(service).flat_map(|server| server.lanes()).for_each(|lane| lane.close_idle());
+                }
+                () = self.listed.notified() => {}
+            }
         }
+    }
+
+    /// Uses the servers at `urls` from now on, and those of them that are known already as they are. Without any, nothing changes.
+    fn found(&self, urls: &[Uri]) {
+        let known = self.servers.load_full();
+        let mut servers = Vec::new();
+        for url in urls.iter().take(MAX_SERVERS) {
+            let connector = match self.connectors.to(url) {
+                Ok(connector) => connector,
+                Err(error) => {
+                    warn!(%url, error = %chain(&error), "An apiserver cannot be used");
+                    continue;
+                }
+            };
+            let same = known.iter().find(|server| server.name == connector.name());
+            let new = || Arc::new(Server::new(connector, &self.settings, &self.metrics, Arc::clone(&self.changed)));
+            servers.push(same.map_or_else(new, Arc::clone));
+        }
+        if servers.is_empty() {
+            warn!("No apiserver was found; the last ones known stay in use");
+            return;
+        }
+        if servers.len() == known.len() && servers.iter().all(|server| contains(&known, server)) {
+            return;
+        }
+        info!(servers = servers.iter().map(|server| &*server.name).collect::<Vec<_>>().join(","), "Found the apiservers");
+        let servers = Arc::new(servers);
+        self.servers.store(Arc::clone(&servers));
+        for gone in known.iter().filter(|server| !contains(&servers, server)) {
+            gone.health.remove();
+            self.metrics.upstream_gone(&gone.name);
+        }
+        self.listed.notify_one();
+        self.changed.notify_one();
     }
 
     /// Returns when a server has gone up or down since the last call. For one caller.
@@ -262,29 +325,27 @@ impl Upstream {
         self.changed.notified().await;
     }
 
-    /// Whether a server is up, in words where there are several; tells metrics of each.
-    ///
-    /// # Errors
-    /// Why none is.
-    pub fn condition(&self) -> Result<String, String> {
+    /// Whether a server is up, in words where there are several, or why none is; None as long as nothing is known of any. Tells metrics of
+    /// each.
+    pub fn condition(&self) -> Option<Result<String, String>> {
         let servers = self.servers.load();
-        let mut any = false;
+        let states: Vec<_> = servers.iter().map(|server| (server, server.health.state())).collect();
+        let is = |standing| states.iter().any(|(_, state)| state.standing == standing);
         let mut words = Vec::new();
-        for server in servers.iter() {
-            let state = server.health.state();
+        for (server, state) in &states {
             let up = state.standing == Standing::Up;
             self.metrics.upstream_up(&server.name, up);
-            any |= up;
-            words.push(match (&state.error, state.standing) {
-                (_, Standing::Up) => format!("{} is up", server.name),
-                (Some(error), _) => format!("{} is down: {error}", server.name),
-                (None, _) => format!("{} has not been probed yet", server.name),
+            words.push(match (&state.error, up) {
+                (_, true) => format!("{} is up", server.name),
+                (Some(error), false) => format!("{} is down: {error}", server.name),
+                (None, false) => format!("{} has not been probed yet", server.name),
             });
         }
-        match (any, servers.len()) {
-            (true, 1) => Ok(String::new()),
-            (true, _) => Ok(words.join("; ")),
-            (false, _) => Err(format!("no healthy upstream: {}", words.join("; "))),
+        match (is(Standing::Up), is(Standing::Down)) {
+            (false, false) => None,
+            (false, true) => Some(Err(format!("no healthy upstream: {}", words.join("; ")))),
+            (true, _) if servers.len() == 1 => Some(Ok(String::new())),
+            (true, _) => Some(Ok(words.join("; "))),
         }
     }
 
@@ -309,41 +370,13 @@ impl Upstream {
     }
 }
 
-/// The server with the least `load` among those that were not tried: of those that are up, else the one that failed the longest ago.
-fn least_loaded(servers: &[Arc<Server>], tried: Tried, load: impl Fn(&Server) -> usize) -> (usize, &Server) {
-    if let [only] = servers {
-        return (0, only);
+async fn probe_for_ever(server: Arc<Server>) {
+    loop {
+        server.health.time_to_probe().await;
+        server.probe().await;
     }
-    // Any of the equals, lest the first one has all that comes while little is in flight.
-    let first = fastrand::usize(..servers.len());
-    let left = servers.iter().enumerate().cycle().skip(first).take(servers.len()).filter(|(index, _)| !tried.contains(*index));
-    let best = left.clone().filter(|(_, server)| server.health.is_usable()).min_by_key(|(_, server)| load(server));
-    let best = best.or_else(|| left.min_by_key(|(_, server)| server.health.state().since));
-    best.map_or((0, &servers[0]), |(index, server)| (index, server))
 }
 
-/// The server of a namespace among those that were not tried: of those that are up, else of all.
-fn pinned(servers: &[Arc<Server>], tried: Tried, namespace: Key) -> Option<((usize, &Server), &Arc<health::Health>)> {
-    let left = servers.iter().enumerate().filter(|(index, _)| !tried.contains(*index));
-    let ranked = left.map(|(index, server)| (server.key, ((index, &**server), &server.health)));
-    namespace.choose(ranked.clone().filter(|(_, (_, health))| health.is_usable())).or_else(|| namespace.choose(ranked))
-}
-
-/// The servers, by their places in the list, that one request has been offered to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tried(u64);
-
-impl Tried {
-    fn contains(self, index: usize) -> bool {
-        self.0 & (1 << index) != 0
-    }
-
-    /// Notes the failure, and gives the request back for the next server; the error, if it left or no server is left.
-    fn next(&mut self, index: usize, servers: &[Arc<Server>], failed: server::Failed) -> Result<Request<Body>, SendError> {
-        self.0 |= 1 << index;
-        match failed.unsent {
-            Some(unsent) if (self.0.count_ones() as usize) < servers.len() => Ok(unsent),
-            _ => Err(failed.error),
-        }
-    }
+fn contains(servers: &[Arc<Server>], server: &Arc<Server>) -> bool {
+    servers.iter().any(|other| Arc::ptr_eq(other, server))
 }

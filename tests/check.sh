@@ -17,4 +17,5 @@ else
   echo 'cargo-deny is not installed: dependencies are not checked (cargo install --locked cargo-deny)'
 fi
 step cargo test --locked
-step tests/page.sh
+step bash tests/page.sh
+step bash tests/deploy.sh

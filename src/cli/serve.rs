@@ -126,10 +126,13 @@ fn resolve_upstream(
         upstream.server_name = endpoint.server_name;
     }
     match args.upstream.as_deref() {
+        // The file's list gives way to what is found.
+        None if args.upstream_discover.is_some() => upstream.servers.clear(),
         None => {}
         Some([url]) => (upstream.url, upstream.servers) = (Some(url.clone()), Vec::new()),
-        Some(servers) => (upstream.url, upstream.servers) = (None, servers.to_vec()),
+        Some(servers) => (upstream.url, upstream.servers, upstream.discover) = (None, servers.to_vec(), None),
     }
+    set_some(&mut upstream.discover, &args.upstream_discover);
     if let Some(file) = &args.upstream_ca_file {
         upstream.ca = Some(CaSource::File(file.clone()));
     }

@@ -15,7 +15,7 @@ use super::units::{
 };
 use super::yaml::{self, Value};
 use super::{
-    Budget, CaSource, Config, Creates, LogFormat, Metrics, Mode, OptIn, Pin, Rate, RateLimit, Replay, Resource, Serving, Upstream,
+    Budget, CaSource, Config, Creates, Discover, LogFormat, Metrics, Mode, OptIn, Pin, Rate, RateLimit, Replay, Resource, Serving, Upstream,
 };
 
 const API_VERSION: &str = "kube-retry-proxy/v1alpha1";
@@ -109,6 +109,8 @@ fn document(section: &mut Section<'_>, config: &mut Config) {
 fn upstream(section: &mut Section<'_>, upstream: &mut Upstream) {
     section.field("url", &mut upstream.url, some(upstream_url));
     section.field("servers", &mut upstream.servers, some_of(upstream_url));
+    section.field("discover", &mut upstream.discover, some(one_of(&[("Kubernetes", Discover::Kubernetes)])));
+    section.field("discoverTokenFile", &mut upstream.discover_token_file, path);
     section.field("pin", &mut upstream.pin, one_of(&[("Namespace", Pin::Namespace), ("None", Pin::None)]));
     section.field("caFile", &mut upstream.ca, some(|value| path(value).map(CaSource::File)));
     section.field("serverName", &mut upstream.server_name, some(host));

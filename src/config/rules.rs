@@ -22,6 +22,12 @@ pub(crate) fn broken(config: &Config) -> Vec<Broken> {
     let twice = (1..servers.len()).any(|index| servers[..index].contains(&servers[index]));
     let rules = [
         (upstream.url.is_some() && !servers.is_empty(), "upstream.servers", "upstream.url", "cannot be given beside upstream.url"),
+        (
+            upstream.discover.is_some() && !servers.is_empty(),
+            "upstream.discover",
+            "upstream.servers",
+            "cannot be given beside upstream.servers",
+        ),
         (twice, "upstream.servers", "upstream.servers", "must not name a server twice"),
         (servers.len() > MAX_SERVERS, "upstream.servers", "upstream.servers", "must not name more than 64 servers"),
         (certificate && !key, "serving.tlsCertFile", "serving.tlsPrivateKeyFile", "needs serving.tlsPrivateKeyFile beside it"),

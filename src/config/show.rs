@@ -19,6 +19,8 @@ pub fn show(config: &Config) -> Value {
         "upstream": {
             "url": upstream.url.as_ref().map(url),
             "servers": Some(upstream.servers.iter().map(url).collect::<Vec<_>>()).filter(|servers| !servers.is_empty()),
+            "discover": upstream.discover.map(|discover| format!("{discover:?}")),
+            "discoverTokenFile": path(Some(&upstream.discover_token_file)),
             "pin": format!("{:?}", upstream.pin),
             "caFile": upstream.ca.as_ref().map(ca),
             "serverName": upstream.server_name,

@@ -25,6 +25,7 @@ use crate::body::{Collected, collect_bounded};
 mod answer;
 mod create;
 mod discovery;
+mod endpoints;
 mod extras;
 mod logs;
 mod query;
@@ -35,6 +36,7 @@ mod watch;
 
 use answer::Answer;
 pub use answer::Body;
+pub use endpoints::Endpoints;
 pub use logs::Logs;
 use query::Query;
 use target::Target;
@@ -62,6 +64,8 @@ pub struct Apiserver {
     pub tokens: Tokens,
     /// Shared with the other apiservers.
     pub logs: Arc<Logs>,
+    /// Shared with the other apiservers.
+    pub endpoints: Arc<tokio::sync::watch::Sender<Endpoints>>,
     /// Its own.
     pub evaluator: Evaluator,
     /// Its own.
@@ -151,6 +155,9 @@ impl Apiserver {
         let target = Target::of(head.uri.path());
         let query = Query::of(&head.uri);
         if !matches!(fault, Some(Fault::Answer(_))) {
+            if head.uri.path() == endpoints::PATH && head.method == Method::GET {
+                return self.endpoint_slices(&head, &query);
+            }
             if tunnel::wanted(&head.headers) && target.is_upgradable() {
                 return self.tunnel(head, body);
             }

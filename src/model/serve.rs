@@ -1,6 +1,6 @@
 //! The sockets of one apiserver: accepts, speaks TLS and HTTP/1.1 or HTTP/2, and carries out what the faults ask of connections.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,19 @@ pub(super) struct Serving {
 
 /// Binds any free port of the loopback interface.
 pub(super) async fn bind() -> std::io::Result<TcpListener> {
-    TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
+}
+
+/// Binds for `count` servers: each any free port, or each the same one of an address of its own.
+pub(super) async fn bind_all(count: usize, own_addresses: bool) -> std::io::Result<Vec<TcpListener>> {
+    let mut listeners = vec![bind().await?];
+    let port = listeners[0].local_addr()?.port();
+    for index in 1..count {
+        // Ports are few and these addresses many: one that is taken is another test's, and seldom.
+        let last = u8::try_from(index + 1).map_err(std::io::Error::other)?;
+        listeners.push(if own_addresses { TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).await? } else { bind().await? });
+    }
+    Ok(listeners)
 }
 
 /// Accepts until the control plane stops, except while the server is down.

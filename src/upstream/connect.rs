@@ -71,7 +71,11 @@ impl Connectors {
             timeout: settings.connect_timeout,
             keep_alive_interval: settings.keep_alive_interval,
             keep_alive_timeout: settings.keep_alive_timeout,
-            server_name: settings.server_name.clone(),
+            // What is found is verified by the name of the Service: addresses of nodes are not in every certificate.
+            server_name: settings.server_name.clone().or_else(|| {
+                let service = settings.discover.and(settings.url.as_ref());
+                service.and_then(|url| url.host()).map(str::to_owned)
+            }),
         })
     }
 

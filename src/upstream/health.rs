@@ -53,6 +53,8 @@ pub(super) enum Standing {
     Unknown,
     Up,
     Down,
+    /// No longer among the servers.
+    Gone,
 }
 
 impl State {
@@ -75,6 +77,7 @@ impl State {
                 self.error = Some(error);
                 false
             }
+            Standing::Gone => false,
         }
     }
 
@@ -91,7 +94,7 @@ impl State {
     fn pause(&self, random: f64) -> Duration {
         let whole = match self.standing {
             Standing::Unknown => return Duration::ZERO,
-            Standing::Up => PROBE_EVERY,
+            Standing::Up | Standing::Gone => PROBE_EVERY,
             Standing::Down => {
                 let doubled = 1u32.checked_shl(self.failures.saturating_sub(1)).unwrap_or(u32::MAX);
                 FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
@@ -134,6 +137,12 @@ impl Health {
             return false;
         };
         self.fail(&error, true)
+    }
+
+    /// The server is no longer among those to use.
+    pub(super) fn remove(&self) {
+        self.lock().standing = Standing::Gone;
+        self.usable.store(false, Ordering::Relaxed);
     }
 
     /// Returns when it is time for the next probe.
@@ -229,5 +238,14 @@ mod tests {
         }
         down(&mut state, now + STEADY);
         assert_eq!(longest(&state), FIRST_PAUSE, "a lasting one does not");
+    }
+
+    #[tokio::test]
+    async fn what_has_gone_is_not_used_again() {
+        let health = Health::new("a:1", Arc::default());
+        assert!(health.is_usable(), "until something is known");
+        health.remove();
+        assert!(!health.probed(Ok(())) && !health.failed(&"refused"));
+        assert!(!health.is_usable());
     }
 }

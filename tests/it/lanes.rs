@@ -1,5 +1,7 @@
 //! Many watches at once: they spread over connections and leave everything else its own.
 
+use std::time::Instant;
+
 use http::StatusCode;
 use kube_retry_proxy::model::Settings;
 use tokio::sync::Mutex;
@@ -34,6 +36,47 @@ async fn watches_respect_the_streams_that_the_apiserver_allows() {
 #[tokio::test]
 async fn each_watch_has_a_connection_of_its_own_towards_an_http1_apiserver() {
     beside_watches(Protocol::Http2, speaking(Protocol::Http1), WATCHES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: cargo test --release --test it five_thousand_streams -- --ignored --nocapture"]
+async fn five_thousand_streams_leave_creates_their_latency() {
+    const CREATES: usize = 2000;
+    const IN_FLIGHT: usize = 200;
+    let _alone = SOCKETS.lock().await;
+    let rig = Rig::with(Settings { seed: 1, ..speaking(Protocol::Http2) }, |_| {}).await;
+    rig.client(Protocol::Http1).await.create("a").await;
+    // Followed logs: to the proxy they are what watches are, but the model wakes each of its watches for every change in the store.
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a/log?follow=true");
+    let mut streams = Vec::new();
+    for count in [0, 5000] {
+        while streams.len() < count {
+            let mut client = rig.client(Protocol::Http2).await;
+            for _ in 0..100 {
+                streams.push(Streamed::open(&mut client, &path, "text/plain").await);
+            }
+        }
+        assert_eq!(gauge(&rig, "upstream_streams"), count);
+        let mut working = JoinSet::new();
+        for worker in 0..IN_FLIGHT {
+            let mut client = rig.client(Protocol::Http1).await;
+            working.spawn(async move {
+                let mut times = Vec::new();
+                for n in 0..CREATES / IN_FLIGHT {
+                    let started = Instant::now();
+                    let answer = client.create(&format!("pod-{count}-{worker}-{n}")).await;
+                    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+                    times.push(started.elapsed());
+                }
+                times
+            });
+        }
+        let mut times: Vec<_> = working.join_all().await.into_iter().flatten().collect();
+        times.sort_unstable();
+        let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+        eprintln!("{count} streams, {IN_FLIGHT} creates in flight: p50 {:?}, p99 {:?}", at(50), at(99));
+    }
+    rig.stop().await;
 }
 
 /// Opens the watches all at once, works beside them, and sees each of them get the event that follows.

@@ -1,5 +1,6 @@
 //! An upstream that fails short requests: the client learns whether it may ask again, and nobody else suffers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
@@ -9,6 +10,7 @@ use kube_retry_proxy::model::{Fault, Settings};
 use kube_retry_proxy::status::Status;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
 
 use crate::support::raw::Upstream;
 use crate::support::streaming::{Streamed, watch_path};
@@ -133,6 +135,42 @@ async fn an_apiserver_that_goes_away_costs_no_error() {
             assert_eq!(answer.status, StatusCode::OK, "{down:?} {up:?}: {answer:?}");
         }
         assert_eq!(arrived(&rig, "/echo"), 20, "{down:?} {up:?}");
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn goaways_at_random_among_many_requests_lose_and_repeat_nothing() {
+    const ROUNDS: usize = 30;
+    for down in BOTH {
+        let rig = Rig::listed(Settings::quick(), |_| {}).await;
+        let mut watch = Streamed::open(&mut rig.client(down).await, &watch_path(), "application/json").await;
+        let mut working = JoinSet::new();
+        for worker in 0..10 {
+            let mut client = rig.client(down).await;
+            let faults: Vec<_> = (0..3).map(|index| Arc::clone(rig.plane.faults(index).unwrap())).collect();
+            working.spawn(async move {
+                for n in 0..ROUNDS {
+                    // As `--goaway-chance`, which is at most one in fifty, but here one in five.
+                    if fastrand::u8(..5) == 0 {
+                        faults[fastrand::usize(..3)].next_request(Fault::GoAway);
+                    }
+                    assert_eq!(client.create(&format!("pod-{worker}-{n}")).await.status, StatusCode::CREATED);
+                    let request = client.request(Method::PUT, &format!("/echo/{worker}/{n}"), "once");
+                    assert_eq!(client.ask(request).await.status, StatusCode::OK);
+                }
+            });
+        }
+        soon(working.join_all()).await;
+        for worker in 0..10 {
+            for n in 0..ROUNDS {
+                assert_eq!(arrived(&rig, &format!("/echo/{worker}/{n}")), 1, "{down:?}");
+                assert_eq!(rig.plane.journal().creates_of(&format!("pod-{worker}-{n}")).len(), 1, "{down:?}");
+            }
+        }
+        for _ in 0..10 * ROUNDS {
+            assert_eq!(watch.event().await.0, "ADDED", "a GOAWAY leaves a watch alone");
+        }
         rig.stop().await;
     }
 }

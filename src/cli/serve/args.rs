@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
 use http::Uri;
 
-use crate::config::{LogFormat, Mode, Pin, units};
+use crate::config::{Discover, LogFormat, Mode, Pin, units};
 
 const UPSTREAM: &str = "Upstream";
 const SERVING: &str = "Serving";
@@ -24,7 +24,8 @@ Every setting is taken from the first of: its flag, its environment variable, th
 The upstream is --upstream, else the server of --kubeconfig, else upstream.url or upstream.servers
 of the file, else the cluster that the proxy runs in (KUBERNETES_SERVICE_HOST and
 KUBERNETES_SERVICE_PORT). It is verified by --upstream-ca-file, else the CA of --kubeconfig, else upstream.caFile, else in a
-cluster the service account's ca.crt. Credentials are never read: each client's own pass through.";
+cluster the service account's ca.crt. Credentials are never read: each client's own pass through.
+Only --upstream-discover needs a token of the proxy's own, to find the apiservers.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,6 +63,16 @@ pub struct ServeArgs {
         value_parser = parse_url
     )]
     pub upstream: Option<Vec<Uri>>,
+    /// Find every apiserver in the EndpointSlice of the Service kubernetes, with the token of upstream.discoverTokenFile.
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "KUBE_RETRY_PROXY_UPSTREAM_DISCOVER",
+        help_heading = UPSTREAM,
+        ignore_case = true,
+        value_parser = discover()
+    )]
+    pub upstream_discover: Option<Discover>,
     /// Whether the creates of a namespace keep to one apiserver (Namespace) or not (None).
     #[arg(long, value_name = "PIN", env = "KUBE_RETRY_PROXY_UPSTREAM_PIN", help_heading = UPSTREAM, ignore_case = true, value_parser = pin())]
     pub upstream_pin: Option<Pin>,
@@ -163,6 +174,10 @@ fn mode() -> impl TypedValueParser<Value = Mode> {
         "observe" => Mode::Observe,
         _ => Mode::Enforce,
     })
+}
+
+fn discover() -> impl TypedValueParser<Value = Discover> {
+    PossibleValuesParser::new(["Kubernetes"]).map(|_| Discover::Kubernetes)
 }
 
 fn pin() -> impl TypedValueParser<Value = Pin> {

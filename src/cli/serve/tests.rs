@@ -96,6 +96,11 @@ upstream: {servers: ['https://file-a', 'https://file-b'], caFile: /file/ca.crt}
     assert_eq!(addresses(&[], Some(endpoint())), ["kubeconfig"]);
     assert_eq!(addresses(&["--upstream=https://x,https://y"], Some(endpoint())), ["x", "y"]);
     assert_eq!(addresses(&["--upstream=https://x"], None), ["x"]);
+    let flags = ["--upstream-discover=kubernetes"];
+    assert_eq!(addresses(&flags, None), ["10.96.0.1"], "the file's list is not asked for, the Service is");
+    assert_eq!(addresses(&flags, Some(endpoint())), ["kubeconfig"]);
+    let both = resolve(&args(&["--upstream-discover=kubernetes", "--upstream=https://x,https://y"]), sources(None)).unwrap_err();
+    assert!(matches!(&both, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "upstream.discover"), "{both:?}");
     let twice = resolve(&args(&["--upstream=https://x,https://x"]), sources(None)).unwrap_err();
     assert!(matches!(&twice, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "upstream.servers"), "{twice:?}");
 }

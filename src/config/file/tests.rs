@@ -137,6 +137,13 @@ fn the_upstream_is_one_url_or_a_list_of_servers() {
         mistakes("upstream:\n  url: https://a\n  servers: [https://b]\n"),
         ["line 5: upstream.servers: cannot be given beside upstream.url"]
     );
+    let found = config("upstream: {url: https://a, discover: Kubernetes}\n").upstream;
+    assert_eq!((found.discover, found.addresses().len()), (Some(Discover::Kubernetes), 1));
+    assert_eq!(
+        mistakes("upstream:\n  servers: [https://b]\n  discover: Kubernetes\n"),
+        ["line 5: upstream.discover: cannot be given beside upstream.servers"]
+    );
+    assert_eq!(mistakes("upstream: {discover: kubernetes}\n"), ["line 3: upstream.discover: 'kubernetes': expected Kubernetes"]);
     assert_eq!(mistakes("upstream: {servers: [https://a, https://a]}\n"), ["line 3: upstream.servers: must not name a server twice"]);
     let many: Vec<_> = (0..65).map(|n| format!("https://a:{}", n + 1)).collect();
     let many = mistakes(&format!("upstream: {{servers: [{}]}}\n", many.join(", ")));

@@ -1,0 +1,139 @@
+{{- define "krp.name" -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "krp.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "krp.labels" -}}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{ include "krp.selector" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/component: proxy
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "krp.tlsSecret" -}}
+{{ .Values.tls.secretName | default (printf "%s-tls" (include "krp.name" .)) }}
+{{- end }}
+
+{{/* The names that clients may use, as JSON. */}}
+{{- define "krp.hosts" -}}
+{{- $short := printf "%s.%s" (include "krp.name" .) .Release.Namespace }}
+{{- concat (list (printf "%s.svc" $short) (printf "%s.svc.cluster.local" $short) $short) .Values.tls.extraHosts | toJson }}
+{{- end }}
+
+{{/* The configuration without apiVersion and kind. */}}
+{{- define "krp.config" -}}
+{{- $config := deepCopy .Values.config }}
+{{- if .Values.upstream.discover }}{{ $config = merge (dict "upstream" (dict "discover" "Kubernetes")) $config }}{{ end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{/* drain.timeout in seconds; the schema allows minutes and seconds. */}}
+{{- define "krp.drainSeconds" -}}
+{{- $timeout := dig "drain" "timeout" "20s" .Values.config }}
+{{- add (mul 60 (regexFind "^[0-9]+m" $timeout | trimSuffix "m" | int)) (regexFind "[0-9]+s$" $timeout | trimSuffix "s" | int) }}
+{{- end }}
+
+{{/* See values.yaml for the arithmetic; the schema allows Mi and Gi. */}}
+{{- define "krp.resources" -}}
+{{- $buffered := dig "creates" "maxBuffered" "256Mi" .Values.config }}
+{{- $mebibytes := mul (regexFind "^[0-9]+" $buffered | int) (ternary 1024 1 (hasSuffix "Gi" $buffered)) }}
+{{- $limit := printf "%dMi" (add (mul 2 $mebibytes) 128) }}
+{{- $derived := dict "requests" (dict "memory" "128Mi") "limits" (dict "memory" $limit) }}
+{{- toYaml (merge (deepCopy .Values.resources) $derived) }}
+{{- end }}
+
+{{/* The proxy's container, the same in both shapes but for its certificate and address. */}}
+{{- define "krp.container" -}}
+{{- $sidecar := eq .Values.shape "Sidecar" }}
+{{- $selfSigned := and $sidecar (eq .Values.sidecar.client "Kubeconfig") -}}
+name: kube-retry-proxy
+image: {{ required "image.repository is required: no image is published, see deploy/Dockerfile" .Values.image.repository }}
+  {{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args:
+  - serve
+  - --config=/etc/kube-retry-proxy/config.yaml
+  {{- if $sidecar }}
+  - --bind-address=127.0.0.1
+  {{- end }}
+  {{- if $selfSigned }}
+  - --self-signed-dir=/var/run/kube-retry-proxy
+  {{- else }}
+  - --tls-cert-file=/etc/kube-retry-proxy-tls/tls.crt
+  - --tls-private-key-file=/etc/kube-retry-proxy-tls/tls.key
+  {{- end }}
+env:
+  - name: TOKIO_WORKER_THREADS
+    value: {{ .Values.workerThreads | quote }}
+ports:
+  {{- if not $sidecar }}
+  - name: https
+    containerPort: 8443
+  {{- end }}
+  - name: proxy-admin
+    containerPort: 8080
+# The kubeconfig has been written and the port is listened on when this succeeds.
+startupProbe:
+  httpGet: { path: /livez, port: proxy-admin }
+  periodSeconds: 1
+  failureThreshold: 30
+livenessProbe:
+  httpGet: { path: /livez, port: proxy-admin }
+  timeoutSeconds: 5
+{{- if not $sidecar }}
+readinessProbe:
+  httpGet: { path: /readyz, port: proxy-admin }
+  periodSeconds: 5
+  timeoutSeconds: 2
+# Until every node has taken this pod out of the Service.
+lifecycle:
+  preStop:
+    sleep: { seconds: 5 }
+{{- end }}
+resources:
+  {{- include "krp.resources" . | nindent 2 }}
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities: { drop: [ALL] }
+  readOnlyRootFilesystem: true
+  runAsNonRoot: true
+  seccompProfile: { type: RuntimeDefault }
+volumeMounts:
+  - { name: kube-retry-proxy-config, mountPath: /etc/kube-retry-proxy, readOnly: true }
+  # In the place of the service account's volume: the cluster's CA is all that the proxy needs of it.
+  - { name: kube-retry-proxy-cluster, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true }
+  {{- if $selfSigned }}
+  - { name: kube-retry-proxy, mountPath: /var/run/kube-retry-proxy }
+  {{- else }}
+  - { name: kube-retry-proxy-tls, mountPath: /etc/kube-retry-proxy-tls, readOnly: true }
+  {{- end }}
+{{- end }}
+
+{{- define "krp.volumes" -}}
+- name: kube-retry-proxy-config
+  configMap: { name: {{ include "krp.name" . }} }
+- name: kube-retry-proxy-cluster
+  projected:
+    sources:
+      - configMap:
+          name: kube-root-ca.crt
+          items: [{ key: ca.crt, path: ca.crt }]
+      - downwardAPI:
+          items: [{ path: namespace, fieldRef: { fieldPath: metadata.namespace } }]
+      {{- if .Values.upstream.discover }}
+      - serviceAccountToken: { path: token, expirationSeconds: 3607 }
+      {{- end }}
+{{- if and (eq .Values.shape "Sidecar") (eq .Values.sidecar.client "Kubeconfig") }}
+# In memory, for it holds the private key.
+- name: kube-retry-proxy
+  emptyDir: { medium: Memory, sizeLimit: 1Mi }
+{{- else }}
+- name: kube-retry-proxy-tls
+  secret: { secretName: {{ include "krp.tlsSecret" . }} }
+{{- end }}
+{{- end }}

@@ -1,0 +1,273 @@
+//! Finds the apiservers: the EndpointSlice of the Service `kubernetes`, listed and then watched through the Service's own address.
+//!
+//! The only requests that the proxy makes with a token of its own. It needs `list` and `watch` of `endpointslices.discovery.k8s.io` in the
+//! namespace `default`, and of the name `kubernetes` only: the name in the field selector is what RBAC sees
+//! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>). Each apiserver keeps itself in that slice while it
+//! serves (<https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/reconcilers/endpointsadapter.go>).
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use tracing::{debug, warn};
+
+use super::server::Server;
+use super::{LaneKind, Lease, SendError};
+use crate::body::{Body, Collected, collect_bounded};
+use crate::telemetry::chain;
+
+const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?fieldSelector=metadata.name%3Dkubernetes";
+/// How long a watch may last. The apiserver would end it after 30 to 60 minutes by itself.
+const WATCH_SECONDS: u32 = 600;
+/// A slice has at most 1,000 endpoints.
+const MAX_ANSWER: u64 = 1 << 20;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub(super) struct Discovery {
+    /// The Service's address.
+    pub(super) service: Arc<Server>,
+    /// Read again for each request: the kubelet renews it.
+    pub(super) token_file: PathBuf,
+}
+
+/// Why the apiservers are not known, or not any longer.
+#[derive(Debug, thiserror::Error)]
+enum DiscoverError {
+    #[error("cannot read the token {}", path.display())]
+    Token { path: PathBuf, source: io::Error },
+    #[error("the token in {} cannot stand in a header", path.display())]
+    Header { path: PathBuf, source: http::header::InvalidHeaderValue },
+    #[error("no answer")]
+    Send(#[source] SendError),
+    #[error("the apiserver answered {0}; it must be allowed to list and watch endpointslices.discovery.k8s.io kubernetes in default")]
+    Refused(StatusCode),
+    #[error("the answer broke off")]
+    Broken(#[from] hyper::Error),
+    #[error("the answer is no EndpointSlice")]
+    Json(#[from] serde_json::Error),
+    #[error("the answer is larger than any EndpointSlice")]
+    TooLarge,
+}
+
+/// What a line of a watch says.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Servers {
+        urls: Vec<Uri>,
+        version: String,
+    },
+    /// Nothing has changed up to here.
+    Version(String),
+    /// The slice has gone, or the watch can go on from nowhere: list again.
+    ListAgain,
+}
+
+#[derive(Debug, Deserialize)]
+struct List {
+    metadata: Metadata,
+    #[serde(default)]
+    items: Vec<Slice>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    resource_version: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Slice {
+    metadata: Metadata,
+    endpoints: Option<Vec<Endpoint>>,
+    ports: Option<Vec<Port>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Endpoint {
+    addresses: Vec<String>,
+    #[serde(default)]
+    conditions: Conditions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Conditions {
+    /// Absent means ready.
+    ready: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Port {
+    name: Option<String>,
+    port: Option<u16>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    #[serde(rename = "type")]
+    kind: String,
+    object: serde_json::Value,
+}
+
+impl Discovery {
+    /// Gives `found` the servers at first and whenever they change, for ever. A list without any is given too.
+    pub(super) async fn run(&self, found: impl Fn(Vec<Uri>)) {
+        let mut pause = FIRST_PAUSE;
+        let mut told = None;
+        loop {
+            match self.follow(&found, &mut pause).await {
+                Ok(()) => debug!("The watch of the apiservers begins anew"),
+                Err(error) => {
+                    let error = chain(&error).to_string();
+                    if told.as_ref() != Some(&error) {
+                        warn!(error, "Cannot watch which apiservers there are; the last ones known stay in use");
+                    }
+                    told = Some(error);
+                }
+            }
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Lists, then watches until that cannot go on.
+    async fn follow(&self, found: &impl Fn(Vec<Uri>), pause: &mut Duration) -> Result<(), DiscoverError> {
+        let mut answer = self.get(LaneKind::Call, SLICES).await?.into_body();
+        let Collected::Whole(whole) = collect_bounded(&mut answer, MAX_ANSWER, None).await? else { return Err(DiscoverError::TooLarge) };
+        let list: List = serde_json::from_slice(&whole.data)?;
+        found(list.items.iter().flat_map(Slice::urls).collect());
+        let mut version = list.metadata.resource_version;
+        loop {
+            let query = format!("&watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}");
+            let mut lines =
+                Lines { body: self.get(LaneKind::Stream, &format!("{SLICES}{query}")).await?.into_body(), read: BytesMut::new() };
+            while let Some(line) = lines.next().await? {
+                *pause = FIRST_PAUSE;
+                version = match news(&line)? {
+                    News::Servers { urls, version } => {
+                        found(urls);
+                        version
+                    }
+                    News::Version(version) => version,
+                    News::ListAgain => return Ok(()),
+                };
+            }
+            // A watch that ends as soon as it begins must not become a loop of requests.
+            tokio::time::sleep(FIRST_PAUSE.mul_f64(fastrand::f64())).await;
+        }
+    }
+
+    async fn get(&self, lane: LaneKind, path: &str) -> Result<Response<Body<Lease>>, DiscoverError> {
+        let path_of = || self.token_file.clone();
+        let token = tokio::fs::read_to_string(&self.token_file).await;
+        let token = token.map_err(|source| DiscoverError::Token { path: path_of(), source })?;
+        let mut token = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+            .map_err(|source| DiscoverError::Header { path: path_of(), source })?;
+        token.set_sensitive(true);
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        request.headers_mut().insert(AUTHORIZATION, token);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let sent = self.service.send(self.service.lane(lane), request).await;
+        let answer = sent.map_err(|failed| DiscoverError::Send(failed.error))?;
+        if answer.status() == StatusCode::OK { Ok(answer) } else { Err(DiscoverError::Refused(answer.status())) }
+    }
+}
+
+impl Slice {
+    /// `https://address:port` of every apiserver that serves, in order.
+    fn urls(&self) -> Vec<Uri> {
+        let ports = self.ports.iter().flatten();
+        let https = ports.clone().find(|port| port.name.as_deref() == Some("https")).or_else(|| ports.clone().next());
+        let port = https.and_then(|port| port.port).unwrap_or(443);
+        let serving = self.endpoints.iter().flatten().filter(|endpoint| endpoint.conditions.ready != Some(false));
+        let url = |address: &String| match address.contains(':') {
+            true => format!("https://[{address}]:{port}").parse().ok(),
+            false => format!("https://{address}:{port}").parse().ok(),
+        };
+        let mut urls: Vec<Uri> = serving.filter_map(|endpoint| endpoint.addresses.first().and_then(url)).collect();
+        urls.sort_unstable_by_key(Uri::to_string);
+        urls.dedup();
+        urls
+    }
+}
+
+fn news(line: &[u8]) -> Result<News, serde_json::Error> {
+    let event: Event = serde_json::from_slice(line)?;
+    Ok(match event.kind.as_str() {
+        "ADDED" | "MODIFIED" => {
+            let slice: Slice = serde_json::from_value(event.object)?;
+            News::Servers { urls: slice.urls(), version: slice.metadata.resource_version }
+        }
+        "BOOKMARK" => News::Version(serde_json::from_value::<Slice>(event.object)?.metadata.resource_version),
+        // A deletion is an apiserver's mistake that another one mends; an error is mostly 410: the version is too old to go on from.
+        _ => News::ListAgain,
+    })
+}
+
+/// The lines of a watch.
+struct Lines {
+    body: Body<Lease>,
+    read: BytesMut,
+}
+
+impl Lines {
+    /// The next line; None at the end, where half a line is none.
+    async fn next(&mut self) -> Result<Option<BytesMut>, DiscoverError> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line = self.read.split_to(end);
+                self.read.advance(1);
+                return Ok(Some(line));
+            }
+            if self.read.len() as u64 > MAX_ANSWER {
+                return Err(DiscoverError::TooLarge);
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            if let Ok(data) = frame?.into_data() {
+                self.read.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As kube-apiserver 1.34 writes it, with a second apiserver and one that has stopped.
+    const SLICE: &str = r#"{"metadata":{"name":"kubernetes","namespace":"default","resourceVersion":"231","labels":{"kubernetes.io/service-name":"kubernetes"}},
+        "addressType":"IPv4","endpoints":[{"addresses":["10.0.0.2"],"conditions":{"ready":true}},{"addresses":["10.0.0.1"],"conditions":{}},
+        {"addresses":["10.0.0.3"],"conditions":{"ready":false}}],"ports":[{"name":"https","port":6443,"protocol":"TCP"}]}"#;
+
+    fn event(kind: &str, object: &str) -> Result<News, serde_json::Error> {
+        news(format!(r#"{{"type":"{kind}","object":{object}}}"#).as_bytes())
+    }
+
+    #[test]
+    fn reads_the_apiservers_that_serve() {
+        let urls = ["https://10.0.0.1:6443", "https://10.0.0.2:6443"].map(|url| url.parse().unwrap()).into();
+        assert_eq!(event("MODIFIED", SLICE).unwrap(), News::Servers { urls, version: "231".into() });
+        let slice = r#"{"metadata":{},"endpoints":[{"addresses":["fd00::1"]}],"ports":null}"#;
+        let News::Servers { urls, .. } = event("ADDED", slice).unwrap() else { panic!() };
+        assert_eq!(urls[0].to_string(), "https://[fd00::1]:443/");
+        let News::Servers { urls, .. } = event("ADDED", r#"{"metadata":{},"endpoints":null}"#).unwrap() else { panic!() };
+        assert!(urls.is_empty());
+    }
+
+    #[test]
+    fn knows_when_to_list_again() {
+        assert_eq!(event("BOOKMARK", r#"{"metadata":{"resourceVersion":"9"}}"#).unwrap(), News::Version("9".into()));
+        assert_eq!(event("ERROR", r#"{"kind":"Status","code":410,"reason":"Expired"}"#).unwrap(), News::ListAgain);
+        assert_eq!(event("DELETED", SLICE).unwrap(), News::ListAgain);
+        event("MODIFIED", "5").unwrap_err();
+    }
+}
