@@ -79,6 +79,8 @@ pub struct Settings {
     pub controller_rate: (u32, u32),
     /// How many of the last requests the journal keeps.
     pub journal: usize,
+    /// How many of the last changes of pods and of quotas stay readable to watches.
+    pub changes: usize,
     /// Chooses jitter, uids and generated names.
     pub seed: u64,
 }
@@ -100,6 +102,7 @@ impl Default for Settings {
             resync: Duration::from_secs(300),
             controller_rate: (20, 30),
             journal: usize::MAX,
+            changes: store::LOG_LENGTH,
             seed: Dice::any_seed(),
         }
     }
@@ -178,7 +181,7 @@ impl ControlPlane {
         let certificates = certificate::make(!settings.http1_only)?;
         let dice = Dice::seeded(settings.seed);
         let tasks = Tasks::new();
-        let store = Arc::new(Store::new(dice.next()));
+        let store = Arc::new(Store::keeping(settings.changes, dice.next()));
         let costs = settings.costs();
         let machine = Arc::new(Machine::new(costs, dice.next()));
         let lag = Lag { mean: settings.watch_latency, salt: dice.next() };

@@ -102,6 +102,7 @@ check_chart() {
   done
   check "no RBAC unless upstream.discover" refute grep -l '^kind: .*Role' "$out"/{minimal,base,full,sidecar,sidecar-full}.yaml
   check "no token for the proxy unless upstream.discover" no_token
+  check "discover is added to upstream's other settings" grep -qx '      discover: Kubernetes' "$out/discover.yaml"
   check "memory limit: twice the buffers and 128Mi" grep -q 'memory: 2176Mi' "$out/full.yaml"
   check "grace period: preStop, drain.timeout and 10 s" grep -q 'terminationGracePeriodSeconds: 105' "$out/full.yaml"
   check "a new mode does not roll the pods" same_checksum --set config.mode=Off
@@ -291,9 +292,9 @@ check_cluster() {
   check "helm install" "$helm" install kube-retry-proxy $chart --namespace kube-retry-proxy --values $values/minimal.yaml
   check "its pods are admitted as restricted" admitted kube-retry-proxy app.kubernetes.io/name=kube-retry-proxy
   check "an upgrade keeps the CA, and a new mode the pods" upgrade_keeps
-  check "upstream.discover may read EndpointSlices in default only" discover_may
+  check "upstream.discover may list the EndpointSlice kubernetes, and no other" discover_may
 
-  for file in "$out"/{minimal,base,full,production,observe.built,production.built}.yaml; do
+  for file in "$out"/{minimal,base,full,discover,production,observe.built,production.built}.yaml; do
     check "the apiserver takes ${file##*/}" takes kube-retry-proxy "$file"
   done
   for file in "$out"/sidecar{,-full,-in-cluster}.yaml; do
@@ -335,11 +336,18 @@ kept() {
 }
 
 discover_may() {
-  local may=("$kubectl" auth can-i list endpointslices.discovery.k8s.io --as system:serviceaccount:kube-retry-proxy:kube-retry-proxy)
-  refute "${may[@]}" --namespace default
-  "$helm" upgrade kube-retry-proxy $chart --namespace kube-retry-proxy --values $values/minimal.yaml --set upstream.discover=true
-  "${may[@]}" --namespace default
-  refute "${may[@]}" --namespace kube-system
+  may_list endpointslices.discovery.k8s.io/kubernetes no
+  "$helm" upgrade kube-retry-proxy $chart --namespace kube-retry-proxy --values $values/discover.yaml
+  may_list endpointslices.discovery.k8s.io/kubernetes yes
+  may_list endpointslices.discovery.k8s.io no
+  may_list pods no
+}
+
+# may_list WHAT yes|no, in the namespace default, as the proxy.
+may_list() {
+  local answer
+  answer=$("$kubectl" auth can-i list "$1" --namespace default --as system:serviceaccount:kube-retry-proxy:kube-retry-proxy) || true
+  [ "$answer" = "$2" ] || { echo "list $1: $answer" && return 1; }
 }
 
 # Argo's own pod lacks a seccomp profile; with one, nothing but the sidecar could be refused.

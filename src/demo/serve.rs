@@ -16,8 +16,8 @@ use crate::config::Pin;
 use crate::model::client::Endpoint;
 use crate::model::{ControlPlane, Settings};
 
-/// Requests that the journal keeps: nobody judges by it here, and the demo may go on for days.
-const JOURNAL: usize = 1000;
+/// Requests and changes that the control plane remembers: nobody judges by them here, and the demo may go on for days.
+const REMEMBERED: usize = 1000;
 
 /// One controller with a few workers.
 struct Controller {
@@ -52,7 +52,7 @@ const fn ms(millis: u64) -> Duration {
 /// # Errors
 /// If something cannot start.
 pub async fn serve(stop: impl Future<Output = ()>, announce: impl FnOnce(SocketAddr)) -> Result<(), DemoError> {
-    let plane = Arc::new(ControlPlane::start(Settings { journal: JOURNAL, ..Settings::default() }).await?);
+    let plane = Arc::new(ControlPlane::start(Settings { journal: REMEMBERED, changes: REMEMBERED, ..Settings::default() }).await?);
     for (namespace, pods) in QUOTAS {
         plane.create_namespace(namespace)?;
         plane.create_quota(namespace, "compute-quota", &[("pods", &pods.to_string())])?;

@@ -19,8 +19,8 @@ mod log;
 
 pub use log::{Change, Compacted, Event, Log};
 
-/// How many changes of pods and of quotas stay readable to watches.
-const LOG_LENGTH: usize = 100_000;
+/// How many changes of pods and of quotas stay readable to watches, if nobody wants fewer.
+pub const LOG_LENGTH: usize = 100_000;
 
 /// Why a write was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,12 @@ struct State {
 impl Store {
     /// An empty store; `seed` chooses the uids.
     pub fn new(seed: u64) -> Store {
-        let state = State { pod_log: Log::new(LOG_LENGTH), quota_log: Log::new(LOG_LENGTH), ..State::default() };
+        Store::keeping(LOG_LENGTH, seed)
+    }
+
+    /// As [`Store::new`], with `changes` of pods and of quotas readable to watches.
+    pub fn keeping(changes: usize, seed: u64) -> Store {
+        let state = State { pod_log: Log::new(changes), quota_log: Log::new(changes), ..State::default() };
         Store { state: Mutex::new(state), revision: watch::Sender::new(0), dice: Dice::seeded(seed) }
     }
 
