@@ -3,6 +3,8 @@
 //! One type serves both directions. It carries a guard that lives exactly as long as the body does, so that whatever the body occupies
 //! (a stream of an upstream connection) is given back when it ends or is dropped. Nothing here decides; `create` and `forward` call it.
 
+mod kept;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +16,9 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+
+use kept::KeptBody;
+pub use kept::Returned;
 
 /// A body, and the guard `G` that is dropped with it.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ enum Source {
     Buffered { data: Bytes, trailers: Option<HeaderMap> },
     /// Streamed: what had been read of it before, then the rest.
     Streamed { prefix: VecDeque<Bytes>, rest: Incoming },
+    /// The same, and it returns if it is dropped early.
+    Kept(Box<KeptBody>),
 }
 
 impl<G> Body<G> {
@@ -65,8 +72,27 @@ impl<G> Body<G> {
     fn unread(&mut self, chunks: VecDeque<Bytes>) {
         match &mut self.source {
             Source::Streamed { prefix, .. } => *prefix = chunks,
+            Source::Kept(kept) => kept.unread(chunks),
             Source::Buffered { data, .. } => *data = concatenated(chunks, 0),
         }
+    }
+
+    /// The same body, which can be had back from [`Returned`] when it is dropped, as long as no more than `limit` bytes of it had been read.
+    pub fn returning(self, limit: usize) -> (Self, Returned) {
+        let (source, returned) = match self.source {
+            Source::Streamed { prefix, rest } if !rest.is_end_stream() || !prefix.is_empty() => {
+                let (kept, returned) = KeptBody::new(prefix, rest, limit);
+                (Source::Kept(Box::new(kept)), returned)
+            }
+            // Nothing is read of a body that is empty, and one in memory costs nothing to have twice.
+            Source::Streamed { prefix, rest } => (Source::Streamed { prefix, rest }, Returned::whole(Buffered::default())),
+            Source::Buffered { data, trailers } => {
+                let copy = Buffered { data: data.clone(), trailers: trailers.clone() };
+                (Source::Buffered { data, trailers }, Returned::whole(copy))
+            }
+            Source::Kept(kept) => (Source::Kept(kept), Returned::never()),
+        };
+        (Self { source, guard: self.guard }, returned)
     }
 
     /// The same body with `guard` held until it ends or is dropped.
@@ -93,6 +119,7 @@ impl<G: Unpin> HttpBody for Body<G> {
                 Some(data) => Some(Ok(Frame::data(data))),
                 None => ready!(Pin::new(rest).poll_frame(cx)),
             },
+            Source::Kept(kept) => ready!(kept.poll_frame(cx)),
         };
         if !matches!(frame, Some(Ok(_))) {
             self.guard = None;
@@ -104,6 +131,7 @@ impl<G: Unpin> HttpBody for Body<G> {
         match &self.source {
             Source::Buffered { data, trailers } => data.is_empty() && trailers.is_none(),
             Source::Streamed { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
+            Source::Kept(kept) => kept.is_end_stream(),
         }
     }
 
@@ -116,17 +144,20 @@ impl<G: Unpin> HttpBody for Body<G> {
                 hint.set_lower(data.len() as u64);
                 hint
             }
-            Source::Streamed { prefix, rest } => {
-                let read = prefix.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-                let mut hint = rest.size_hint();
-                if let Some(upper) = hint.upper() {
-                    hint.set_upper(upper + read);
-                }
-                hint.set_lower(hint.lower() + read);
-                hint
-            }
+            Source::Streamed { prefix, rest } => streamed_size(prefix, rest),
+            Source::Kept(kept) => kept.size_hint(),
         }
     }
+}
+
+fn streamed_size(prefix: &VecDeque<Bytes>, rest: &Incoming) -> SizeHint {
+    let read = prefix.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+    let mut hint = rest.size_hint();
+    if let Some(upper) = hint.upper() {
+        hint.set_upper(upper + read);
+    }
+    hint.set_lower(hint.lower() + read);
+    hint
 }
 
 /// A body that was read to its end. Cheap to clone: each attempt sends the same bytes.

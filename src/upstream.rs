@@ -184,7 +184,7 @@ impl Upstream {
         let mut tried = Tried::default();
         loop {
             let (index, server) = least_loaded(&servers, tried, |server| server.lane(kind).in_flight());
-            let failed = match server.send(server.lane(kind), request).await {
+            let failed = match server.send_again(server.lane(kind), request).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };

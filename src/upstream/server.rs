@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -17,7 +18,7 @@ use super::health::Health;
 use super::lane::{Lane, Lease, Sender};
 use super::pins::Key;
 use super::{LaneKind, SendError, UNSENT_TRIES};
-use crate::body::{Body, Collected, collect_bounded};
+use crate::body::{Body, Collected, Returned, collect_bounded};
 use crate::config::{self, Pin};
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
@@ -25,6 +26,8 @@ use crate::verdict::{Class, classify};
 
 /// How long a probe may take. An apiserver that is alive answers in milliseconds.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of the body of a call is remembered until it is answered: more than most, and little beside a connection's own buffers.
+const MAX_KEPT: usize = 16 << 10;
 /// More than the list of checks that a failing `/readyz` answers with.
 const MAX_PROBE_ANSWER: u64 = 64 << 10;
 
@@ -120,6 +123,25 @@ impl Server {
         Err(self.failed(SendError::Unsent, Some(request)))
     }
 
+    /// As [`Server::send`], but what the server refused unprocessed is sent again, over another connection: with `--goaway-chance`, a server
+    /// refuses whatever crosses its GOAWAY. Go's own client does the same.
+    pub(super) async fn send_again(&self, lane: &Arc<Lane>, mut request: Request<Body>) -> Result<Response<Body<Lease>>, Box<Failed>> {
+        let mut tries = UNSENT_TRIES;
+        loop {
+            let (sent, copy) = copied(request);
+            let failed = match self.send(lane, sent).await {
+                Err(failed) if matches!(failed.error, SendError::Refused(_)) => failed,
+                done => return done,
+            };
+            tries -= 1;
+            let (head, returned) = *copy;
+            match returned.body().await {
+                Some(body) if tries > 0 => request = Request::from_parts(head, body),
+                _ => return Err(failed),
+            }
+        }
+    }
+
     /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a tunnel.
     pub(super) async fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Box<Failed>> {
         let mut sender = match self.connector.http1().await {
@@ -190,6 +212,14 @@ impl Server {
         }
         Box::new(Failed { error, unsent })
     }
+}
+
+/// The request, and a copy of it; that of the body comes back when the connection lets go of it.
+fn copied(request: Request<Body>) -> (Request<Body>, Box<(Parts, Returned)>) {
+    let (head, body) = request.into_parts();
+    let (kept, returned) = body.returning(MAX_KEPT);
+    let copy = Box::new((head.clone(), returned));
+    (Request::from_parts(head, kept), copy)
 }
 
 impl Target {
