@@ -4,6 +4,7 @@
 //! across a pause but the body and its place in the count. Dropping the future, because the client left, stops it at any point.
 
 mod settings;
+mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 pub use settings::Settings;
+pub use target::Target;
 
 use crate::backoff::Exhausted;
 use crate::body::{Body, Buffered, Buffers, Collected, collect_bounded};
@@ -28,7 +30,7 @@ use crate::error::ProxyError;
 use crate::forward::to_client;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
 use crate::ratelimit::{Admitted, Rejected};
-use crate::route::{CreateTarget, timeout};
+use crate::route::timeout;
 use crate::status::object_meta;
 use crate::upstream::{Lease, SendError, Upstream};
 use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
@@ -56,19 +58,6 @@ pub struct Creates {
     pub metrics: Arc<Metrics>,
     /// Ends the holding.
     pub drain: Watcher,
-}
-
-/// What a create is for.
-#[derive(Clone, Debug)]
-pub struct Target {
-    namespace: String,
-    resource: String,
-}
-
-impl From<&CreateTarget<'_>> for Target {
-    fn from(target: &CreateTarget<'_>) -> Self {
-        Self { namespace: target.namespace.to_owned(), resource: target.resource.to_owned() }
-    }
 }
 
 /// The end of one attempt.
