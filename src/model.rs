@@ -16,6 +16,7 @@ pub mod machine;
 pub mod object;
 pub mod quota;
 pub mod store;
+pub mod storm;
 pub mod tasks;
 pub mod tokens;
 pub mod wire;
