@@ -4,15 +4,10 @@
 //! 1,000 creates of a small pod a run, HTTP/1.1 keep-alive, round robin over the apiservers, no retries.
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark that prints a table, and has nobody to return an error to")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-
-use http::{Method, StatusCode, Version};
-use kube_retry_proxy::model::client::{Client, Endpoint};
+use http::{StatusCode, Version};
+use kube_retry_proxy::model::client::Endpoint;
+use kube_retry_proxy::model::storm::{Retry, Storm};
 use kube_retry_proxy::model::{ControlPlane, Settings};
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
 
 const PODS: usize = 1000;
 const NAMESPACE: &str = "bench";
@@ -72,45 +67,20 @@ async fn run(apiservers: usize, in_flight: usize, deletes: bool) -> Outcome {
     let hard = [("pods", "100000"), ("requests.cpu", "10000"), ("requests.memory", "1000Gi")];
     plane.create_quota(NAMESPACE, "compute-quota", &hard).expect("a new quota");
     let before = plane.quota_writes();
-    let endpoints: Vec<Endpoint> = plane.urls().iter().map(|url| endpoint(&plane, url)).collect();
-    let endpoints = Arc::new(endpoints);
-
-    let (created, to_delete) = mpsc::unbounded_channel();
-    let deleter = deletes.then(|| tokio::spawn(delete(endpoints.clone(), to_delete)));
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut workers = Vec::new();
-    for _ in 0..in_flight {
-        let mut clients = connect(&endpoints).await;
-        let (next, created) = (next.clone(), created.clone());
-        workers.push(async move {
-            let mut conflicts = 0;
-            loop {
-                let pod = next.fetch_add(1, Ordering::Relaxed);
-                if pod >= PODS {
-                    return conflicts;
-                }
-                let server = pod % clients.len();
-                let answer = clients[server].create_pod(NAMESPACE, &format!("pod-{pod}")).await.expect("the model answers");
-                match answer.status {
-                    StatusCode::CREATED => drop(created.send(format!("pod-{pod}"))),
-                    StatusCode::CONFLICT => conflicts += 1,
-                    status => unreachable!("{status}: {}", String::from_utf8_lossy(&answer.body)),
-                }
-            }
-        });
-    }
-    drop(created);
-    let start = Instant::now();
-    let running: Vec<_> = workers.into_iter().map(tokio::spawn).collect();
-    let mut conflicts = 0;
-    for worker in running {
-        conflicts += worker.await.expect("no worker panics");
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    if let Some(deleter) = deleter {
-        deleter.abort();
-    }
-    let stored = plane.journal().creates().iter().filter(|attempt| attempt.stored.is_some()).count();
+    let endpoint = |url: &String| Endpoint::new(url, plane.ca_pem(), plane.token(), Version::HTTP_11).expect("the model's own address");
+    let storm = Storm {
+        servers: plane.urls().iter().map(endpoint).collect(),
+        namespaces: vec![NAMESPACE.to_owned()],
+        pods: PODS,
+        in_flight,
+        retry: Retry::NONE,
+        deletes_per_second: deletes.then_some(100),
+    };
+    let ended = storm.run(|_| ()).await.expect("the model accepts");
+    let conflicts = ended.creates.iter().filter(|create| create.conflicts > 0).count();
+    assert_eq!(ended.failed(), conflicts, "nothing else goes wrong");
+    let mut stored = 0;
+    plane.journal().for_each_create(|attempt| stored += usize::from(attempt.stored.is_some()));
     assert_eq!(stored, PODS - conflicts, "a conflict never leaves a pod");
     let writes = plane.quota_writes();
     let longest_burst = longest_burst(&plane);
@@ -118,35 +88,9 @@ async fn run(apiservers: usize, in_flight: usize, deletes: bool) -> Outcome {
     Outcome {
         conflicts,
         longest_burst,
-        per_second: (PODS - conflicts) as f64 / seconds,
+        per_second: (PODS - conflicts) as f64 / ended.elapsed.as_secs_f64(),
         writes_won: writes.won - before.won,
         writes_lost: writes.lost - before.lost,
-    }
-}
-
-fn endpoint(plane: &ControlPlane, url: &str) -> Endpoint {
-    Endpoint::new(url, plane.ca_pem(), plane.token(), Version::HTTP_11).expect("the model's own address")
-}
-
-async fn connect(endpoints: &[Endpoint]) -> Vec<Client> {
-    let mut clients = Vec::new();
-    for endpoint in endpoints {
-        clients.push(endpoint.connect().await.expect("the model accepts"));
-    }
-    clients
-}
-
-/// Deletes what has been created, at up to 100/s.
-async fn delete(endpoints: Arc<Vec<Endpoint>>, mut pods: mpsc::UnboundedReceiver<String>) {
-    let mut clients = connect(&endpoints).await;
-    let mut ticks = interval(Duration::from_millis(10));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut server = 0;
-    while let Some(pod) = pods.recv().await {
-        ticks.tick().await;
-        server = (server + 1) % clients.len();
-        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}");
-        clients[server].send(Method::DELETE, &path, "").await.expect("the model answers");
     }
 }
 

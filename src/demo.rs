@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::app::{self, App, StartError};
 use crate::config::{CaSource, Config, Pin};
 use crate::model::client::{ClientError, Endpoint};
+use crate::model::storm::{StormError, Wrong};
 use crate::model::{ControlPlane, ModelError, Settings};
 
 /// What the demo does.
@@ -80,18 +81,15 @@ pub enum DemoError {
     /// The client could not be set up.
     #[error("the client cannot be set up")]
     Client(#[from] ClientError),
-    /// A task of the demo ended early.
-    #[error("a client stopped early")]
-    Task(#[from] tokio::task::JoinError),
-    /// A create that was acknowledged left no pod.
-    #[error("the pod {0:?} was acknowledged, but is not there")]
-    Lost(String),
+    /// The creates could not be sent.
+    #[error("the creates cannot be sent")]
+    Storm(#[from] StormError),
+    /// What is in the store is not what the clients were told.
+    #[error("the store and the answers disagree")]
+    Wrong(#[from] Wrong),
     /// One create was stored more than once.
     #[error("the pod {0:?} was stored {1} times")]
     Twice(String, usize),
-    /// A pod is there whose create was refused.
-    #[error("the pod {0:?} is there, but its create was refused")]
-    Refused(String),
 }
 
 /// Runs both phases. What it reports has been checked: no pod twice, and none missing that was acknowledged.

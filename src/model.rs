@@ -16,6 +16,7 @@ pub mod machine;
 pub mod object;
 pub mod quota;
 pub mod store;
+pub mod storm;
 pub mod tasks;
 pub mod tokens;
 pub mod wire;
@@ -308,9 +309,8 @@ impl ControlPlane {
         for pod in self.pods(namespace) {
             used.add(&pod.posted.usage.masked(&hard));
         }
-        let error = |source| ModelError::Store { kind: "quota", name: name.to_owned(), source };
-        let quota = self.store.create_quota(namespace, name, hard.clone()).map_err(error)?;
-        self.store.update_quota_status(namespace, name, quota.revision, hard, used).map(drop).map_err(error)
+        let stored = self.store.create_quota_with_status(namespace, name, hard.clone(), hard, used);
+        stored.map(drop).map_err(|source| ModelError::Store { kind: "quota", name: name.to_owned(), source })
     }
 
     /// The pods of a namespace, by name.

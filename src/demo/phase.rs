@@ -1,20 +1,15 @@
-//! One phase: creates pods from several clients at once, and judges by the store and its journal what came of it.
+//! One phase: a storm of creates, judged by the store and its journal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use http::StatusCode;
 use indicatif::ProgressBar;
-use tokio::task::JoinSet;
 
 use super::{DemoError, Options, Outcome};
-use crate::model::client::{Client, Endpoint};
+use crate::model::client::Endpoint;
+use crate::model::storm::{Create, Ended, Retry, Storm};
 use crate::model::{ControlPlane, QuotaOutcome};
-
-/// Creates that one client saw answered: name, code (`None`: no answer), time.
-type Answered = Vec<(String, Option<StatusCode>, Duration)>;
 
 /// Creates `options.pods` pods in a namespace of their own, which has a quota with room for all of them.
 pub(super) async fn run(
@@ -30,93 +25,47 @@ pub(super) async fn run(
     let hard = [("pods", pods.to_string()), ("requests.cpu", pods.to_string()), ("requests.memory", format!("{pods}Gi"))];
     plane.create_quota(namespace, "compute-quota", &hard.each_ref().map(|(name, limit)| (*name, limit.as_str())))?;
 
-    let next = Arc::new(AtomicU32::new(0));
-    let failed = Arc::new(AtomicU32::new(0));
-    let start = Instant::now();
-    let mut clients = JoinSet::new();
-    for _ in 0..options.concurrency.min(options.pods) {
-        let (endpoint, next, failed, progress) = (endpoint.clone(), next.clone(), failed.clone(), progress.clone());
-        clients.spawn(async move {
-            let mut answered = Answered::new();
-            let mut client = None;
-            loop {
-                let pod = next.fetch_add(1, Ordering::Relaxed);
-                if pod >= options.pods {
-                    return answered;
-                }
-                let name = format!("demo-{pod}");
-                let sent = Instant::now();
-                let status = create(&endpoint, &mut client, namespace, &name).await;
-                if status != Some(StatusCode::CREATED) {
-                    let failed = failed.fetch_add(1, Ordering::Relaxed) + 1;
-                    progress.set_message(format!("{failed} failed"));
-                }
-                progress.inc(1);
-                answered.push((name, status, sent.elapsed()));
-            }
-        });
-    }
-    let mut answered = Answered::new();
-    while let Some(client) = clients.join_next().await {
-        answered.extend(client?);
-    }
-    let seconds = start.elapsed().as_secs_f64();
+    let storm = Storm {
+        servers: vec![endpoint.clone()],
+        namespaces: vec![namespace.to_owned()],
+        pods: options.pods as usize,
+        in_flight: options.concurrency as usize,
+        retry: Retry::NONE,
+        deletes_per_second: None,
+    };
+    let ended = storm.run(shown_on(progress.clone())).await?;
     progress.finish();
-    check(plane, namespace, &answered)?;
-    Ok(outcome(plane, namespace, &answered, seconds))
+    let there: HashSet<_> = plane.pods(namespace).iter().map(|pod| (namespace.to_owned(), pod.name().to_owned())).collect();
+    ended.check(&there)?;
+    if let Some((name, times)) = plane.journal().stored_twice() {
+        return Err(DemoError::Twice(name, times));
+    }
+    Ok(outcome(plane, namespace, &ended, there.len()))
 }
 
-/// One create without any retry; `None` if the connection broke. The next create opens another one then.
-pub(super) async fn create(endpoint: &Endpoint, client: &mut Option<Client>, namespace: &str, name: &str) -> Option<StatusCode> {
-    let mut open = match client.take() {
-        Some(open) => open,
-        None => endpoint.connect().await.ok()?,
-    };
-    let answer = open.create_pod(namespace, name).await.ok()?;
-    *client = Some(open);
-    Some(answer.status)
-}
-
-/// Acknowledged pods are there, refused ones are not, and none was stored twice.
-fn check(plane: &ControlPlane, namespace: &str, answered: &Answered) -> Result<(), DemoError> {
-    let there: BTreeSet<String> = plane.pods(namespace).iter().map(|pod| pod.name().to_owned()).collect();
-    for (name, status, _) in answered {
-        match status {
-            Some(StatusCode::CREATED) if !there.contains(name) => return Err(DemoError::Lost(name.clone())),
-            Some(code) if *code != StatusCode::CREATED && there.contains(name) => return Err(DemoError::Refused(name.clone())),
-            _ => {}
+fn shown_on(progress: ProgressBar) -> impl Fn(&Create) + Clone + Send {
+    let failed = Arc::new(AtomicU32::new(0));
+    move |create| {
+        if !create.succeeded() {
+            let failed = failed.fetch_add(1, Ordering::Relaxed) + 1;
+            progress.set_message(format!("{failed} failed"));
         }
-    }
-    let mut stored: BTreeMap<String, usize> = BTreeMap::new();
-    for attempt in plane.journal().creates() {
-        if let Some(pod) = attempt.stored.filter(|pod| pod.namespace == namespace) {
-            *stored.entry(pod.name).or_default() += 1;
-        }
-    }
-    match stored.into_iter().find(|(_, times)| *times > 1) {
-        Some((name, times)) => Err(DemoError::Twice(name, times)),
-        None => Ok(()),
+        progress.inc(1);
     }
 }
 
-fn outcome(plane: &ControlPlane, namespace: &str, answered: &Answered, seconds: f64) -> Outcome {
+fn outcome(plane: &ControlPlane, namespace: &str, ended: &Ended, created: usize) -> Outcome {
     let path = format!("/api/v1/namespaces/{namespace}/pods");
-    let attempts = plane.journal().creates();
-    let conflicts = attempts.iter().filter(|attempt| attempt.path == path && attempt.quota == QuotaOutcome::Conflict).count();
-    let mut times: Vec<Duration> = answered.iter().map(|(_, _, time)| *time).collect();
-    times.sort_unstable();
-    let percentile = |percent: usize| {
-        let index = (times.len() * percent).div_ceil(100).saturating_sub(1);
-        times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
-    };
+    let mut conflicts = 0;
+    plane.journal().for_each_create(|attempt| conflicts += u64::from(attempt.path == path && attempt.quota == QuotaOutcome::Conflict));
     Outcome {
-        requested: answered.len() as u64,
-        created: plane.pods(namespace).len() as u64,
-        failed: answered.iter().filter(|(_, status, _)| *status != Some(StatusCode::CREATED)).count() as u64,
-        conflicts: conflicts as u64,
+        requested: ended.creates.len() as u64,
+        created: created as u64,
+        failed: ended.failed() as u64,
+        conflicts,
         replays: 0,
-        seconds,
-        p50_ms: percentile(50),
-        p99_ms: percentile(99),
+        seconds: ended.elapsed.as_secs_f64(),
+        p50_ms: ended.quantile(0.5).as_secs_f64() * 1000.0,
+        p99_ms: ended.quantile(0.99).as_secs_f64() * 1000.0,
     }
 }

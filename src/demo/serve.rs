@@ -10,10 +10,10 @@ use std::time::Duration;
 use http::{StatusCode, Version};
 use tokio::task::JoinSet;
 
-use super::phase::create;
 use super::{DemoError, start_proxy};
 use crate::config::Pin;
 use crate::model::client::Endpoint;
+use crate::model::storm::Connection;
 use crate::model::{ControlPlane, Settings};
 
 /// Requests and changes that the control plane remembers: nobody judges by them here, and the demo may go on for days.
@@ -83,12 +83,13 @@ pub async fn serve(stop: impl Future<Output = ()>, announce: impl FnOnce(SocketA
 
 /// Creates pods, and ends the oldest of its own for each new one, for ever.
 async fn work(plane: Arc<ControlPlane>, endpoint: Endpoint, controller: &'static Controller, worker: u32) {
-    let mut client = None;
+    let mut connection = Connection::new(endpoint);
     let mut alive = VecDeque::new();
     for pod in 0_u64.. {
         tokio::time::sleep(controller.pause.mul_f64(fastrand::f64())).await;
         let name = format!("{}-{worker}-{pod}", controller.name);
-        if create(&endpoint, &mut client, controller.namespace, &name).await == Some(StatusCode::CREATED) {
+        let answer = connection.create_pod(controller.namespace, &name).await;
+        if answer.is_some_and(|answer| answer.status == StatusCode::CREATED) {
             alive.push_back(name);
         }
         if alive.len() > controller.alive

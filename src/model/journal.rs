@@ -3,7 +3,7 @@
 //! An entry is made when a request's head arrives and completed as the request goes on. Nothing is removed, unless the journal was told to
 //! keep only so many.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,6 +117,22 @@ impl Journal {
     /// A copy of every create of a pod, in the order of arrival.
     pub fn creates(&self) -> Vec<Attempt> {
         self.lock().kept.iter().filter(|attempt| attempt.is_create()).cloned().collect()
+    }
+
+    /// Shows every create of a pod, in the order of arrival, without copying: nothing arrives meanwhile.
+    pub fn for_each_create(&self, visit: impl FnMut(&Attempt)) {
+        self.lock().kept.iter().filter(|attempt| attempt.is_create()).for_each(visit);
+    }
+
+    /// A pod that was stored more than once, and how often.
+    pub fn stored_twice(&self) -> Option<(String, usize)> {
+        let mut times: HashMap<(String, String), usize> = HashMap::new();
+        self.for_each_create(|attempt| {
+            if let Some(pod) = &attempt.stored {
+                *times.entry((pod.namespace.clone(), pod.name.clone())).or_default() += 1;
+            }
+        });
+        times.into_iter().find(|(_, times)| *times > 1).map(|((_, name), times)| (name, times))
     }
 
     /// The creates of one name (or `generateName`), in the order of arrival.

@@ -122,6 +122,18 @@ impl Store {
 
     /// Stores a quota whose status the quota controller has yet to compute.
     pub fn create_quota(&self, namespace: &str, name: &str, spec: Amounts) -> Result<Arc<Quota>, StoreError> {
+        self.create_quota_with_status(namespace, name, spec, Amounts::new(), Amounts::new())
+    }
+
+    /// Stores a quota together with its status, so that the quota controller has nothing to do with it.
+    pub fn create_quota_with_status(
+        &self,
+        namespace: &str,
+        name: &str,
+        spec: Amounts,
+        hard: Amounts,
+        used: Amounts,
+    ) -> Result<Arc<Quota>, StoreError> {
         let mut state = self.state();
         let key = (namespace.to_owned(), name.to_owned());
         if !state.namespaces.contains_key(namespace) {
@@ -137,8 +149,8 @@ impl Store {
             revision: state.advance(),
             created: now(),
             spec,
-            hard: Amounts::new(),
-            used: Amounts::new(),
+            hard,
+            used,
         };
         let quota = state.put_quota(Change::Added, quota);
         self.announce(state);

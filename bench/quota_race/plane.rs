@@ -1,0 +1,240 @@
+//! Where the race is held: the model control plane in this process, or a real one that controlplane.sh has started.
+//!
+//! Both are read over HTTP with the same requests. They differ in how namespaces come to be, where quota writes are counted, and in the
+//! journal, which only the model has.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode, Version};
+use kube_retry_proxy::model::amounts::Amounts;
+use kube_retry_proxy::model::client::{Answer, Client, Endpoint};
+use kube_retry_proxy::model::store::QuotaWrites;
+use kube_retry_proxy::model::storm::Ended;
+use kube_retry_proxy::model::{ControlPlane, Settings};
+use serde_json::{Value, json};
+
+use crate::args::{Cell, Plan};
+
+/// How long the real controllers get to prepare a namespace.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(100);
+
+/// A control plane.
+pub(crate) struct Plane {
+    servers: Vec<String>,
+    ca_pem: String,
+    /// Of the clients.
+    token: String,
+    /// Sees everything.
+    admin: Vec<Endpoint>,
+    model: Option<ControlPlane>,
+}
+
+/// What is there after a storm.
+pub(crate) struct State {
+    /// Namespace and name of every pod.
+    pub(crate) pods: HashSet<(String, String)>,
+    /// Pods that are charged, summed over all quotas.
+    pub(crate) charged: i64,
+}
+
+impl Plane {
+    /// A fresh model, or the first so many apiservers of the real control plane.
+    pub(crate) async fn start(apiservers: usize, watch_latency: Duration, plan: &Plan) -> Plane {
+        match &plan.control_plane {
+            Some(directory) => Plane::real(directory, apiservers),
+            None => Plane::model(apiservers, watch_latency, plan.processors).await,
+        }
+    }
+
+    async fn model(apiservers: usize, watch_latency: Duration, processors: u32) -> Plane {
+        let calibrated = Settings::default();
+        let settings = Settings {
+            apiservers,
+            watch_latency,
+            handler_time: calibrated.handler_time / processors,
+            update_time: calibrated.update_time / processors,
+            ..calibrated
+        };
+        let model = ControlPlane::start(settings).await.expect("loopback ports are free");
+        let (ca_pem, token) = (model.ca_pem().to_owned(), model.token().to_owned());
+        Plane::new(model.urls(), ca_pem, &token, &token, Some(model))
+    }
+
+    fn real(directory: &Path, apiservers: usize) -> Plane {
+        let read = |name| fs::read_to_string(directory.join(name)).expect("a directory that controlplane.sh made");
+        let servers: Vec<_> = read("servers").lines().map(str::to_owned).take(apiservers).collect();
+        assert_eq!(servers.len(), apiservers, "the control plane has fewer apiservers");
+        Plane::new(servers, read("pki/ca.crt"), read("user.token").trim(), read("admin.token").trim(), None)
+    }
+
+    fn new(servers: Vec<String>, ca_pem: String, token: &str, admin_token: &str, model: Option<ControlPlane>) -> Plane {
+        let endpoint = |url: &String| Endpoint::new(url, &ca_pem, admin_token, Version::HTTP_11).expect("an address on loopback");
+        Plane { admin: servers.iter().map(endpoint).collect(), servers, ca_pem, token: token.to_owned(), model }
+    }
+
+    /// The URL of each apiserver.
+    pub(crate) fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    /// What signed their certificates.
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// What clients show.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Makes new namespaces with their quotas; pods can be created in them when this returns.
+    pub(crate) async fn namespaces(&self, cell: &Cell) -> Vec<String> {
+        let names: Vec<_> = (0..cell.namespaces).map(|index| format!("race-{:08x}-{index}", fastrand::u32(..))).collect();
+        // Plenty, for a create that loses a race may leave its charge behind.
+        let pods = cell.margin.map_or(cell.pods * 100, |margin| cell.pods / cell.namespaces + margin).to_string();
+        let hard = [("pods", pods.as_str()), ("requests.cpu", "100000"), ("requests.memory", "10000Gi")];
+        let quotas = || (0..cell.quotas).map(|index| format!("quota-{index}"));
+        if let Some(model) = &self.model {
+            for namespace in &names {
+                model.create_namespace(namespace).expect("a new namespace");
+                quotas().for_each(|quota| model.create_quota(namespace, &quota, &hard).expect("a new quota"));
+            }
+            return names;
+        }
+        let mut client = self.admin().await;
+        let hard: Value = hard.into_iter().map(|(name, limit)| (name.to_owned(), limit.into())).collect::<serde_json::Map<_, _>>().into();
+        for namespace in &names {
+            let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
+            post(&mut client, "/api/v1/namespaces", &object).await;
+            for quota in quotas() {
+                let object =
+                    json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": quota }, "spec": { "hard": hard } });
+                post(&mut client, &format!("/api/v1/namespaces/{namespace}/resourcequotas"), &object).await;
+            }
+        }
+        for namespace in &names {
+            until_prepared(&mut client, namespace).await;
+        }
+        names
+    }
+
+    /// How many status updates of quotas have won and lost since the control plane started.
+    pub(crate) async fn quota_writes(&self) -> QuotaWrites {
+        if let Some(model) = &self.model {
+            return model.quota_writes();
+        }
+        let mut writes = QuotaWrites::default();
+        for server in &self.admin {
+            let mut client = server.connect().await.expect("an apiserver accepts");
+            let metrics = get(&mut client, "/metrics").await;
+            let metrics = String::from_utf8_lossy(&metrics.body);
+            let updates = |code| {
+                let labels = [r#"resource="resourcequotas""#, r#"subresource="status""#, r#"verb="PUT""#, code];
+                counted(&metrics, "apiserver_request_total", &labels)
+            };
+            writes.won += updates(r#"code="200""#);
+            writes.lost += updates(r#"code="409""#);
+        }
+        writes
+    }
+
+    /// The pods of these namespaces, and what their quotas count.
+    pub(crate) async fn state(&self, namespaces: &[String]) -> State {
+        let mut client = self.admin().await;
+        let mut state = State { pods: HashSet::new(), charged: 0 };
+        for namespace in namespaces {
+            for pod in items(&mut client, &format!("/api/v1/namespaces/{namespace}/pods")).await {
+                state.pods.insert((namespace.clone(), text(&pod["metadata"]["name"]).to_owned()));
+            }
+            for quota in items(&mut client, &format!("/api/v1/namespaces/{namespace}/resourcequotas")).await {
+                // 1,000 pods are `1k`.
+                let used = Amounts::parse([("pods", text(&quota["status"]["used"]["pods"]))]).expect("a quantity");
+                state.charged += used.whole("pods");
+            }
+        }
+        state
+    }
+
+    /// Where there is a journal, it must know every acknowledged pod, and none twice.
+    pub(crate) fn check_journal(&self, ended: &Ended) {
+        let Some(model) = &self.model else { return };
+        assert_eq!(model.journal().stored_twice(), None, "a pod was stored twice");
+        let mut stored = 0;
+        model.journal().for_each_create(|attempt| stored += usize::from(attempt.stored.is_some()));
+        let unanswered = ended.creates.iter().filter(|create| create.status.is_none()).count();
+        let acknowledged = ended.creates.len() - ended.failed();
+        assert!((acknowledged..=acknowledged + unanswered).contains(&stored), "{acknowledged} acknowledged, {stored} stored");
+    }
+
+    /// Stops the model; takes the pods out of a real control plane, so that the next run finds it much as this one did. The namespaces stay:
+    /// their deletion would go on for seconds, in the way of the next run.
+    pub(crate) async fn stop(self, namespaces: &[String]) {
+        if let Some(model) = self.model {
+            return model.shutdown().await;
+        }
+        let mut client = self.admin().await;
+        for namespace in namespaces {
+            // No node has these pods, so they are gone when this is answered.
+            let path = format!("/api/v1/namespaces/{namespace}/pods");
+            let answer = client.send(Method::DELETE, &path, "").await.expect("an apiserver answers");
+            assert!(answer.status.is_success(), "DELETE {path}: {}", String::from_utf8_lossy(&answer.body));
+        }
+    }
+
+    async fn admin(&self) -> Client {
+        self.admin[0].connect().await.expect("an apiserver accepts")
+    }
+}
+
+/// The sum of the counters of `family` that have all of `labels`, in a page of metrics in Prometheus' text format.
+pub(crate) fn counted(metrics: &str, family: &str, labels: &[&str]) -> u64 {
+    let of_family = metrics.lines().filter(|line| line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let wanted = of_family.filter(|line| labels.iter().all(|label| line.contains(label)));
+    wanted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+}
+
+/// Until the quota controller has computed every quota and, without which no pod is admitted, there is a service account.
+async fn until_prepared(client: &mut Client, namespace: &str) {
+    let started = Instant::now();
+    loop {
+        let quotas = items(client, &format!("/api/v1/namespaces/{namespace}/resourcequotas")).await;
+        let account = get_any(client, &format!("/api/v1/namespaces/{namespace}/serviceaccounts/default")).await;
+        if account.status.is_success() && quotas.iter().all(|quota| quota["status"]["used"]["pods"].is_string()) {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "the controllers do not prepare the namespace {namespace}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn items(client: &mut Client, path: &str) -> Vec<Value> {
+    let mut list: Value = serde_json::from_slice(&get(client, path).await.body).expect("a list in JSON");
+    match list["items"].take() {
+        Value::Array(items) => items,
+        // `null` where Go has no slice.
+        _ => Vec::new(),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}
+
+async fn get(client: &mut Client, path: &str) -> Answer {
+    let answer = get_any(client, path).await;
+    assert!(answer.status.is_success(), "GET {path}: {}", String::from_utf8_lossy(&answer.body));
+    answer
+}
+
+async fn get_any(client: &mut Client, path: &str) -> Answer {
+    client.send(Method::GET, path, "").await.expect("an apiserver answers")
+}
+
+async fn post(client: &mut Client, path: &str, object: &Value) {
+    let answer = client.send(Method::POST, path, object.to_string()).await.expect("an apiserver answers");
+    assert_eq!(answer.status, StatusCode::CREATED, "POST {path}: {}", String::from_utf8_lossy(&answer.body));
+}

@@ -1,0 +1,100 @@
+//! How creates come to the apiservers: straight, with client-go's retries or without, or through the proxy.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use kube_retry_proxy::app::{self, App};
+use kube_retry_proxy::config::{CaSource, Config, Pin};
+use kube_retry_proxy::model::storm::Retry;
+
+/// One policy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Policy {
+    /// One apiserver takes everything, and nobody else writes but for the deletions: the best that can be had.
+    Oracle,
+    /// Over all apiservers in turn.
+    Direct(Retry),
+    /// Through so many proxies in turn.
+    Proxied { pinned: bool, replicas: usize },
+}
+
+/// Running proxies.
+pub(crate) struct Proxies(Vec<App>);
+
+impl Proxies {
+    /// Starts proxies, all alike, before `servers`.
+    pub(crate) async fn start(replicas: usize, pinned: bool, servers: &[String], ca_pem: &str) -> Proxies {
+        let mut proxies = Vec::new();
+        for _ in 0..replicas {
+            proxies.push(app::start(config(pinned, servers, ca_pem), None).await.expect("a proxy starts"));
+        }
+        Proxies(proxies)
+    }
+
+    /// Address and certificate authority of each.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (String, &str)> {
+        self.0.iter().map(|app| (format!("https://{}", app.address), app.ca_pem.as_deref().unwrap_or_default()))
+    }
+
+    /// The metrics of all, in Prometheus' text format.
+    pub(crate) fn metrics(&self) -> String {
+        self.0.iter().map(|app| app.metrics.render()).collect()
+    }
+
+    pub(crate) async fn stop(self) {
+        for app in self.0 {
+            app.stop().await;
+        }
+    }
+}
+
+/// The one place where the proxied policies differ.
+fn config(pinned: bool, servers: &[String], ca_pem: &str) -> Config {
+    let mut config = Config::default();
+    config.upstream.servers = servers.iter().map(|server| server.parse().expect("an address")).collect();
+    config.upstream.pin = if pinned { Pin::Namespace } else { Pin::None };
+    config.upstream.ca = Some(CaSource::Pem(ca_pem.as_bytes().to_vec()));
+    config.serving.bind_address = [127, 0, 0, 1].into();
+    config.serving.secure_port = 0;
+    config.admin.bind_address = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.drain.timeout = Duration::from_secs(1);
+    config
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Policy, String> {
+        let (kind, replicas) = match name.rsplit_once('-') {
+            Some((kind, count)) if count.parse::<usize>().is_ok_and(|count| count > 0) => (kind, count.parse().unwrap_or(1)),
+            _ => (name, 1),
+        };
+        match (kind, name) {
+            ("unpinned", _) => Ok(Policy::Proxied { pinned: false, replicas }),
+            ("pinned", _) => Ok(Policy::Proxied { pinned: true, replicas }),
+            (_, "oracle") => Ok(Policy::Oracle),
+            (_, "direct") => Ok(Policy::Direct(Retry::NONE)),
+            (_, "direct-retry") => Ok(Policy::Direct(Retry::DEFAULT_RETRY)),
+            (_, "direct-backoff") => Ok(Policy::Direct(Retry::DEFAULT_BACKOFF)),
+            _ => Err(format!("{name:?} is no policy")),
+        }
+    }
+}
+
+/// As it is parsed.
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Policy::Oracle => f.write_str("oracle"),
+            Policy::Direct(retry) if *retry == Retry::DEFAULT_RETRY => f.write_str("direct-retry"),
+            Policy::Direct(retry) if *retry == Retry::DEFAULT_BACKOFF => f.write_str("direct-backoff"),
+            Policy::Direct(_) => f.write_str("direct"),
+            Policy::Proxied { pinned, replicas } => {
+                f.write_str(if *pinned { "pinned" } else { "unpinned" })?;
+                if *replicas > 1 { write!(f, "-{replicas}") } else { Ok(()) }
+            }
+        }
+    }
+}
