@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::route::Matched;
 use crate::tls::{self, ServingCertificate, TlsError};
+use crate::trace::Tracer;
 use crate::upgrade::Tunnels;
 use crate::upstream::{SetupError, Upstream};
 use crate::verdict::Class;
@@ -107,6 +108,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let (drain, watcher) = Drain::new();
     let decisions = Arc::new(Decisions::new(config.metrics.decisions));
     let stop = CancellationToken::new();
+    let (tracer, exporter) = Tracer::new(&config.tracing, &metrics).unzip();
     let creates = Creates {
         settings: ArcSwap::from_pointee(Settings::new(&config)),
         upstream: Arc::clone(&upstream),
@@ -115,6 +117,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         held: Semaphore::new(config.creates.max_held.min(Semaphore::MAX_PERMITS)),
         in_flight: TaskTracker::new(),
         decisions: Arc::clone(&decisions),
+        tracer,
         metrics: Arc::clone(&metrics),
         drain: watcher.clone(),
     };
@@ -167,6 +170,9 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let reload =
         reload::Reload { source, current: Arc::clone(&current), proxy: Arc::clone(&proxy), certificate, metrics: Arc::clone(&metrics) };
     background.spawn(stop.clone().run_until_cancelled_owned(reload.run()));
+    if let Some(exporter) = exporter {
+        background.spawn(exporter.run(stop.clone()));
+    }
     background.spawn(listener.serve(socket));
     serving.set(Ok(String::new()));
     announce(address, admin_address, &current.load(), kubeconfig);

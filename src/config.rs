@@ -46,6 +46,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// What is logged, and how.
     pub logging: Logging,
+    /// OpenTelemetry traces of creates.
+    pub tracing: Tracing,
 }
 
 /// What happens to a create whose answer could be replayed.
@@ -323,5 +325,22 @@ pub struct Logging {
 impl Default for Logging {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+/// OpenTelemetry traces of creates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tracing {
+    /// The collector, `http://host[:port]`, which takes OTLP over HTTP in protobuf. None: nothing is traced.
+    pub endpoint: Option<http::Uri>,
+    /// How many of the creates that come without a trace are traced, from 0 to 1. Where the caller has a trace, it has decided.
+    pub sample_ratio: f64,
+    /// What the spans are shown under.
+    pub service_name: String,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self { endpoint: None, sample_ratio: 1.0, service_name: "kube-retry-proxy".into() }
     }
 }

@@ -32,6 +32,7 @@ use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
 use crate::ratelimit::{Admitted, Rejected};
 use crate::route::timeout;
 use crate::status::object_meta;
+use crate::trace::Tracer;
 use crate::upstream::{Lease, SendError, Upstream};
 use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
@@ -54,6 +55,8 @@ pub struct Creates {
     pub max_body: u64,
     /// What was decided, for operators.
     pub decisions: Arc<Decisions>,
+    /// Traces them, if that is asked for.
+    pub tracer: Option<Arc<Tracer>>,
     /// What is told to Prometheus.
     pub metrics: Arc<Metrics>,
     /// Ends the holding.
@@ -98,6 +101,9 @@ impl Creates {
         let (head, _) = request.into_parts();
         let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
         let mut record = self.decisions.begin(&target.namespace, &target.resource);
+        if let Some(tracer) = &self.tracer {
+            record.trace(tracer, &head, started);
+        }
         if let Some(meta) = object_meta(&body.data) {
             record.object(&meta.name, &meta.generate_name);
         }
@@ -198,23 +204,32 @@ impl Create<'_> {
         match self.all.admit(self.settings, self.target).await {
             Ok(waited) => self.elsewhere += waited,
             Err(rejected) => {
-                self.ended = Some(Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" });
-                return Err(ProxyError::RateLimited(rejected));
+                let kept = Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" };
+                return self.answer(kept, Err(ProxyError::RateLimited(rejected)));
             }
         }
         loop {
             let (answer, reply) = match self.attempt().await {
                 Attempt::Final(response, class) => {
-                    self.ended = Some(self.final_answer(class));
-                    return Ok(response);
+                    let kept = self.final_answer(class);
+                    return self.answer(kept, Ok(response));
                 }
                 Attempt::Judged(answer, reply) => (answer, reply),
             };
             if let Err(kept) = self.wait_to_replay(&answer).await {
-                self.ended = Some(if reply.is_ok() { kept } else { Kept { outcome: Outcome::NoAnswer, ..kept } });
-                return reply.map(|response| response.map(Body::from));
+                let kept = if reply.is_ok() { kept } else { Kept { outcome: Outcome::NoAnswer, ..kept } };
+                return self.answer(kept, reply.map(|response| response.map(Body::from)));
             }
         }
+    }
+
+    /// Ends the create with this answer.
+    fn answer<T>(&mut self, kept: Kept, reply: Result<Response<T>, ProxyError>) -> Result<Response<T>, ProxyError> {
+        self.ended = Some(kept);
+        if let Some(record) = &mut self.record {
+            record.answer(reply.as_ref().map_or_else(|error| error.code(&self.head.method), Response::status));
+        }
+        reply
     }
 
     async fn attempt(&mut self) -> Attempt {
@@ -244,7 +259,7 @@ impl Create<'_> {
     }
 
     /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so a replay asks for what is left.
-    fn request(&self, now: Instant) -> Request<Body> {
+    fn request(&mut self, now: Instant) -> Request<Body> {
         let mut request = Request::new(Body::from(self.body.clone()));
         *request.method_mut() = self.head.method.clone();
         *request.headers_mut() = self.head.headers.clone();
@@ -253,6 +268,9 @@ impl Create<'_> {
             _ => None,
         }
         .unwrap_or_else(|| self.head.uri.clone());
+        if let Some(record) = &mut self.record {
+            record.sending(request.headers_mut());
+        }
         request
     }
 
@@ -261,6 +279,9 @@ impl Create<'_> {
     async fn judged(&mut self, response: Response<Body<Lease>>) -> Attempt {
         let (head, mut body) = response.into_parts();
         let lease = body.take_guard();
+        if let (Some(record), Some(lease)) = (&mut self.record, &lease) {
+            record.answered_by(lease.server());
+        }
         match collect_bounded(&mut body, MAX_ANSWER_BYTES, None).await {
             Ok(Collected::Whole(body)) => {
                 let answer = classify(head.status, &head.headers, &body.data);

@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use http::{HeaderMap, StatusCode, request};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::metrics::Outcome;
+use crate::trace::{Trace, Tracer};
 
 mod json;
 
@@ -113,7 +115,7 @@ impl Decisions {
             why: Cow::Borrowed("the client left before there was an answer"),
             held: Duration::ZERO,
         };
-        Record { decisions: Arc::clone(self), id: None, decision: Some(decision) }
+        Record { decisions: Arc::clone(self), id: None, decision: Some(decision), trace: None }
     }
 
     /// The last creates, newest first: at most `limit`, and only those of `namespace` if one is given.
@@ -151,9 +153,32 @@ pub struct Record {
     id: Option<u64>,
     /// Some until the drop.
     decision: Option<Decision>,
+    /// Told the same, where the create is traced.
+    trace: Option<Box<Trace>>,
 }
 
 impl Record {
+    /// Has the create traced too, if the caller's own trace or chance says so. It came with this head at `received`.
+    pub fn trace(&mut self, tracer: &Arc<Tracer>, head: &request::Parts, received: Instant) {
+        if let Some(decision) = &self.decision {
+            self.trace = tracer.begin(head, &decision.namespace, &decision.resource, received);
+        }
+    }
+
+    /// An attempt is about to be sent with these headers, which a traced create has changed.
+    pub fn sending(&mut self, headers: &mut HeaderMap) {
+        if let Some(trace) = &mut self.trace {
+            trace.sending(headers);
+        }
+    }
+
+    /// The attempt is being answered by this server: its host and port.
+    pub fn answered_by(&mut self, server: (&str, u16)) {
+        if let Some(trace) = &mut self.trace {
+            trace.answered_by(server);
+        }
+    }
+
     /// What the body says of its object's name. At most one of them is kept.
     pub fn object(&mut self, name: &str, generate_name: &str) {
         let name = if name.is_empty() && !generate_name.is_empty() { format!("{}*", bounded(generate_name)).into() } else { bounded(name) };
@@ -164,6 +189,9 @@ impl Record {
 
     /// An attempt ended with an answer of this code, or with this kind of error.
     pub fn attempt(&mut self, answer: Result<u16, &'static str>, class: &'static str, duration: Duration) {
+        if let Some(trace) = &mut self.trace {
+            trace.attempt(class, answer.ok());
+        }
         if let Some(decision) = &mut self.decision {
             decision.attempts.push(Attempt { answer, class, duration, delay: None });
         }
@@ -195,6 +223,13 @@ impl Record {
         Hold { record: self, since: now }
     }
 
+    /// The client gets an answer of this code.
+    pub fn answer(&mut self, code: StatusCode) {
+        if let Some(trace) = &mut self.trace {
+            trace.answer(code);
+        }
+    }
+
     /// The create is over.
     pub fn finish(mut self, outcome: Outcome, why: impl Into<Cow<'static, str>>) {
         if let Some(decision) = &mut self.decision {
@@ -216,6 +251,9 @@ impl Drop for Record {
             lock(&self.decisions.held).remove(&id);
         }
         if let Some(decision) = self.decision.take() {
+            if let Some(trace) = self.trace.take() {
+                trace.end(decision.outcome.as_str(), decision.held);
+            }
             self.decisions.push(decision);
         }
     }

@@ -54,6 +54,11 @@ impl ProxyError {
         response
     }
 
+    /// The status code of that answer.
+    pub fn code(&self, method: &Method) -> StatusCode {
+        self.verdict(method).0
+    }
+
     fn verdict(&self, method: &Method) -> (StatusCode, &'static str, Option<Duration>) {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
         match self {

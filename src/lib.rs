@@ -25,6 +25,7 @@ pub mod budget;
 pub mod ratelimit;
 pub mod keyed;
 pub mod decisions;
+pub mod trace;
 pub mod drain;
 pub mod body;
 pub mod tls;

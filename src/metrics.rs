@@ -173,6 +173,11 @@ impl Metrics {
         }
     }
 
+    /// So many spans of traces reached the collector, or were dropped.
+    pub fn spans(&self, exported: bool, spans: u64) {
+        self.families.spans.with_label_values(&[result(exported)]).inc_by(spans);
+    }
+
     /// Quota conflicts since the start.
     #[must_use]
     pub fn conflicts(&self) -> u64 {

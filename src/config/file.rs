@@ -11,7 +11,8 @@ use super::decode::{Decoder, Section};
 use super::mistake::{Mistake, Mistakes, Problem};
 use super::rules::{self, Broken};
 use super::units::{
-    api_group, api_name, boolean, bytes, duration, host, log_level, number, one_of, path, some, some_of, text, upstream_url, whole,
+    api_group, api_name, boolean, bytes, collector_url, duration, host, log_level, number, one_of, path, some, some_of, text, upstream_url,
+    whole,
 };
 use super::yaml::{self, Value};
 use super::{
@@ -103,6 +104,11 @@ fn document(section: &mut Section<'_>, config: &mut Config) {
     section.section("logging", |section| {
         section.field("format", &mut config.logging.format, one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]));
         section.field("level", &mut config.logging.level, log_level);
+    });
+    section.section("tracing", |section| {
+        section.field("endpoint", &mut config.tracing.endpoint, some(collector_url));
+        section.field("sampleRatio", &mut config.tracing.sample_ratio, number(0.0, 1.0, "0.1"));
+        section.field("serviceName", &mut config.tracing.service_name, text("a name"));
     });
 }
 

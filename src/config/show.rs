@@ -11,7 +11,7 @@ use super::{Budget, CaSource, Config, LogFormat, OptIn, Rate};
 /// The effective configuration, every field named, in the shape of `config/example.yaml`.
 #[must_use]
 pub fn show(config: &Config) -> Value {
-    let Config { mode, upstream, serving, admin, creates, replay, rate_limit, drain, metrics, logging } = config;
+    let Config { mode, upstream, serving, admin, creates, replay, rate_limit, drain, metrics, logging, tracing } = config;
     json!({
         "apiVersion": "kube-retry-proxy/v1alpha1",
         "kind": "ProxyConfiguration",
@@ -77,6 +77,11 @@ pub fn show(config: &Config) -> Value {
             "format": match logging.format { LogFormat::Text => "text", LogFormat::Json => "json" },
             "level": logging.level,
         },
+        "tracing": {
+            "endpoint": tracing.endpoint.as_ref().map(url),
+            "sampleRatio": tracing.sample_ratio,
+            "serviceName": tracing.service_name,
+        },
     })
 }
 
@@ -139,6 +144,7 @@ mod tests {
         config.replay.base_delay = Duration::from_millis(1500);
         config.creates.max_body = 1025;
         config.rate_limit.global = Some(Rate { qps: 0.5, burst: 3 });
+        config.tracing.endpoint = Some("http://[fd00::1]:4318".parse().unwrap());
         let mut listed = Config::default();
         listed.upstream.servers = ["https://10.0.0.1:6443", "https://[fd00::1]"].map(|url| url.parse().unwrap()).into();
         listed.upstream.pin = Pin::None;

@@ -206,6 +206,12 @@ pub(crate) fn parse_upstream_url(text: &str) -> Result<Uri, &'static str> {
     Ok(uri)
 }
 
+/// `http://host[:port]` of a collector of traces.
+pub(crate) fn collector_url(value: &Value) -> Parsed<Uri> {
+    let url = non_empty(value).and_then(|text| parse_upstream_url(text).ok()).filter(|url| url.scheme_str() == Some("http"));
+    url.ok_or_else(|| "a URL like http://localhost:4318, without TLS, credentials and path".into())
+}
+
 fn non_empty(value: &Value) -> Option<&str> {
     if let Value::Text(text) = value { Some(text.as_str()).filter(|text| !text.is_empty()) } else { None }
 }

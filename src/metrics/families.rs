@@ -56,6 +56,7 @@ pub(super) struct Families {
     pub(super) reloads: IntCounterVec,
     pub(super) certificate_expiry: Gauge,
     pub(super) mode: IntGaugeVec,
+    pub(super) spans: IntCounterVec,
 }
 
 /// The children of one route, resolved once: the pass-through path looks nothing up.
@@ -164,6 +165,11 @@ impl Families {
                 Opts::new("certificate_expiry_timestamp_seconds", "When the serving certificate expires, in Unix time.").namespace(PREFIX),
             ),
             mode: in_registry.gauges("mode", "The mode that is in effect (1); the others are 0.", &["mode"]),
+            spans: in_registry.counters(
+                "trace_spans_total",
+                "Spans of traces, by whether the collector took them (success) or they were dropped (failure).",
+                &["result"],
+            ),
         };
         in_registry.process();
         families.start_at_zero(classes);
@@ -196,6 +202,9 @@ impl Families {
             for ok in [true, false] {
                 self.reloads.with_label_values(&[what.as_str(), result(ok)]);
             }
+        }
+        for ok in [true, false] {
+            self.spans.with_label_values(&[result(ok)]);
         }
         for mode in [Mode::Off, Mode::Observe, Mode::Enforce] {
             self.mode.with_label_values(&[mode_label(mode)]);

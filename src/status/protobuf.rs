@@ -115,6 +115,14 @@ impl Message {
         self
     }
 
+    /// Appends eight bytes, little-endian.
+    #[must_use]
+    pub fn fixed64(mut self, number: u32, value: u64) -> Message {
+        self.varint(u64::from(number) << 3 | 1);
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
     /// Appends a string field, also when it is empty.
     #[must_use]
     pub fn string(self, number: u32, value: &str) -> Message {
@@ -302,7 +310,8 @@ mod tests {
         let message = Message::new().int(1, u64::MAX).string(2, "é").message(300, &Message::new().int(1, 0));
         let read: Vec<_> = fields(message.as_bytes()).map(Result::unwrap).collect();
         assert_eq!(read, [(1, Value::Varint(u64::MAX)), (2, Value::Bytes("é".as_bytes())), (300, Value::Bytes(&[8, 0]))]);
-        let fixed = [0x09, 1, 0, 0, 0, 0, 0, 0, 0, 0x15, 2, 0, 0, 0];
+        let fixed = [Message::new().fixed64(1, 1).as_bytes(), &[0x15, 2, 0, 0, 0]].concat();
+        assert_eq!(fixed[..9], [0x09, 1, 0, 0, 0, 0, 0, 0, 0]);
         let read: Vec<_> = fields(&fixed).map(Result::unwrap).collect();
         assert_eq!(read, [(1, Value::Fixed64(1)), (2, Value::Fixed32(2))]);
     }

@@ -174,6 +174,11 @@ impl Connector {
         format!("{}:{}", self.authority.host(), self.port).into()
     }
 
+    /// Host and port.
+    pub(super) fn address(&self) -> (&str, u16) {
+        (self.authority.host(), self.port)
+    }
+
     /// Scheme, authority and `Host` of every request.
     pub(super) fn target(&self) -> (Scheme, Authority, HeaderValue) {
         (self.scheme.clone(), self.authority.clone(), self.host.clone())

@@ -320,6 +320,11 @@ impl Lease {
         Arc::ptr_eq(&self.lane, lane)
     }
 
+    /// Host and port of the server that answers.
+    pub fn server(&self) -> (&str, u16) {
+        self.lane.connector.address()
+    }
+
     /// Keeps `open` for as long as the answer lasts.
     pub fn keeping(mut self, open: Option<GaugeGuard>) -> Self {
         self._open = open;

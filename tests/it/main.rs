@@ -30,4 +30,5 @@ mod signals;
 mod status;
 mod streams;
 mod support;
+mod traces;
 mod upgrades;

@@ -1,6 +1,7 @@
 //! What the integration tests share: a proxy in front of a control plane, and a plain client that neither retries nor pools.
 
 pub mod admin;
+pub mod collector;
 pub mod executable;
 pub mod logs;
 pub mod raw;

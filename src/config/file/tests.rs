@@ -63,6 +63,10 @@ replay:
 rateLimit:
   global:
     qps: 0
+tracing:
+  endpoint: grpc://user:secret@collector:4317
+  sampleRatio: 1.1
+  serviceName: ''
 colour: red
 ",
     );
@@ -82,7 +86,10 @@ colour: red
             "line 19: replay.budget.quotaConflict.ratoi: unknown field; did you mean 'ratio'?",
             "line 22: rateLimit.global.qps: 0: expected a number from 0.001 to 1000000, like 20",
             "line 22: rateLimit.global.burst: missing: expected a whole number from 1 to 1000000",
-            "line 23: colour: unknown field",
+            "line 24: tracing.endpoint: 'grpc://…@collector:4317': expected a URL like http://localhost:4318, without TLS, credentials and path",
+            "line 25: tracing.sampleRatio: 1.1: expected a number from 0 to 1, like 0.1",
+            "line 26: tracing.serviceName: '': expected a name",
+            "line 27: colour: unknown field",
         ]
     );
 }
