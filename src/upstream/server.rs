@@ -68,9 +68,12 @@ impl Server {
         let connector = Arc::new(connector);
         let lane = |name, spread| Lane::new(name, Arc::clone(&connector), settings, spread, metrics.lane(name));
         let connections = settings.connections_per_lane.max(1);
+        // One address may stand for several apiservers, which only a connection tells apart. Where each has an address of its own, one
+        // connection would line up the creates of a namespace, so that they come in smaller batches and cost more quota writes.
+        let one_address = settings.discover.is_none() && settings.addresses().len() == 1;
         let (slots, spread) = match settings.pin {
-            Pin::Namespace => (connections, 1),
-            Pin::None => (1, connections),
+            Pin::Namespace if one_address => (connections, 1),
+            Pin::Namespace | Pin::None => (1, connections),
         };
         let name = connector.name();
         Self {
