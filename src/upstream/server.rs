@@ -119,7 +119,14 @@ impl Server {
                 Ok(response) => return Ok(response.map(|body| Body::<()>::streamed(body).guarded(lease.of(sender)))),
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(self.failed(classified(failed.into_error()), None)),
+                    None => {
+                        let error = classified(failed.into_error());
+                        if let SendError::Refused(_) = error {
+                            // It is going away, and may not know it yet.
+                            lease.retire();
+                        }
+                        return Err(self.failed(error, None));
+                    }
                 },
             }
         }
