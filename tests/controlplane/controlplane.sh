@@ -283,8 +283,11 @@ status() {
 
 pid_of() { cat "$dir/run/$1.pid" 2>/dev/null || fail "$1 does not run"; }
 
-# A process that has ended but was not waited for yet (a zombie) is not alive.
-alive() { [ -n "${1:-}" ] && [ -r "/proc/$1/stat" ] && [[ $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) != Z* ]]; }
+# A process that has ended but was not waited for yet (a zombie) is not alive, unless threads of it still hold its sockets.
+alive() {
+  [ -n "${1:-}" ] && [ -r "/proc/$1/stat" ] || return
+  [[ $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) != Z* ]] || (($(ls "/proc/$1/task" 2>/dev/null | wc -l) > 1))
+}
 
 kubectl() { "$(program kubectl)" --kubeconfig "$dir/admin.kubeconfig" "$@"; }
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::client::TlsStream;
 
-use crate::contention::{Contention, QUOTAS};
+use crate::contention::Contention;
 use crate::control_plane::ControlPlane;
 use crate::process::within;
 use crate::proxy::Proxy;
@@ -166,7 +166,7 @@ async fn unfinished(endpoint: &Endpoint, token: &str, namespace: &str) -> TlsStr
 
 /// With `mode: Off` even a quota conflict is none of the proxy's business. What it looks like goes to the fixtures.
 fn conflict(plane: &'static ControlPlane) {
-    let namespace = plane.namespace("conflict", QUOTAS);
+    let namespace = plane.namespace("conflict", 1);
     let proxy = Proxy::start(plane, &plane.servers[..1], "mode: 'Off'\n");
     let contention = Contention::start(plane, &namespace);
     let (plane_ca, proxy_ca) = (fs::read_to_string(plane.ca_file()).unwrap(), proxy.ca_pem());
