@@ -6,12 +6,12 @@ use crate::process::Running;
 /// Quotas of a contended namespace: each is one more race that a create must win.
 pub const QUOTAS: usize = 3;
 
-/// Creators through the other apiservers, and a writer that gives each quota a new revision 100 times a second: on a quiet machine about a
-/// fifth of single creates is refused, and next to none is refused eight times.
+/// A creator through the other apiservers, and a writer that gives each quota a new revision 60 times a second: on a quiet machine about a
+/// third of single creates is refused, and next to none is refused eight times.
 ///
 /// The writer writes to etcd, like one more apiserver that is quick: writers through the apiservers, which pay for a whole request each on
 /// the same two processors, win too seldom for twenty workflows to prove anything.
-const HOW: [&str; 4] = ["-creators", "4", "-etcd-rate", "100"];
+const HOW: [&str; 4] = ["-creators", "1", "-etcd-rate", "60"];
 
 /// Runs until it is stopped or dropped.
 pub struct Contention(Running);
