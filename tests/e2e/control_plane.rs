@@ -1,5 +1,7 @@
 //! The control plane of `tests/controlplane/controlplane.sh`: one for the whole suite, brought up by the first test that needs it.
 
+use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -116,13 +118,13 @@ impl ControlPlane {
     }
 
     /// What the driver reports.
-    pub fn driver(&self, arguments: &[&str]) -> Value {
+    pub fn driver<A: AsRef<OsStr> + Debug>(&self, arguments: &[A]) -> Value {
         let printed = output(Command::new(&self.driver).args(arguments));
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("driver {arguments:?}: {error}: {printed}"))
     }
 
     /// The driver in the background.
-    pub fn driving(&self, arguments: &[&str]) -> Running {
+    pub fn driving<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Running {
         Running::start("driver", Command::new(&self.driver).args(arguments))
     }
 

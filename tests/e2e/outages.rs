@@ -29,12 +29,10 @@ fn goaways(plane: &'static ControlPlane) {
     let url = plane.add(NAME, &["--goaway-chance=0.02"]);
     let proxy = Proxy::start(plane, &[url], "");
     let namespace = plane.namespace("goaway", 1);
-    let (user, judge) = (proxy.kubeconfig(plane, "user"), plane.kubeconfig("admin", "apiserver-0"));
-    let (user, judge) = (user.to_str().unwrap(), judge.to_str().unwrap());
     // Deletes are calls, which the proxy does not replay.
-    let arguments =
-        ["storm", "-kubeconfig", user, "-judge-kubeconfig", judge, "-namespace", &namespace, "-pods", "2000", "-in-flight", "50"];
-    let report = plane.driver(&[&arguments[..], &["-deletes", "100"]].concat());
+    let mut storm = proxy.storm(plane, &namespace, 2000, 50);
+    storm.extend(["-deletes", "100"].map(str::to_owned));
+    let report = plane.driver(&storm);
     judge_storm(&report);
     assert_eq!((&report["failed"], &report["deleteFailedBy"]), (&0.into(), &serde_json::json!({})), "{report}");
     assert_eq!(proxy.metric("kube_retry_proxy_requests_total", "code=\"503\""), 0, "no request was handed back");
@@ -78,20 +76,7 @@ impl<'a> Storm<'a> {
     fn start(plane: &'a ControlPlane) -> Self {
         let namespace = plane.namespace("outage", 1);
         let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
-        let (user, judge) = (proxy.kubeconfig(plane, "user"), plane.kubeconfig("admin", "apiserver-0"));
-        let driver = plane.driving(&[
-            "storm",
-            "-kubeconfig",
-            user.to_str().unwrap(),
-            "-judge-kubeconfig",
-            judge.to_str().unwrap(),
-            "-namespace",
-            &namespace,
-            "-pods",
-            &PODS.to_string(),
-            "-in-flight",
-            "50",
-        ]);
+        let driver = plane.driving(&proxy.storm(plane, &namespace, PODS, 50));
         within(Duration::from_secs(60), "the storm is under way", || proxy.metric("kube_retry_proxy_outcomes_total", "created") >= BEFORE);
         Self { plane, proxy, namespace, driver }
     }

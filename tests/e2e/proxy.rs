@@ -74,6 +74,16 @@ impl Proxy {
         path
     }
 
+    /// The driver's arguments for a storm through the proxy, judged by what the first apiserver itself has.
+    pub fn storm(&self, plane: &ControlPlane, namespace: &str, pods: usize, in_flight: usize) -> Vec<String> {
+        let path = |kubeconfig: PathBuf| kubeconfig.to_str().unwrap().to_owned();
+        let (user, judge) = (path(self.kubeconfig(plane, "user")), path(plane.kubeconfig("admin", "apiserver-0")));
+        let (pods, in_flight) = (pods.to_string(), in_flight.to_string());
+        ["storm", "-kubeconfig", &user, "-judge-kubeconfig", &judge, "-namespace", namespace, "-pods", &pods, "-in-flight", &in_flight]
+            .map(str::to_owned)
+            .into()
+    }
+
     /// The CA of the certificate that it made for itself.
     pub fn ca_pem(&self) -> String {
         fs::read_to_string(self.directory.path().join("ca.crt")).unwrap()

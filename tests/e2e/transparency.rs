@@ -43,23 +43,10 @@ fn informers(plane: &'static ControlPlane) {
 /// Argo's controller exits when it loses its lease, so nothing may delay a renewal, a storm of creates least of all.
 fn lease(plane: &'static ControlPlane) {
     let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
-    let (admin, user) = (proxy.kubeconfig(plane, "admin"), proxy.kubeconfig(plane, "user"));
+    let admin = proxy.kubeconfig(plane, "admin");
     let namespace = plane.namespace("lease", 1);
     let holder = plane.driving(&["lease", "-kubeconfig", admin.to_str().unwrap(), "-namespace", &namespace, "-for", "25s"]);
-    let judge = plane.kubeconfig("admin", "apiserver-0");
-    let storm = plane.driver(&[
-        "storm",
-        "-kubeconfig",
-        user.to_str().unwrap(),
-        "-judge-kubeconfig",
-        judge.to_str().unwrap(),
-        "-namespace",
-        &namespace,
-        "-pods",
-        "2000",
-        "-in-flight",
-        "200",
-    ]);
+    let storm = plane.driver(&proxy.storm(plane, &namespace, 2000, 200));
     let report: Value = serde_json::from_str(&holder.finish()).unwrap();
     assert_eq!((&report["acquisitions"], &report["losses"]), (&1.into(), &0.into()), "{report}");
     assert!(report["renewals"].as_u64().unwrap() >= 3, "{report}");
