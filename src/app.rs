@@ -25,6 +25,7 @@ use crate::config::{self, Config};
 use crate::create::{Creates, Settings};
 use crate::decisions::Decisions;
 use crate::drain::{Drain, Stage};
+use crate::events::Recorder;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -106,7 +107,8 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let admin_address = local_address("admin", &admin_socket)?;
 
     let (drain, watcher) = Drain::new();
-    let decisions = Arc::new(Decisions::new(config.metrics.decisions));
+    let (given_up, recorder) = Recorder::new(&config.events, &upstream, &metrics).unzip();
+    let decisions = Arc::new(Decisions::new(config.metrics.decisions).telling(given_up));
     let stop = CancellationToken::new();
     let (tracer, exporter) = Tracer::new(&config.tracing, &metrics).unzip();
     let creates = Creates {
@@ -172,6 +174,9 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     background.spawn(stop.clone().run_until_cancelled_owned(reload.run()));
     if let Some(exporter) = exporter {
         background.spawn(exporter.run(stop.clone()));
+    }
+    if let Some(recorder) = recorder {
+        background.spawn(recorder.run(stop.clone()));
     }
     background.spawn(listener.serve(socket));
     serving.set(Ok(String::new()));

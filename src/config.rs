@@ -48,6 +48,8 @@ pub struct Config {
     pub logging: Logging,
     /// OpenTelemetry traces of creates.
     pub tracing: Tracing,
+    /// Kubernetes Events.
+    pub events: Events,
 }
 
 /// What happens to a create whose answer could be replayed.
@@ -342,5 +344,20 @@ pub struct Tracing {
 impl Default for Tracing {
     fn default() -> Self {
         Self { endpoint: None, sample_ratio: 1.0, service_name: "kube-retry-proxy".into() }
+    }
+}
+
+/// Kubernetes Events of creates that were given up at a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// Whether they are written.
+    pub enabled: bool,
+    /// The bearer token that they are written with; for nothing else.
+    pub token_file: PathBuf,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { enabled: false, token_file: PathBuf::from(SERVICE_ACCOUNT_TOKEN) }
     }
 }

@@ -105,7 +105,7 @@ impl Creates {
             record.trace(tracer, &head, started);
         }
         if let Some(meta) = object_meta(&body.data) {
-            record.object(&meta.name, &meta.generate_name);
+            record.object(&meta);
         }
         let budget = settings.budget.create(&target.namespace);
         let _in_flight = self.in_flight.token();

@@ -11,9 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, request};
 use serde::Serialize;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::metrics::Outcome;
+use crate::status::ObjectMeta;
 use crate::trace::{Trace, Tracer};
 
 mod json;
@@ -30,6 +32,8 @@ pub struct Decisions {
     recent: Mutex<VecDeque<Decision>>,
     held: Mutex<HashMap<u64, HeldCreate>>,
     next_id: AtomicU64,
+    /// Gets every create that was given up, as long as there is room.
+    given_up: Option<mpsc::Sender<Decision>>,
 }
 
 /// How one create went.
@@ -41,6 +45,9 @@ pub struct Decision {
     pub time: SystemTime,
     /// The namespace, empty for an object in none.
     pub namespace: Box<str>,
+    /// The kind, as in `Pod`; empty where the body did not say.
+    #[serde(skip)]
+    pub kind: Box<str>,
     /// The name; `generateName` with a `*` behind it where the apiserver makes the name; empty where the body did not say.
     pub name: Box<str>,
     /// The resource, as in `pods`.
@@ -100,7 +107,13 @@ impl Decisions {
     /// Keeps the last `capacity` creates; 0 keeps none.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, recent: Mutex::default(), held: Mutex::default(), next_id: AtomicU64::new(0) }
+        Self { capacity, recent: Mutex::default(), held: Mutex::default(), next_id: AtomicU64::new(0), given_up: None }
+    }
+
+    /// Hands over every create that is given up at a limit.
+    #[must_use]
+    pub fn telling(self, given_up: Option<mpsc::Sender<Decision>>) -> Self {
+        Self { given_up, ..self }
     }
 
     /// Starts the record of a create that has just come.
@@ -108,6 +121,7 @@ impl Decisions {
         let decision = Decision {
             time: SystemTime::now(),
             namespace: bounded(namespace),
+            kind: Box::default(),
             name: Box::default(),
             resource: bounded(resource),
             attempts: Vec::new(),
@@ -134,6 +148,10 @@ impl Decisions {
     }
 
     fn push(&self, decision: Decision) {
+        if let (Outcome::GaveUp, Some(given_up)) = (decision.outcome, &self.given_up) {
+            // Best effort: where there is no room, others are being told of already.
+            let _room = given_up.try_send(decision.clone());
+        }
         if self.capacity == 0 {
             return;
         }
@@ -179,10 +197,12 @@ impl Record {
         }
     }
 
-    /// What the body says of its object's name. At most one of them is kept.
-    pub fn object(&mut self, name: &str, generate_name: &str) {
+    /// What the body says of its object. At most one of its names is kept.
+    pub fn object(&mut self, meta: &ObjectMeta) {
+        let ObjectMeta { kind, name, generate_name, .. } = meta;
         let name = if name.is_empty() && !generate_name.is_empty() { format!("{}*", bounded(generate_name)).into() } else { bounded(name) };
         if let Some(decision) = &mut self.decision {
+            decision.kind = bounded(kind);
             decision.name = name;
         }
     }

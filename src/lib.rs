@@ -18,6 +18,7 @@ pub mod create;
 pub mod upgrade;
 pub mod forward;
 pub mod error;
+pub mod events;
 pub mod upstream;
 
 // What the path holds on to.

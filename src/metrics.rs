@@ -178,6 +178,11 @@ impl Metrics {
         self.families.spans.with_label_values(&[result(exported)]).inc_by(spans);
     }
 
+    /// A Kubernetes Event was taken by the apiserver, or not.
+    pub fn event(&self, taken: bool) {
+        self.families.events.with_label_values(&[result(taken)]).inc();
+    }
+
     /// Quota conflicts since the start.
     #[must_use]
     pub fn conflicts(&self) -> u64 {

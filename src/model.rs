@@ -318,6 +318,11 @@ impl ControlPlane {
         self.store.pods(Some(namespace)).0
     }
 
+    /// The Kubernetes Events that were posted, in order.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        self.store.events()
+    }
+
     /// One quota: `hard` and `used` are its status.
     pub fn quota(&self, namespace: &str, name: &str) -> Option<Arc<Quota>> {
         self.store.quota(namespace, name)

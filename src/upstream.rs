@@ -13,6 +13,7 @@ mod lane;
 mod pins;
 mod seats;
 mod server;
+mod token;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -40,6 +41,7 @@ pub use lane::Lease;
 use pins::Key;
 use seats::Seats;
 use server::Server;
+pub use token::{TokenError, bearer};
 
 /// How often a request that never left is offered to another connection of the same server. A connection closes between two requests now
 /// and then, several in a row only while a server goes away.

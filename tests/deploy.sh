@@ -100,9 +100,10 @@ check_chart() {
   for file in tests/deploy/bad/*.yaml; do
     check "helm refuses $(basename "$file" .yaml)" refuses "$file"
   done
-  check "no RBAC unless upstream.discover" refute grep -l '^kind: .*Role' "$out"/{minimal,base,full,sidecar,sidecar-full}.yaml
-  check "no token for the proxy unless upstream.discover" no_token
+  check "no RBAC unless an option needs it" refute grep -l '^kind: .*Role' "$out"/{minimal,base,full,sidecar,sidecar-full}.yaml
+  check "no token for the proxy unless an option needs it" no_token
   check "discover is added to upstream's other settings" grep -qx '      discover: Kubernetes' "$out/discover.yaml"
+  check "events are added to the configuration" grep -qx '    events:' "$out/events.yaml"
   check "memory limit: twice the buffers and 128Mi" grep -q 'memory: 2176Mi' "$out/full.yaml"
   check "grace period: preStop, drain.timeout and 10 s" grep -q 'terminationGracePeriodSeconds: 105' "$out/full.yaml"
   check "a new mode does not roll the pods" same_checksum --set config.mode=Off
@@ -291,10 +292,13 @@ check_cluster() {
 
   check "helm install" "$helm" install kube-retry-proxy $chart --namespace kube-retry-proxy --values $values/minimal.yaml
   check "its pods are admitted as restricted" admitted kube-retry-proxy app.kubernetes.io/name=kube-retry-proxy
+  check "helm test" helm_test
   check "an upgrade keeps the CA, and a new mode the pods" upgrade_keeps
   check "upstream.discover may list the EndpointSlice kubernetes, and no other" discover_may
 
-  for file in "$out"/{minimal,base,full,discover,production,observe.built,production.built}.yaml; do
+  check "events.enabled may create Events everywhere, and nothing else" events_may
+
+  for file in "$out"/{minimal,base,full,discover,events,production,observe.built,production.built}.yaml; do
     check "the apiserver takes ${file##*/}" takes kube-retry-proxy "$file"
   done
   for file in "$out"/sidecar{,-full,-in-cluster}.yaml; do
@@ -321,6 +325,38 @@ admitted() {
     { "$kubectl" --namespace "$1" get events --field-selector reason=FailedCreate -o custom-columns=:message && return 1; }
 }
 
+# `helm test` with this script for a kubelet: the proxy's container and the test's run as processes, with the files that their volumes hold.
+helm_test() (
+  release=(--namespace kube-retry-proxy)
+  files=$PWD/$out/kubelet
+  rm -rf "$files" && mkdir -p "$files"/{kube-retry-proxy,kube-retry-proxy-tls,client}
+  of() { "$kubectl" "${release[@]}" get "$1" -o "jsonpath=$2"; }
+  of configmap/kube-retry-proxy '{.data.config\.yaml}' >"$files/kube-retry-proxy/config.yaml"
+  for name in tls.crt tls.key ca.crt; do
+    of secret/kube-retry-proxy-tls "{.data.${name/./\\.}}" | base64 -d >"$files/kube-retry-proxy-tls/$name"
+  done
+  of configmap/kube-retry-proxy-client '{.data.kubeconfig}' | sed "s|/var/run/secrets/.*|$files/client/token|" >"$files/client/kubeconfig"
+  cp "$files/kube-retry-proxy-tls/ca.crt" "$files/client"
+  "$kubectl" "${release[@]}" create token kube-retry-proxy >"$files/client/token"
+
+  mapfile -t arguments < <(of deployment/kube-retry-proxy '{range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}' | sed "s|/etc/|$files/|")
+  "$proxy" "${arguments[@]}" --upstream "$(head -1 "$CONTROLPLANE_DIR/servers")" --upstream-ca-file "$CONTROLPLANE_DIR/pki/ca.crt" \
+    --bind-address 127.0.0.1 --secure-port 0 --admin-bind-address 127.0.0.1:0 --log-format json >"$files/log" 2>&1 &
+  trap "kill $!" EXIT
+  for _ in {1..100}; do grep -q '"address"' "$files/log" && break; sleep 0.1; done
+  address=$(sed -n 's/.*"address":"\([^"]*\)".*/\1/p' "$files/log")
+  host=$(sed -n 's|.*server: "\{0,1\}https://\([^"/:,]*\).*|\1|p' "$files/client/kubeconfig")
+
+  "$helm" test kube-retry-proxy "${release[@]}" --timeout 60s &
+  testing=$!
+  "$kubectl" "${release[@]}" wait --for=create --timeout=30s pod/kube-retry-proxy-test
+  mapfile -t arguments < <(of pod/kube-retry-proxy-test '{range .spec.containers[0].args[*]}{@}{"\n"}{end}')
+  phase=Failed
+  "$kubectl" --kubeconfig "$files/client/kubeconfig" --server "https://$address" --tls-server-name "$host" "${arguments[@]}" && phase=Succeeded
+  "$kubectl" "${release[@]}" patch pod kube-retry-proxy-test --subresource status --patch '{"status": {"phase": "'$phase'"}}'
+  wait $testing
+)
+
 upgrade_keeps() {
   local before after
   before=$(kept)
@@ -336,18 +372,26 @@ kept() {
 }
 
 discover_may() {
-  may_list endpointslices.discovery.k8s.io/kubernetes no
+  may list endpointslices.discovery.k8s.io/kubernetes no
   "$helm" upgrade kube-retry-proxy $chart --namespace kube-retry-proxy --values $values/discover.yaml
-  may_list endpointslices.discovery.k8s.io/kubernetes yes
-  may_list endpointslices.discovery.k8s.io no
-  may_list pods no
+  may list endpointslices.discovery.k8s.io/kubernetes yes
+  may list endpointslices.discovery.k8s.io no
+  may list pods no
 }
 
-# may_list WHAT yes|no, in the namespace default, as the proxy.
-may_list() {
+events_may() {
+  may create events.events.k8s.io no
+  "$helm" upgrade kube-retry-proxy $chart --namespace kube-retry-proxy --values $values/events.yaml
+  may create events.events.k8s.io yes
+  may list events.events.k8s.io no
+  may create pods no
+}
+
+# may VERB WHAT yes|no, in the namespace default, as the proxy.
+may() {
   local answer
-  answer=$("$kubectl" auth can-i list "$1" --namespace default --as system:serviceaccount:kube-retry-proxy:kube-retry-proxy) || true
-  [ "$answer" = "$2" ] || { echo "list $1: $answer" && return 1; }
+  answer=$("$kubectl" auth can-i "$1" "$2" --namespace default --as system:serviceaccount:kube-retry-proxy:kube-retry-proxy) || true
+  [ "$answer" = "$3" ] || { echo "$1 $2: $answer" && return 1; }
 }
 
 # Argo's own pod lacks a seccomp profile; with one, nothing but the sidecar could be refused.

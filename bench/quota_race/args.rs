@@ -1,11 +1,13 @@
 //! What to run: the flags, the presets, and the grid that they span.
 
 use std::fmt;
+use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use http::Version;
+use kube_retry_proxy::model::Settings;
 
 use crate::policy::Policy;
 
@@ -36,9 +38,9 @@ pub(crate) struct Args {
     /// Whether pods are deleted meanwhile, at up to 100/s: true, false or both.
     #[arg(long, value_delimiter = ',')]
     deletes: Vec<bool>,
-    /// Mean watch latency of the model in milliseconds. A real control plane has its own.
-    #[arg(long, value_name = "MS", value_delimiter = ',')]
-    watch_latency: Vec<u64>,
+    /// Mean watch latency of the model in milliseconds, `calibrated` for that of the machine in bench/README.md. A real control plane has its own.
+    #[arg(long, value_name = "MS", value_delimiter = ',', value_parser = latency)]
+    watch_latency: Vec<Duration>,
     /// How many quotas each namespace has.
     #[arg(long, value_name = "N", value_delimiter = ',')]
     quotas: Vec<usize>,
@@ -102,24 +104,25 @@ struct Axes {
     namespaces: &'static [usize],
     in_flight: &'static [usize],
     deletes: &'static [bool],
-    watch_latency: &'static [u64],
+    watch_latency: &'static [Duration],
     pods: usize,
     processors: u32,
 }
 
 const POLICIES: &str = "oracle,direct,direct-retry,direct-backoff,unpinned,pinned,pinned-2";
+const LATENCIES: [Duration; 3] = [Duration::from_millis(5), Duration::from_millis(50), Duration::from_millis(250)];
 const DEFAULT: Axes = Axes {
     policies: POLICIES,
     apiservers: &[3],
     namespaces: &[1],
     in_flight: &[10, 50, 100, 200],
     deletes: &[false],
-    watch_latency: &[5],
+    watch_latency: &[Duration::from_millis(5)],
     pods: 1000,
     processors: 1,
 };
 const FULL: Axes =
-    Axes { apiservers: &[1, 3, 5], namespaces: &[1, 10, 100], deletes: &[false, true], watch_latency: &[5, 50, 250], ..DEFAULT };
+    Axes { apiservers: &[1, 3, 5], namespaces: &[1, 10, 100], deletes: &[false, true], watch_latency: &LATENCIES, ..DEFAULT };
 const LARGE: Axes = Axes {
     policies: "direct-backoff,unpinned-4,pinned-4",
     apiservers: &[5],
@@ -139,7 +142,7 @@ impl Args {
             _ => DEFAULT,
         };
         // A real control plane has the one latency that it has.
-        let latencies = if self.control_plane.is_some() { vec![0] } else { or(self.watch_latency, axes.watch_latency) };
+        let latencies = if self.control_plane.is_some() { vec![Duration::ZERO] } else { or(self.watch_latency, axes.watch_latency) };
         let (apiservers, namespaces) = (or(self.apiservers, axes.apiservers), or(self.namespaces, axes.namespaces));
         let (in_flight, deletes, quotas) = (or(self.in_flight, axes.in_flight), or(self.deletes, axes.deletes), or(self.quotas, &[1]));
         let one = Cell {
@@ -153,7 +156,7 @@ impl Args {
             margin: self.margin,
         };
         let mut cells = vec![one];
-        cells = by(&cells, &latencies, |cell, ms| Cell { watch_latency: Duration::from_millis(ms), ..cell });
+        cells = by(&cells, &latencies, |cell, watch_latency| Cell { watch_latency, ..cell });
         cells = by(&cells, &deletes, |cell, deletes| Cell { deletes, ..cell });
         cells = by(&cells, &quotas, |cell, quotas| Cell { quotas, ..cell });
         cells = by(&cells, &apiservers, |cell, apiservers| Cell { apiservers, ..cell });
@@ -171,6 +174,10 @@ impl Args {
             svg: self.svg,
         }
     }
+}
+
+fn latency(text: &str) -> Result<Duration, ParseIntError> {
+    if text == "calibrated" { Ok(Settings::default().watch_latency) } else { text.parse().map(Duration::from_millis) }
 }
 
 fn or<T: Copy>(given: Vec<T>, otherwise: &[T]) -> Vec<T> {
@@ -194,7 +201,7 @@ impl fmt::Display for Cell {
         }
         write!(f, ", {} in flight", self.in_flight)?;
         if !self.watch_latency.is_zero() {
-            write!(f, ", watch latency {} ms", self.watch_latency.as_millis())?;
+            write!(f, ", watch latency {:?}", self.watch_latency)?;
         }
         f.write_str(if self.deletes { ", deleting" } else { "" })
     }

@@ -9,6 +9,10 @@ use serde::Serialize;
 pub(crate) struct Figures {
     /// Until the last create was over, in seconds.
     pub(crate) makespan: f64,
+    /// Processor time of this process meanwhile, in seconds: clients, proxies, and the model.
+    pub(crate) cpu_own: f64,
+    /// The same of the whole machine, a real control plane included.
+    pub(crate) cpu_machine: f64,
     /// Creates that succeeded.
     pub(crate) created: u64,
     /// Creates that did not.

@@ -17,6 +17,7 @@ use kube_retry_proxy::model::{ControlPlane, Settings};
 use serde_json::{Value, json};
 
 use crate::args::{Cell, Plan};
+use crate::processors::Processors;
 
 /// How long the real controllers get to prepare a namespace.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -120,6 +121,23 @@ impl Plane {
             until_prepared(&mut client, namespace).await;
         }
         names
+    }
+
+    /// Until whatever the run before has left to the controllers is done: a real control plane goes on for seconds after it has answered, on the
+    /// processors of this machine.
+    pub(crate) async fn settled(&self) {
+        if self.model.is_some() {
+            return;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let before = Processors::now();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if before.elapsed().machine < 0.2 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "something else keeps this machine busy: a race that it disturbs shows nothing");
+        }
     }
 
     /// How many status updates of quotas have won and lost since the control plane started.

@@ -37,7 +37,7 @@ impl Report {
                 "namespaces": namespaces,
                 "in_flight": in_flight,
                 "deletes": deletes,
-                "watch_latency_ms": watch_latency.as_millis() as u64,
+                "watch_latency_ms": watch_latency.as_secs_f64() * 1000.0,
                 "quotas": quotas,
                 "pods": pods,
                 "margin": margin,
@@ -82,7 +82,7 @@ impl fmt::Display for Report {
             f.write_str(
                 "| policy | seconds | failed | conflicts to clients | conflicts in all | attempts each | quota writes | overcharge ",
             )?;
-            writeln!(f, "| conflict, then exceeded | p50 ms | p99 ms |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+            writeln!(f, "| conflict, then exceeded | p50 ms | p99 ms | CPU s, all |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
             rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
             writeln!(f)?;
         }
@@ -99,6 +99,7 @@ impl fmt::Display for Row {
         let (won, lost) = (self.median(|figures| figures.writes_won as f64), self.median(|figures| figures.writes_lost as f64));
         write!(f, "| {won:.0} + {lost:.0} | {} ", self.text(0, |figures| figures.overcharge as f64))?;
         write!(f, "| {} ", counts(|figures| figures.conflict_then_exceeded))?;
-        write!(f, "| {:.0} | {:.0} |", self.median(|figures| figures.p50_ms), self.median(|figures| figures.p99_ms))
+        write!(f, "| {:.0} | {:.0} ", self.median(|figures| figures.p50_ms), self.median(|figures| figures.p99_ms))?;
+        write!(f, "| {:.2}, {:.2} |", self.median(|figures| figures.cpu_own), self.median(|figures| figures.cpu_machine))
     }
 }

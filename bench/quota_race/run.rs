@@ -9,6 +9,7 @@ use crate::args::{Cell, Plan};
 use crate::figures::Figures;
 use crate::plane::{Plane, counted};
 use crate::policy::{Policy, Proxies};
+use crate::processors::Processors;
 
 const DELETES_PER_SECOND: u32 = 100;
 
@@ -37,7 +38,10 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
         retry: if let Policy::Direct(retry) = policy { *retry } else { Retry::NONE },
         deletes_per_second: cell.deletes.then_some(DELETES_PER_SECOND),
     };
+    plane.settled().await;
+    let processors = Processors::now();
     let ended = storm.run(|_| ()).await.expect("every server accepts");
+    let processors = processors.elapsed();
     let written = plane.quota_writes().await;
     let state = plane.state(&storm.namespaces).await;
     ended.check(&state.pods).unwrap_or_else(|wrong| unreachable!("{wrong}"));
@@ -45,6 +49,7 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
 
     let mut figures = seen_by_clients(&ended);
     figures.overcharge = state.charged - (state.pods.len() * cell.quotas) as i64;
+    (figures.cpu_own, figures.cpu_machine) = (processors.own, processors.machine);
     (figures.writes_won, figures.writes_lost) = (written.won - writes.won, written.lost - writes.lost);
     if let Some(proxies) = proxies {
         let metrics = proxies.metrics();
@@ -73,6 +78,8 @@ fn seen_by_clients(ended: &Ended) -> Figures {
         client_conflicts,
         conflicts: client_conflicts,
         attempts_per_success: ended.creates.iter().map(|create| u64::from(create.attempts)).sum::<u64>() as f64 / created.max(1) as f64,
+        cpu_own: 0.0,
+        cpu_machine: 0.0,
         writes_won: 0,
         writes_lost: 0,
         overcharge: 0,

@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::metrics::Outcome;
+use crate::status::ObjectMeta;
 
 struct Running {
     address: SocketAddr,
@@ -96,7 +97,7 @@ async fn decisions_are_narrowed_by_namespace_and_limit() {
     let admin = start().await;
     for (namespace, name) in [("a", "1"), ("b", "2"), ("a", "3")] {
         let mut record = admin.decisions.begin(namespace, "pods");
-        record.object(name, "");
+        record.object(&ObjectMeta::named(name, ""));
         record.finish(Outcome::Created, "the first attempt succeeded");
     }
     let names = |json: Value| json.as_array().unwrap().iter().map(|each| each["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();

@@ -90,7 +90,7 @@ impl Reload {
 /// The names of the sections that differ, of those that only a start reads.
 fn fixed_sections_changed(read: &Config, current: &Config) -> Vec<&'static str> {
     // Taken apart, so that no section is forgotten.
-    let Config { mode: _, replay: _, rate_limit: _, upstream, serving, admin, creates, drain, metrics, logging, tracing } = read;
+    let Config { mode: _, replay: _, rate_limit: _, upstream, serving, admin, creates, drain, metrics, logging, tracing, events } = read;
     let changed = [
         ("upstream", *upstream != current.upstream),
         ("serving", *serving != current.serving),
@@ -100,6 +100,7 @@ fn fixed_sections_changed(read: &Config, current: &Config) -> Vec<&'static str> 
         ("metrics", *metrics != current.metrics),
         ("logging", *logging != current.logging),
         ("tracing", *tracing != current.tracing),
+        ("events", *events != current.events),
     ];
     changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
 }

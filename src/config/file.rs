@@ -110,6 +110,10 @@ fn document(section: &mut Section<'_>, config: &mut Config) {
         section.field("sampleRatio", &mut config.tracing.sample_ratio, number(0.0, 1.0, "0.1"));
         section.field("serviceName", &mut config.tracing.service_name, text("a name"));
     });
+    section.section("events", |section| {
+        section.field("enabled", &mut config.events.enabled, boolean);
+        section.field("tokenFile", &mut config.events.token_file, path);
+    });
 }
 
 fn upstream(section: &mut Section<'_>, upstream: &mut Upstream) {

@@ -11,7 +11,7 @@ use super::{Budget, CaSource, Config, LogFormat, OptIn, Rate};
 /// The effective configuration, every field named, in the shape of `config/example.yaml`.
 #[must_use]
 pub fn show(config: &Config) -> Value {
-    let Config { mode, upstream, serving, admin, creates, replay, rate_limit, drain, metrics, logging, tracing } = config;
+    let Config { mode, upstream, serving, admin, creates, replay, rate_limit, drain, metrics, logging, tracing, events } = config;
     json!({
         "apiVersion": "kube-retry-proxy/v1alpha1",
         "kind": "ProxyConfiguration",
@@ -82,6 +82,7 @@ pub fn show(config: &Config) -> Value {
             "sampleRatio": tracing.sample_ratio,
             "serviceName": tracing.service_name,
         },
+        "events": { "enabled": events.enabled, "tokenFile": path(Some(&events.token_file)) },
     })
 }
 

@@ -8,7 +8,7 @@ const MS: Duration = Duration::from_millis(1);
 async fn a_replayed_create_tells_its_whole_story() {
     let decisions = Arc::new(Decisions::new(8));
     let mut record = decisions.begin("argo", "pods");
-    record.object("", "step-");
+    record.object(&ObjectMeta::named("", "step-"));
     record.attempt(Err("connect"), "connect_failure", 3 * MS);
     let hold = record.hold(50 * MS);
     tokio::time::sleep(50 * MS).await;
@@ -42,7 +42,7 @@ async fn a_replayed_create_tells_its_whole_story() {
 async fn the_registry_shows_what_is_held_now() {
     let decisions = Arc::new(Decisions::new(8));
     let mut record = decisions.begin("argo", "pods");
-    record.object("step-1", "");
+    record.object(&ObjectMeta::named("step-1", ""));
     record.attempt(Ok(409), "quota_conflict", MS);
     assert!(decisions.held().is_empty(), "not held yet");
     let hold = record.hold(100 * MS);
@@ -78,7 +78,7 @@ fn the_oldest_make_room_and_the_newest_come_first() {
     let decisions = Arc::new(Decisions::new(2));
     for (namespace, name) in [("a", "1"), ("b", "2"), ("a", "3")] {
         let mut record = decisions.begin(namespace, "pods");
-        record.object(name, "");
+        record.object(&ObjectMeta::named(name, ""));
         record.finish(Outcome::Created, "");
     }
     let names = |namespace, limit| decisions.recent(namespace, limit).into_iter().map(|each| each.name.into_string()).collect::<Vec<_>>();
@@ -99,7 +99,7 @@ fn a_capacity_of_0_keeps_none() {
 fn names_that_cannot_be_are_cut() {
     let decisions = Arc::new(Decisions::new(1));
     let mut record = decisions.begin(&"é".repeat(1000), "pods");
-    record.object("", &"x".repeat(1000));
+    record.object(&ObjectMeta::named("", &"x".repeat(1000)));
     record.finish(Outcome::Refused, "");
     let recent = decisions.recent(None, 1);
     assert_eq!((recent[0].namespace.len(), recent[0].name.len()), (252, 254));

@@ -57,6 +57,7 @@ pub(super) struct Families {
     pub(super) certificate_expiry: Gauge,
     pub(super) mode: IntGaugeVec,
     pub(super) spans: IntCounterVec,
+    pub(super) events: IntCounterVec,
 }
 
 /// The children of one route, resolved once: the pass-through path looks nothing up.
@@ -170,6 +171,11 @@ impl Families {
                 "Spans of traces, by whether the collector took them (success) or they were dropped (failure).",
                 &["result"],
             ),
+            events: in_registry.counters(
+                "events_total",
+                "Kubernetes Events of creates that were given up, by whether the apiserver took them (success) or not (failure).",
+                &["result"],
+            ),
         };
         in_registry.process();
         families.start_at_zero(classes);
@@ -205,6 +211,7 @@ impl Families {
         }
         for ok in [true, false] {
             self.spans.with_label_values(&[result(ok)]);
+            self.events.with_label_values(&[result(ok)]);
         }
         for mode in [Mode::Off, Mode::Observe, Mode::Enforce] {
             self.mode.with_label_values(&[mode_label(mode)]);

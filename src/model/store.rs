@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -62,6 +63,7 @@ struct State {
     pod_log: Log<Pod>,
     quota_log: Log<Quota>,
     quota_writes: QuotaWrites,
+    events: Vec<Value>,
 }
 
 impl Store {
@@ -118,6 +120,16 @@ impl Store {
     pub fn namespaces(&self) -> (Vec<Arc<Namespace>>, u64) {
         let state = self.state();
         (state.namespaces.values().cloned().collect(), state.revision)
+    }
+
+    /// Keeps a Kubernetes Event, as it was posted.
+    pub fn add_event(&self, event: Value) {
+        self.state().events.push(event);
+    }
+
+    /// All Kubernetes Events.
+    pub fn events(&self) -> Vec<Value> {
+        self.state().events.clone()
     }
 
     /// Stores a quota whose status the quota controller has yet to compute.

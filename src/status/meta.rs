@@ -8,9 +8,11 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::protobuf::{self, Value};
 
-/// Name, generateName and namespace of an object in a request body (JSON or protobuf). Absent fields are empty.
+/// Kind, name, generateName and namespace of an object in a request body (JSON or protobuf). Absent fields are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectMeta {
+    /// `kind`; empty where it comes behind the metadata.
+    pub kind: String,
     /// `metadata.name`.
     pub name: String,
     /// `metadata.generateName`.
@@ -19,12 +21,20 @@ pub struct ObjectMeta {
     pub namespace: String,
 }
 
+#[cfg(test)]
+impl ObjectMeta {
+    /// That of an object with this name or generateName.
+    pub(crate) fn named(name: &str, generate_name: &str) -> ObjectMeta {
+        ObjectMeta { name: name.into(), generate_name: generate_name.into(), ..ObjectMeta::default() }
+    }
+}
+
 /// The metadata of the object in `body`; None where it is neither JSON nor protobuf, or holds none.
 ///
 /// Reading stops behind `metadata`, which every known client writes before `spec`. So `Some` does not mean that the body is valid.
 pub fn object_meta(body: &[u8]) -> Option<ObjectMeta> {
     if let Some(object) = protobuf::decode_object(body) {
-        return from_protobuf(object.raw);
+        return Some(ObjectMeta { kind: object.kind.to_owned(), ..from_protobuf(object.raw)? });
     }
     let mut found = None;
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -60,13 +70,19 @@ impl<'de> Visitor<'de> for UntilMetadata<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut kind = String::new();
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
-            if key == "metadata" {
-                let wire: Wire<'_> = map.next_value()?;
-                *self.0 = Some(wire.into());
-                return Ok(());
+            match &*key {
+                "metadata" => {
+                    let wire: Wire<'_> = map.next_value()?;
+                    *self.0 = Some(ObjectMeta { kind, ..wire.into() });
+                    return Ok(());
+                }
+                "kind" => kind = map.next_value()?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
-            map.next_value::<IgnoredAny>()?;
         }
         Ok(())
     }
@@ -86,7 +102,7 @@ struct Wire<'a> {
 impl From<Wire<'_>> for ObjectMeta {
     fn from(wire: Wire<'_>) -> ObjectMeta {
         let text = |field: Option<Cow<'_, str>>| field.map(Cow::into_owned).unwrap_or_default();
-        ObjectMeta { name: text(wire.name), generate_name: text(wire.generate_name), namespace: text(wire.namespace) }
+        ObjectMeta { kind: String::new(), name: text(wire.name), generate_name: text(wire.generate_name), namespace: text(wire.namespace) }
     }
 }
 
@@ -96,14 +112,18 @@ mod tests {
     use crate::status::protobuf::{Message, encode_object};
 
     fn named(name: &str, generate_name: &str, namespace: &str) -> Option<ObjectMeta> {
-        Some(ObjectMeta { name: name.into(), generate_name: generate_name.into(), namespace: namespace.into() })
+        Some(ObjectMeta { kind: String::new(), name: name.into(), generate_name: generate_name.into(), namespace: namespace.into() })
+    }
+
+    fn a_pod(meta: Option<ObjectMeta>) -> Option<ObjectMeta> {
+        Some(ObjectMeta { kind: "Pod".into(), ..meta? })
     }
 
     #[test]
     fn reads_the_metadata_of_json_bodies() {
         assert_eq!(
             object_meta(br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","labels":{"name":"x"}},"spec":{}}"#),
-            named("a", "", "")
+            a_pod(named("a", "", ""))
         );
         assert_eq!(
             object_meta(br#" {"spec":{"metadata":{"name":"inner"}},"metadata":{"generateName":"g-","namespace":"n"}}"#),
@@ -117,7 +137,7 @@ mod tests {
     fn reads_the_metadata_of_protobuf_bodies() {
         let metadata = Message::new().string(1, "a").string(2, "g-").string(3, "n");
         let body = encode_object("v1", "Pod", &Message::new().message(1, &metadata).message(2, &Message::new()));
-        assert_eq!(object_meta(&body), named("a", "g-", "n"));
+        assert_eq!(object_meta(&body), a_pod(named("a", "g-", "n")));
     }
 
     #[test]

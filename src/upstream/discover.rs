@@ -1,11 +1,10 @@
 //! Finds the apiservers: the EndpointSlice of the Service `kubernetes`, listed and then watched through the Service's own address.
 //!
-//! The only requests that the proxy makes with a token of its own. It needs `list` and `watch` of `endpointslices.discovery.k8s.io` in the
-//! namespace `default`, and of the name `kubernetes` only: the name in the field selector is what RBAC sees
+//! With a token of the proxy's own, which must be allowed to `list` and `watch` `endpointslices.discovery.k8s.io` in the namespace `default`,
+//! and of the name `kubernetes` only: the name in the field selector is what RBAC sees
 //! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>). Each apiserver keeps itself in that slice while it
 //! serves (<https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/reconcilers/endpointsadapter.go>).
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::server::Server;
+use super::token::{TokenError, bearer};
 use super::{LaneKind, Lease, SendError};
 use crate::body::{Body, Collected, collect_bounded};
 use crate::telemetry::chain;
@@ -34,17 +34,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Discovery {
     /// The Service's address.
     pub(super) service: Arc<Server>,
-    /// Read again for each request: the kubelet renews it.
     pub(super) token_file: PathBuf,
 }
 
 /// Why the apiservers are not known, or not any longer.
 #[derive(Debug, thiserror::Error)]
 enum DiscoverError {
-    #[error("cannot read the token {}", path.display())]
-    Token { path: PathBuf, source: io::Error },
-    #[error("the token in {} cannot stand in a header", path.display())]
-    Header { path: PathBuf, source: http::header::InvalidHeaderValue },
+    #[error(transparent)]
+    Token(#[from] TokenError),
     #[error("no answer")]
     Send(#[source] SendError),
     #[error("the apiserver answered {0}; it must be allowed to list and watch endpointslices.discovery.k8s.io kubernetes in default")]
@@ -166,12 +163,7 @@ impl Discovery {
     }
 
     async fn get(&self, lane: LaneKind, path: &str) -> Result<Response<Body<Lease>>, DiscoverError> {
-        let path_of = || self.token_file.clone();
-        let token = tokio::fs::read_to_string(&self.token_file).await;
-        let token = token.map_err(|source| DiscoverError::Token { path: path_of(), source })?;
-        let mut token = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-            .map_err(|source| DiscoverError::Header { path: path_of(), source })?;
-        token.set_sensitive(true);
+        let token = bearer(&self.token_file).await?;
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = path.parse().unwrap_or_default();
         request.headers_mut().insert(AUTHORIZATION, token);

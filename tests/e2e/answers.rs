@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         crate::trial("answers::refusals_pass_unchanged_in_both_encodings", refusals),
         crate::trial("answers::too_many_requests_passes_unchanged_once_the_hold_is_over", throttled),
         crate::trial("answers::a_quota_conflict_reaches_the_client_unchanged_where_replay_is_off", conflict),
+        crate::trial("answers::a_create_that_is_given_up_becomes_an_event", event),
     ]
 }
 
@@ -192,6 +193,54 @@ fn conflict(plane: &'static ControlPlane) {
         keep("quota_conflict_409", encoding, &direct);
     }
     contention.stop();
+    plane.discard(&namespace);
+    proxy.stop();
+}
+
+/// One attempt is all that a create gets, so that the first conflict is given up.
+fn event(plane: &'static ControlPlane) {
+    let namespace = plane.namespace("event", 1);
+    let more = format!("replay: {{maxAttempts: 1}}\nevents: {{enabled: true, tokenFile: {}}}\n", plane.token_file("admin").display());
+    let proxy = Proxy::start(plane, &plane.servers[..1], &more);
+    let contention = Contention::start(plane, &namespace);
+    let (endpoint, runtime) = (Endpoint::new(&proxy.url, &proxy.ca_pem(), "", Version::HTTP_11).unwrap(), Runtime::new().unwrap());
+    let given_up = (0..1000).map(|n| format!("pod-{n}")).find(|pod| {
+        let refusal = Refusal {
+            name: "",
+            namespace: namespace.clone(),
+            pod: pod.clone(),
+            user: Some("user"),
+            status: StatusCode::CONFLICT,
+            says: "",
+        };
+        let (headers, body) = request(plane, &refusal, PROTOBUF);
+        runtime.block_on(post(&endpoint, &namespace, headers, body)).status == StatusCode::CONFLICT
+    });
+    let given_up = given_up.expect("a conflict in 1,000 creates");
+    contention.stop();
+    let events = || {
+        let columns = "custom-columns=:type,:reason,:involvedObject.kind,:involvedObject.name,:source.component,:message";
+        plane.kubectl(&[
+            "get",
+            "events",
+            "--namespace",
+            &namespace,
+            "--field-selector",
+            "reason=CreateGivenUp",
+            "--no-headers",
+            "-o",
+            columns,
+        ])
+    };
+    within(Duration::from_secs(10), "the event is there", || !events().is_empty());
+    let told = events();
+    let words: Vec<_> = told.split_whitespace().collect();
+    assert_eq!(words[..4], ["Warning", "CreateGivenUp", "Pod", &given_up], "{told}");
+    assert!(
+        told.contains("Sent once, held for 0.0 s, given up: all attempts were used. The last answer was 409 (quota_conflict)."),
+        "{told}"
+    );
+    assert_eq!(proxy.metric("kube_retry_proxy_events_total", "success"), 1);
     plane.discard(&namespace);
     proxy.stop();
 }

@@ -14,18 +14,17 @@ const PODS: usize = 1000;
 const DELETES: usize = 100;
 
 /// Who meets the conflicts.
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
+enum Way<'a> {
     /// The client, with client-go's `retry.OnError` or without.
     Direct { retry: &'static str },
     /// The proxy, which knows as many of the apiservers.
-    Proxied,
+    Proxied(&'a Proxy),
 }
 
-/// One storm.
+/// What one storm is like.
 #[derive(Clone, Copy)]
 struct Storm {
-    way: Way,
+    /// How many of the apiservers take part, the first ones.
     servers: usize,
     in_flight: usize,
     deletes: bool,
@@ -34,12 +33,17 @@ struct Storm {
 }
 
 pub fn trials() -> Vec<Trial> {
-    vec![crate::trial("storm::no_create_fails_through_the_proxy", proxied), crate::trial("storm::creates_fail_directly", direct)]
+    vec![
+        crate::trial("storm::no_create_fails_through_the_proxy", |plane| proxied(plane, &SAMPLE.map(Storm::of))),
+        crate::trial("storm::creates_fail_directly", |plane| direct(plane, &DIRECT_SAMPLE.map(Storm::of))),
+        // Half an hour and an hour: `cargo test --test e2e -- --ignored storm`.
+        crate::trial("storm::no_create_fails_through_the_proxy_in_the_whole_grid", |plane| proxied(plane, &grid())).with_ignored_flag(true),
+        crate::trial("storm::creates_fail_directly_in_the_whole_grid", |plane| direct(plane, &grid())).with_ignored_flag(true),
+    ]
 }
 
-/// Every value of every axis, and every pair of those that matter together: apiservers, creates in flight and deletes. The whole grid is
-/// `cargo bench --bench quota_race -- --control-plane`.
-const STORMS: [(usize, usize, bool, &str, usize); 12] = [
+/// Of the grid: every value of every axis, and every pair of those that matter together: apiservers, creates in flight and deletes.
+const SAMPLE: [Axes; 12] = [
     (1, 10, false, "json", 1),
     (1, 200, true, "protobuf", 2),
     (1, 50, true, "json", 2),
@@ -54,7 +58,28 @@ const STORMS: [(usize, usize, bool, &str, usize); 12] = [
     (3, 200, true, "protobuf", 2),
 ];
 
-fn proxied(plane: &'static ControlPlane) {
+/// Enough to see that the race is there.
+const DIRECT_SAMPLE: [Axes; 2] = [(3, 10, false, "protobuf", 2), (3, 50, true, "protobuf", 2)];
+
+/// The fields of a [`Storm`], in their order.
+type Axes = (usize, usize, bool, &'static str, usize);
+
+/// Everything with everything: 96 storms.
+fn grid() -> Vec<Storm> {
+    let mut storms = Vec::new();
+    for servers in [1, 2, 3] {
+        for in_flight in [10, 50, 100, 200] {
+            for deletes in [false, true] {
+                for encoding in ["json", "protobuf"] {
+                    storms.extend([1, 2].map(|http| Storm::of((servers, in_flight, deletes, encoding, http))));
+                }
+            }
+        }
+    }
+    storms
+}
+
+fn proxied(plane: &'static ControlPlane, storms: &[Storm]) {
     let proxies: Vec<_> = (1..=SERVERS).map(|n| Proxy::start(plane, &plane.servers[..n], "")).collect();
     let mut table = Table::new(
         "Storms through the proxy",
@@ -72,14 +97,14 @@ fn proxied(plane: &'static ControlPlane) {
             "p99 ms",
         ],
     );
-    for (servers, in_flight, deletes, encoding, http) in STORMS {
-        let storm = Storm { way: Way::Proxied, servers, in_flight, deletes, encoding, http };
+    for storm in storms {
+        let Storm { servers, in_flight, deletes, encoding, http } = storm;
         let proxy = &proxies[servers - 1];
         let before = (proxy.conflicts(), proxy.metric("kube_retry_proxy_replays_total", ""));
-        let report = storm.run(plane, Some(proxy));
+        let report = storm.run(plane, &Way::Proxied(proxy));
         let (conflicts, replays) = (proxy.conflicts() - before.0, proxy.metric("kube_retry_proxy_replays_total", "") - before.1);
         let (created, failed, seconds, p99) = figures(&report);
-        table.row(&[&servers, &in_flight, &rate(deletes), &encoding, &http, created, failed, &conflicts, &replays, &seconds, &p99]);
+        table.row(&[servers, in_flight, &rate(*deletes), encoding, http, created, failed, &conflicts, &replays, &seconds, &p99]);
         assert_eq!((&report["created"], &report["failed"]), (&PODS.into(), &0.into()), "{storm}: {report}");
         assert_eq!(report["conflicts"], 0, "{storm}: a conflict reached the client: {report}");
     }
@@ -87,20 +112,33 @@ fn proxied(plane: &'static ControlPlane) {
     proxies.into_iter().for_each(Proxy::stop);
 }
 
-fn direct(plane: &'static ControlPlane) {
+fn direct(plane: &'static ControlPlane, storms: &[Storm]) {
     let mut table = Table::new(
-        "Storms straight at three apiservers",
-        &["retry", "in flight", "deletes", "created", "failed", "conflicts seen", "attempts", "seconds", "p99 ms"],
+        "Storms straight at the apiservers",
+        &[
+            "retry",
+            "apiservers",
+            "in flight",
+            "deletes",
+            "encoding",
+            "HTTP",
+            "created",
+            "failed",
+            "conflicts seen",
+            "attempts",
+            "seconds",
+            "p99 ms",
+        ],
     );
     let mut conflicts = 0;
     for retry in ["none", "DefaultRetry", "DefaultBackoff"] {
-        for (in_flight, deletes) in [(10, false), (50, true)] {
-            let storm = Storm { way: Way::Direct { retry }, servers: SERVERS, in_flight, deletes, encoding: "protobuf", http: 2 };
-            let report = storm.run(plane, None);
+        for storm in storms {
+            let Storm { servers, in_flight, deletes, encoding, http } = storm;
+            let report = storm.run(plane, &Way::Direct { retry });
             conflicts += report["conflicts"].as_u64().unwrap();
             let (created, failed, seconds, p99) = figures(&report);
             let (seen, attempts) = (&report["conflicts"], &report["attempts"]);
-            table.row(&[&retry, &in_flight, &rate(deletes), created, failed, seen, attempts, &seconds, &p99]);
+            table.row(&[&retry, servers, in_flight, &rate(*deletes), encoding, http, created, failed, seen, attempts, &seconds, &p99]);
         }
     }
     table.print();
@@ -118,17 +156,24 @@ fn figures(report: &Value) -> (&Value, &Value, String, String) {
 }
 
 impl Storm {
+    fn of((servers, in_flight, deletes, encoding, http): Axes) -> Self {
+        Self { servers, in_flight, deletes, encoding, http }
+    }
+
     /// Runs it in a namespace of its own, and checks what is stored.
-    fn run(self, plane: &ControlPlane, proxy: Option<&Proxy>) -> Value {
+    fn run(self, plane: &ControlPlane, way: &Way<'_>) -> Value {
         let namespace = plane.namespace("storm", 1);
-        let user = proxy.map_or_else(|| plane.kubeconfig("user", "apiserver-0"), |proxy| proxy.kubeconfig(plane, "user"));
+        let user = match way {
+            Way::Direct { .. } => plane.kubeconfig("user", "apiserver-0"),
+            Way::Proxied(proxy) => proxy.kubeconfig(plane, "user"),
+        };
         let judge = plane.kubeconfig("admin", "apiserver-0");
         let (pods, in_flight, http) = (PODS.to_string(), self.in_flight.to_string(), self.http.to_string());
         let deletes = if self.deletes { DELETES } else { 0 }.to_string();
         let mut arguments = vec!["storm", "-kubeconfig", user.to_str().unwrap(), "-judge-kubeconfig", judge.to_str().unwrap()];
         arguments.extend(["-namespace", &namespace, "-pods", &pods, "-in-flight", &in_flight, "-deletes", &deletes]);
         arguments.extend(["-encoding", self.encoding, "-http", &http]);
-        if let Way::Direct { retry } = self.way {
+        if let Way::Direct { retry } = way {
             arguments.extend(["-retry", retry]);
             plane.servers[..self.servers].iter().for_each(|server| arguments.extend(["-server", server]));
         }
@@ -154,7 +199,7 @@ impl Storm {
 
 impl std::fmt::Display for Storm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { servers, in_flight, deletes, encoding, http, .. } = self;
+        let Self { servers, in_flight, deletes, encoding, http } = self;
         write!(f, "{servers} apiservers, {in_flight} in flight, deletes {deletes}, {encoding}, HTTP/{http}")
     }
 }

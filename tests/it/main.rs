@@ -16,6 +16,7 @@ mod commands;
 mod creates;
 mod discovery;
 mod drain;
+mod events;
 mod headers;
 mod kubectl;
 mod lanes;

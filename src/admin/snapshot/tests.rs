@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{Mode, Rate};
 use crate::decisions::Decisions;
 use crate::metrics::NotReplayed;
+use crate::status::ObjectMeta;
 
 const NOW: Duration = Duration::from_secs(1_767_323_045);
 const MS: Duration = Duration::from_millis(1);
@@ -25,7 +26,7 @@ pub(in super::super) fn example() -> Snapshot {
 
     decisions.begin("busy", "pods").finish(Outcome::Created, "The apiserver stored the object.");
     let mut replayed = decisions.begin("busy", "pods");
-    replayed.object("", "step-");
+    replayed.object(&ObjectMeta::named("", "step-"));
     replayed.attempt(Ok(409), "quota_conflict", 3 * MS);
     drop(replayed.hold(58 * MS));
     replayed.attempt(Err("connect"), "connect_failed", 2 * MS);
@@ -33,7 +34,7 @@ pub(in super::super) fn example() -> Snapshot {
     replayed.attempt(Ok(201), "success", 12 * MS);
     replayed.finish(Outcome::CreatedAfterReplay, "The apiserver stored the object.");
     let mut waiting = decisions.begin("busy", "pods");
-    waiting.object("waiting", "");
+    waiting.object(&ObjectMeta::named("waiting", ""));
     waiting.attempt(Ok(409), "quota_conflict", 3 * MS);
     let _hold = waiting.hold(100 * MS);
     let _held = metrics.held();

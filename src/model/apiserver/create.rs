@@ -34,6 +34,13 @@ impl Apiserver {
                 |status| self.failure(head, *status),
                 |namespace| self.json(head, StatusCode::CREATED, wire::to_bytes(&namespace)),
             ),
+            Target::Events => match serde_json::from_slice(&body) {
+                Ok(event) => {
+                    self.store.add_event(event);
+                    self.json(head, StatusCode::CREATED, body)
+                }
+                Err(error) => self.failure(head, answer::bad_request(error.to_string())),
+            },
             Target::Unknown => self.failure(head, answer::no_such_path()),
             _ => self.failure(head, answer::method_not_allowed()),
         }

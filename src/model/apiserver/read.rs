@@ -39,7 +39,7 @@ impl Apiserver {
             }
             Target::Object { subresource: Some(subresource), .. } if subresource == "log" => self.log(head, target, false),
             Target::Object { resource, namespace, name, .. } => self.one(head, *resource, namespace, name),
-            Target::Extra(_) | Target::Unknown => self.failure(head, answer::no_such_path()),
+            Target::Extra(_) | Target::Events | Target::Unknown => self.failure(head, answer::no_such_path()),
         }
     }
 

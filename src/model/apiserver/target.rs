@@ -13,6 +13,8 @@ pub(super) enum Target {
     Collection { resource: Resource, namespace: Option<String> },
     /// One object, or a subresource of it.
     Object { resource: Resource, namespace: String, name: String, subresource: Option<String> },
+    /// `events` of events.k8s.io in a namespace, which only takes them.
+    Events,
     /// Nothing that the model has.
     Unknown,
 }
@@ -47,9 +49,10 @@ impl Target {
     pub(super) fn of(path: &str) -> Target {
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let Some(rest) = segments.strip_prefix(&["api", "v1"]) else {
-            return match segments.first() {
-                Some(&("echo" | "trailers")) => Target::Extra(path.to_owned()),
-                Some(&("version" | "healthz" | "livez" | "readyz" | "api" | "apis")) => Target::Discovery(path.to_owned()),
+            return match *segments {
+                ["echo" | "trailers", ..] => Target::Extra(path.to_owned()),
+                ["apis", "events.k8s.io", "v1", "namespaces", _, "events"] => Target::Events,
+                ["version" | "healthz" | "livez" | "readyz" | "api" | "apis", ..] => Target::Discovery(path.to_owned()),
                 _ => Target::Unknown,
             };
         };

@@ -29,6 +29,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "krp.config" -}}
 {{- $config := deepCopy .Values.config }}
 {{- if .Values.upstream.discover }}{{ $config = merge (dict "upstream" (dict "discover" "Kubernetes")) $config }}{{ end }}
+{{- if .Values.events.enabled }}{{ $config = merge (dict "events" (dict "enabled" true)) $config }}{{ end }}
 {{- toYaml $config }}
 {{- end }}
 
@@ -125,7 +126,7 @@ volumeMounts:
           items: [{ key: ca.crt, path: ca.crt }]
       - downwardAPI:
           items: [{ path: namespace, fieldRef: { fieldPath: metadata.namespace } }]
-      {{- if .Values.upstream.discover }}
+      {{- if or .Values.upstream.discover .Values.events.enabled }}
       - serviceAccountToken: { path: token, expirationSeconds: 3607 }
       {{- end }}
 {{- if and (eq .Values.shape "Sidecar") (eq .Values.sidecar.client "Kubeconfig") }}

@@ -1,0 +1,73 @@
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::decisions::Decisions;
+use crate::metrics::Outcome;
+use crate::status::ObjectMeta;
+
+/// A create as `decisions` hands it over.
+fn given_up(why: &'static str) -> Decision {
+    let (sender, mut receiver) = mpsc::channel(1);
+    let decisions = Arc::new(Decisions::new(0).telling(Some(sender)));
+    let mut record = decisions.begin("team", "pods");
+    record.object(&ObjectMeta { kind: "Pod".into(), generate_name: "step-".into(), ..ObjectMeta::default() });
+    record.attempt(Ok(409), "quota_conflict", Duration::from_millis(5));
+    drop(record.hold(Duration::ZERO));
+    record.attempt(Err("connect"), "connect_failed", Duration::from_millis(5));
+    record.finish(Outcome::GaveUp, why);
+    receiver.try_recv().unwrap()
+}
+
+fn recorder() -> Recorder {
+    let metrics = Arc::new(Metrics::new(1, &[]));
+    let settings = config::Upstream { url: Some("http://127.0.0.1:1".parse().unwrap()), ..config::Upstream::default() };
+    let upstream = Arc::new(Upstream::new(&settings, &metrics).unwrap());
+    let enabled = config::Events { enabled: true, ..config::Events::default() };
+    Recorder::new(&enabled, &upstream, &metrics).unwrap().1
+}
+
+#[test]
+fn an_event_says_what_happened_to_which_object() {
+    let time = UNIX_EPOCH + Duration::from_micros(1_767_225_600_000_042);
+    let event = event(&given_up("all attempts were used"), "team", 3, "proxy-0", time);
+    assert_eq!(event["eventTime"], "2026-01-01T00:00:00.000042Z");
+    assert_eq!(event["regarding"], json!({ "kind": "Pod", "namespace": "team", "name": "step-*" }));
+    assert_eq!(
+        event["note"],
+        "Sent 2 times, held for 0.0 s, given up: all attempts were used. The last answer was connect (connect_failed). So were 3 more of this \
+         namespace since its last event."
+    );
+}
+
+#[test]
+fn a_namespace_is_told_once_in_a_while_and_of_all() {
+    let mut recorder = recorder();
+    let start = Instant::now();
+    assert_eq!(recorder.due("a", start), Some(0));
+    assert_eq!(recorder.due("a", start + EVERY / 2), None);
+    assert_eq!(recorder.due("b", start + EVERY / 2), Some(0));
+    assert_eq!(recorder.due("a", start + EVERY), Some(1));
+    assert_eq!(recorder.due("a", start + EVERY * 3), Some(0));
+}
+
+#[test]
+fn namespaces_are_forgotten_when_there_are_many() {
+    let mut recorder = recorder();
+    let start = Instant::now();
+    for n in 0..MAX_NAMESPACES {
+        assert_eq!(recorder.due(&n.to_string(), start), Some(0));
+    }
+    assert_eq!(recorder.due("one more", start), None);
+    assert_eq!(recorder.due("one more", start + EVERY), Some(0));
+}
+
+#[test]
+fn only_creates_that_were_given_up_are_handed_over() {
+    let (sender, mut receiver) = mpsc::channel(8);
+    let decisions = Arc::new(Decisions::new(8).telling(Some(sender)));
+    for outcome in Outcome::ALL {
+        decisions.begin("team", "pods").finish(*outcome, "");
+    }
+    assert_eq!(receiver.try_recv().unwrap().outcome, Outcome::GaveUp);
+    receiver.try_recv().unwrap_err();
+}
