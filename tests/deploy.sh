@@ -335,7 +335,7 @@ helm_test() (
   for name in tls.crt tls.key ca.crt; do
     of secret/kube-retry-proxy-tls "{.data.${name/./\\.}}" | base64 -d >"$files/kube-retry-proxy-tls/$name"
   done
-  of configmap/kube-retry-proxy-client '{.data.kubeconfig}' | sed "s|/var/run/secrets/.*|$files/client/token|" >"$files/client/kubeconfig"
+  of configmap/kube-retry-proxy-client '{.data.kubeconfig}' | sed "s|/var/run/secrets/[^ ]*|$files/client/token|" >"$files/client/kubeconfig"
   cp "$files/kube-retry-proxy-tls/ca.crt" "$files/client"
   "$kubectl" "${release[@]}" create token kube-retry-proxy >"$files/client/token"
 
@@ -343,7 +343,7 @@ helm_test() (
   "$proxy" "${arguments[@]}" --upstream "$(head -1 "$CONTROLPLANE_DIR/servers")" --upstream-ca-file "$CONTROLPLANE_DIR/pki/ca.crt" \
     --bind-address 127.0.0.1 --secure-port 0 --admin-bind-address 127.0.0.1:0 --log-format json >"$files/log" 2>&1 &
   trap "kill $!" EXIT
-  for _ in {1..100}; do grep -q '"address"' "$files/log" && break; sleep 0.1; done
+  for _ in {1..100}; do grep -qs '"address"' "$files/log" && break; sleep 0.1; done
   address=$(sed -n 's/.*"address":"\([^"]*\)".*/\1/p' "$files/log")
   host=$(sed -n 's|.*server: "\{0,1\}https://\([^"/:,]*\).*|\1|p' "$files/client/kubeconfig")
 
