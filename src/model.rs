@@ -53,8 +53,10 @@ use tokens::Tokens;
 pub struct Settings {
     /// How many apiservers, at least one.
     pub apiservers: usize,
-    /// Mean time until a change in the store reaches a watch or an informer, jittered by half for informers.
+    /// Mean time until a change in the store reaches a watch or, exponentially distributed, an informer.
     pub watch_latency: Duration,
+    /// What everybody who shares the processors adds to that on the way to an informer.
+    pub event_time: Duration,
     /// SETTINGS_MAX_CONCURRENT_STREAMS of HTTP/2 connections.
     pub max_streams: u32,
     /// Processor time of one request; all apiservers share the processors.
@@ -90,12 +92,13 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             apiservers: 3,
-            watch_latency: Duration::from_micros(1500),
+            watch_latency: Duration::from_micros(500),
+            event_time: Duration::from_micros(50),
             max_streams: 100,
-            handler_time: Duration::from_micros(1300),
+            handler_time: Duration::from_micros(1200),
             update_time: Duration::from_millis(1),
-            read_time: Duration::from_millis(1),
-            write_time: Duration::from_millis(8),
+            read_time: Duration::from_micros(900),
+            write_time: Duration::from_millis(9),
             tokens: vec!["model-token".to_owned()],
             http1_only: false,
             own_addresses: false,
@@ -114,12 +117,18 @@ impl Settings {
     pub fn quick() -> Settings {
         Settings {
             watch_latency: Duration::ZERO,
+            event_time: Duration::ZERO,
             handler_time: Duration::ZERO,
             update_time: Duration::ZERO,
             read_time: Duration::ZERO,
             write_time: Duration::ZERO,
             ..Settings::default()
         }
+    }
+
+    /// The lag of one more informer.
+    fn lag(&self, dice: &Dice) -> Lag {
+        Lag { mean: self.watch_latency, shared: self.event_time, salt: dice.next() }
     }
 
     fn costs(&self) -> Costs {
@@ -182,10 +191,9 @@ impl ControlPlane {
         let certificates = certificate::make(!settings.http1_only)?;
         let dice = Dice::seeded(settings.seed);
         let tasks = Tasks::new();
-        let store = Arc::new(Store::keeping(settings.changes, dice.next()));
-        let costs = settings.costs();
-        let machine = Arc::new(Machine::new(costs, dice.next()));
-        let lag = Lag { mean: settings.watch_latency, salt: dice.next() };
+        let machine = Arc::new(Machine::new(settings.costs(), dice.next()));
+        let store = Arc::new(Store::keeping(settings.changes, dice.next()).on(&machine));
+        let lag = settings.lag(&dice);
         let (qps, burst) = settings.controller_rate;
         let pace = Pace { resync: settings.resync, qps, burst };
         let controller = Controller::new(store.clone(), machine.clone(), tasks.clone(), lag, pace);
@@ -216,7 +224,7 @@ impl ControlPlane {
     ) -> Result<ControlPlane, ModelError> {
         for (index, listener) in serve::bind_all(settings.apiservers, settings.own_addresses).await?.into_iter().enumerate() {
             let address = listener.local_addr()?;
-            let lag = Lag { mean: settings.watch_latency, salt: dice.next() };
+            let lag = settings.lag(&dice);
             let faults = Arc::new(Faults::new());
             let apiserver = Arc::new(Apiserver {
                 index,

@@ -58,6 +58,7 @@ impl Plane {
             watch_latency,
             handler_time: calibrated.handler_time / processors,
             update_time: calibrated.update_time / processors,
+            event_time: calibrated.event_time / processors,
             ..calibrated
         };
         let model = ControlPlane::start(settings).await.expect("loopback ports are free");

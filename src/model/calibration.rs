@@ -11,7 +11,6 @@ use super::Settings;
 use super::amounts::Amounts;
 use super::controller::{Controller, Pace};
 use super::dice::Dice;
-use super::informer::Lag;
 use super::machine::Machine;
 use super::object::NewPod;
 use super::quota::{Admitted, Charge, Denied, Evaluator};
@@ -36,11 +35,10 @@ struct Outcome {
 impl Race {
     async fn run(&self, settings: &Settings) -> Outcome {
         let dice = Dice::seeded(settings.seed);
-        let store = Arc::new(Store::new(dice.next()));
-        let costs = settings.costs();
-        let machine = Arc::new(Machine::new(costs, dice.next()));
+        let machine = Arc::new(Machine::new(settings.costs(), dice.next()));
+        let store = Arc::new(Store::new(dice.next()).on(&machine));
         let tasks = Tasks::new();
-        let lag = || Lag { mean: settings.watch_latency, salt: dice.next() };
+        let lag = || settings.lag(&dice);
         let hard = Amounts::parse([("pods", "100000")]).unwrap();
         store.create_namespace("a").unwrap();
         let quota = store.create_quota("a", "q", hard.clone()).unwrap();
@@ -138,10 +136,10 @@ async fn one_apiserver_alone_answers_no_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_apiservers_answer_conflicts_in_the_measured_order_of_magnitude() {
-    for in_flight in [10, 50, 100, 200] {
+async fn three_apiservers_answer_conflicts_as_often_as_measured() {
+    for (in_flight, measured) in [(10, 3.0..12.0), (50, 5.0..20.0), (100, 6.0..22.0), (200, 6.0..22.0)] {
         let percent = conflicts(3, in_flight, false).await;
-        assert!((0.5..25.0).contains(&percent), "{in_flight} in flight: {percent} %");
+        assert!(measured.contains(&percent), "{in_flight} in flight: {percent} %");
     }
 }
 
@@ -151,5 +149,5 @@ async fn deletions_let_even_one_apiserver_answer_conflicts() {
     for in_flight in [10, 50, 100, 200] {
         percent += conflicts(1, in_flight, true).await / 4.0;
     }
-    assert!((0.05..15.0).contains(&percent), "{percent} %");
+    assert!((0.3..5.0).contains(&percent), "{percent} %");
 }

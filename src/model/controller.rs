@@ -226,7 +226,7 @@ mod tests {
     use super::super::object::NewPod;
     use super::*;
 
-    const LAG: Lag = Lag { mean: Duration::from_millis(20), salt: 7 };
+    const LAG: Lag = Lag { mean: Duration::from_millis(20), shared: Duration::ZERO, salt: 7 };
 
     fn start() -> (Arc<Store>, Controller) {
         let store = Arc::new(Store::new(1));

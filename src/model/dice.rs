@@ -61,6 +61,13 @@ pub fn spread(number: u64, mean: Duration) -> Duration {
     mean / 2 + mean * u32::try_from(number % 1025).unwrap_or(0) / 1024
 }
 
+/// A time around `mean`, exponentially distributed, chosen by `number`: mostly shorter, seldom several times as long.
+pub fn exponential(number: u64, mean: Duration) -> Duration {
+    // In 2^16 steps the longest is eleven times the mean.
+    let part = f64::from(u16::try_from(number % (1 << 16)).unwrap_or(0)) / f64::from(1 << 16);
+    mean.mul_f64(-(1.0 - part).ln())
+}
+
 /// Scrambles a number; neighbours come out unrelated.
 pub fn mix(number: u64) -> u64 {
     let a = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -80,6 +87,16 @@ mod tests {
             let value = dice.around(mean);
             assert!(value >= mean / 2 && value <= mean * 3 / 2, "{value:?}");
         }
+    }
+
+    #[test]
+    fn exponential_times_have_their_mean_and_a_tail() {
+        let mean = Duration::from_millis(100);
+        let times: Vec<_> = (0..10_000).map(|number| exponential(mix(number), mean)).collect();
+        let average = times.iter().sum::<Duration>() / 10_000;
+        assert!(average > mean * 9 / 10 && average < mean * 11 / 10, "{average:?}");
+        let beyond = |factor: u32| times.iter().filter(|time| **time > mean * factor).count();
+        assert!(beyond(1) < 4000 && beyond(3) > 300 && beyond(12) == 0, "{} {}", beyond(1), beyond(3));
     }
 
     #[test]

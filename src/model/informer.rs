@@ -10,26 +10,28 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::amounts::Amounts;
-use super::dice::{mix, spread};
+use super::dice::{exponential, mix};
 use super::object::{Pod, Quota};
 use super::store::{Change, Compacted, Event, Store};
 
 /// How many events are taken from the store at a time.
 const CHUNK: usize = 1000;
 
-/// The lag of one client's watch: the mean, and a salt that makes its jitter its own.
+/// The lag of one client's watch: the time that an event is on its way, and a salt that makes its jitter its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Lag {
-    /// The mean time from a change to its arrival.
+    /// The mean time from a change to its arrival on an idle machine.
     pub mean: Duration,
+    /// What everybody who shares the processors adds to it.
+    pub shared: Duration,
     /// Tells one client's jitter from another's.
     pub salt: u64,
 }
 
 impl Lag {
-    /// When the event reaches this client.
+    /// When the event reaches this client: exponentially distributed, as what waits in queues is.
     pub fn arrival<T>(&self, event: &Event<T>) -> Instant {
-        event.at + spread(mix(self.salt ^ event.revision), self.mean)
+        event.at + exponential(mix(self.salt ^ event.revision), self.mean + self.shared * event.working)
     }
 }
 
@@ -154,7 +156,7 @@ mod tests {
     use super::super::object::NewPod;
     use super::*;
 
-    const LAG: Lag = Lag { mean: Duration::from_millis(20), salt: 7 };
+    const LAG: Lag = Lag { mean: Duration::from_millis(20), shared: Duration::ZERO, salt: 7 };
 
     fn one_pod() -> Amounts {
         Amounts::parse([("pods", "1")]).unwrap()

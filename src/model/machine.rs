@@ -2,6 +2,7 @@
 //!
 //! Conflicts emerge from these times and from the watch latency; nothing here knows about quotas. Works under paused time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -27,14 +28,19 @@ pub struct Costs {
 pub struct Machine {
     costs: Costs,
     /// How many are working now.
-    working: AtomicU32,
+    working: Arc<AtomicU32>,
     dice: Dice,
 }
 
 impl Machine {
     /// An idle machine.
     pub fn new(costs: Costs, seed: u64) -> Machine {
-        Machine { costs, working: AtomicU32::new(0), dice: Dice::seeded(seed) }
+        Machine { costs, working: Arc::default(), dice: Dice::seeded(seed) }
+    }
+
+    /// How many are working, as it changes.
+    pub fn working(&self) -> Arc<AtomicU32> {
+        self.working.clone()
     }
 
     /// Takes a request in, up to where it goes to the store: half of its work.
@@ -47,14 +53,14 @@ impl Machine {
         self.work(self.costs.request / 2).await;
     }
 
-    /// Takes a status update in: a quarter of its work. It is a small object of an internal client; most of the work comes afterwards.
+    /// Takes a status update in, up to where it goes to the store: seven tenths of its work.
     pub async fn receive_update(&self) {
-        self.work(self.costs.update / 4).await;
+        self.work(self.costs.update / 10 * 7).await;
     }
 
     /// Answers a status update, and gets its sender going again.
     pub async fn respond_update(&self) {
-        self.work(self.costs.update / 4 * 3).await;
+        self.work(self.costs.update / 10 * 3).await;
     }
 
     /// Reads from etcd.
@@ -64,15 +70,15 @@ impl Machine {
         }
     }
 
-    /// Writes to etcd: `commit` takes effect in the middle, for the way there and the way back take time too.
+    /// Writes to etcd: `commit` takes effect on the way, after a third of the time.
     pub async fn write<T>(&self, commit: impl FnOnce() -> T) -> T {
         let latency = self.dice.around(self.costs.write);
         if !latency.is_zero() {
-            sleep(latency / 2).await;
+            sleep(latency / 3).await;
         }
         let result = commit();
         if !latency.is_zero() {
-            sleep(latency / 2).await;
+            sleep(latency / 3 * 2).await;
         }
         result
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::amounts::Amounts;
 use super::dice::Dice;
+use super::machine::Machine;
 use super::object::{Namespace, NewPod, Pod, Quota};
 
 mod log;
@@ -64,6 +66,8 @@ struct State {
     quota_log: Log<Quota>,
     quota_writes: QuotaWrites,
     events: Vec<Value>,
+    /// How many share the processors of the machine, if there is one.
+    working: Option<Arc<AtomicU32>>,
 }
 
 impl Store {
@@ -76,6 +80,13 @@ impl Store {
     pub fn keeping(changes: usize, seed: u64) -> Store {
         let state = State { pod_log: Log::new(changes), quota_log: Log::new(changes), ..State::default() };
         Store { state: Mutex::new(state), revision: watch::Sender::new(0), dice: Dice::seeded(seed) }
+    }
+
+    /// Stands on `machine`: how busy it is slows the news of each change down.
+    #[must_use]
+    pub fn on(self, machine: &Machine) -> Store {
+        self.state().working = Some(machine.working());
+        self
     }
 
     /// The revision of the latest change.
@@ -221,7 +232,8 @@ impl Store {
         let revision = state.advance();
         let pod = Arc::new(Pod { posted, uid: self.dice.uid(), revision, created: now() });
         state.pods.insert(key, pod.clone());
-        state.pod_log.push(Event { revision, at: Instant::now(), change: Change::Added, object: pod.clone() });
+        let event = state.event(revision, Change::Added, &pod);
+        state.pod_log.push(event);
         self.announce(state);
         Ok(pod)
     }
@@ -232,7 +244,8 @@ impl Store {
         let pod = state.pods.remove(&(namespace.to_owned(), name.to_owned())).ok_or(StoreError::NotFound)?;
         let revision = state.advance();
         let pod = Arc::new(Pod { revision, ..(*pod).clone() });
-        state.pod_log.push(Event { revision, at: Instant::now(), change: Change::Deleted, object: pod.clone() });
+        let event = state.event(revision, Change::Deleted, &pod);
+        state.pod_log.push(event);
         self.announce(state);
         Ok(pod)
     }
@@ -277,10 +290,16 @@ impl State {
         self.revision
     }
 
+    fn event<T>(&self, revision: u64, change: Change, object: &Arc<T>) -> Event<T> {
+        let working = self.working.as_ref().map_or(0, |working| working.load(Ordering::Relaxed));
+        Event { revision, at: Instant::now(), working, change, object: object.clone() }
+    }
+
     fn put_quota(&mut self, change: Change, quota: Quota) -> Arc<Quota> {
         let quota = Arc::new(quota);
         self.quotas.insert((quota.namespace.clone(), quota.name.clone()), quota.clone());
-        self.quota_log.push(Event { revision: quota.revision, at: Instant::now(), change, object: quota.clone() });
+        let event = self.event(quota.revision, change, &quota);
+        self.quota_log.push(event);
         quota
     }
 }

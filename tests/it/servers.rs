@@ -203,8 +203,8 @@ async fn a_server_that_lets_nobody_read_its_readiness_is_alive() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_returns_to_its_server_in_a_storm_without_a_conflict() {
     // News that are slow enough for a burst: at once it would be up to all creates in flight.
-    let settings = Settings { seed: 1, watch_latency: Duration::from_millis(200), ..Settings::default() };
-    // As it says of itself, the pause outlasts the news.
+    let settings = Settings { seed: 1, watch_latency: Duration::from_millis(35), ..Settings::default() };
+    // As it says of itself, the pause outlasts the news, of which the slowest take eleven times the mean.
     let rig = Rig::listed(settings, |config| config.replay.base_delay = Duration::from_millis(400)).await;
     let own = {
         rig.client(Protocol::Http1).await.create("first").await;

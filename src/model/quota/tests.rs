@@ -27,7 +27,7 @@ impl Model {
     }
 
     fn evaluator(&self, latency: Duration, salt: u64) -> Evaluator {
-        Evaluator::new(self.store.clone(), self.machine.clone(), self.tasks.clone(), Lag { mean: latency, salt })
+        Evaluator::new(self.store.clone(), self.machine.clone(), self.tasks.clone(), Lag { mean: latency, shared: Duration::ZERO, salt })
     }
 
     /// Evaluates `count` creates at once, spread over the evaluators.

@@ -23,6 +23,8 @@ pub struct Event<T> {
     pub revision: u64,
     /// When it was stored.
     pub at: Instant,
+    /// How many shared the processors then: the busier they are, the longer it is on its way.
+    pub working: u32,
     /// What happened.
     pub change: Change,
     /// The object after the change, or the last state of a removed one.
@@ -31,7 +33,7 @@ pub struct Event<T> {
 
 impl<T> Clone for Event<T> {
     fn clone(&self) -> Event<T> {
-        Event { revision: self.revision, at: self.at, change: self.change, object: self.object.clone() }
+        Event { revision: self.revision, at: self.at, working: self.working, change: self.change, object: self.object.clone() }
     }
 }
 

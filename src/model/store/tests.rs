@@ -65,7 +65,7 @@ fn the_log_replays_every_change_in_order() {
 fn a_forgotten_revision_has_to_be_listed_again() {
     let mut log = Log::new(2);
     for revision in 1..=4 {
-        log.push(Event { revision, at: Instant::now(), change: Change::Added, object: Arc::new(()) });
+        log.push(Event { revision, at: Instant::now(), working: 0, change: Change::Added, object: Arc::new(()) });
     }
     assert_eq!(log.after(1, 10).unwrap_err(), Compacted { oldest: 2 });
     assert_eq!(log.after(2, 10).unwrap().len(), 2);

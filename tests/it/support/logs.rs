@@ -1,14 +1,16 @@
 //! What a proxy in the test's own process logs.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
-use tracing::subscriber::DefaultGuard;
+thread_local! {
+    static COLLECTING: RefCell<Option<Text>> = const { RefCell::new(None) };
+}
 
 /// Collects what is logged by this thread, on which a test's tasks run too, until it is dropped.
 pub struct Logs {
     text: Text,
-    _collecting: DefaultGuard,
 }
 
 #[derive(Clone, Default)]
@@ -16,10 +18,12 @@ struct Text(Arc<Mutex<Vec<u8>>>);
 
 impl Logs {
     pub fn collect() -> Self {
+        // One subscriber for all threads: with one for each, tracing now and then takes a line for unwanted that another thread's did not want.
+        static SUBSCRIBED: Once = Once::new();
+        SUBSCRIBED.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| OfThisThread).init());
         let text = Text::default();
-        let writer = text.clone();
-        let logger = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        Self { text, _collecting: tracing::subscriber::set_default(logger) }
+        COLLECTING.set(Some(text.clone()));
+        Self { text }
     }
 
     /// The lines with `part` in them.
@@ -29,9 +33,18 @@ impl Logs {
     }
 }
 
-impl Write for Text {
+impl Drop for Logs {
+    fn drop(&mut self) {
+        COLLECTING.set(None);
+    }
+}
+
+/// Writes to what this thread collects, if it does.
+struct OfThisThread;
+
+impl Write for OfThisThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        COLLECTING.with_borrow(|collecting| collecting.as_ref().map_or(Ok(bytes.len()), |text| text.0.lock().unwrap().write(bytes)))
     }
 
     fn flush(&mut self) -> io::Result<()> {
