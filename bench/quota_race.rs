@@ -34,9 +34,14 @@ async fn main() {
     let total = plan.cells.len() * plan.policies.len() * plan.runs;
     let mut done = 0;
     for cell in &plan.cells {
-        // Whatever disturbs the machine for a while disturbs every policy.
+        // The table keeps their order, the runs do not.
+        plan.policies.iter().for_each(|policy| report.row(cell, policy));
+        // Whatever disturbs the machine for a while disturbs every policy. In turns of changing order, or what comes back regularly, such as a
+        // garbage collection after so many creates, would always meet the same one.
+        let mut turn = plan.policies.clone();
         for _ in 0..plan.runs {
-            for policy in &plan.policies {
+            fastrand::shuffle(&mut turn);
+            for policy in &turn {
                 let figures = run::run(cell, policy, &plan).await;
                 done += 1;
                 eprintln!("{done}/{total}: {cell}: {policy}: {figures}");

@@ -22,11 +22,14 @@ pub(crate) struct Row {
 }
 
 impl Report {
+    /// Begins a row.
+    pub(crate) fn row(&mut self, cell: &Cell, policy: &Policy) {
+        self.rows.push(Row { cell: *cell, policy: *policy, runs: Vec::new() });
+    }
+
     pub(crate) fn add(&mut self, cell: &Cell, policy: &Policy, figures: Figures) {
-        match self.rows.iter_mut().find(|row| row.cell == *cell && row.policy == *policy) {
-            Some(row) => row.runs.push(figures),
-            None => self.rows.push(Row { cell: *cell, policy: *policy, runs: vec![figures] }),
-        }
+        let of = |row: &&mut Row| row.cell == *cell && row.policy == *policy;
+        self.rows.iter_mut().filter(of).for_each(|row| row.runs.push(figures));
     }
 
     pub(crate) fn json(&self) -> String {

@@ -105,6 +105,10 @@ impl Apiserver {
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>, connection: Connection) -> Result<Response<Body>, Dropped> {
         let (head, body) = request.into_parts();
         if head.uri.path() == "/readyz" && !head.headers.contains_key(http::header::AUTHORIZATION) {
+            if head.version == http::Version::HTTP_2 {
+                // https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L101-L109
+                connection.leave.cancel();
+            }
             // Probes come by themselves: they are no part of what a test journals and scripts. kube-apiserver lets anybody read this.
             return Ok(answer::canned(
                 self.faults.readyz().unwrap_or_else(|| Canned::new(StatusCode::OK, "text/plain; charset=utf-8", "ok")),

@@ -121,6 +121,7 @@ struct Script {
     every_create: Option<Fault>,
     every_request: Option<Fault>,
     readyz: Option<Canned>,
+    probes: usize,
     signals: Signals,
 }
 
@@ -212,9 +213,16 @@ impl Faults {
         next.or_else(|| script.every_request.clone())
     }
 
+    /// How often `/readyz` was asked without a token.
+    pub fn probes(&self) -> usize {
+        self.script().probes
+    }
+
     /// The answer to a probe.
     pub(super) fn readyz(&self) -> Option<Canned> {
-        self.script().readyz.clone()
+        let mut script = self.script();
+        script.probes += 1;
+        script.readyz.clone()
     }
 
     /// Returns at the next release.

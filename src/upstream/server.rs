@@ -1,16 +1,17 @@
 //! One server: its address, its lanes, its health. Sends one request to it, and asks it whether it is ready.
 
 use std::error::Error as StdError;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use tokio::sync::Notify;
 
 use super::connect::Connector;
@@ -45,6 +46,8 @@ pub(super) struct Server {
     stream: Arc<Lane>,
     /// Whether `/readyz` may be read without credentials.
     anonymous: AtomicBool,
+    /// The connection of probes, between two of them.
+    probing: Mutex<Option<http1::SendRequest<Body>>>,
 }
 
 /// What a request must name to be at the right server.
@@ -86,6 +89,7 @@ impl Server {
             stream: lane("stream", connections),
             connector,
             anonymous: true.into(),
+            probing: Mutex::default(),
         }
     }
 
@@ -165,7 +169,7 @@ impl Server {
         })
     }
 
-    /// Asks the server whether it is ready, in the lane of calls, and says so to its health.
+    /// Asks the server whether it is ready, and says so to its health.
     pub(super) async fn probe(&self) {
         let ready = tokio::time::timeout(PROBE_TIMEOUT, self.ready()).await;
         let result = ready.unwrap_or_else(|_| Err(format!("/readyz was not answered within {PROBE_TIMEOUT:?}")));
@@ -187,18 +191,15 @@ impl Server {
     }
 
     /// The probe itself: `/readyz` fails as soon as a shutdown is announced, before connections break. Whoever may not read it without
-    /// credentials (`--anonymous-auth=false`) is told so by a server that is alive; that closes the connection, so it is not asked again.
+    /// credentials (`--anonymous-auth=false`) is told so by a server that is alive, and does not ask again.
     /// <https://kubernetes.io/docs/reference/using-api/health-checks/>
     async fn ready(&self) -> Result<(), String> {
         if !self.anonymous.load(Ordering::Relaxed) {
             return self.call.connected().await.map_err(|error| chain(&*error).to_string());
         }
-        let mut request = Request::new(Body::empty());
-        *request.method_mut() = Method::GET;
-        *request.uri_mut() = Uri::from_static("/readyz");
-        let answer = self.send(&self.call, request).await.map_err(|failed| chain(&failed.error).to_string())?;
-        let (head, mut body) = answer.into_parts();
-        // Read to its end, so that an HTTP/1.1 connection can be used again.
+        let (sender, answer) = self.ask_ready().await?;
+        let (head, mut body) = answer.map(Body::<()>::streamed).into_parts();
+        // Read to its end, so that the connection can be used again.
         let body = match collect_bounded(&mut body, MAX_PROBE_ANSWER, None).await {
             Ok(Collected::Whole(body)) => body.data,
             Ok(Collected::TooLarge | Collected::OverBudget) => Bytes::new(),
@@ -206,6 +207,8 @@ impl Server {
         };
         if head.status == StatusCode::UNAUTHORIZED {
             self.anonymous.store(false, Ordering::Relaxed);
+        } else {
+            *self.probing.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         }
         // A server that is busy, or that does not let anybody read this, is alive.
         match classify(head.status, &head.headers, &body).class {
@@ -213,6 +216,28 @@ impl Server {
             Class::StartingUp => Err("it is starting up".to_owned()),
             _ if head.status.is_server_error() => Err(format!("/readyz answered {}", head.status)),
             _ => Ok(()),
+        }
+    }
+
+    /// Over HTTP/1.1 and a connection of its own: kube-apiserver ends an HTTP/2 connection as soon as anybody without credentials has asked
+    /// something over it, whoever else shares it.
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L110-L122>
+    async fn ask_ready(&self) -> Result<(http1::SendRequest<Body>, Response<Incoming>), String> {
+        let mut kept = self.probing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        loop {
+            let (mut sender, fresh) = match kept.take() {
+                Some(sender) => (sender, false),
+                None => (self.connector.http1().await.map_err(|error| chain(&error).to_string())?, true),
+            };
+            let mut request = Request::new(Body::empty());
+            *request.uri_mut() = Uri::from_static("/readyz");
+            self.target.address(&mut request, false);
+            match sender.send_request(request).await {
+                Ok(answer) => return Ok((sender, answer)),
+                // One that was kept may have been closed since.
+                Err(_) if !fresh => {}
+                Err(error) => return Err(chain(&error).to_string()),
+            }
         }
     }
 

@@ -188,6 +188,20 @@ async fn a_server_is_left_when_it_announces_its_shutdown_and_only_its_namespaces
 }
 
 #[tokio::test]
+async fn probing_costs_other_requests_no_connection() {
+    let rig = Rig::speaking(Protocol::Http2).await;
+    let mut client = rig.client(Protocol::Http1).await;
+    client.get("/echo").await;
+    let probed = rig.faults().probes();
+    eventually("it is probed again and again", || rig.faults().probes() >= probed + 2).await;
+    client.get("/echo").await;
+    let attempts = rig.plane.journal().attempts();
+    assert_eq!(attempts[0].connection, attempts[1].connection);
+    assert_eq!(sample(&rig.proxy, "kube_retry_proxy_upstream_errors_total{kind=\"refused\"}"), 0.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_lets_nobody_read_its_readiness_is_alive() {
     for code in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
         let plane = crate::support::plane(quick()).await;
