@@ -224,7 +224,7 @@ impl ControlPlane {
     ) -> Result<ControlPlane, ModelError> {
         for (index, listener) in serve::bind_all(settings.apiservers, settings.own_addresses).await?.into_iter().enumerate() {
             let address = listener.local_addr()?;
-            let lag = settings.lag(&dice);
+            let lag = settings.lag(dice);
             let faults = Arc::new(Faults::new());
             let apiserver = Arc::new(Apiserver {
                 index,
