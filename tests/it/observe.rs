@@ -298,7 +298,8 @@ async fn a_lost_answer_is_counted_and_never_replayed() {
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_counted() {
     let rig = rig(|config| config.replay.max_attempts = 2).await;
-    eventually("connected", || of(&rig.proxy, "upstream_connections{lane=\"call\"}") == 1.0).await;
+    rig.client(Protocol::Http1).await.get("/version").await;
+    assert_eq!(of(&rig.proxy, "upstream_connections{lane=\"call\"}"), 1.0);
     rig.plane.faults(0).unwrap().set_down(true);
     let answer = rig.client(Protocol::Http1).await.create("a").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
