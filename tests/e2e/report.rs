@@ -16,6 +16,13 @@ use crate::table::Table;
 
 const WORKFLOWS: usize = 20;
 
+/// The workflows are submitted again, so many times at most, where none of them met a conflict.
+const ROUNDS: usize = 5;
+
+/// Now and then the contention refuses three of four attempts, far more than any cluster does: the default of eight attempts is then used up by
+/// one create in ten.
+const PATIENT: &str = "replay: {maxAttempts: 40, maxDelay: 500ms, maxHold: 60s}\n";
+
 const REFUSED: &str = "failed to create Agent pod";
 const CONFLICT: &str = "Operation cannot be fulfilled on resourcequotas";
 
@@ -32,12 +39,35 @@ struct Outcome {
     running: usize,
 }
 
+impl Outcome {
+    fn add(&mut self, other: Self) {
+        self.failed += other.failed;
+        self.running += other.running;
+    }
+
+    fn workflows(&self) -> usize {
+        self.failed + self.running
+    }
+}
+
 fn reproduced_and_cured(plane: &'static ControlPlane) {
     argo::install(plane, Version::Reported);
-    let direct = outcome(plane, "report-direct", &plane.kubeconfig("argo", "apiserver-0"));
+    let mut direct = Outcome::default();
+    for _ in 0..ROUNDS {
+        direct.add(outcome(plane, "report-direct", &plane.kubeconfig("argo", "apiserver-0")));
+        if direct.failed > 0 {
+            break;
+        }
+    }
 
-    let proxy = Proxy::start(plane, &plane.servers[..1], "");
-    let proxied = outcome(plane, "report-proxied", &proxy.kubeconfig(plane, "argo"));
+    let proxy = Proxy::start(plane, &plane.servers[..1], PATIENT);
+    let mut proxied = Outcome::default();
+    for _ in 0..ROUNDS {
+        proxied.add(outcome(plane, "report-proxied", &proxy.kubeconfig(plane, "argo")));
+        if proxy.conflicts() > 0 {
+            break;
+        }
+    }
     let conflicts = proxy.conflicts();
     proxy.stop();
 
@@ -46,11 +76,11 @@ fn reproduced_and_cured(plane: &'static ControlPlane) {
         &["", "workflows", "ended in Error", "agent pods", "conflicts absorbed"],
     );
     for (name, outcome, conflicts) in [("direct", &direct, "–".to_owned()), ("through the proxy", &proxied, conflicts.to_string())] {
-        table.row(&[&name, &WORKFLOWS, &outcome.failed, &outcome.running, &conflicts]);
+        table.row(&[&name, &outcome.workflows(), &outcome.failed, &outcome.running, &conflicts]);
     }
     table.print();
     assert!(direct.failed > 0, "the reported failure was not reproduced: {direct:?}");
-    assert_eq!((proxied.failed, proxied.running), (0, WORKFLOWS), "{proxied:?}");
+    assert_eq!(proxied.failed, 0, "{proxied:?}");
     assert!(conflicts > 0, "the proxy met no conflict, so that it has shown nothing");
 }
 
@@ -80,7 +110,7 @@ fn outcome(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Ou
                 (_, None) => {}
             }
         }
-        outcome.failed + outcome.running == WORKFLOWS
+        outcome.workflows() == WORKFLOWS
     });
     contention.stop();
     drop(controller);
