@@ -25,7 +25,7 @@ The upstream is --upstream, else the server of --kubeconfig, else upstream.url o
 of the file, else the cluster that the proxy runs in (KUBERNETES_SERVICE_HOST and
 KUBERNETES_SERVICE_PORT). It is verified by --upstream-ca-file, else the CA of --kubeconfig, else upstream.caFile, else in a
 cluster the service account's ca.crt. Credentials are never read: each client's own pass through.
-Only --upstream-discover needs a token of the proxy's own, to find the apiservers.";
+Only --upstream-discover, to find the apiservers, and events.enabled need a token of the proxy's own.";
 
 const EXAMPLES: &str = "\
 Examples:
