@@ -7,6 +7,8 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 
 step cargo fmt --all --check
 step cargo clippy --locked --all-targets -- -D warnings
+# `test = false`, which keeps it out of a plain `cargo test`, keeps it out of all targets too.
+step cargo clippy --locked --test e2e -- -D warnings
 RUSTDOCFLAGS='-D warnings' step cargo doc --locked --no-deps --document-private-items
 if cargo deny --version >/dev/null 2>&1; then
   step cargo deny --locked check bans licenses sources

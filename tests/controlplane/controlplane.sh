@@ -31,6 +31,8 @@ CONTROLPLANE_DIR    scratch folder (default target/controlplane): PKI, tokens, k
 CONTROLPLANE_CACHE  where built programs are kept (default ~/.cache/kube-retry-proxy/controlplane), by version and Go release
 KUBEBUILDER_ASSETS  a folder whose etcd, kube-apiserver and kubectl are used instead of built ones, as setup-envtest makes it
 APISERVER_FLAGS     further flags of every kube-apiserver of `up`
+APISERVER_ADDRESSES addresses of this machine, one for each kube-apiserver of `up`, instead of 127.0.0.1. They then share a port and enter
+                    themselves into the Service kubernetes, as in a cluster; Kubernetes takes no loopback address there.
 
 Needs bash, openssl, and Go unless KUBEBUILDER_ASSETS has every program.
 TXT
@@ -124,6 +126,9 @@ driver() {
 up() {
   local n=$1 index
   [[ $n =~ ^[1-9][0-9]*$ ]] || fail "up N: '$n' is no number of kube-apiservers"
+  local -a addresses
+  read -ra addresses <<<"${APISERVER_ADDRESSES:-}"
+  ((${#addresses[@]} == 0 || ${#addresses[@]} == n)) || fail "APISERVER_ADDRESSES has ${#addresses[@]} addresses, want $n"
   for pid in "$dir"/run/*.pid; do
     [ ! -e "$pid" ] || ! alive "$(cat "$pid")" || fail "$(basename "$pid" .pid) runs already: controlplane.sh down"
   done
@@ -131,17 +136,19 @@ up() {
   for name in etcd kube-apiserver kube-controller-manager kubectl; do program "$name" >/dev/null; done
   rm -rf "$dir"
   mkdir -p "$dir"/{run,log,pki,etcd,ports}
-  make_pki
+  make_pki "${addresses[@]}"
   make_tokens
 
+  echo "http://127.0.0.1:$(port etcd)" >"$dir/run/etcd.url"
   define etcd "$(program etcd)" --data-dir="$dir/etcd" --unsafe-no-fsync \
     --listen-client-urls="http://127.0.0.1:$(port etcd)" --advertise-client-urls="http://127.0.0.1:$(port etcd)" \
     --listen-peer-urls="http://127.0.0.1:$(port etcd-peer)"
   for ((index = 0; index < n; index++)); do
     # Word splitting is wanted: these are several flags.
     # shellcheck disable=SC2086
-    define_apiserver "apiserver-$index" ${APISERVER_FLAGS:-}
+    define_apiserver "apiserver-$index" "${addresses[index]:-127.0.0.1}" ${APISERVER_FLAGS:-}
   done
+  echo "https://127.0.0.1:$(port controller-manager)" >"$dir/run/controller-manager.url"
   define controller-manager "$(program kube-controller-manager)" --kubeconfig="$dir/admin.kubeconfig" --leader-elect=false \
     --use-service-account-credentials --service-account-private-key-file="$dir/pki/service-account.key" --root-ca-file="$dir/pki/ca.crt" \
     --secure-port="$(port controller-manager)" --bind-address=127.0.0.1 --cert-dir="$dir/pki/controller-manager"
@@ -163,7 +170,7 @@ add() {
   local name=$1
   shift
   [ -e "$dir/pki/ca.crt" ] || fail "no control plane in $dir: controlplane.sh up N"
-  define_apiserver "$name" "$@"
+  define_apiserver "$name" 127.0.0.1 "$@"
   start "$name"
   wait_ready "$name"
 }
@@ -192,12 +199,20 @@ define() {
   printf '%q ' "$@" >"$dir/run/$name.cmd"
 }
 
+# define_apiserver NAME ADDRESS FLAG…
 define_apiserver() {
-  local name=$1 url
-  shift
-  url=https://127.0.0.1:$(port "$name")
+  local name=$1 address=$2 port reconciler=none url
+  shift 2
+  if [ "$address" = 127.0.0.1 ]; then
+    port=$(port "$name")
+  else
+    # One port for all: the Service has one.
+    port=$(port apiserver) reconciler=lease
+  fi
+  url=https://$address:$port
+  echo "$url" >"$dir/run/$name.url"
   define "$name" "$(program kube-apiserver)" --etcd-servers="http://127.0.0.1:$(port etcd)" \
-    --bind-address=127.0.0.1 --secure-port="$(port "$name")" --advertise-address=127.0.0.1 --endpoint-reconciler-type=none \
+    --bind-address="$address" --secure-port="$port" --advertise-address="$address" --endpoint-reconciler-type="$reconciler" \
     --tls-cert-file="$dir/pki/apiserver.crt" --tls-private-key-file="$dir/pki/apiserver.key" --client-ca-file="$dir/pki/ca.crt" \
     --token-auth-file="$dir/tokens.csv" --authorization-mode=RBAC --service-cluster-ip-range=10.0.0.0/24 \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$dir/pki/service-account.pub" \
@@ -277,7 +292,7 @@ status() {
     name=$(basename "$cmd" .cmd)
     pid=$(cat "$dir/run/$name.pid" 2>/dev/null) || pid=
     printf '%-20s %-8s %-8s %-26s %s\n' "$name" "$(alive "$pid" && echo running || echo stopped)" "${pid:--}" \
-      "$([ "$name" = etcd ] && echo http || echo https)://127.0.0.1:$(port "$name")" "$dir/log/$name.log"
+      "$(cat "$dir/run/$name.url")" "$dir/log/$name.log"
   done
 }
 
@@ -305,14 +320,16 @@ port() {
   cat "$file"
 }
 
+# make_pki ADDRESS…: the apiservers' certificate is good for these, too.
 make_pki() {
-  local pki=$dir/pki
+  local pki=$dir/pki names=IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default.svc address
+  for address in "$@"; do names+=,IP:$address; done
   {
     openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=controlplane-ca -keyout "$pki/ca.key" -out "$pki/ca.crt" \
       -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
     openssl req -newkey rsa:2048 -nodes -subj /CN=kube-apiserver -keyout "$pki/apiserver.key" -out "$pki/apiserver.csr"
     openssl x509 -req -in "$pki/apiserver.csr" -CA "$pki/ca.crt" -CAkey "$pki/ca.key" -CAcreateserial -days 2 -out "$pki/apiserver.crt" \
-      -extfile <(printf 'subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default.svc\nextendedKeyUsage=serverAuth\n')
+      -extfile <(printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\n' "$names")
     openssl genrsa -out "$pki/service-account.key" 2048
     openssl rsa -in "$pki/service-account.key" -pubout -out "$pki/service-account.pub"
   } >"$dir/log/openssl.log" 2>&1 || fail "openssl: $(tail -n 3 "$dir/log/openssl.log")"

@@ -216,7 +216,7 @@ fn event(plane: &'static ControlPlane) {
         let (headers, body) = request(plane, &refusal, PROTOBUF);
         runtime.block_on(post(&endpoint, &namespace, headers, body)).status == StatusCode::CONFLICT
     });
-    let given_up = given_up.expect("a conflict in 1,000 creates");
+    let given_up = given_up.unwrap_or_else(|| panic!("no conflict in 1,000 creates"));
     contention.stop();
     let events = || {
         let columns = "custom-columns=:type,:reason,:involvedObject.kind,:involvedObject.name,:source.component,:message";

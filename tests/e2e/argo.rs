@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -72,6 +72,37 @@ impl Controller {
 /// Installs the manifests of a version.
 pub fn install(plane: &ControlPlane, version: Version) {
     plane.component(&["argo", version.name()]);
+}
+
+/// Workflows that are submitted one after the other: an apiserver charges a quota once for all creates that have come meanwhile, so that those of
+/// a burst would be refused together or not at all.
+#[derive(Default)]
+pub struct Submissions(BTreeMap<String, Instant>);
+
+impl Submissions {
+    const FEW: usize = 20;
+    const MANY: usize = 100;
+
+    /// Submits one more: few, and more until they have shown what they are to show, but not more than many. Whether these were all.
+    pub fn next(&mut self, shown: bool, submit: impl FnOnce(&str)) -> bool {
+        let complete = self.0.len() >= if shown { Self::FEW } else { Self::MANY };
+        if !complete {
+            let name = format!("workflow-{}", self.0.len());
+            submit(&name);
+            self.0.insert(name, Instant::now());
+        }
+        complete
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How long ago this one was submitted.
+    pub fn elapsed(&self, workflow: &str) -> Duration {
+        self.0[workflow].elapsed()
+    }
 }
 
 /// A workflow of one HTTP template, which an agent pod would call.

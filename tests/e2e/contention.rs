@@ -1,17 +1,17 @@
-//! Other writers of a namespace's quota, through the apiservers that the client under test does not use.
+//! Other writers of a namespace's quota, beside the client under test.
 
-use crate::control_plane::{ControlPlane, SERVERS};
+use crate::control_plane::ControlPlane;
 use crate::process::Running;
 
 /// Quotas of a contended namespace: each is one more race that a create must win.
 pub const QUOTAS: usize = 3;
 
-/// A creator through the other apiservers, and a writer that gives each quota a new revision 60 times a second: on a quiet machine about a
-/// third of single creates is refused, and next to none is refused eight times.
+/// A creator at the apiserver of the client under test, one at another apiserver, and a writer that gives each quota a new revision as often as
+/// it takes to refuse a fifth of their creates: of twenty attempts some are refused, and next to none eight times in a row.
 ///
 /// The writer writes to etcd, like one more apiserver that is quick: writers through the apiservers, which pay for a whole request each on
 /// the same two processors, win too seldom for twenty workflows to prove anything.
-const HOW: [&str; 4] = ["-creators", "1", "-etcd-rate", "60"];
+const HOW: [&str; 6] = ["-creators", "2", "-etcd-rate", "60", "-refuse", "0.2"];
 
 /// Runs until it is stopped or dropped.
 pub struct Contention(Running);
@@ -22,7 +22,7 @@ impl Contention {
         let etcd = plane.etcd();
         let mut arguments = vec!["contend", "-kubeconfig", admin.to_str().unwrap(), "-namespace", namespace, "-etcd", &etcd];
         arguments.extend(HOW);
-        for server in &plane.servers[1..SERVERS] {
+        for server in &plane.servers[..2] {
             arguments.extend(["-server", server]);
         }
         let running = plane.driving(&arguments);
@@ -31,6 +31,6 @@ impl Contention {
     }
 
     pub fn stop(self) {
-        self.0.stop();
+        eprintln!("contention: {}", self.0.stop());
     }
 }

@@ -43,19 +43,27 @@ pub fn prerequisites() -> Result<(), String> {
 impl ControlPlane {
     /// The suite's control plane.
     pub fn shared() -> &'static Self {
-        SHARED.get_or_init(|| {
-            script(&["down"]);
-            script(&["up", &SERVERS.to_string()]);
-            let servers = fs::read_to_string(directory().join("servers")).unwrap().lines().map(str::to_owned).collect();
-            Self { directory: directory(), servers, kubectl: program("kubectl"), driver: program("driver"), namespaces: Mutex::new(0) }
-        })
+        SHARED.get_or_init(|| Self::up("controlplane", &[]))
     }
 
-    /// Ends the control plane if there is one. Its logs stay.
+    /// Ends the suite's control plane if there is one. Its logs stay.
     pub fn down() {
-        if SHARED.get().is_some() {
-            script(&["down"]);
+        if let Some(shared) = SHARED.get() {
+            shared.component(&["down"]);
         }
+    }
+
+    /// One of its own, whose apiservers have these addresses and enter themselves into the Service `kubernetes`. It ends when it is dropped.
+    pub fn with_addresses(addresses: &[&str; SERVERS]) -> Self {
+        Self::up("controlplane-addresses", addresses)
+    }
+
+    fn up(name: &str, addresses: &[&str]) -> Self {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        output(&mut script(&directory, &["down"]));
+        output(script(&directory, &["up", &SERVERS.to_string()]).env("APISERVER_ADDRESSES", addresses.join(" ")));
+        let servers = fs::read_to_string(directory.join("servers")).unwrap().lines().map(str::to_owned).collect();
+        Self { directory, servers, kubectl: program("kubectl"), driver: program("driver"), namespaces: Mutex::new(0) }
     }
 
     /// The kubeconfig of `user`: admin, user or argo, at the component's own address.
@@ -90,13 +98,13 @@ impl ControlPlane {
 
     /// One more kube-apiserver, with flags of its own; its URL.
     pub fn add(&self, name: &str, flags: &[&str]) -> String {
-        script(&[&["add", name], flags].concat());
+        self.component(&[&["add", name], flags].concat());
         fs::read_to_string(self.directory.join("servers")).unwrap().lines().last().unwrap().to_owned()
     }
 
     /// `kill`, `stop`, `start` or `signal` of a component.
     pub fn component(&self, arguments: &[&str]) {
-        script(arguments);
+        output(&mut script(&self.directory, arguments));
     }
 
     /// A new namespace with this many quotas, all with room for everything, which the quota controller has filled in.
@@ -148,17 +156,21 @@ impl ControlPlane {
     }
 }
 
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // Nobody would see why not.
+        let _ = script(&self.directory, &["down"]).status();
+    }
+}
+
 /// The path of a program, built if need be.
 pub fn program(name: &str) -> PathBuf {
-    script(&["path", name]).trim().into()
+    output(&mut script(Path::new(env!("CARGO_TARGET_TMPDIR")), &["path", name])).trim().into()
 }
 
-/// Runs controlplane.sh; what it prints. What it says on the way is for people, and goes through.
-fn script(arguments: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/controlplane/controlplane.sh");
-    output(Command::new(script).args(arguments).env("CONTROLPLANE_DIR", directory()))
-}
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("controlplane")
+/// A call of controlplane.sh. What it says on the way is for people, and goes through.
+fn script(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/controlplane/controlplane.sh"));
+    command.args(arguments).env("CONTROLPLANE_DIR", directory);
+    command
 }

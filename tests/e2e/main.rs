@@ -16,6 +16,7 @@ mod answers;
 mod argo;
 mod contention;
 mod control_plane;
+mod discovery;
 mod outages;
 mod process;
 mod proxy;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         report::trials(),
         requeue::trials(),
         sidecar::trials(),
+        discovery::trials(),
         // Last: it stops what the others use.
         outages::trials(),
     ];

@@ -93,7 +93,7 @@ impl<'a> Storm<'a> {
 }
 
 /// What holds of every storm through the proxy, whatever happens meanwhile.
-fn judge_storm(report: &Value) {
+pub fn judge_storm(report: &Value) {
     for wrong in ["missing", "unexpected", "uidMismatch", "deletedButPresent"] {
         assert_eq!(report["judgement"][wrong], 0, "{wrong}: {report}");
     }

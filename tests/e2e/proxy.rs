@@ -24,14 +24,18 @@ pub struct Proxy {
 impl Proxy {
     /// Before these apiservers, with defaults and `more` sections of the configuration file.
     pub fn start(plane: &ControlPlane, servers: &[String], more: &str) -> Self {
+        Self::before(plane, &format!("servers: [{}]", servers.join(", ")), more)
+    }
+
+    /// Before what these fields of the section `upstream` name.
+    pub fn before(plane: &ControlPlane, upstream: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let config = format!(
             "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\n\
-             upstream: {{servers: [{}], caFile: {}}}\n\
+             upstream: {{{upstream}, caFile: {}}}\n\
              serving: {{bindAddress: 127.0.0.1, securePort: 0, selfSigned: {{directory: {}, tokenFile: {}}}}}\n\
              admin: {{bindAddress: 127.0.0.1:0}}\n{more}",
-            servers.join(", "),
             plane.ca_file().display(),
             directory.path().display(),
             plane.token_file("user").display(),

@@ -5,23 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use serde_json::json;
 
-use crate::argo::{self, Controller, Version};
+use crate::argo::{self, Controller, Submissions, Version};
 use crate::contention::{Contention, QUOTAS};
 use crate::control_plane::ControlPlane;
 use crate::process::within;
 use crate::proxy::Proxy;
 use crate::table::Table;
-
-const WORKFLOWS: usize = 20;
-
-/// The workflows are submitted again, so many times at most, where none of them met a conflict.
-const ROUNDS: usize = 5;
-
-/// Now and then the contention refuses three of four attempts, far more than any cluster does: the default of eight attempts is then used up by
-/// one create in ten.
-const PATIENT: &str = "replay: {maxAttempts: 40, maxDelay: 500ms, maxHold: 60s}\n";
 
 const REFUSED: &str = "failed to create Agent pod";
 const CONFLICT: &str = "Operation cannot be fulfilled on resourcequotas";
@@ -39,35 +29,12 @@ struct Outcome {
     running: usize,
 }
 
-impl Outcome {
-    fn add(&mut self, other: Self) {
-        self.failed += other.failed;
-        self.running += other.running;
-    }
-
-    fn workflows(&self) -> usize {
-        self.failed + self.running
-    }
-}
-
 fn reproduced_and_cured(plane: &'static ControlPlane) {
     argo::install(plane, Version::Reported);
-    let mut direct = Outcome::default();
-    for _ in 0..ROUNDS {
-        direct.add(outcome(plane, "report-direct", &plane.kubeconfig("argo", "apiserver-0")));
-        if direct.failed > 0 {
-            break;
-        }
-    }
+    let direct = outcome(plane, "report-direct", &plane.kubeconfig("argo", "apiserver-0"), |outcome| outcome.failed > 0);
 
-    let proxy = Proxy::start(plane, &plane.servers[..1], PATIENT);
-    let mut proxied = Outcome::default();
-    for _ in 0..ROUNDS {
-        proxied.add(outcome(plane, "report-proxied", &proxy.kubeconfig(plane, "argo")));
-        if proxy.conflicts() > 0 {
-            break;
-        }
-    }
+    let proxy = Proxy::start(plane, &plane.servers[..1], "");
+    let proxied = outcome(plane, "report-proxied", &proxy.kubeconfig(plane, "argo"), |_| proxy.conflicts() > 0);
     let conflicts = proxy.conflicts();
     proxy.stop();
 
@@ -76,7 +43,7 @@ fn reproduced_and_cured(plane: &'static ControlPlane) {
         &["", "workflows", "ended in Error", "agent pods", "conflicts absorbed"],
     );
     for (name, outcome, conflicts) in [("direct", &direct, "–".to_owned()), ("through the proxy", &proxied, conflicts.to_string())] {
-        table.row(&[&name, &outcome.workflows(), &outcome.failed, &outcome.running, &conflicts]);
+        table.row(&[&name, &(outcome.failed + outcome.running), &outcome.failed, &outcome.running, &conflicts]);
     }
     table.print();
     assert!(direct.failed > 0, "the reported failure was not reproduced: {direct:?}");
@@ -84,16 +51,16 @@ fn reproduced_and_cured(plane: &'static ControlPlane) {
     assert!(conflicts > 0, "the proxy met no conflict, so that it has shown nothing");
 }
 
-/// Submits the workflows to a controller that uses `kubeconfig`, while the quota is contended through the other apiservers.
-fn outcome(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Outcome {
+/// Submits workflows to a controller that uses `kubeconfig`, until they have `shown` something, while the quota is contended.
+fn outcome(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path, shown: impl Fn(&Outcome) -> bool) -> Outcome {
     let namespace = plane.namespace(purpose, QUOTAS);
     let mut controller = Controller::start(plane, Version::Reported, kubeconfig, purpose);
     let contention = Contention::start(plane, &namespace);
-    let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::http_workflow(&namespace, &format!("http-{n}"))).collect();
-    plane.create(&json!({ "apiVersion": "v1", "kind": "List", "items": workflows }));
+    let mut submissions = Submissions::default();
     let mut outcome = Outcome::default();
     within(Duration::from_secs(180), "every workflow has its agent pod or has failed", || {
         assert!(controller.is_running(), "the workflow-controller ended");
+        let complete = submissions.next(shown(&outcome), |name| plane.create(&argo::http_workflow(&namespace, name)));
         let phases = argo::phases(plane, &namespace);
         let pods = argo::pods_by_workflow(plane, &namespace);
         outcome = Outcome::default();
@@ -110,7 +77,7 @@ fn outcome(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Ou
                 (_, None) => {}
             }
         }
-        outcome.workflows() == WORKFLOWS
+        complete && outcome.failed + outcome.running == submissions.len()
     });
     contention.stop();
     drop(controller);

@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::argo::{self, Controller, Version};
+use crate::argo::{self, Controller, Submissions, Version};
 use crate::contention::{Contention, QUOTAS};
 use crate::control_plane::ControlPlane;
 use crate::process::within;
 use crate::proxy::Proxy;
 use crate::table::Table;
-
-const WORKFLOWS: usize = 20;
-
-/// The workflows are submitted again, so many times at most, where none of them met a conflict.
-const ROUNDS: usize = 5;
 
 pub fn trials() -> Vec<Trial> {
     vec![crate::trial("requeue::pods_of_a_current_argo_come_without_waiting_for_its_requeue", sooner_through_the_proxy)]
@@ -25,17 +20,10 @@ pub fn trials() -> Vec<Trial> {
 
 fn sooner_through_the_proxy(plane: &'static ControlPlane) {
     argo::install(plane, Version::Current);
-    let direct = times(plane, "requeue-direct", &plane.kubeconfig("argo", "apiserver-0"));
+    let direct = times(plane, "requeue-direct", &plane.kubeconfig("argo", "apiserver-0"), || true);
 
     let proxy = Proxy::start(plane, &plane.servers[..1], "");
-    let mut proxied = Vec::new();
-    for _ in 0..ROUNDS {
-        proxied.extend(times(plane, "requeue-proxied", &proxy.kubeconfig(plane, "argo")));
-        if proxy.conflicts() > 0 {
-            break;
-        }
-    }
-    proxied.sort_unstable();
+    let proxied = times(plane, "requeue-proxied", &proxy.kubeconfig(plane, "argo"), || proxy.conflicts() > 0);
     let conflicts = proxy.conflicts();
     proxy.stop();
 
@@ -53,8 +41,8 @@ fn sooner_through_the_proxy(plane: &'static ControlPlane) {
     assert!(conflicts > 0, "the proxy met no conflict, so that it has shown nothing");
 }
 
-/// How long each workflow took to have its pod, sorted.
-fn times(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Vec<Duration> {
+/// How long each workflow took to have its pod, sorted; more are submitted until they have `shown` something.
+fn times(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path, shown: impl Fn() -> bool) -> Vec<Duration> {
     let namespace = plane.namespace(purpose, QUOTAS);
     // Argo's own containers ask for nothing, which a quota of CPU and memory refuses.
     plane.create(&json!({
@@ -63,20 +51,19 @@ fn times(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path) -> Vec<
     }));
     let mut controller = Controller::start(plane, Version::Current, kubeconfig, purpose);
     let contention = Contention::start(plane, &namespace);
-    let workflows: Vec<_> = (0..WORKFLOWS).map(|n| argo::pod_workflow(&namespace, &format!("pod-{n}"))).collect();
-    plane.create(&json!({ "apiVersion": "v1", "kind": "List", "items": workflows }));
-    let submitted = Instant::now();
+    let mut submissions = Submissions::default();
     let mut seen: BTreeMap<String, Duration> = BTreeMap::new();
     within(Duration::from_secs(300), "every workflow has its pod", || {
         assert!(controller.is_running(), "the workflow-controller ended");
+        let complete = submissions.next(shown(), |name| plane.create(&argo::pod_workflow(&namespace, name)));
         for (workflow, (phase, message)) in argo::phases(plane, &namespace) {
             assert!(phase != "Error" && phase != "Failed", "{workflow}: {message}");
         }
         for (workflow, pods) in argo::pods_by_workflow(plane, &namespace) {
             assert_eq!(pods, 1, "{workflow} has one pod");
-            seen.entry(workflow).or_insert_with(|| submitted.elapsed());
+            seen.entry(workflow).or_insert_with_key(|workflow| submissions.elapsed(workflow));
         }
-        seen.len() == WORKFLOWS
+        complete && seen.len() == submissions.len()
     });
     contention.stop();
     drop(controller);

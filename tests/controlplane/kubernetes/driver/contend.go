@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,8 @@ type contendReport struct {
 	Creates int `json:"creates"`
 	// Conflicts counts the creators' answers "409 Conflict on resourcequotas".
 	Conflicts int `json:"conflicts"`
+	// EtcdRate is the rate in the end, in writes a second and quota.
+	EtcdRate float64 `json:"etcdRate"`
 	// FailedBy counts the other failures by reason/code/message, names and numbers masked.
 	FailedBy map[string]int `json:"failedBy"`
 	// Seconds from start to stop, pauses included.
@@ -38,15 +42,16 @@ type contention struct {
 	target
 	namespace string
 	etcd      string
-	etcdRate  float64
+	refuse    float64
 	writers   int
 	creators  int
 	burst     time.Duration
 	pause     time.Duration
 	duration  time.Duration
 
+	warm   atomic.Int64
 	lock   sync.Mutex
-	report contendReport
+	report contendReport // Its EtcdRate is the rate now.
 }
 
 func contendCommand(flags *flag.FlagSet) runner {
@@ -54,7 +59,8 @@ func contendCommand(flags *flag.FlagSet) runner {
 	c.register(flags)
 	flags.StringVar(&c.namespace, "namespace", "storm", "`namespace`, which must have a quota")
 	flags.StringVar(&c.etcd, "etcd", "", "`URL` of etcd: write there, one writer per quota")
-	flags.Float64Var(&c.etcdRate, "etcd-rate", 200, "with -etcd: writes a second and quota; 5 quotas with this `rate` refuse about nine creates of ten")
+	flags.Float64Var(&c.report.EtcdRate, "etcd-rate", 200, "with -etcd: writes a second and quota; 5 quotas with this `rate` refuse about nine creates of ten")
+	flags.Float64Var(&c.refuse, "refuse", 0, "with -etcd and -creators: change the rate until this `part` (0 to 1) of the creators' creates conflicts (default: the rate is steady)")
 	flags.IntVar(&c.writers, "writers", 0, "`number` of status writers over the -servers: some creates conflict")
 	flags.IntVar(&c.creators, "creators", 0, "`number` of creators over the -servers, each with one pod at a time: some creates conflict")
 	flags.DurationVar(&c.burst, "burst", time.Second, "with -pause: contend for this `time`, …")
@@ -91,15 +97,8 @@ func (c *contention) run(ctx context.Context) (*contendReport, error) {
 	}
 	defer closeEtcd()
 	var working sync.WaitGroup
-	var successes atomic.Int64
 	for _, step := range steps {
-		working.Go(func() {
-			c.repeat(ctx, started, step, func() {
-				if successes.Add(1) == warmUp {
-					progress("contending") // Callers wait for this line.
-				}
-			})
-		})
+		working.Go(func() { c.repeat(ctx, started, step) })
 	}
 	working.Wait()
 	c.report.Seconds = time.Since(started).Seconds()
@@ -110,11 +109,14 @@ func (c *contention) run(ctx context.Context) (*contendReport, error) {
 type step func(n int) error
 
 func (c *contention) steps(ctx context.Context, clients []*kubernetes.Clientset, quotas []string) ([]step, func(), error) {
+	if c.refuse < 0 || c.refuse >= 1 || (c.refuse > 0 && (c.etcd == "" || c.creators == 0)) {
+		return nil, nil, fmt.Errorf("-refuse is %v, want at least 0 and less than 1, with -etcd and -creators", c.refuse)
+	}
 	var steps []step
 	closeEtcd := func() {}
 	if c.etcd != "" {
-		if c.etcdRate <= 0 {
-			return nil, nil, fmt.Errorf("-etcd-rate is %v, want more than 0", c.etcdRate)
+		if c.report.EtcdRate <= 0 {
+			return nil, nil, fmt.Errorf("-etcd-rate is %v, want more than 0", c.report.EtcdRate)
 		}
 		etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{c.etcd}, Logger: zap.NewNop()})
 		if err != nil {
@@ -138,11 +140,18 @@ func (c *contention) steps(ctx context.Context, clients []*kubernetes.Clientset,
 	return steps, closeEtcd, nil
 }
 
-// warmUp is how many steps must have gone well before others may count on contention: at first connections are new, and nothing lags yet.
+// warmUp is how many steps must have gone well before others may count on contention: at first connections are new, and nothing lags yet. With
+// -refuse, how many steps of the staircase.
 const warmUp = 50
 
-// repeat does one step after the other until the context ends, and tells of each that went well.
-func (c *contention) repeat(ctx context.Context, started time.Time, step step, succeeded func()) {
+func (c *contention) warmed() {
+	if c.warm.Add(1) == warmUp {
+		progress("contending") // Callers wait for this line.
+	}
+}
+
+// repeat does one step after the other until the context ends.
+func (c *contention) repeat(ctx context.Context, started time.Time, step step) {
 	for n := 0; ctx.Err() == nil; n++ {
 		if c.pause > 0 {
 			if at := time.Since(started) % (c.burst + c.pause); at >= c.burst {
@@ -151,7 +160,9 @@ func (c *contention) repeat(ctx context.Context, started time.Time, step step, s
 		}
 		err := step(n)
 		if err == nil {
-			succeeded()
+			if c.refuse == 0 {
+				c.warmed()
+			}
 			continue
 		}
 		if ctx.Err() != nil {
@@ -170,7 +181,7 @@ func (c *contention) repeat(ctx context.Context, started time.Time, step step, s
 	}
 }
 
-// rewrite puts a quota into etcd as it is, at a steady rate. The content stays, the revision changes, and that is all that an apiserver looks
+// rewrite puts a quota into etcd as it is, at the rate of the moment. The content stays, the revision changes, and that is all that an apiserver looks
 // at when it charges a quota: as if one more apiserver did nothing but charge this quota. It never takes back a charge, since it writes
 // only over the revision that it has read.
 //
@@ -181,9 +192,10 @@ func (c *contention) repeat(ctx context.Context, started time.Time, step step, s
 func (c *contention) rewrite(ctx context.Context, etcd *clientv3.Client, key string) step {
 	var value string
 	var revision int64 // 0 at first: that revision loses, and reads.
-	pace := time.NewTicker(time.Duration(float64(time.Second) / c.etcdRate))
+	var last time.Time
 	return func(int) error {
-		<-pace.C
+		sleep(ctx, c.interval()-time.Since(last))
+		last = time.Now()
 		answer, err := etcd.Txn(ctx).
 			If(clientv3.Compare(clientv3.ModRevision(key), "=", revision)).
 			Then(clientv3.OpPut(key, value)).
@@ -223,14 +235,52 @@ func (c *contention) write(ctx context.Context, client *kubernetes.Clientset, qu
 
 // create charges the quota as any other client does, and deletes the pod at once, upon which the quota controller recounts.
 func (c *contention) create(ctx context.Context, client *kubernetes.Clientset, name string) error {
+	if c.refuse > 0 {
+		sleep(ctx, rand.N(maxApart))
+	}
 	pods := client.CoreV1().Pods(c.namespace)
-	if _, err := pods.Create(ctx, smallPod(name), metav1.CreateOptions{}); err != nil {
+	_, err := pods.Create(ctx, smallPod(name), metav1.CreateOptions{})
+	if err == nil || isQuotaConflict(err) {
+		c.adapt(err != nil)
+	}
+	if err != nil {
 		return err
 	}
 	c.count(func(r *contendReport) { r.Creates++ })
 	now := int64(0)
 	// A pod that was created is deleted even when the stop comes in between.
 	return pods.Delete(context.WithoutCancel(ctx), name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+}
+
+const (
+	// maxApart is the longest time between two creates of a creator whose refusals are to tell those of others. An apiserver that has just
+	// charged a quota itself knows it best, so that creates in quick succession are refused half as often as one that comes out of the blue.
+	maxApart = 200 * time.Millisecond
+	// stair is how much the logarithm of the rate moves by both kinds of answer together; the rate stays between minRate and maxRate.
+	stair   = 0.2
+	minRate = 5.0
+	maxRate = 400.0
+)
+
+// adapt moves the rate a step up after a create and a step down after a conflict. The steps cancel out where the wanted part conflicts
+// (Kaernbach's weighted up-down method), whatever rate that takes just then: with what else the machine does, the same rate refuses a tenth of
+// the creates in one minute and three quarters in the next.
+func (c *contention) adapt(refused bool) {
+	if c.refuse == 0 {
+		return
+	}
+	step := stair * c.refuse
+	if refused {
+		step = -stair * (1 - c.refuse)
+	}
+	c.count(func(r *contendReport) { r.EtcdRate = min(max(r.EtcdRate*math.Exp(step), minRate), maxRate) })
+	c.warmed()
+}
+
+// interval is the time from one write of a quota to the next.
+func (c *contention) interval() (interval time.Duration) {
+	c.count(func(r *contendReport) { interval = time.Duration(float64(time.Second) / r.EtcdRate) })
+	return interval
 }
 
 func (c *contention) count(event func(*contendReport)) {

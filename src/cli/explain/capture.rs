@@ -1,0 +1,89 @@
+//! An HTTP answer as people capture it: with `curl -i`, CRLF or LF, or only its body.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::ExplainError;
+
+/// The parts of the final answer.
+pub(super) struct Captured<'a> {
+    /// None: it has no status line, and is all body.
+    pub(super) code: Option<StatusCode>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Captured<'a> {
+    pub(super) fn parse(raw: &'a [u8]) -> Result<Captured<'a>, ExplainError> {
+        let mut lines = Lines { rest: raw, number: 0 };
+        loop {
+            if !lines.rest.starts_with(b"HTTP/") {
+                // The body of a capture without a head.
+                return Ok(Captured { code: None, headers: HeaderMap::new(), body: lines.rest });
+            }
+            let line = lines.next().unwrap_or_default();
+            let code = status_code(line).ok_or_else(|| ExplainError::StatusLine { line: shown(line) })?;
+            let headers = headers(&mut lines)?;
+            // `curl -i` prints `100 Continue`, and a proxy's `200 Connection established`, before the answer itself.
+            let followed = lines.rest.starts_with(b"HTTP/");
+            if code.is_informational() && !followed {
+                return Err(ExplainError::OnlyInterim { code: code.as_u16() });
+            }
+            if !followed {
+                return Ok(Captured { code: Some(code), headers, body: lines.rest });
+            }
+        }
+    }
+}
+
+/// Lines without their ends, and what is left behind them.
+struct Lines<'a> {
+    rest: &'a [u8],
+    number: usize,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let end = self.rest.iter().position(|b| *b == b'\n').unwrap_or(self.rest.len());
+        let line = &self.rest[..end];
+        self.rest = self.rest.get(end + 1..).unwrap_or_default();
+        self.number += 1;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+/// The code in `HTTP/1.1 409 Conflict` or `HTTP/2 409 `.
+fn status_code(line: &[u8]) -> Option<StatusCode> {
+    let code = line.split(|b| *b == b' ').filter(|word| !word.is_empty()).nth(1)?;
+    StatusCode::from_bytes(code).ok()
+}
+
+fn headers(lines: &mut Lines<'_>) -> Result<HeaderMap, ExplainError> {
+    let mut headers = HeaderMap::new();
+    while let Some(line) = lines.next() {
+        if line.is_empty() {
+            break;
+        }
+        let parsed = line.iter().position(|b| *b == b':').and_then(|colon| {
+            let name = HeaderName::from_bytes(line[..colon].trim_ascii_end()).ok()?;
+            Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
+        });
+        let (name, value) = parsed.ok_or_else(|| ExplainError::Header { number: lines.number, line: shown(line) })?;
+        // More than the map can hold are no answer of an apiserver.
+        headers.try_append(name, value).map_err(|_| ExplainError::Header { number: lines.number, line: shown(line) })?;
+    }
+    Ok(headers)
+}
+
+/// The beginning of a line that came from anywhere.
+fn shown(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&line[..line.len().min(240)]).into_owned();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
