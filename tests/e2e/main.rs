@@ -26,6 +26,7 @@ mod sidecar;
 mod storm;
 mod table;
 mod transparency;
+mod watches;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         requeue::trials(),
         sidecar::trials(),
         discovery::trials(),
+        watches::trials(),
         // Last: it stops what the others use.
         outages::trials(),
     ];

@@ -30,6 +30,7 @@ var commands = []command{
 	{"contend", "keep the quotas of a namespace changing until SIGTERM, so that creates on other apiservers conflict", contendCommand},
 	{"storm", "create many pods at once, optionally deleting meanwhile, and judge the outcome", stormCommand},
 	{"informer", "watch through informers and check that every event arrives once and in order", informerCommand},
+	{"watches", "hold many watches open until SIGTERM", watchesCommand},
 	{"lease", "hold a leader election lease", leaseCommand},
 	{"objects", "compare uses of the API through the proxy with the same directly", objectsCommand},
 }
@@ -92,7 +93,7 @@ func usage() {
 	}
 }
 
-// progress tells a person what goes on; nothing parses it except the line "contending".
+// progress tells a person what goes on; nothing parses it except the lines "contending" and "watching".
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }
