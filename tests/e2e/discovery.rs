@@ -30,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn followed() {
-    let addresses = Addresses::add();
+    let _addresses = Addresses::add();
     let plane = ControlPlane::with_addresses(&ADDRESSES);
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), token_to_discover(&plane)).unwrap();
@@ -70,8 +70,6 @@ fn followed() {
     judge_storm(&report);
     assert_eq!(report["failed"], 0, "{report}");
     proxy.stop();
-    drop(plane);
-    drop(addresses);
 }
 
 /// A service account with the one right that it takes, and its token.

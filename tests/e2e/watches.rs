@@ -19,7 +19,7 @@ const STORMS: usize = 2;
 
 pub fn trials() -> Vec<Trial> {
     // A measurement: `cargo test --release --test e2e -- --ignored watches`.
-    vec![crate::trial("watches::five_thousand_leave_creates_alone", beside).with_ignored_flag(true)]
+    vec![crate::trial("watches::creates_succeed_beside_five_thousand_watches", beside).with_ignored_flag(true)]
 }
 
 fn beside(plane: &'static ControlPlane) {
