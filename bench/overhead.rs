@@ -10,6 +10,8 @@
 mod client;
 #[path = "overhead/load.rs"]
 mod load;
+#[expect(dead_code, reason = "the machine as a whole is of no interest here")]
+mod processors;
 #[path = "overhead/proxy.rs"]
 mod proxy;
 #[path = "overhead/report.rs"]

@@ -13,10 +13,9 @@ mod plane;
 mod plot;
 #[path = "quota_race/policy.rs"]
 mod policy;
-#[path = "quota_race/processors.rs"]
-mod processors;
 #[path = "quota_race/report.rs"]
 mod report;
+mod processors;
 #[path = "quota_race/run.rs"]
 mod run;
 

@@ -10,9 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::load::Server;
-
-/// Of `/proc/PID/stat`: `getconf CLK_TCK` is 100 on every Linux that this runs on.
-const TICK: Duration = Duration::from_millis(10);
+use crate::processors;
 
 /// A running proxy, killed when dropped.
 pub(crate) struct Proxy {
@@ -54,11 +52,7 @@ impl Proxy {
 
     /// What it has used of all processors, in user space and in the kernel, since it started.
     pub(crate) fn processor_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the proxy runs");
-        // The name, in parentheses, may hold spaces; utime and stime are the 14th and 15th fields.
-        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
-        let ticks = |at: usize| fields.split_whitespace().nth(at).and_then(|field| field.parse::<u32>().ok()).expect("a count of ticks");
-        TICK * (ticks(11) + ticks(12))
+        Duration::from_secs_f64(processors::process(self.child.id()))
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// direct, direct-retry and direct-backoff (client-go's DefaultRetry and DefaultBackoff), unpinned, pinned, pinned-N (N replicas), oracle.
     #[arg(long, value_name = "POLICY", value_delimiter = ',')]
     policies: Vec<Policy>,
-    /// How many apiservers share the creates; on a real control plane, the first so many.
+    /// How many apiservers share the creates; on a real control plane, that many of its own, drawn anew for each run.
     #[arg(long, value_name = "N", value_delimiter = ',')]
     apiservers: Vec<usize>,
     /// How many namespaces share the creates.

@@ -9,7 +9,7 @@ use crate::args::{Cell, Plan};
 use crate::figures::Figures;
 use crate::plane::{Plane, counted};
 use crate::policy::{Policy, Proxies};
-use crate::processors::Processors;
+use crate::processors;
 
 const DELETES_PER_SECOND: u32 = 100;
 
@@ -39,9 +39,11 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
         deletes_per_second: cell.deletes.then_some(DELETES_PER_SECOND),
     };
     plane.settled().await;
-    let processors = Processors::now();
+    // Of this process: the clients, the proxies, and the model.
+    let spent = || (processors::process(std::process::id()), processors::machine());
+    let before = spent();
     let ended = storm.run(|_| ()).await.expect("every server accepts");
-    let processors = processors.elapsed();
+    let after = spent();
     let written = plane.quota_writes().await;
     let state = plane.state(&storm.namespaces).await;
     ended.check(&state.pods).unwrap_or_else(|wrong| unreachable!("{wrong}"));
@@ -49,7 +51,7 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
 
     let mut figures = seen_by_clients(&ended);
     figures.overcharge = state.charged - (state.pods.len() * cell.quotas) as i64;
-    (figures.cpu_own, figures.cpu_machine) = (processors.own, processors.machine);
+    (figures.cpu_own, figures.cpu_machine) = (after.0 - before.0, after.1 - before.1);
     (figures.writes_won, figures.writes_lost) = (written.won - writes.won, written.lost - writes.lost);
     if let Some(proxies) = proxies {
         let metrics = proxies.metrics();

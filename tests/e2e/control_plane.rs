@@ -107,6 +107,11 @@ impl ControlPlane {
         output(&mut script(&self.directory, arguments));
     }
 
+    /// The process of a component.
+    pub fn process(&self, component: &str) -> u32 {
+        fs::read_to_string(self.directory.join(format!("run/{component}.pid"))).unwrap().trim().parse().unwrap()
+    }
+
     /// A new namespace with this many quotas, all with room for everything, which the quota controller has filled in.
     pub fn namespace(&self, purpose: &str, quotas: usize) -> String {
         let number = {
@@ -118,6 +123,12 @@ impl ControlPlane {
         let admin = self.kubeconfig("admin", "apiserver-0");
         self.driver(&["quota", "-kubeconfig", admin.to_str().unwrap(), "-namespace", &namespace, "-quotas", &quotas.to_string()]);
         namespace
+    }
+
+    /// Deletes the pods of a namespace, which are gone when this returns: no node has them. What is measured next has the machine for itself;
+    /// the deletion of a namespace begins five seconds later, and goes on for many.
+    pub fn empty(&self, namespace: &str) {
+        self.kubectl(&["delete", "--raw", &format!("/api/v1/namespaces/{namespace}/pods")]);
     }
 
     /// Deletes a namespace with all that is in it, so that later tests do not carry its load. Does not wait for its end.

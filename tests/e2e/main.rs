@@ -19,6 +19,8 @@ mod control_plane;
 mod discovery;
 mod outages;
 mod process;
+#[path = "../../bench/processors.rs"]
+mod processors;
 mod proxy;
 mod report;
 mod requeue;

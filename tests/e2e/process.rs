@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crate::processors;
+
 /// What a command prints on stdout; it must succeed. Its stderr goes through.
 pub fn output(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -64,6 +66,10 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, waits for that, and returns what it printed; it must succeed.
     pub fn stop(self) -> String {
         let asked = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
@@ -97,5 +103,19 @@ pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until this machine has been idle for a second: whatever came before goes on for a while after it has been answered, and would share
+/// the processors with what is to be measured.
+pub fn settled() {
+    let started = Instant::now();
+    loop {
+        let before = processors::machine();
+        std::thread::sleep(Duration::from_secs(1));
+        if processors::machine() - before < 0.2 {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "something keeps this machine busy: what is measured now shows nothing");
     }
 }

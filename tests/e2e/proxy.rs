@@ -115,6 +115,11 @@ impl Proxy {
         answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {path}: {answer}")).1.to_owned()
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends it as Kubernetes does; it must end well.
     pub fn stop(self) {
         self.process.stop();

@@ -152,7 +152,7 @@ impl Storm {
             plane.servers[..self.servers].iter().for_each(|server| arguments.extend(["-server", server]));
         }
         let report = plane.driver(&arguments);
-        plane.discard(&namespace);
+        plane.empty(&namespace);
         self.judge(&report);
         report
     }

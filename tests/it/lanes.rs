@@ -57,9 +57,12 @@ async fn five_thousand_streams_leave_creates_their_latency() {
             }
         }
         assert_eq!(gauge(&rig, "upstream_streams"), count);
+        let mut clients = Vec::new();
+        for _ in 0..IN_FLIGHT {
+            clients.push(rig.client(Protocol::Http1).await);
+        }
         let mut working = JoinSet::new();
-        for worker in 0..IN_FLIGHT {
-            let mut client = rig.client(Protocol::Http1).await;
+        for (worker, mut client) in clients.into_iter().enumerate() {
             working.spawn(async move {
                 let mut times = Vec::new();
                 for n in 0..CREATES / IN_FLIGHT {
