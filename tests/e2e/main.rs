@@ -6,6 +6,7 @@
 #![expect(unreachable_pub, reason = "`pub` says what a module offers the others")]
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
