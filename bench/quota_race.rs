@@ -13,9 +13,9 @@ mod plane;
 mod plot;
 #[path = "quota_race/policy.rs"]
 mod policy;
+mod processors;
 #[path = "quota_race/report.rs"]
 mod report;
-mod processors;
 #[path = "quota_race/run.rs"]
 mod run;
 

@@ -44,7 +44,7 @@ pub(crate) struct State {
 }
 
 impl Plane {
-    /// A fresh model, or the first so many apiservers of the real control plane.
+    /// A fresh model, or so many apiservers of the real control plane, drawn at random.
     pub(crate) async fn start(apiservers: usize, watch_latency: Duration, plan: &Plan) -> Plane {
         match &plan.control_plane {
             Some(directory) => Plane::real(directory, apiservers),

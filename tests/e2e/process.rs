@@ -66,6 +66,7 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// What `/proc` knows it by.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
