@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// The figures of one run.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figures {
     /// Until the last create was over, in seconds.
     pub(crate) makespan: f64,
@@ -13,6 +13,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_own: f64,
     /// The same of the whole machine, a real control plane included.
     pub(crate) cpu_machine: f64,
+    /// The same of each apiserver of a real control plane, in the order in which it started them.
+    pub(crate) cpu_apiservers: Vec<f64>,
     /// Creates that succeeded.
     pub(crate) created: u64,
     /// Creates that did not.

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Version};
@@ -32,6 +32,8 @@ pub(crate) struct Plane {
     token: String,
     /// Every apiserver, for somebody who sees everything.
     admin: Vec<Endpoint>,
+    /// The process ids of a real control plane's apiservers, in the order in which it started them.
+    processes: Vec<u32>,
     model: Option<ControlPlane>,
 }
 
@@ -71,17 +73,21 @@ impl Plane {
         let read = |name| fs::read_to_string(directory.join(name)).expect("a directory that controlplane.sh made");
         let mut servers: Vec<_> = read("servers").lines().map(str::to_owned).collect();
         assert!(servers.len() >= apiservers, "the control plane has fewer apiservers");
+        let processes = servers.iter().map(|url| process_at(directory, url)).collect();
         // They are not alike: the first also serves kube-controller-manager, and what more it keeps in memory makes it collect garbage at other
         // times. A policy that uses few of them must not always have the same ones.
         fastrand::shuffle(&mut servers);
         let mut plane = Plane::new(servers, read("pki/ca.crt"), read("user.token").trim(), read("admin.token").trim(), None);
         plane.servers.truncate(apiservers);
+        plane.processes = processes;
+        // Nor must the one that makes the namespaces, lists the pods and deletes them be the oracle's each time.
+        fastrand::shuffle(&mut plane.admin);
         plane
     }
 
     fn new(servers: Vec<String>, ca_pem: String, token: &str, admin_token: &str, model: Option<ControlPlane>) -> Plane {
         let endpoint = |url: &String| Endpoint::new(url, &ca_pem, admin_token, Version::HTTP_11).expect("an address on loopback");
-        Plane { admin: servers.iter().map(endpoint).collect(), servers, ca_pem, token: token.to_owned(), model }
+        Plane { admin: servers.iter().map(endpoint).collect(), servers, ca_pem, token: token.to_owned(), processes: Vec::new(), model }
     }
 
     /// The URL of each apiserver.
@@ -97,6 +103,11 @@ impl Plane {
     /// What clients show.
     pub(crate) fn token(&self) -> &str {
         &self.token
+    }
+
+    /// Processor seconds that each apiserver of a real control plane has spent since it started.
+    pub(crate) fn apiservers_spent(&self) -> Vec<f64> {
+        self.processes.iter().map(|&id| processors::process(id)).collect()
     }
 
     /// Makes new namespaces with their quotas; pods can be created in them when this returns.
@@ -213,6 +224,16 @@ impl Plane {
     async fn admin(&self) -> Client {
         self.admin[0].connect().await.expect("an apiserver accepts")
     }
+}
+
+/// The id of the process that serves `url`, as controlplane.sh has written it down: `NAME.url` and `NAME.pid`.
+fn process_at(directory: &Path, url: &str) -> u32 {
+    let read = |path: &Path| fs::read_to_string(path).expect("a control plane that is up");
+    let entries = fs::read_dir(directory.join("run")).expect("a directory that controlplane.sh made");
+    let mut paths = entries.map(|entry| entry.expect("an entry of the directory").path());
+    let is_it = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "url") && read(path).trim() == url;
+    let path = paths.find(is_it).expect("a component for each apiserver");
+    read(&path.with_extension("pid")).trim().parse().expect("a process id")
 }
 
 /// The sum of the counters of `family` that have all of `labels`, in a page of metrics in Prometheus' text format.

@@ -28,8 +28,9 @@ impl Report {
     }
 
     pub(crate) fn add(&mut self, cell: &Cell, policy: &Policy, figures: Figures) {
-        let of = |row: &&mut Row| row.cell == *cell && row.policy == *policy;
-        self.rows.iter_mut().filter(of).for_each(|row| row.runs.push(figures));
+        if let Some(row) = self.rows.iter_mut().find(|row| row.cell == *cell && row.policy == *policy) {
+            row.runs.push(figures);
+        }
     }
 
     pub(crate) fn json(&self) -> String {

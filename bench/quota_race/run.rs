@@ -40,7 +40,7 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
     };
     plane.settled().await;
     // Of this process: the clients, the proxies, and the model.
-    let spent = || (processors::process(std::process::id()), processors::machine());
+    let spent = || (processors::process(std::process::id()), processors::machine(), plane.apiservers_spent());
     let before = spent();
     let ended = storm.run(|_| ()).await.expect("every server accepts");
     let after = spent();
@@ -52,6 +52,7 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
     let mut figures = seen_by_clients(&ended);
     figures.overcharge = state.charged - (state.pods.len() * cell.quotas) as i64;
     (figures.cpu_own, figures.cpu_machine) = (after.0 - before.0, after.1 - before.1);
+    figures.cpu_apiservers = after.2.iter().zip(&before.2).map(|(after, before)| after - before).collect();
     (figures.writes_won, figures.writes_lost) = (written.won - writes.won, written.lost - writes.lost);
     if let Some(proxies) = proxies {
         let metrics = proxies.metrics();
@@ -82,6 +83,7 @@ fn seen_by_clients(ended: &Ended) -> Figures {
         attempts_per_success: ended.creates.iter().map(|create| u64::from(create.attempts)).sum::<u64>() as f64 / created.max(1) as f64,
         cpu_own: 0.0,
         cpu_machine: 0.0,
+        cpu_apiservers: Vec::new(),
         writes_won: 0,
         writes_lost: 0,
         overcharge: 0,
