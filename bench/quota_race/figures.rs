@@ -13,7 +13,7 @@ pub(crate) struct Figures {
     pub(crate) cpu_own: f64,
     /// The same of the whole machine, a real control plane included.
     pub(crate) cpu_machine: f64,
-    /// The same of each apiserver of a real control plane, in the order in which it started them.
+    /// The same of each apiserver of a real control plane, in the order in which it started them; of the model nothing.
     pub(crate) cpu_apiservers: Vec<f64>,
     /// Creates that succeeded.
     pub(crate) created: u64,

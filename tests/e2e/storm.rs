@@ -36,7 +36,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         crate::trial("storm::no_create_fails_through_the_proxy", |plane| proxied(plane, &SAMPLE.map(Storm::of))),
         crate::trial("storm::creates_fail_directly", |plane| direct(plane, &DIRECT_SAMPLE.map(Storm::of))),
-        // A quarter of an hour, and twice as long: `cargo test --test e2e -- --ignored storm`.
+        // A quarter of an hour, and three quarters: `cargo test --test e2e -- --ignored storm`.
         crate::trial("storm::no_create_fails_through_the_proxy_in_the_whole_grid", |plane| proxied(plane, &grid())).with_ignored_flag(true),
         crate::trial("storm::creates_fail_directly_in_the_whole_grid", |plane| direct(plane, &grid())).with_ignored_flag(true),
     ]
