@@ -70,7 +70,7 @@ pub struct Upstream {
     settings: config::Upstream,
     pin: Pin,
     seats: Seats,
-    /// Told when a server goes up or down.
+    /// Told when a server goes up or down, or is down for another reason.
     changed: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -322,7 +322,7 @@ impl Upstream {
         self.changed.notify_one();
     }
 
-    /// Returns when a server has gone up or down since the last call. For one caller.
+    /// Returns when a server has gone up or down, or is down for another reason, since the last call. For one caller.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -20,6 +20,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A server that stays up for so long has forgotten its failures.
 const STEADY: Duration = Duration::from_secs(60);
+/// How many times in a row a server may forbid what it allowed before, and still be starting up: for 18 s and more, with the pauses between.
+const FORBIDDEN_AT_START: u32 = 8;
+
+/// What a server that answers a probe says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is ready.
+    Ready,
+    /// It is alive, and does not tell strangers more than that.
+    Alive,
+    /// It forbids the question. So does an apiserver that starts, to everybody, until it has read RBAC's roles.
+    Forbidden,
+}
 
 /// The health of one server.
 #[derive(Debug)]
@@ -28,7 +41,7 @@ pub(super) struct Health {
     /// What requests look at.
     usable: AtomicBool,
     state: Mutex<State>,
-    /// Told whenever the server goes up or down, for whoever tells operators.
+    /// Told whenever the server goes up or down, or is down for another reason, for whoever tells operators.
     changed: Arc<Notify>,
     /// Told when it goes down, for the probing.
     failed: Notify,
@@ -44,6 +57,8 @@ pub(super) struct State {
     failures: u32,
     /// The last failure.
     pub(super) error: Option<Arc<str>>,
+    /// How many more answers that forbid the question are those of a start; none where it was never allowed.
+    forbidden_left: u32,
 }
 
 /// What is known of a server.
@@ -59,7 +74,7 @@ pub(super) enum Standing {
 
 impl State {
     fn new(now: Instant) -> Self {
-        Self { standing: Standing::Unknown, since: now, failures: 0, error: None }
+        Self { standing: Standing::Unknown, since: now, failures: 0, error: None, forbidden_left: 0 }
     }
 
     /// A failure of a request or a probe. Whether the server goes down by it.
@@ -68,7 +83,7 @@ impl State {
             Standing::Unknown | Standing::Up => {
                 let steady = self.standing == Standing::Up && now.saturating_duration_since(self.since) >= STEADY;
                 let failures = if steady { 1 } else { self.failures.saturating_add(1) };
-                *self = Self { standing: Standing::Down, since: now, failures, error: Some(error) };
+                *self = Self { standing: Standing::Down, since: now, failures, error: Some(error), ..*self };
                 true
             }
             // A crowd of requests that fail together is no reason to wait longer.
@@ -79,6 +94,19 @@ impl State {
             }
             Standing::Gone => false,
         }
+    }
+
+    /// Whether an answer is that of a server that starts up: it would refuse whatever it is sent.
+    fn is_starting(&mut self, answer: Answer) -> bool {
+        match answer {
+            Answer::Ready => self.forbidden_left = FORBIDDEN_AT_START,
+            Answer::Forbidden if self.standing == Standing::Down && self.forbidden_left > 0 => {
+                self.forbidden_left -= 1;
+                return true;
+            }
+            Answer::Forbidden | Answer::Alive => {}
+        }
+        false
     }
 
     /// A probe's success. Whether the server goes up by it.
@@ -125,18 +153,23 @@ impl Health {
     }
 
     /// A probe has ended. Whether the server goes down by it.
-    pub(super) fn probed(&self, result: Result<(), String>) -> bool {
-        let Err(error) = result else {
-            let mut state = self.lock();
-            if state.succeeded(Instant::now()) {
-                self.usable.store(true, Ordering::Relaxed);
-                drop(state);
-                info!(server = &*self.name, "An apiserver is up");
-                self.changed.notify_one();
-            }
-            return false;
+    pub(super) fn probed(&self, result: Result<Answer, String>) -> bool {
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(error) => return self.fail(&error, true),
         };
-        self.fail(&error, true)
+        let mut state = self.lock();
+        if state.is_starting(answer) {
+            drop(state);
+            return self.fail(&"it is starting up: /readyz is forbidden, and was not before", true);
+        }
+        if state.succeeded(Instant::now()) {
+            self.usable.store(true, Ordering::Relaxed);
+            drop(state);
+            info!(server = &*self.name, "An apiserver is up");
+            self.changed.notify_one();
+        }
+        false
     }
 
     /// The server is no longer among those to use.
@@ -160,15 +193,20 @@ impl Health {
     fn fail(&self, error: &dyn std::fmt::Display, probe: bool) -> bool {
         let error: Arc<str> = error.to_string().into();
         let mut state = self.lock();
-        if !state.failed(Instant::now(), Arc::clone(&error), probe) {
-            return false;
+        let news = state.error.as_ref() != Some(&error);
+        let left = state.failed(Instant::now(), Arc::clone(&error), probe);
+        if left {
+            self.usable.store(false, Ordering::Relaxed);
         }
-        self.usable.store(false, Ordering::Relaxed);
         drop(state);
-        warn!(server = &*self.name, %error, "An apiserver is down");
-        self.changed.notify_one();
-        self.failed.notify_one();
-        true
+        if left {
+            warn!(server = &*self.name, %error, "An apiserver is down");
+            self.failed.notify_one();
+        }
+        if left || news {
+            self.changed.notify_one();
+        }
+        left
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -240,12 +278,31 @@ mod tests {
         assert_eq!(longest(&state), FIRST_PAUSE, "a lasting one does not");
     }
 
+    #[test]
+    fn a_server_that_forbids_what_it_allowed_is_starting_up_for_a_while() {
+        let now = Instant::now();
+        let mut state = State::new(now);
+        assert!(!state.is_starting(Answer::Forbidden), "as far as anybody knows it always does");
+        down(&mut state, now);
+        assert!(!state.is_starting(Answer::Forbidden));
+        for _ in 0..2 {
+            assert!(!state.is_starting(Answer::Ready));
+            state.succeeded(now);
+            assert!(!state.is_starting(Answer::Forbidden), "one that is up has not been started again");
+            down(&mut state, now);
+            for _ in 0..FORBIDDEN_AT_START {
+                assert!(state.is_starting(Answer::Forbidden));
+            }
+            assert!(!state.is_starting(Answer::Forbidden), "no start takes that long: the rules have changed");
+        }
+    }
+
     #[tokio::test]
     async fn what_has_gone_is_not_used_again() {
         let health = Health::new("a:1", Arc::default());
         assert!(health.is_usable(), "until something is known");
         health.remove();
-        assert!(!health.probed(Ok(())) && !health.failed(&"refused"));
+        assert!(!health.probed(Ok(Answer::Ready)) && !health.failed(&"refused"));
         assert!(!health.is_usable());
     }
 }

@@ -151,6 +151,7 @@ impl Drop for Seated {
 
 #[cfg(test)]
 mod tests {
+    use super::super::health::Answer;
     use super::*;
 
     const SETTLE: Duration = Duration::from_millis(100);
@@ -180,7 +181,7 @@ mod tests {
         }
 
         fn own_returns(&self) {
-            self.own.probed(Ok(()));
+            self.own.probed(Ok(Answer::Ready));
         }
     }
 

@@ -15,7 +15,7 @@ use hyper::client::conn::http1;
 use tokio::sync::Notify;
 
 use super::connect::Connector;
-use super::health::Health;
+use super::health::{Answer, Health};
 use super::lane::{Lane, Lease, Sender};
 use super::pins::Key;
 use super::{LaneKind, SendError, UNSENT_TRIES};
@@ -193,9 +193,9 @@ impl Server {
     /// The probe itself: `/readyz` fails as soon as a shutdown is announced, before connections break. Whoever may not read it without
     /// credentials (`--anonymous-auth=false`) is told so by a server that is alive, and does not ask again.
     /// <https://kubernetes.io/docs/reference/using-api/health-checks/>
-    async fn ready(&self) -> Result<(), String> {
+    async fn ready(&self) -> Result<Answer, String> {
         if !self.anonymous.load(Ordering::Relaxed) {
-            return self.call.connected().await.map_err(|error| chain(&*error).to_string());
+            return self.call.connected().await.map(|()| Answer::Alive).map_err(|error| chain(&*error).to_string());
         }
         let (sender, answer) = self.ask_ready().await?;
         let (head, mut body) = answer.map(Body::<()>::streamed).into_parts();
@@ -210,12 +210,14 @@ impl Server {
         } else {
             *self.probing.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         }
-        // A server that is busy, or that does not let anybody read this, is alive.
-        match classify(head.status, &head.headers, &body).class {
-            Class::ShuttingDown => Err("it is shutting down".to_owned()),
-            Class::StartingUp => Err("it is starting up".to_owned()),
-            _ if head.status.is_server_error() => Err(format!("/readyz answered {}", head.status)),
-            _ => Ok(()),
+        match (classify(head.status, &head.headers, &body).class, head.status) {
+            (Class::ShuttingDown, _) => Err("it is shutting down".to_owned()),
+            (Class::StartingUp, _) => Err("it is starting up".to_owned()),
+            (_, status) if status.is_server_error() => Err(format!("/readyz answered {status}")),
+            (_, status) if status.is_success() => Ok(Answer::Ready),
+            (_, StatusCode::FORBIDDEN) => Ok(Answer::Forbidden),
+            // One that is busy, for example.
+            _ => Ok(Answer::Alive),
         }
     }
 

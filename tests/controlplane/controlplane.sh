@@ -184,6 +184,10 @@ argo() {
   kubectl create namespace argo --dry-run=client -o yaml | kubectl apply -f - >/dev/null
   kubectl apply --server-side --force-conflicts -k "$source/manifests/cluster-install" >/dev/null
   kubectl wait --for=condition=Established --timeout=60s crd/workflows.argoproj.io crd/workflowtasksets.argoproj.io >/dev/null
+  # Without metrics: until a controller leads, a dummy server holds their port, and it panics if the real one comes before the dummy is gone.
+  # A kubelet would start it again; here nobody does.
+  kubectl patch configmap workflow-controller-configmap --namespace argo --type merge \
+    --patch '{"data": {"metricsConfig": "{enabled: false}"}}' >/dev/null
   # What 3.4's own roles lack for HTTP templates: it looks for a CA bundle in the workflow's namespace and updates its task sets' status.
   kubectl create clusterrole argo-agents --verb=get,patch,update --resource=secrets,workflowtasksets.argoproj.io/status \
     --dry-run=client -o yaml | kubectl apply -f - >/dev/null

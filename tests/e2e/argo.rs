@@ -35,7 +35,7 @@ impl Version {
     }
 }
 
-/// A running controller. It listens on ports of its own choice (6060 and 9090), so there can only be one at a time.
+/// A running controller. It listens on a port of its own choice (6060), so there can only be one at a time.
 pub struct Controller(Running);
 
 impl Controller {
@@ -56,16 +56,16 @@ impl Controller {
         plane.kubectl(&["delete", "lease", "--namespace", "argo", "--all"]);
         let mut controller = Running::logging("workflow-controller", command, &log);
         within(Duration::from_secs(60), "the workflow-controller leads", || {
-            assert!(controller.is_running(), "it ended, see {}", log.display());
+            controller.assert_running();
             std::fs::read_to_string(&log)
                 .is_ok_and(|printed| printed.to_lowercase().contains("started leading") || printed.contains("became leader"))
         });
         Self(controller)
     }
 
-    /// Whether it still runs: a controller that loses its lease exits.
-    pub fn is_running(&mut self) -> bool {
-        self.0.is_running()
+    /// Fails if it has ended: a controller that loses its lease exits.
+    pub fn assert_running(&mut self) {
+        self.0.assert_running();
     }
 }
 

@@ -53,6 +53,8 @@ fn apiserver_killed(plane: &'static ControlPlane) {
     plane.component(&["start", &name]);
     let report = storm.finish();
     eprintln!("killed {name}: {report}");
+    // Back it is before it has read who may do what.
+    assert_eq!(report["refused"], 0, "a create went to an apiserver that was starting up: {report}");
 }
 
 fn etcd_stopped(plane: &'static ControlPlane) {

@@ -1,8 +1,8 @@
 //! Processes that end with whoever started them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ pub struct Running {
     child: Child,
     /// Lines of its stderr, where it has no log.
     said: Option<Receiver<String>>,
+    /// Where both its outputs go, where it has one.
+    log: Option<PathBuf>,
 }
 
 impl Running {
@@ -44,13 +46,15 @@ impl Running {
 
     /// Both its outputs go to a file, afresh.
     pub fn logging(name: &'static str, command: &mut Command, log: &Path) -> Self {
-        let log = File::create(log).unwrap();
-        Self::spawn(name, command.stdout(log.try_clone().unwrap()).stderr(log))
+        let file = File::create(log).unwrap();
+        let mut running = Self::spawn(name, command.stdout(file.try_clone().unwrap()).stderr(file));
+        running.log = Some(log.to_owned());
+        running
     }
 
     fn spawn(name: &'static str, command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        Self { name, child, said: None }
+        Self { name, child, said: None, log: None }
     }
 
     /// Waits for this line on its stderr.
@@ -61,9 +65,15 @@ impl Running {
         {}
     }
 
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+    /// Fails if it has ended, with how it did and the closing lines of its log: a machine whose files nobody keeps has no more to tell.
+    pub fn assert_running(&mut self) {
+        const LINES: usize = 40;
+        if let Some(status) = self.child.try_wait().unwrap() {
+            let log = self.log.as_deref().map_or_else(String::new, |log| fs::read_to_string(log).unwrap());
+            let lines: Vec<_> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
+            panic!("{} ended by itself, {status}. The end of its log:\n{end}", self.name);
+        }
     }
 
     /// What `/proc` knows it by.

@@ -50,9 +50,9 @@ impl Proxy {
         let mut process = Running::logging("kube-retry-proxy", command.args(["--log-format", "json"]), &log);
         let mut said = None;
         within(Duration::from_secs(20), "the proxy serves", || {
-            let printed = fs::read_to_string(&log).unwrap_or_default();
-            assert!(process.is_running(), "the proxy ended: {printed}");
-            said = printed
+            process.assert_running();
+            said = fs::read_to_string(&log)
+                .unwrap()
                 .lines()
                 .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
                 .find(|line| line["address"].is_string());

@@ -59,7 +59,7 @@ fn outcome(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path, shown
     let mut submissions = Submissions::default();
     let mut outcome = Outcome::default();
     within(Duration::from_secs(180), "every workflow has its agent pod or has failed", || {
-        assert!(controller.is_running(), "the workflow-controller ended");
+        controller.assert_running();
         let complete = submissions.next(shown(&outcome), |name| plane.create(&argo::http_workflow(&namespace, name)));
         let phases = argo::phases(plane, &namespace);
         let pods = argo::pods_by_workflow(plane, &namespace);

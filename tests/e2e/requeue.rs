@@ -54,7 +54,7 @@ fn times(plane: &ControlPlane, purpose: &'static str, kubeconfig: &Path, shown: 
     let mut submissions = Submissions::default();
     let mut seen: BTreeMap<String, Duration> = BTreeMap::new();
     within(Duration::from_secs(300), "every workflow has its pod", || {
-        assert!(controller.is_running(), "the workflow-controller ended");
+        controller.assert_running();
         let complete = submissions.next(shown(), |name| plane.create(&argo::pod_workflow(&namespace, name)));
         for (workflow, (phase, message)) in argo::phases(plane, &namespace) {
             assert!(phase != "Error" && phase != "Failed", "{workflow}: {message}");

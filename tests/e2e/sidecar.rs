@@ -64,7 +64,7 @@ fn patched(plane: &'static ControlPlane) {
     let namespace = plane.namespace("sidecar", 0);
     plane.create(&argo::pod_workflow(&namespace, "one"));
     within(Duration::from_secs(60), "the workflow has its pod", || {
-        assert!(controller.is_running(), "the workflow-controller ended");
+        controller.assert_running();
         argo::pods_by_workflow(plane, &namespace).contains_key("one")
     });
     assert_eq!(proxy.metric("kube_retry_proxy_outcomes_total", &format!("namespace=\"{namespace}\",outcome=\"created\"")), 1);

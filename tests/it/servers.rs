@@ -214,6 +214,35 @@ async fn a_server_that_lets_nobody_read_its_readiness_is_alive() {
     }
 }
 
+/// Until it has read RBAC's roles, an apiserver that starts forbids everything to everybody, `/readyz` too.
+#[tokio::test]
+async fn a_restarted_server_is_not_used_before_it_knows_who_may_do_what() {
+    let rig = Rig::listed(quick(), |_| {}).await;
+    let mut client = rig.client(Protocol::Http1).await;
+    eventually("all are up", || servers_up(&rig.proxy) == SERVERS).await;
+    assert_eq!(client.create("before").await.status, StatusCode::CREATED);
+    let own = rig.plane.journal().creates()[0].apiserver;
+    let faults = rig.plane.faults(own).unwrap();
+    faults.set_down(true);
+    eventually("it is left", || servers_up(&rig.proxy) == SERVERS - 1).await;
+    let forbidden = Canned::new(StatusCode::FORBIDDEN, "application/json", "{}");
+    faults.answer_readyz(Some(forbidden.clone()));
+    faults.every_request(Some(Fault::Answer(forbidden)));
+    let probed = faults.probes();
+    faults.set_down(false);
+    eventually("it is probed again", || faults.probes() >= probed + 2).await;
+    for n in 0..5 {
+        assert_eq!(client.create(&format!("starting-{n}")).await.status, StatusCode::CREATED);
+    }
+    let told = rig.admin("/readyz?verbose").await.text();
+    assert!(told.contains("is down: it is starting up"), "{told}");
+    faults.clear();
+    eventually("it is back", || servers_up(&rig.proxy) == SERVERS).await;
+    assert_eq!(client.create("after").await.status, StatusCode::CREATED);
+    assert_eq!(rig.plane.journal().creates().last().unwrap().apiserver, own);
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_returns_to_its_server_in_a_storm_without_a_conflict() {
     // News that are slow enough for a burst: at once it would be up to all creates in flight.
