@@ -47,7 +47,7 @@ fn followed() {
         let storm = plane.driving(&proxy.storm(&plane, &namespace, 3000, 50));
         let mut pinned = None;
         within(PATIENCE, "the storm is under way", || {
-            pinned = server_of(&proxy, &namespace);
+            pinned = proxy.server_of(&namespace);
             pinned.is_some() && proxy.metric("kube_retry_proxy_outcomes_total", &format!("namespace=\"{namespace}\"")) > 300
         });
         match pinned.and_then(|pinned| all.iter().position(|server| *server == pinned)) {
@@ -83,12 +83,6 @@ fn token_to_discover(plane: &ControlPlane) -> String {
     in_default(&["create", "token", name, "--duration", "1h"])
 }
 
-/// The servers that the proxy knows, as `/status.json` has them.
-fn servers(proxy: &Proxy) -> Vec<Value> {
-    let status: Value = serde_json::from_str(&proxy.admin("/status.json")).unwrap();
-    status["servers"].as_array().unwrap().clone()
-}
-
 fn addresses_of(servers: impl IntoIterator<Item = Value>) -> Vec<String> {
     let mut addresses: Vec<_> = servers.into_iter().map(|server| server["address"].as_str().unwrap().to_owned()).collect();
     addresses.sort();
@@ -96,17 +90,11 @@ fn addresses_of(servers: impl IntoIterator<Item = Value>) -> Vec<String> {
 }
 
 fn known(proxy: &Proxy) -> Vec<String> {
-    addresses_of(servers(proxy))
+    addresses_of(proxy.servers())
 }
 
 fn in_use(proxy: &Proxy) -> Vec<String> {
-    addresses_of(servers(proxy).into_iter().filter(|server| server["healthy"] == true))
-}
-
-/// To which of them a namespace is pinned.
-fn server_of(proxy: &Proxy, namespace: &str) -> Option<String> {
-    let pinned = |server: &Value| server["namespaces"].as_array().unwrap().iter().any(|name| name == namespace);
-    addresses_of(servers(proxy).into_iter().filter(pinned)).pop()
+    addresses_of(proxy.servers().into_iter().filter(|server| server["healthy"] == true))
 }
 
 /// Addresses of this machine for as long as this lives.

@@ -43,18 +43,82 @@ fn goaways(plane: &'static ControlPlane) {
     plane.component(&["stop", NAME]);
 }
 
+/// Two replicas pin alike: the creates of a namespace go to one apiserver by both of them, and when one apiserver dies only its own namespaces
+/// move.
 fn apiserver_killed(plane: &'static ControlPlane) {
-    let before: Vec<_> = (0..SERVERS).map(|server| creates_of(plane, server)).collect();
-    let storm = Storm::start(plane);
-    // The one that the storm's namespace is pinned to.
-    let pinned = (0..SERVERS).max_by_key(|server| creates_of(plane, *server) - before[*server]).unwrap();
-    let name = format!("apiserver-{pinned}");
-    plane.component(&["kill", &name]);
-    plane.component(&["start", &name]);
-    let report = storm.finish();
-    eprintln!("killed {name}: {report}");
-    // Back it is before it has read who may do what.
-    assert_eq!(report["refused"], 0, "a create went to an apiserver that was starting up: {report}");
+    let replicas = [(), ()].map(|()| Proxy::start(plane, &plane.servers[..SERVERS], ""));
+    let namespaces = pinned_apart(plane, &replicas);
+    let pins = || namespaces.each_ref().map(|namespace| replicas.each_ref().map(|replica| replica.server_of(namespace).unwrap()));
+    let before = pins();
+    assert!(before.iter().all(|[one, other]| one == other), "the replicas disagree: {before:?}");
+
+    let mut drivers = Vec::new();
+    for namespace in &namespaces {
+        for (replica, number) in replicas.iter().zip(0..) {
+            let mut storm = replica.storm(plane, namespace, PODS / 4, 12);
+            storm.extend(["-name-prefix".to_owned(), format!("storm-{number}")]);
+            drivers.push(plane.driving(&storm));
+        }
+    }
+    let created = || replicas.iter().map(|replica| replica.metric("kube_retry_proxy_outcomes_total", "created")).sum::<u64>();
+    within(Duration::from_secs(60), "the storms are under way", || created() >= BEFORE);
+    let killed = plane.servers.iter().position(|server| server.ends_with(&before[0][0])).unwrap();
+    let name = format!("apiserver-{killed}");
+    let outage = {
+        let name = name.clone();
+        std::thread::spawn(move || {
+            plane.component(&["kill", &name]);
+            plane.component(&["start", &name]);
+        })
+    };
+    let mut moved = false;
+    within(Duration::from_secs(120), "the storms and the outage are over", || {
+        let [own, others] = pins();
+        moved |= own != before[0];
+        assert_eq!(others, before[1], "a namespace of another apiserver moved");
+        outage.is_finished() && drivers.iter_mut().all(Running::has_ended)
+    });
+    outage.join().unwrap();
+    assert!(moved, "no namespace left {name}");
+    for driver in drivers {
+        let report: Value = serde_json::from_str(&driver.finish()).unwrap();
+        judge_storm(&report);
+        // Back it is before it has read who may do what.
+        assert_eq!(report["refused"], 0, "a create went to an apiserver that was starting up: {report}");
+        eprintln!("killed {name}: {report}");
+    }
+    let healthy = |replica: &Proxy| replica.servers().iter().all(|server| server["healthy"] == true);
+    within(Duration::from_secs(60), "it is used again", || replicas.iter().all(healthy));
+    for namespace in &namespaces {
+        create_by_each(plane, &replicas, namespace, "after");
+    }
+    assert_eq!(pins(), before, "its namespace returned");
+    namespaces.iter().for_each(|namespace| plane.discard(namespace));
+    replicas.into_iter().for_each(Proxy::stop);
+}
+
+/// Two namespaces that are pinned to different apiservers.
+fn pinned_apart(plane: &ControlPlane, replicas: &[Proxy; 2]) -> [String; 2] {
+    let used = || {
+        let namespace = plane.namespace("outage", 1);
+        create_by_each(plane, replicas, &namespace, "before");
+        namespace
+    };
+    let (one, mut other) = (used(), used());
+    while replicas[0].server_of(&other) == replicas[0].server_of(&one) {
+        plane.discard(&std::mem::replace(&mut other, used()));
+    }
+    [one, other]
+}
+
+/// One create by each of the replicas.
+fn create_by_each(plane: &ControlPlane, replicas: &[Proxy; 2], namespace: &str, purpose: &str) {
+    for (replica, number) in replicas.iter().zip(0..) {
+        let mut storm = replica.storm(plane, namespace, 1, 1);
+        storm.extend(["-name-prefix".to_owned(), format!("{purpose}-{number}")]);
+        let report = plane.driver(&storm);
+        assert_eq!(report["created"], 1, "{report}");
+    }
 }
 
 fn etcd_stopped(plane: &'static ControlPlane) {
@@ -102,15 +166,4 @@ pub fn judge_storm(report: &Value) {
     assert_eq!(report["alreadyExists"], 0, "a create was sent again after it was stored: {report}");
     assert_eq!(report["noAnswer"], 0, "a client got no answer: {report}");
     assert_eq!(report["conflicts"], 0, "a conflict reached the client: {report}");
-}
-
-/// Pod creates that this apiserver has answered with success.
-fn creates_of(plane: &ControlPlane, server: usize) -> u64 {
-    let kubeconfig = plane.kubeconfig("admin", &format!("apiserver-{server}"));
-    let metrics = crate::process::output(plane.kubectl_with(&kubeconfig).args(["get", "--raw", "/metrics"]));
-    let created = |line: &&str| {
-        line.starts_with("apiserver_request_total{")
-            && ["code=\"201\"", "resource=\"pods\"", "subresource=\"\"", "verb=\"POST\""].iter().all(|label| line.contains(label))
-    };
-    metrics.lines().filter(created).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
 }

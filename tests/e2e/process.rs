@@ -65,6 +65,11 @@ impl Running {
         {}
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Fails if it has ended, with how it did and the closing lines of its log: a machine whose files nobody keeps has no more to tell.
     pub fn assert_running(&mut self) {
         const LINES: usize = 40;

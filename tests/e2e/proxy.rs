@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::control_plane::ControlPlane;
@@ -54,7 +55,7 @@ impl Proxy {
             said = fs::read_to_string(&log)
                 .unwrap()
                 .lines()
-                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .find(|line| line["address"].is_string());
             said.is_some()
         });
@@ -104,6 +105,18 @@ impl Proxy {
     /// Quota conflicts that it met.
     pub fn conflicts(&self) -> u64 {
         self.metric("kube_retry_proxy_conflicts_total", "")
+    }
+
+    /// The servers that it knows, as `/status.json` has them.
+    pub fn servers(&self) -> Vec<Value> {
+        let status: Value = serde_json::from_str(&self.admin("/status.json")).unwrap();
+        status["servers"].as_array().unwrap().clone()
+    }
+
+    /// The address of the one that a namespace is pinned to, once it has had a create.
+    pub fn server_of(&self, namespace: &str) -> Option<String> {
+        let pinned = |server: &Value| server["namespaces"].as_array().unwrap().iter().any(|name| name == namespace);
+        self.servers().into_iter().find(pinned).map(|server| server["address"].as_str().unwrap().to_owned())
     }
 
     /// The body of a page of the admin port.
