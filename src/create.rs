@@ -299,7 +299,12 @@ impl Create<'_> {
                 };
                 Attempt::Final(Response::from_parts(head, body.with_guard(lease)), class)
             }
-            Err(error) => Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error))),
+            Err(error) => {
+                if let Some(lease) = lease {
+                    lease.lost(&error);
+                }
+                Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error)))
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! answers everyone who waited for it.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -315,6 +316,22 @@ impl Lease {
         }
     }
 
+    /// The request or its answer was lost. If its connection broke, the others of the lane may be about to: those of a server that dies break
+    /// one after the other, and each would take with it what had moved there from the last. A new one shows whether the server is there.
+    pub fn lost(self, why: &hyper::Error) {
+        if is_reset(why) {
+            return;
+        }
+        // Once for all requests of the connection, lest the later ones let go of the new ones.
+        let first = match &self.held {
+            Held::Stream(load) => !load.retired.swap(true, Ordering::Relaxed),
+            Held::Exclusive(_) => true,
+        };
+        if first {
+            self.lane.leave_connections();
+        }
+    }
+
     /// Whether it is a place in `lane`.
     pub(super) fn is_of(&self, lane: &Arc<Lane>) -> bool {
         Arc::ptr_eq(&self.lane, lane)
@@ -338,6 +355,12 @@ impl Lease {
         }
         self
     }
+}
+
+/// Whether the peer ended a stream only, not its connection.
+fn is_reset(error: &hyper::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|h2| h2.is_reset())
 }
 
 impl Drop for Lease {

@@ -125,9 +125,11 @@ impl Server {
                     Some(unsent) => request = unsent,
                     None => {
                         let error = classified(failed.into_error());
-                        if let SendError::Refused(_) = error {
+                        match &error {
                             // It is going away, and may not know it yet.
-                            lease.retire();
+                            SendError::Refused(_) => lease.retire(),
+                            SendError::Lost(why) => lease.lost(why),
+                            SendError::Connect(_) | SendError::Unsent => {}
                         }
                         return Err(self.failed(error, None));
                     }

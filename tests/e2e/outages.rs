@@ -12,6 +12,9 @@ use crate::proxy::Proxy;
 /// Enough to last over an outage.
 const PODS: usize = 3000;
 
+/// Creates of each of four storms that one apiserver's death meets.
+const IN_FLIGHT: usize = 12;
+
 /// What has been created before the outage begins.
 const BEFORE: u64 = 300;
 
@@ -55,7 +58,7 @@ fn apiserver_killed(plane: &'static ControlPlane) {
     let mut drivers = Vec::new();
     for namespace in &namespaces {
         for (replica, number) in replicas.iter().zip(0..) {
-            let mut storm = replica.storm(plane, namespace, PODS / 4, 12);
+            let mut storm = replica.storm(plane, namespace, PODS / 4, IN_FLIGHT);
             storm.extend(["-name-prefix".to_owned(), format!("storm-{number}")]);
             drivers.push(plane.driving(&storm));
         }
@@ -83,8 +86,9 @@ fn apiserver_killed(plane: &'static ControlPlane) {
     for driver in drivers {
         let report: Value = serde_json::from_str(&driver.finish()).unwrap();
         judge_storm(&report);
-        // Back it is before it has read who may do what.
+        // It answers before it has read who may do what.
         assert_eq!(report["refused"], 0, "a create went to an apiserver that was starting up: {report}");
+        assert!(report["failed"].as_u64().unwrap() <= IN_FLIGHT as u64, "more failed than were in flight when it died: {report}");
         eprintln!("killed {name}: {report}");
     }
     let healthy = |replica: &Proxy| replica.servers().iter().all(|server| server["healthy"] == true);

@@ -11,7 +11,7 @@ use kube_retry_proxy::model::{Attempt, Canned, Fault, QuotaOutcome, Settings};
 use tokio::task::JoinSet;
 
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{BOTH, Client, NAMESPACE, Protocol, Rig, eventually, proxy_before, sample, servers_up, soon};
+use crate::support::{BOTH, Client, NAMESPACE, Protocol, Rig, eventually, proxy_before, sample, servers_up, soon, speaking};
 
 const SERVERS: usize = 3;
 
@@ -211,6 +211,43 @@ async fn a_server_that_lets_nobody_read_its_readiness_is_alive() {
         let proxy = proxy_before(&plane.urls(), plane.ca_pem(), |_| {}).await;
         eventually("all are up", || servers_up(&proxy) == SERVERS).await;
         Rig { plane, proxy }.stop().await;
+    }
+}
+
+/// The connections of a server that dies break one after the other, over milliseconds.
+#[tokio::test]
+async fn after_a_connection_broke_creates_use_no_other_that_was_open() {
+    for (up, fault) in [(Protocol::Http2, Fault::Cut), (Protocol::Http1, Fault::Cut), (Protocol::Http1, Fault::Truncate)] {
+        let rig = Rig::listed(Settings { apiservers: SERVERS, ..speaking(up) }, |_| {}).await;
+        let connections = || rig.plane.journal().creates().iter().map(|create| create.connection).collect::<BTreeSet<_>>();
+        let own = {
+            rig.client(Protocol::Http1).await.create("first").await;
+            rig.plane.journal().creates()[0].apiserver
+        };
+        let faults = rig.plane.faults(own).unwrap();
+        // Creates that wait beside each other, so that there are several connections.
+        let mut waiting = JoinSet::new();
+        for n in 0..8 {
+            faults.next_create(Fault::Hold);
+            let mut client = rig.client(Protocol::Http1).await;
+            waiting.spawn(async move { client.create(&format!("held-{n}")).await.status });
+            eventually("it is held", || rig.plane.journal().creates().len() == 2 + n).await;
+        }
+        faults.release();
+        assert!(soon(waiting.join_all()).await.iter().all(|status| *status == StatusCode::CREATED));
+        let open = connections();
+        assert!(open.len() > 2, "{open:?}");
+
+        faults.next_create(fault.clone());
+        let mut client = rig.client(Protocol::Http1).await;
+        assert_eq!(client.create("lost").await.status, StatusCode::GATEWAY_TIMEOUT, "{fault:?}");
+        let before = rig.plane.journal().creates().len();
+        for n in 0..8 {
+            assert_eq!(client.create(&format!("after-{n}")).await.status, StatusCode::CREATED);
+        }
+        let after = &rig.plane.journal().creates()[before..];
+        assert!(after.iter().all(|create| create.apiserver == own && !open.contains(&create.connection)), "{up:?} {fault:?}: {after:?}");
+        rig.stop().await;
     }
 }
 
