@@ -20,7 +20,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A server that stays up for so long has forgotten its failures.
 const STEADY: Duration = Duration::from_secs(60);
-/// How many times in a row a server may forbid what it allowed before, and still be starting up: for 18 s and more, with the pauses between.
+/// How many times a server that was ready once may forbid the question, and still be starting up: for more than 20 s, with the pauses between.
 const FORBIDDEN_AT_START: u32 = 8;
 
 /// What a server that answers a probe says.
