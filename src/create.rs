@@ -33,7 +33,7 @@ use crate::ratelimit::{Admitted, Rejected};
 use crate::route::timeout;
 use crate::status::object_meta;
 use crate::trace::Tracer;
-use crate::upstream::{Lease, SendError, Upstream};
+use crate::upstream::{Lease, Upstream};
 use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
 /// Answers larger than this are relayed as they stream, unjudged: an apiserver's error stays far below, and so do most pods.
@@ -239,7 +239,7 @@ impl Create<'_> {
         self.left = false;
         let attempt = match all.upstream.create(&self.target.namespace, settle, self.request(sent)).await.map(to_client) {
             Ok(response) => self.judged(response).await,
-            Err(error) => Attempt::Judged(Answer { class: class_of(&error), retry_after: None }, Err(error.into())),
+            Err(error) => Attempt::Judged(Answer { class: error.class(), retry_after: None }, Err(error.into())),
         };
         let (class, code) = match &attempt {
             Attempt::Final(response, class) => (*class, Some(response.status())),
@@ -393,12 +393,4 @@ impl Drop for Create<'_> {
 
 fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
-}
-
-fn class_of(error: &SendError) -> Class {
-    match error {
-        SendError::Connect(_) | SendError::Unsent => Class::ConnectFailed,
-        SendError::Refused(_) => Class::Refused,
-        SendError::Lost(_) => Class::Lost,
-    }
 }

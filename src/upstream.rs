@@ -32,6 +32,7 @@ use crate::config::{self, Discover, Pin};
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::tls::TlsError;
+use crate::verdict::Class;
 use choice::{Tried, least_loaded, pinned};
 use connect::Connectors;
 pub use connect::{AddressError, ConnectError};
@@ -138,6 +139,15 @@ impl SendError {
             Self::Unsent => "unsent",
             Self::Refused(_) => "refused",
             Self::Lost(_) => "lost",
+        }
+    }
+
+    /// What it proves of the request.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Connect(_) | Self::Unsent => Class::ConnectFailed,
+            Self::Refused(_) => Class::Refused,
+            Self::Lost(_) => Class::Lost,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::proxy::Proxy;
 /// Enough to last over an outage.
 const PODS: usize = 3000;
 
-/// Creates of each of four storms that one apiserver's death meets.
+/// Creates in flight in each of the four storms that meet an apiserver's death.
 const IN_FLIGHT: usize = 12;
 
 /// What has been created before the outage begins.
