@@ -18,6 +18,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::body::ConnectionShare;
 use crate::drain::{Stage, Watcher};
 use crate::metrics::Metrics;
 use crate::proxy::{Peer, Proxy};
@@ -82,11 +83,11 @@ impl Listener {
             },
             () = self.drain.reached(Stage::Draining) => return,
         };
-        let peer = Peer { ip: peer.ip(), certificate: tls.get_ref().1.peer_certificates().is_some() };
+        let peer = Peer { ip: peer.ip(), certificate: tls.get_ref().1.peer_certificates().is_some(), buffered: ConnectionShare::default() };
         let spoken = AtomicBool::new(false);
         let service = service_fn(|request| {
             spoken.store(true, Ordering::Relaxed);
-            let proxy = Arc::clone(&self.proxy);
+            let (proxy, peer) = (Arc::clone(&self.proxy), peer.clone());
             async move { Ok::<_, std::convert::Infallible>(proxy.handle(peer, request).await) }
         });
         let mut connection = std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(tls), service));

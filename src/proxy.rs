@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::body::Body;
+use crate::body::{Body, ConnectionShare};
 use crate::create::{Creates, Target};
 use crate::error::ProxyError;
 use crate::forward::forward;
@@ -35,12 +35,14 @@ pub struct Proxy {
 }
 
 /// Who sent a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The address of the TCP connection.
     pub ip: IpAddr,
     /// Whether it offered a client certificate, which ends here.
     pub certificate: bool,
+    /// What its creates on this connection occupy.
+    pub buffered: ConnectionShare,
 }
 
 impl Proxy {
@@ -60,7 +62,7 @@ impl Proxy {
         } else {
             let keep = if matches!(step, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
             headers::to_upstream(request.headers_mut(), peer.ip, keep);
-            self.take(step, request, started).await
+            self.take(step, &peer, Body::of_request(request, &self.creates.drain), started).await
         };
         let response = answer.unwrap_or_else(|error| {
             debug!(route = label.as_str(), error = %crate::telemetry::chain(&error), "Answering by ourselves");
@@ -72,19 +74,22 @@ impl Proxy {
 
     /// The long ways have a box of their own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
     /// times before it first runs.
-    async fn take(&self, step: Step, request: Request<Incoming>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
+    async fn take(&self, step: Step, peer: &Peer, request: Request<Body>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
         match step {
-            Step::Create(target) => Box::pin(self.creates.create(target, request)).await,
+            Step::Create(target) => {
+                let room = self.creates.buffers.reserve(peer.ip, &peer.buffered);
+                Box::pin(self.creates.create(target, room, request)).await
+            }
             Step::Forward(lane) => {
                 let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
                 let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
                 self.metrics.overhead(label, started.elapsed());
-                let response = forward(&self.upstream, lane, request.map(Body::streamed)).await?;
+                let response = forward(&self.upstream, lane, request).await?;
                 Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
                 let open = self.metrics.stream_open(StreamKind::Upgrade);
-                Ok(Box::pin(upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open)).await?)
+                Ok(Box::pin(upgrade(&self.upstream, &self.tunnels, request, open)).await?)
             }
         }
     }

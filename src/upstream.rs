@@ -126,6 +126,9 @@ pub enum SendError {
     /// REFUSED_STREAM, or a GOAWAY that excludes the request: the upstream says that it was not processed.
     #[error("the upstream refused the request unprocessed")]
     Refused(#[source] hyper::Error),
+    /// The client's body broke off, so the request was never completed.
+    #[error("the request was not completed")]
+    Request(#[source] hyper::Error),
     /// The connection failed after the request was sent: it may have been processed.
     #[error("the connection to the upstream was lost before it answered")]
     Lost(#[source] hyper::Error),
@@ -138,6 +141,7 @@ impl SendError {
             Self::Connect(_) => "connect",
             Self::Unsent => "unsent",
             Self::Refused(_) => "refused",
+            Self::Request(_) => "request",
             Self::Lost(_) => "lost",
         }
     }
@@ -147,13 +151,13 @@ impl SendError {
         match self {
             Self::Connect(_) | Self::Unsent => Class::ConnectFailed,
             Self::Refused(_) => Class::Refused,
-            Self::Lost(_) => Class::Lost,
+            Self::Request(_) | Self::Lost(_) => Class::Lost,
         }
     }
 
     /// Whether the request surely was not processed.
     pub fn provably_unprocessed(&self) -> bool {
-        !matches!(self, Self::Lost(_))
+        !matches!(self, Self::Request(_) | Self::Lost(_))
     }
 }
 
