@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, request};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -38,6 +39,9 @@ use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
 /// Answers larger than this are relayed as they stream, unjudged: an apiserver's error stays far below, and so do most pods.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// The most that comes in one piece.
+const MAX_SHARED: usize = 64 << 10;
 
 /// How long a create's body may take to come. One that is slower passes as it comes, unreplayed, and is the apiserver's to wait for; what had
 /// come of it occupies memory for no longer than that.
@@ -364,6 +368,10 @@ impl Create<'_> {
         let Ok(_place) = self.all.held.try_acquire() else { return Err(self.give_up(NotReplayed::HeldFull)) };
         let _held = self.all.metrics.held();
         let hold = self.record.as_mut().map(|record| record.hold(pause));
+        if self.attempts == 1 && self.body.data.len() <= MAX_SHARED {
+            // What came in one piece shares a buffer of its connection, which is larger: a copy occupies what is reserved.
+            self.body.data = Bytes::copy_from_slice(&self.body.data);
+        }
         let released = tokio::select! {
             () = tokio::time::sleep(pause) => false,
             () = self.all.drain.reached(Stage::Releasing) => true,

@@ -32,6 +32,13 @@ const MAX_HEADER_BYTES: u32 = 1 << 20;
 /// Go's default; client-go opens a further connection by itself.
 const MAX_STREAMS: u32 = 250;
 
+/// How many bytes a client may send ahead on one HTTP/2 stream. The connection's window is that of all its streams, so that an upload which
+/// the apiserver does not read cannot stop the others.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// What may wait to be sent on one HTTP/2 stream, to a client that does not read.
+const MAX_SEND_BUFFER: usize = 64 << 10;
+
 /// What every connection shares.
 pub struct Listener {
     /// The path of a request.
@@ -142,6 +149,9 @@ fn http(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(MAX_STREAMS * STREAM_WINDOW)
+        .max_send_buf_size(MAX_SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_BYTES)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(15))

@@ -22,8 +22,8 @@ use crate::config;
 use crate::metrics::GaugeGuard;
 use crate::tls::{self, TlsError};
 
-/// kube-apiserver accepts 1 MiB of headers; hyper's own bounds are lower.
-const MAX_HEADER_BYTES: u32 = 1 << 20;
+/// For the head of an answer, more than apiservers write. Over HTTP/1.1 also what is read ahead of a reader.
+const MAX_HEADER_BYTES: u32 = 256 << 10;
 
 /// How many bytes the server may send ahead of the readers, on all streams of an HTTP/2 connection together. Never less than the windows of
 /// its streams, so that readers that stand still cannot stop the others (RFC 9113 §5.2.2): what bounds the memory is the windows of the
