@@ -5,11 +5,13 @@
 //! A body that broke off ends in an error, never as if it were whole.
 
 mod collect;
+mod flow;
 mod inflow;
 mod kept;
 mod memory;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -19,6 +21,8 @@ use hyper::body::Incoming;
 
 use crate::drain::Watcher;
 pub use collect::{Collected, collect_bounded, collect_within};
+use flow::Flow;
+pub use flow::Flows;
 use inflow::Inflow;
 use kept::KeptBody;
 pub use kept::Returned;
@@ -36,7 +40,14 @@ enum Source {
     /// Wholly in memory: the data, then the trailers.
     Buffered { data: Bytes, trailers: Option<HeaderMap> },
     /// Streamed: what had been read of it before, then the rest.
-    Streamed { prefix: Bytes, rest: Inflow },
+    Streamed {
+        prefix: Bytes,
+        rest: Inflow,
+        /// Where it counts once more than its first frame is to be read, and what it may occupy.
+        counted: Option<(Arc<Flows>, u64)>,
+    },
+    /// The same, counted among those under way.
+    Counted(Flow),
     /// The same, and it returns if it is dropped early.
     Kept(Box<KeptBody>),
 }
@@ -50,6 +61,9 @@ pub enum BodyError {
     /// Its stream was reset without an error, or its connection was cut.
     #[error("the body ended before it was complete")]
     Unfinished,
+    /// Nobody read it while memory was short.
+    #[error("the answer was not read while many others were not")]
+    LetGo,
 }
 
 impl<G> Body<G> {
@@ -80,8 +94,16 @@ impl<G> Body<G> {
         request.map(|body| Self::flowing(Inflow::new(body, version).until_cut(drain)))
     }
 
+    /// The same body, counted among the answers under way; it may occupy `cost` bytes while nobody reads it.
+    pub fn counted(mut self, flows: &Arc<Flows>, cost: u64) -> Self {
+        if let Source::Streamed { counted, .. } = &mut self.source {
+            *counted = Some((Arc::clone(flows), cost));
+        }
+        self
+    }
+
     fn flowing(rest: Inflow) -> Self {
-        Self { source: Source::Streamed { prefix: Bytes::new(), rest }, guard: None }
+        Self { source: Source::Streamed { prefix: Bytes::new(), rest, counted: None }, guard: None }
     }
 
     /// Takes the guard out, to decide about it when the body has been read.
@@ -100,28 +122,38 @@ impl<G> Body<G> {
         Body { source: self.source, guard: self.guard.map(change) }
     }
 
+    fn count(&mut self, flows: Arc<Flows>, cost: u64) {
+        let source = std::mem::replace(&mut self.source, Source::Buffered { data: Bytes::new(), trailers: None });
+        self.source = match source {
+            Source::Streamed { rest, .. } => Source::Counted(Flow::new(flows, rest, cost)),
+            other => other,
+        };
+    }
+
     fn unread(&mut self, read: Bytes) {
         match &mut self.source {
             Source::Streamed { prefix, .. } => *prefix = read,
             Source::Kept(kept) => kept.unread(read),
             Source::Buffered { data, .. } => *data = read,
+            // Only what is read into memory from its beginning is ever put back.
+            Source::Counted(_) => {}
         }
     }
 
     /// The same body, which can be had back from [`Returned`] when it is dropped, as long as no more than `limit` bytes of it had been read.
     pub fn returning(self, limit: usize) -> (Self, Returned) {
         let (source, returned) = match self.source {
-            Source::Streamed { prefix, rest } if !rest.is_end_stream() || !prefix.is_empty() => {
+            Source::Streamed { prefix, rest, .. } if !rest.is_end_stream() || !prefix.is_empty() => {
                 let (kept, returned) = KeptBody::new(prefix, rest, limit);
                 (Source::Kept(Box::new(kept)), returned)
             }
             // Nothing is read of a body that is empty, and one in memory costs nothing to have twice.
-            Source::Streamed { prefix, rest } => (Source::Streamed { prefix, rest }, Returned::whole(Buffered::default())),
+            empty @ Source::Streamed { .. } => (empty, Returned::whole(Buffered::default())),
             Source::Buffered { data, trailers } => {
                 let copy = Buffered { data: data.clone(), trailers: trailers.clone() };
                 (Source::Buffered { data, trailers }, Returned::whole(copy))
             }
-            Source::Kept(kept) => (Source::Kept(kept), Returned::never()),
+            other @ (Source::Kept(_) | Source::Counted(_)) => (other, Returned::never()),
         };
         (Self { source, guard: self.guard }, returned)
     }
@@ -147,7 +179,15 @@ impl<G: Unpin> HttpBody for Body<G> {
             Source::Buffered { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
             Source::Buffered { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
             Source::Streamed { prefix, .. } if !prefix.is_empty() => Some(Ok(Frame::data(std::mem::take(prefix)))),
-            Source::Streamed { rest, .. } => ready!(rest.poll_frame(cx)),
+            Source::Streamed { rest, counted, .. } => {
+                let frame = ready!(rest.poll_frame(cx));
+                let flows = if matches!(frame, Some(Ok(_))) && !rest.is_end_stream() { counted.take() } else { None };
+                if let Some((flows, cost)) = flows {
+                    self.count(flows, cost);
+                }
+                frame
+            }
+            Source::Counted(flow) => ready!(flow.poll_frame(cx)),
             Source::Kept(kept) => ready!(kept.poll_frame(cx)),
         };
         if !matches!(frame, Some(Ok(_))) {
@@ -159,7 +199,8 @@ impl<G: Unpin> HttpBody for Body<G> {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Buffered { data, trailers } => data.is_empty() && trailers.is_none(),
-            Source::Streamed { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
+            Source::Streamed { prefix, rest, .. } => prefix.is_empty() && rest.is_end_stream(),
+            Source::Counted(flow) => flow.is_end_stream(),
             Source::Kept(kept) => kept.is_end_stream(),
         }
     }
@@ -173,7 +214,8 @@ impl<G: Unpin> HttpBody for Body<G> {
                 hint.set_lower(data.len() as u64);
                 hint
             }
-            Source::Streamed { prefix, rest } => streamed_size(prefix.len(), rest),
+            Source::Counted(flow) => flow.size_hint(),
+            Source::Streamed { prefix, rest, .. } => streamed_size(prefix.len(), rest),
             Source::Kept(kept) => kept.size_hint(),
         }
     }

@@ -17,7 +17,7 @@ mod lanes;
 mod namespaces;
 mod readings;
 
-pub use guards::{GaugeGuard, Level};
+pub use guards::{GaugeGuard, Level, Unread};
 pub use labels::{BudgetKind, NotReplayed, Outcome, PinMove, Reloaded, RouteLabel, Scope, StreamKind};
 pub use lanes::LaneMetrics;
 pub use readings::{NamespaceReading, Readings};
@@ -102,6 +102,11 @@ impl Metrics {
     /// The memory that creates occupy, heads and bodies, in bytes.
     pub fn buffered(&self) -> Level {
         Level::new(&self.families.buffered)
+    }
+
+    /// Answers that are not read.
+    pub fn unread(&self) -> Unread {
+        Unread { bytes: Level::new(&self.families.unread), let_go: self.families.let_go.clone() }
     }
 
     /// A stream is open, until the guard is dropped.

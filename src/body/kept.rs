@@ -123,7 +123,7 @@ impl Returned {
             Return::Whole(body) => Some(body.into()),
             Return::WhenDropped(returned) => {
                 let (prefix, rest) = returned.await.ok()?;
-                Some(Body { source: Source::Streamed { prefix, rest }, guard: None })
+                Some(Body { source: Source::Streamed { prefix, rest, counted: None }, guard: None })
             }
             Return::Never => None,
         }

@@ -1,6 +1,6 @@
 //! Shares of a gauge that are given back on drop, however the request ends. Each costs two atomic additions and a clone of an `Arc`.
 
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 
 /// One unit of a gauge, for as long as it lives.
 #[derive(Debug)]
@@ -17,6 +17,21 @@ impl GaugeGuard {
 impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// What is told of answers that are not read.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    /// What they may occupy, in bytes.
+    pub bytes: Level,
+    pub(super) let_go: IntCounter,
+}
+
+impl Unread {
+    /// One was broken off.
+    pub fn let_go(&self) {
+        self.let_go.inc();
     }
 }
 

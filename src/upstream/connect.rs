@@ -31,8 +31,8 @@ const MAX_HEADER_BYTES: u32 = 256 << 10;
 /// half of it, at 256 bytes a frame: that is only beyond 100 streams that stand still before frames of 7 bytes, or 25 bytes at the window of
 /// calls.
 const CONNECTION_WINDOW: u32 = 512 << 20;
-/// What may wait to be sent on one stream, of a body that streams.
-const MAX_SEND_BUFFER: usize = 64 << 10;
+/// What may wait to be sent on one stream, of a body that streams. As much waits for a client.
+pub(super) const MAX_SEND_BUFFER: usize = 64 << 10;
 /// How many cancelled streams are remembered, so that what the server had sent on them already is passed over.
 const MAX_CANCELLED: usize = 1024;
 

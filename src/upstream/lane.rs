@@ -17,7 +17,7 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Connection, Connector};
+use super::connect::{ConnectError, Connection, Connector, MAX_SEND_BUFFER};
 use crate::body::{Body, BodyError};
 use crate::config;
 use crate::metrics::{GaugeGuard, LaneMetrics};
@@ -404,6 +404,11 @@ impl Lease {
         if state.generation == self.generation {
             state.leave();
         }
+    }
+
+    /// What the answer occupies while nobody reads it: what its server may send ahead, and what waits for the client.
+    pub(super) fn may_occupy(&self) -> u64 {
+        u64::from(self.lane.kind.window) + MAX_SEND_BUFFER as u64
     }
 
     /// Whether it is a place in `lane`.

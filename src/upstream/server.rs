@@ -18,7 +18,7 @@ use super::health::{Answer, Health};
 use super::lane::{Kind, Lane, Lease};
 use super::pins::Key;
 use super::{LaneKind, SendError, UNSENT_TRIES};
-use crate::body::{Body, BodyError, Returned, collect_bounded};
+use crate::body::{Body, BodyError, Flows, Returned, collect_bounded};
 use crate::config::{self, Pin};
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
@@ -47,6 +47,7 @@ pub(super) struct Server {
     pub(super) health: Arc<Health>,
     target: Target,
     connector: Arc<Connector>,
+    flows: Arc<Flows>,
     /// Slots: each keeps to one connection for as long as its streams suffice.
     creates: Box<[(Key, Arc<Lane>)]>,
     call: Arc<Lane>,
@@ -65,6 +66,16 @@ struct Target {
     host: HeaderValue,
 }
 
+/// What all servers have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) metrics: Arc<Metrics>,
+    /// Told when one goes up or down, or is down for another reason.
+    pub(super) changed: Arc<Notify>,
+    /// Their answers under way.
+    pub(super) flows: Arc<Flows>,
+}
+
 /// A request without an answer.
 pub(super) struct Failed {
     pub(super) error: SendError,
@@ -74,7 +85,8 @@ pub(super) struct Failed {
 
 impl Server {
     /// The server that `connector` reaches. Connects when the first request comes.
-    pub(super) fn new(connector: Connector, settings: &config::Upstream, metrics: &Arc<Metrics>, changed: Arc<Notify>) -> Self {
+    pub(super) fn new(connector: Connector, settings: &config::Upstream, shared: &Shared) -> Self {
+        let Shared { metrics, changed, flows } = shared;
         let connector = Arc::new(connector);
         let lane = |kind: Kind| Lane::new(kind, Arc::clone(&connector), settings, metrics.lane(kind.name));
         let connections = settings.connections_per_lane.max(1);
@@ -88,13 +100,14 @@ impl Server {
         let name = connector.name();
         Self {
             key: Key::of(&name),
-            health: Arc::new(Health::new(&name, changed)),
+            health: Arc::new(Health::new(&name, Arc::clone(changed))),
             name,
             target: Target::of(&connector),
             creates: (0..slots).map(|slot| (Key::of(&slot.to_string()), lane(Kind { spread, ..CREATE }))).collect(),
             call: lane(Kind { spread: connections, ..CALL }),
             stream: lane(Kind { spread: connections, ..STREAM }),
             connector,
+            flows: Arc::clone(flows),
             anonymous: true.into(),
             probing: Mutex::default(),
         }
@@ -127,7 +140,10 @@ impl Server {
             };
             self.target.address(&mut request, lease.is_http2());
             match lease.try_send(request).await {
-                Ok(response) => return Ok(Body::<()>::of_answer(response).map(|body| body.guarded(lease))),
+                Ok(response) => {
+                    let cost = lease.may_occupy();
+                    return Ok(Body::<()>::of_answer(response).map(|body| body.counted(&self.flows, cost).guarded(lease)));
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => {
