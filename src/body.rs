@@ -41,7 +41,7 @@ enum Source {
     Buffered { data: Bytes, trailers: Option<HeaderMap> },
     /// Streamed: what had been read of it before, then the rest.
     Streamed {
-        prefix: Bytes,
+        prefix: Option<Box<Prefix>>,
         rest: Inflow,
         /// Where it counts once more than its first frame is to be read, and what it may occupy.
         counted: Option<(Arc<Flows>, u64)>,
@@ -50,6 +50,14 @@ enum Source {
     Counted(Flow),
     /// The same, and it returns if it is dropped early.
     Kept(Box<KeptBody>),
+}
+
+/// What had been read of a body that streams after all.
+#[derive(Debug)]
+struct Prefix {
+    data: Bytes,
+    /// Given back when it has been sent.
+    _room: Option<Reservation>,
 }
 
 /// Why a body cannot be read to its end.
@@ -103,7 +111,7 @@ impl<G> Body<G> {
     }
 
     fn flowing(rest: Inflow) -> Self {
-        Self { source: Source::Streamed { prefix: Bytes::new(), rest, counted: None }, guard: None }
+        Self { source: Source::Streamed { prefix: None, rest, counted: None }, guard: None }
     }
 
     /// Takes the guard out, to decide about it when the body has been read.
@@ -130,9 +138,10 @@ impl<G> Body<G> {
         };
     }
 
-    fn unread(&mut self, read: Bytes) {
+    /// Puts back what was read of it from its beginning on.
+    fn unread(&mut self, read: Bytes, room: Option<Reservation>) {
         match &mut self.source {
-            Source::Streamed { prefix, .. } => *prefix = read,
+            Source::Streamed { prefix, .. } => *prefix = Prefix::of(read, room),
             Source::Kept(kept) => kept.unread(read),
             Source::Buffered { data, .. } => *data = read,
             // Only what is read into memory from its beginning is ever put back.
@@ -143,7 +152,8 @@ impl<G> Body<G> {
     /// The same body, which can be had back from [`Returned`] when it is dropped, as long as no more than `limit` bytes of it had been read.
     pub fn returning(self, limit: usize) -> (Self, Returned) {
         let (source, returned) = match self.source {
-            Source::Streamed { prefix, rest, .. } if !rest.is_end_stream() || !prefix.is_empty() => {
+            Source::Streamed { prefix, rest, .. } if !rest.is_end_stream() || prefix.is_some() => {
+                let prefix = prefix.map_or_else(Bytes::new, |prefix| prefix.data);
                 let (kept, returned) = KeptBody::new(prefix, rest, limit);
                 (Source::Kept(Box::new(kept)), returned)
             }
@@ -164,6 +174,25 @@ impl<G> Body<G> {
     }
 }
 
+impl Prefix {
+    /// The most of it that is on its way to the upstream at once.
+    const PIECE: usize = 64 << 10;
+
+    fn of(data: Bytes, room: Option<Reservation>) -> Option<Box<Self>> {
+        (!data.is_empty()).then(|| Box::new(Self { data, _room: room }))
+    }
+
+    /// The next piece. None, if there is no prefix.
+    fn next(prefix: &mut Option<Box<Self>>) -> Option<Bytes> {
+        let data = &mut prefix.as_mut()?.data;
+        let piece = data.split_to(data.len().min(Self::PIECE));
+        if data.is_empty() {
+            *prefix = None;
+        }
+        Some(piece)
+    }
+}
+
 impl<G> From<Buffered> for Body<G> {
     fn from(Buffered { data, trailers }: Buffered) -> Self {
         Self { source: Source::Buffered { data, trailers }, guard: None }
@@ -178,7 +207,7 @@ impl<G: Unpin> HttpBody for Body<G> {
         let frame = match &mut self.source {
             Source::Buffered { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
             Source::Buffered { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
-            Source::Streamed { prefix, .. } if !prefix.is_empty() => Some(Ok(Frame::data(std::mem::take(prefix)))),
+            Source::Streamed { prefix: prefix @ Some(_), .. } => Prefix::next(prefix).map(|data| Ok(Frame::data(data))),
             Source::Streamed { rest, counted, .. } => {
                 let frame = ready!(rest.poll_frame(cx));
                 let flows = if matches!(frame, Some(Ok(_))) && !rest.is_end_stream() { counted.take() } else { None };
@@ -199,7 +228,7 @@ impl<G: Unpin> HttpBody for Body<G> {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Buffered { data, trailers } => data.is_empty() && trailers.is_none(),
-            Source::Streamed { prefix, rest, .. } => prefix.is_empty() && rest.is_end_stream(),
+            Source::Streamed { prefix, rest, .. } => prefix.is_none() && rest.is_end_stream(),
             Source::Counted(flow) => flow.is_end_stream(),
             Source::Kept(kept) => kept.is_end_stream(),
         }
@@ -215,7 +244,7 @@ impl<G: Unpin> HttpBody for Body<G> {
                 hint
             }
             Source::Counted(flow) => flow.size_hint(),
-            Source::Streamed { prefix, rest, .. } => streamed_size(prefix.len(), rest),
+            Source::Streamed { prefix, rest, .. } => streamed_size(prefix.as_ref().map_or(0, |prefix| prefix.data.len()), rest),
             Source::Kept(kept) => kept.size_hint(),
         }
     }

@@ -91,14 +91,14 @@ impl Creates {
     ///
     /// # Errors
     /// Where there is no answer of the apiserver to relay.
-    pub async fn create(&self, target: Target, mut room: Reservation, mut request: Request<Body>) -> Result<Response<Body<Lease>>, ProxyError> {
+    pub async fn create(&self, target: Target, room: Reservation, mut request: Request<Body>) -> Result<Response<Body<Lease>>, ProxyError> {
         let started = Instant::now();
         let settings = self.settings.load_full();
         if settings.mode == Mode::Off {
             return self.pass(&settings, &target, request, NotReplayed::ModeOff).await;
         }
-        let body = match self.read(&mut request, &mut room, started).await.map_err(ProxyError::RequestBody)? {
-            Ok(body) => body,
+        let (body, _room) = match self.read(&mut request, room, started).await.map_err(ProxyError::RequestBody)? {
+            Ok(whole) => whole,
             Err(why) => return self.pass_limited(&settings, &target, request, why).await,
         };
         let read = started.elapsed();
@@ -131,18 +131,18 @@ impl Creates {
         create.run().await
     }
 
-    /// Reads a create into `room`; the reason, where it has to pass as it is.
+    /// Reads a create into memory; the reason, where it has to pass as it is.
     async fn read(
         &self,
         request: &mut Request<Body>,
-        room: &mut Reservation,
+        mut room: Reservation,
         started: Instant,
-    ) -> Result<Result<Buffered, NotReplayed>, BodyError> {
+    ) -> Result<Result<(Buffered, Reservation), NotReplayed>, BodyError> {
         if !room.grow(headers::size(request.headers()) as u64).await {
             return Ok(Err(NotReplayed::BufferFull));
         }
         Ok(match collect_within(request.body_mut(), self.max_body, room, started + BODY_WITHIN).await? {
-            Collected::Whole(body) => Ok(body),
+            Collected::Whole(body, room) => Ok((body, room)),
             Collected::TooLarge => Err(NotReplayed::BodyTooLarge),
             Collected::OverBudget => Err(NotReplayed::BufferFull),
             Collected::TooSlow => Err(NotReplayed::BodySlow),

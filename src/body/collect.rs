@@ -3,11 +3,12 @@
 //! Chunks are joined as they come, since a chunk of one byte occupies a hundred; a body that comes in one piece, as most do, is not copied.
 //! What the buffer may grow to is reserved before it grows.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::memory::Reservation;
 use super::{Body, BodyError, Buffered};
@@ -16,28 +17,43 @@ use crate::headers;
 /// The least that a buffer grows to, once it must.
 const FIRST: usize = 8 << 10;
 
+/// A body that comes without a pause of this length is not passed over for others that wait for room.
+const STALL: Duration = Duration::from_millis(250);
+
 /// What came of [`collect_within`].
 #[derive(Debug)]
 pub enum Collected {
-    /// All of it is in memory.
-    Whole(Buffered),
+    /// All of it is in memory, as long as the reservation lives.
+    Whole(Buffered, Reservation),
     /// It is larger than the limit.
     TooLarge,
     /// The reservation could not grow.
     OverBudget,
-    /// It did not all come in time.
+    /// It did not all come in time, or stood still while others waited for room.
     TooSlow,
 }
 
-/// Reads a body of at most `limit` bytes into memory. Where it is larger nothing is lost: `body` still yields every byte.
+/// Reads a body of at most `limit` bytes into memory; None where it is larger.
 ///
 /// # Errors
 /// The peer's body broke off.
 pub async fn collect_bounded<G: Unpin>(body: &mut Body<G>, limit: u64) -> Result<Option<Buffered>, BodyError> {
-    match collect(body, limit, None, None).await? {
-        Collected::Whole(whole) => Ok(Some(whole)),
-        Collected::TooLarge | Collected::OverBudget | Collected::TooSlow => Ok(None),
+    let mut gathered = Gathered::default();
+    let mut trailers = None;
+    let most = most(body, limit);
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => {
+                gathered.push(data, most);
+                if gathered.len() as u64 > limit {
+                    body.unread(gathered.into_bytes(), None);
+                    return Ok(None);
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
     }
+    Ok(Some(Buffered { data: gathered.into_bytes(), trailers }))
 }
 
 /// As [`collect_bounded`], as far as `room` grants it, and until `until`. Where it is not `Whole` nothing is lost: `body` still yields every
@@ -45,76 +61,58 @@ pub async fn collect_bounded<G: Unpin>(body: &mut Body<G>, limit: u64) -> Result
 ///
 /// # Errors
 /// The peer's body broke off.
-pub async fn collect_within<G: Unpin>(
-    body: &mut Body<G>,
-    limit: u64,
-    room: &mut Reservation,
-    until: Instant,
-) -> Result<Collected, BodyError> {
-    collect(body, limit, Some(room), Some(until)).await
-}
-
-async fn collect<G: Unpin>(
-    body: &mut Body<G>,
-    limit: u64,
-    mut room: Option<&mut Reservation>,
-    until: Option<Instant>,
-) -> Result<Collected, BodyError> {
-    let hint = body.size_hint();
+pub async fn collect_within(body: &mut Body, limit: u64, mut room: Reservation, until: Instant) -> Result<Collected, BodyError> {
     // What is declared is judged before anything is read, and trusted for nothing else.
-    if hint.lower() > limit {
+    if body.size_hint().lower() > limit {
         return Ok(Collected::TooLarge);
     }
-    let most = hint.upper().unwrap_or(limit).min(limit);
+    let most = most(body, limit);
     let mut gathered = Gathered::default();
     let mut trailers = None;
-    loop {
-        let next = match until {
-            Some(until) => match timeout_at(until, body.frame()).await {
-                Ok(next) => next,
-                Err(_) => {
-                    body.unread(gathered.into_bytes());
-                    return Ok(Collected::TooSlow);
-                }
-            },
-            None => body.frame().await,
+    let excess = loop {
+        let next = tokio::select! {
+            biased;
+            next = body.frame() => next,
+            () = stalled(&room, until) => break Collected::TooSlow,
         };
-        let Some(frame) = next else { break };
+        let Some(frame) = next else {
+            room.shrink(gathered.spare() as u64);
+            return Ok(Collected::Whole(Buffered { data: gathered.into_bytes(), trailers }, room));
+        };
         match frame?.into_data() {
             Ok(data) => {
                 let more = gathered.more_for(data.len(), most);
-                let granted = match room.as_deref_mut() {
-                    Some(room) => more == 0 || room.grow(more as u64).await,
-                    None => true,
-                };
-                gathered.push(data, more);
-                let excess = if gathered.len() as u64 > limit {
-                    Collected::TooLarge
-                } else if !granted {
-                    Collected::OverBudget
-                } else {
-                    continue;
-                };
-                body.unread(gathered.into_bytes());
-                return Ok(excess);
+                let granted = more == 0 || room.grow(more as u64).await;
+                gathered.push(data, most);
+                if gathered.len() as u64 > limit {
+                    break Collected::TooLarge;
+                }
+                if !granted {
+                    break Collected::OverBudget;
+                }
             }
-            Err(frame) => trailers = frame.into_trailers().ok(),
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                // They are here, and within the bound of a head, whether they fit or not.
+                let _fits = room.grow(trailers.as_ref().map_or(0, headers::size) as u64).await;
+            }
         }
-    }
-    if let (Some(room), Some(trailers)) = (room.as_deref_mut(), &trailers) {
-        // There are few, and they are here: what does not fit into the budget is still within the bound of a head.
-        let _fits = room.grow(headers::size(trailers) as u64).await;
-    }
-    let spare = gathered.spare();
-    let data = gathered.into_bytes();
-    if let Some(room) = room {
-        room.shrink(spare as u64);
-    }
-    Ok(Collected::Whole(whole(data, trailers)))
+    };
+    body.unread(gathered.into_bytes(), Some(room));
+    Ok(excess)
 }
 
-fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Buffered {
-    Buffered { data, trailers }
+/// Returns when a body has to come no more.
+async fn stalled(room: &Reservation, until: Instant) {
+    tokio::select! {
+        () = sleep_until(until) => {}
+        () = room.wanted(Instant::now() + STALL) => {}
+    }
+}
+
+/// What a body can be, of which no more than `limit` is read.
+fn most<G: Unpin>(body: &Body<G>, limit: u64) -> usize {
+    usize::try_from(body.size_hint().upper().unwrap_or(limit).min(limit)).unwrap_or(usize::MAX)
 }
 
 /// What has come of a body.
@@ -145,7 +143,7 @@ impl Gathered {
     }
 
     /// By how much the memory grows when `length` bytes come, of a body of at most `most`.
-    fn more_for(&self, length: usize, most: u64) -> usize {
+    fn more_for(&self, length: usize, most: usize) -> usize {
         let whole = self.len() + length;
         let capacity = self.capacity();
         if matches!(self, Self::Nothing) {
@@ -153,15 +151,14 @@ impl Gathered {
         } else if whole <= capacity && matches!(self, Self::Joined(_)) {
             0
         } else {
-            let most = usize::try_from(most).unwrap_or(usize::MAX);
             let doubled = capacity.saturating_mul(2).max(FIRST).min(most);
             doubled.max(whole).saturating_sub(capacity)
         }
     }
 
-    /// Adds what came; the memory grows by `more`.
-    fn push(&mut self, data: Bytes, more: usize) {
-        let capacity = self.capacity() + more;
+    /// Adds what came; the memory grows as [`Self::more_for`] has it.
+    fn push(&mut self, data: Bytes, most: usize) {
+        let capacity = self.capacity() + self.more_for(data.len(), most);
         *self = match std::mem::take(self) {
             Self::Nothing => Self::One(data),
             // A last frame without data, as HTTP/2 ends with.
@@ -201,13 +198,12 @@ impl Gathered {
 mod tests {
     use super::*;
 
-    fn gathered(chunks: &[&'static [u8]], most: u64) -> (Gathered, usize) {
+    fn gathered(chunks: &[&'static [u8]], most: usize) -> (Gathered, usize) {
         let mut gathered = Gathered::default();
         let mut reserved = 0;
         for chunk in chunks {
-            let more = gathered.more_for(chunk.len(), most);
-            reserved += more;
-            gathered.push(Bytes::from_static(chunk), more);
+            reserved += gathered.more_for(chunk.len(), most);
+            gathered.push(Bytes::from_static(chunk), most);
             assert!(gathered.capacity() <= reserved, "nothing is occupied that is not reserved");
         }
         (gathered, reserved)

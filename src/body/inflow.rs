@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -17,6 +17,10 @@ use crate::drain::{Stage, Watcher};
 pub(super) struct Inflow {
     incoming: Incoming,
     end: End,
+    /// The last bytes of a body that declared its length, while its end has not come: over HTTP/1.1 they would be the end.
+    last: Option<Bytes>,
+    /// The trailers that came behind them.
+    trailers: Option<HeaderMap>,
 }
 
 /// How the end of a body proves that it is whole.
@@ -35,7 +39,7 @@ enum End {
 impl Inflow {
     /// A body of a message of this version.
     pub(super) fn new(incoming: Incoming, version: Version) -> Self {
-        Self { incoming, end: if version == Version::HTTP_2 { End::Stream } else { End::Message } }
+        Self { incoming, end: if version == Version::HTTP_2 { End::Stream } else { End::Message }, last: None, trailers: None }
     }
 
     /// A body whose connection is dropped when the drain has come to its last stage.
@@ -47,20 +51,52 @@ impl Inflow {
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        Poll::Ready(match frame {
-            Some(frame) => Some(frame.map_err(BodyError::Read)),
-            None if self.is_whole() => None,
-            None => Some(Err(BodyError::Unfinished)),
-        })
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        loop {
+            let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => match self.hold_last(frame) {
+                    Some(frame) => frame,
+                    None => continue,
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Read(error)))),
+                None if self.is_whole() => return Poll::Ready(self.last.take().map(|last| Ok(Frame::data(last)))),
+                None => return Poll::Ready(Some(Err(BodyError::Unfinished))),
+            };
+            return Poll::Ready(Some(Ok(frame)));
+        }
+    }
+
+    /// Keeps the bytes that complete the declared length until the end is known; gives back everything else.
+    fn hold_last(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let complete = matches!(self.end, End::Stream) && self.incoming.size_hint().exact() == Some(0) && !self.incoming.is_end_stream();
+        match frame.into_data() {
+            Ok(data) if complete && !data.is_empty() => {
+                self.last = Some(data);
+                None
+            }
+            Ok(data) => Some(Frame::data(data)),
+            Err(frame) => match (self.last.take(), frame.into_trailers()) {
+                (Some(last), Ok(trailers)) => {
+                    self.trailers = Some(trailers);
+                    Some(Frame::data(last))
+                }
+                (_, Ok(trailers)) => Some(Frame::trailers(trailers)),
+                (_, Err(frame)) => Some(frame),
+            },
+        }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.last.is_none() && self.trailers.is_none() && self.incoming.is_end_stream()
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.last {
+            Some(last) => SizeHint::with_exact(last.len() as u64),
+            None => self.incoming.size_hint(),
+        }
     }
 
     /// Whether the body is whole, once hyper has ended it.

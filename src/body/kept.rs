@@ -7,7 +7,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::inflow::Inflow;
-use super::{Body, BodyError, Buffered, Source, streamed_size};
+use super::{Body, BodyError, Buffered, Prefix, Source, streamed_size};
 
 /// The most chunks that are kept: what comes in smaller ones than is usual occupies more than it is worth.
 const MAX_CHUNKS: usize = 16;
@@ -123,7 +123,7 @@ impl Returned {
             Return::Whole(body) => Some(body.into()),
             Return::WhenDropped(returned) => {
                 let (prefix, rest) = returned.await.ok()?;
-                Some(Body { source: Source::Streamed { prefix, rest, counted: None }, guard: None })
+                Some(Body { source: Source::Streamed { prefix: Prefix::of(prefix, None), rest, counted: None }, guard: None })
             }
             Return::Never => None,
         }

@@ -35,6 +35,8 @@ pub struct Buffers {
     /// Creates that wait for room.
     waiting: AtomicUsize,
     freed: Notify,
+    /// Told when one begins to wait.
+    wanted: Notify,
     level: Level,
 }
 
@@ -52,6 +54,7 @@ impl Buffers {
             hasher: RandomState::new(),
             waiting: AtomicUsize::new(0),
             freed: Notify::new(),
+            wanted: Notify::new(),
             level,
         })
     }
@@ -85,6 +88,7 @@ impl Reservation {
         }
         let buffers = Arc::clone(&self.buffers);
         let _waiting = Waiting::new(&buffers.waiting);
+        buffers.wanted.notify_waiters();
         let until = Instant::now() + PATIENCE;
         loop {
             let mut freed = std::pin::pin!(buffers.freed.notified());
@@ -95,6 +99,19 @@ impl Reservation {
             if timeout_at(until, freed).await.is_err() {
                 return false;
             }
+        }
+    }
+
+    /// Returns when others wait for room, but not before `at`.
+    pub async fn wanted(&self, at: Instant) {
+        loop {
+            let mut wanted = std::pin::pin!(self.buffers.wanted.notified());
+            wanted.as_mut().enable();
+            let waiting = self.buffers.waiting.load(Ordering::Relaxed) > 0;
+            if waiting && Instant::now() >= at {
+                return;
+            }
+            if waiting { tokio::time::sleep_until(at).await } else { wanted.await }
         }
     }
 
