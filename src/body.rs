@@ -17,6 +17,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::headers;
 use kept::KeptBody;
 pub use kept::Returned;
 
@@ -112,7 +113,7 @@ impl<G: Unpin> HttpBody for Body<G> {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = match &mut self.source {
+        let mut frame = match &mut self.source {
             Source::Buffered { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
             Source::Buffered { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
             Source::Streamed { prefix, rest } => match prefix.pop_front() {
@@ -121,6 +122,12 @@ impl<G: Unpin> HttpBody for Body<G> {
             },
             Source::Kept(kept) => ready!(kept.poll_frame(cx)),
         };
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
+            headers::strip_trailers(trailers);
+            if trailers.is_empty() {
+                frame = None;
+            }
+        }
         if !matches!(frame, Some(Ok(_))) {
             self.guard = None;
         }
