@@ -92,8 +92,8 @@ fn is_host(host: &[u8]) -> bool {
 
 /// Dropping what `Connection` names is our duty, and dropping these would change who asks, and for what.
 fn connection(headers: &HeaderMap) -> Result<(), Malformed> {
-    let named = tokens(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
-    named.filter(fields::is_end_to_end).next().map_or(Ok(()), |name| Err(Malformed::Nominated(name)))
+    let mut named = tokens(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
+    named.find(fields::is_end_to_end).map_or(Ok(()), |name| Err(Malformed::Nominated(name)))
 }
 
 /// Who may act as whom is for the apiserver to decide, about a caller who says who he is. Without that the request would be judged as whoever
