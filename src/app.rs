@@ -26,6 +26,7 @@ use crate::create::{Creates, Settings};
 use crate::decisions::Decisions;
 use crate::drain::{Drain, Stage};
 use crate::events::Recorder;
+use crate::headers::Via;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -131,6 +132,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         creates,
         upstream: Arc::clone(&upstream),
         tunnels: Tunnels { tasks: TaskTracker::new(), drain: watcher.clone() },
+        via: Via::new(fastrand::u64(..)),
         metrics: Arc::clone(&metrics),
     });
     let connections = TaskTracker::new();

@@ -20,6 +20,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::drain::Watcher;
+use crate::headers;
 pub use collect::{Collected, collect_bounded, collect_within};
 use flow::Flow;
 pub use flow::Flows;
@@ -204,7 +205,7 @@ impl<G: Unpin> HttpBody for Body<G> {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match &mut self.source {
+        let mut frame = match &mut self.source {
             Source::Buffered { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
             Source::Buffered { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
             Source::Streamed { prefix: prefix @ Some(_), .. } => Prefix::next(prefix).map(|data| Ok(Frame::data(data))),
@@ -219,6 +220,12 @@ impl<G: Unpin> HttpBody for Body<G> {
             Source::Counted(flow) => ready!(flow.poll_frame(cx)),
             Source::Kept(kept) => ready!(kept.poll_frame(cx)),
         };
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
+            headers::strip_trailers(trailers);
+            if trailers.is_empty() {
+                frame = None;
+            }
+        }
         if !matches!(frame, Some(Ok(_))) {
             self.guard = None;
         }

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::{Body, BodyError};
+use crate::headers::Malformed;
 use crate::ratelimit::Rejected;
 use crate::status::{Details, Encoding, Status};
 use crate::telemetry::chain;
@@ -32,6 +33,15 @@ pub enum ProxyError {
     /// The client authenticated by a certificate, which ends at the TLS connection to the proxy.
     #[error("a client certificate cannot pass through kube-retry-proxy: use a bearer token, such as a kubeconfig user with tokenFile")]
     ClientCertificate,
+    /// What it asks for, or who asks, would not be the same behind the proxy.
+    #[error("the request cannot be passed on")]
+    Malformed(#[from] Malformed),
+    /// It asks for a tunnel to anywhere.
+    #[error("CONNECT is not allowed: the only server behind this proxy is the apiserver")]
+    Connect,
+    /// It has come by here before.
+    #[error("the request came back to this proxy by its own upstream: upstream.url or upstream.servers must lead to the apiserver")]
+    Loop,
 }
 
 impl ProxyError {
@@ -51,6 +61,9 @@ impl ProxyError {
         if let Some(after) = retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
+        if code == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
         response
     }
 
@@ -62,11 +75,14 @@ impl ProxyError {
     fn verdict(&self, method: &Method) -> (StatusCode, &'static str, Option<Duration>) {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
         match self {
-            Self::RequestBody(_) | Self::Upstream(SendError::Request(_)) => (StatusCode::BAD_REQUEST, "BadRequest", None),
+            Self::RequestBody(_) | Self::Malformed(_) | Self::Upstream(SendError::Request(_)) => (StatusCode::BAD_REQUEST, "BadRequest", None),
+            Self::Upstream(SendError::Switched) => (StatusCode::BAD_GATEWAY, "BadGateway", None),
             Self::Upstream(error) if error.provably_unprocessed() => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", SOON),
             Self::Upstream(_) | Self::AnswerLost(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout", if method.is_safe() { SOON } else { None }),
             Self::RateLimited(rejected) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", Some(rejected.retry_after)),
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
+            Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", None),
+            Self::Loop => (StatusCode::LOOP_DETECTED, "LoopDetected", None),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{ACCEPT, AUTHORIZATION};
-use http::{Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::debug;
@@ -13,7 +13,7 @@ use crate::body::{Body, ConnectionShare};
 use crate::create::{Creates, Target};
 use crate::error::ProxyError;
 use crate::forward::forward;
-use crate::headers;
+use crate::headers::{self, Via};
 use crate::metrics::{Metrics, RouteLabel, StreamKind};
 use crate::route::{Matched, Route};
 use crate::status::Encoding;
@@ -30,6 +30,8 @@ pub struct Proxy {
     pub upstream: Arc<Upstream>,
     /// Upgraded connections.
     pub tunnels: Tunnels,
+    /// What the requests of this proxy are known by when they come back.
+    pub via: Via,
     /// What is told to Prometheus.
     pub metrics: Arc<Metrics>,
 }
@@ -51,18 +53,24 @@ impl Proxy {
         let started = Instant::now();
         let method = request.method().clone();
         let accept = request.headers().get(ACCEPT).cloned();
+        if request.version() == Version::HTTP_10 {
+            headers::strip_upgrade(request.headers_mut());
+        }
         let (label, step) = match Route::of(request.method(), request.uri(), request.headers(), &self.matched) {
-            Route::Create(target) => (RouteLabel::Create, Step::Create(Target::from(&target))),
+            Route::Create(target) => (RouteLabel::Create, Step::Create(Target::from(target))),
             Route::Call => (RouteLabel::Call, Step::Forward(LaneKind::Call)),
             Route::Stream => (RouteLabel::Stream, Step::Forward(LaneKind::Stream)),
             Route::Upgrade => (RouteLabel::Upgrade, Step::Upgrade),
         };
-        let answer = if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
-            Err(ProxyError::ClientCertificate)
-        } else {
-            let keep = if matches!(step, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
-            headers::to_upstream(request.headers_mut(), peer.ip, keep);
-            self.take(step, &peer, Body::of_request(request, &self.creates.drain), started).await
+        let answer = match self.admit(&peer, &request) {
+            Err(error) => Err(error),
+            Ok(()) => {
+                let keep = if matches!(step, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
+                let version = request.version();
+                headers::to_upstream(request.headers_mut(), peer.ip, keep);
+                self.via.append(request.headers_mut(), version);
+                self.take(step, &peer, Body::of_request(request, &self.creates.drain), started).await
+            }
         };
         let response = answer.unwrap_or_else(|error| {
             debug!(route = label.as_str(), error = %crate::telemetry::chain(&error), "Answering by ourselves");
@@ -70,6 +78,20 @@ impl Proxy {
         });
         self.metrics.request(label, response.status().as_u16(), started.elapsed());
         response
+    }
+
+    /// Whether a request may go any way at all.
+    fn admit(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), ProxyError> {
+        if self.via.has_passed(request.headers()) {
+            return Err(ProxyError::Loop);
+        }
+        if request.method() == Method::CONNECT {
+            return Err(ProxyError::Connect);
+        }
+        if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
+            return Err(ProxyError::ClientCertificate);
+        }
+        Ok(headers::check(request.uri(), request.version(), request.headers())?)
     }
 
     /// The long ways have a box of their own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
@@ -95,7 +117,7 @@ impl Proxy {
     }
 }
 
-/// A route without its borrows from the request, which moves on.
+/// A route, with what it takes to go it.
 enum Step {
     Create(Target),
     Forward(LaneKind),

@@ -133,6 +133,9 @@ pub enum SendError {
     /// The connection failed after the request was sent: it may have been processed.
     #[error("the connection to the upstream was lost before it answered")]
     Lost(#[source] hyper::Error),
+    /// It answered 101 to a request that asked for no other protocol, or not for that one. What it did with the request is not known.
+    #[error("the upstream switched to a protocol that nobody asked for")]
+    Switched,
 }
 
 impl SendError {
@@ -144,6 +147,7 @@ impl SendError {
             Self::Refused(_) => "refused",
             Self::Request(_) => "request",
             Self::Lost(_) => "lost",
+            Self::Switched => "switched",
         }
     }
 
@@ -152,13 +156,13 @@ impl SendError {
         match self {
             Self::Connect(_) | Self::Unsent => Class::ConnectFailed,
             Self::Refused(_) => Class::Refused,
-            Self::Request(_) | Self::Lost(_) => Class::Lost,
+            Self::Request(_) | Self::Lost(_) | Self::Switched => Class::Lost,
         }
     }
 
     /// Whether the request surely was not processed.
     pub fn provably_unprocessed(&self) -> bool {
-        !matches!(self, Self::Request(_) | Self::Lost(_))
+        !matches!(self, Self::Request(_) | Self::Lost(_) | Self::Switched)
     }
 }
 

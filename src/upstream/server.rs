@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -20,6 +20,7 @@ use super::pins::Key;
 use super::{LaneKind, SendError, UNSENT_TRIES};
 use crate::body::{Body, BodyError, Flows, Returned, collect_bounded};
 use crate::config::{self, Pin};
+use crate::headers;
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::verdict::{Class, classify};
@@ -140,6 +141,11 @@ impl Server {
             };
             self.target.address(&mut request, lease.is_http2());
             match lease.try_send(request).await {
+                // What comes behind it is no HTTP, and nobody knows what.
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    lease.retire();
+                    return Err(self.failed(SendError::Switched, None));
+                }
                 Ok(response) => {
                     let cost = lease.may_occupy();
                     return Ok(Body::<()>::of_answer(response).map(|body| body.counted(&self.flows, cost).guarded(lease)));
@@ -152,7 +158,7 @@ impl Server {
                             // It is going away, and may not know it yet.
                             SendError::Refused(_) => lease.retire(),
                             SendError::Lost(why) => lease.lost(why),
-                            SendError::Request(_) | SendError::Connect(_) | SendError::Unsent => {}
+                            SendError::Request(_) | SendError::Connect(_) | SendError::Unsent | SendError::Switched => {}
                         }
                         return Err(self.failed(error, None));
                     }
@@ -188,10 +194,17 @@ impl Server {
             Err(error) => return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request))),
         };
         self.target.address(&mut request, false);
-        sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
-            Some(unsent) => self.failed(SendError::Unsent, Some(unsent)),
-            None => self.failed(classified(failed.into_error()), None),
-        })
+        let asked: Vec<_> = request.headers().get_all(UPGRADE).iter().cloned().collect();
+        match sender.try_send_request(request).await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !headers::is_agreed(&asked, response.headers()) => {
+                Err(self.failed(SendError::Switched, None))
+            }
+            Ok(response) => Ok(response),
+            Err(mut failed) => Err(match failed.take_message() {
+                Some(unsent) => self.failed(SendError::Unsent, Some(unsent)),
+                None => self.failed(classified(failed.into_error()), None),
+            }),
+        }
     }
 
     /// Asks the server whether it is ready, and says so to its health.
@@ -237,6 +250,7 @@ impl Server {
         match (classify(head.status, &head.headers, &body).class, head.status) {
             (Class::ShuttingDown, _) => Err("it is shutting down".to_owned()),
             (Class::StartingUp, _) => Err("it is starting up".to_owned()),
+            (_, StatusCode::LOOP_DETECTED) => Err("it leads back to this proxy".to_owned()),
             (_, status) if status.is_server_error() => Err(format!("/readyz answered {status}")),
             (_, status) if status.is_success() => Ok(Answer::Ready),
             (_, StatusCode::FORBIDDEN) => Ok(Answer::Forbidden),
@@ -307,6 +321,7 @@ impl Target {
             *request.uri_mut() = Uri::from(path);
             *request.version_mut() = Version::HTTP_11;
             request.headers_mut().insert(HOST, self.host.clone());
+            headers::join_cookies(request.headers_mut());
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod collector;
 pub mod executable;
+pub mod frames;
 pub mod logs;
 pub mod raw;
 pub mod streaming;
