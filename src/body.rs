@@ -145,8 +145,12 @@ impl<G> Body<G> {
             Source::Streamed { prefix, .. } => *prefix = Prefix::of(read, room),
             Source::Kept(kept) => kept.unread(read),
             Source::Buffered { data, .. } => *data = read,
-            // Only what is read into memory from its beginning is ever put back.
-            Source::Counted(_) => {}
+            Source::Counted(flow) => {
+                // One that was let go ends in an error, whatever is before it.
+                if let Some((rest, flows, cost)) = flow.stop() {
+                    self.source = Source::Streamed { prefix: Prefix::of(read, room), rest, counted: Some((flows, cost)) };
+                }
+            }
         }
     }
 

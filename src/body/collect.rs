@@ -38,6 +38,10 @@ pub enum Collected {
 /// # Errors
 /// The peer's body broke off.
 pub async fn collect_bounded<G: Unpin>(body: &mut Body<G>, limit: u64) -> Result<Option<Buffered>, BodyError> {
+    // What is declared is judged before anything is read, and trusted for nothing else.
+    if body.size_hint().lower() > limit {
+        return Ok(None);
+    }
     let mut gathered = Gathered::default();
     let mut trailers = None;
     let most = most(body, limit);
@@ -62,7 +66,6 @@ pub async fn collect_bounded<G: Unpin>(body: &mut Body<G>, limit: u64) -> Result
 /// # Errors
 /// The peer's body broke off.
 pub async fn collect_within(body: &mut Body, limit: u64, mut room: Reservation, until: Instant) -> Result<Collected, BodyError> {
-    // What is declared is judged before anything is read, and trusted for nothing else.
     if body.size_hint().lower() > limit {
         return Ok(Collected::TooLarge);
     }

@@ -122,6 +122,12 @@ impl Flow {
         Self { flows, id, shared }
     }
 
+    /// Is not counted any more: gives back what it was made of, unless it was let go.
+    pub(super) fn stop(&mut self) -> Option<(Inflow, Arc<Flows>, u64)> {
+        let rest = lock(&self.shared.rest).take()?;
+        Some((rest, Arc::clone(&self.flows), self.shared.cost))
+    }
+
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut rest = lock(&self.shared.rest);
         let Some(inflow) = rest.as_mut() else { return Poll::Ready(Some(Err(BodyError::LetGo))) };
