@@ -43,6 +43,9 @@ const RELEASE: Duration = Duration::from_secs(1);
 /// How long an answer may take from its end in the loop to the socket, before its connection is cut.
 const FLUSH: Duration = Duration::from_millis(250);
 
+/// More than the head of a create, which its memory covers too.
+const MAX_HEAD: u64 = 64 << 10;
+
 /// A running proxy.
 pub struct App {
     /// Where it serves.
@@ -115,7 +118,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let creates = Creates {
         settings: ArcSwap::from_pointee(Settings::new(&config)),
         upstream: Arc::clone(&upstream),
-        buffers: Buffers::new(config.creates.max_buffered),
+        buffers: Buffers::new(config.creates.max_buffered, config.creates.max_body + MAX_HEAD, metrics.buffered()),
         max_body: config.creates.max_body,
         held: Semaphore::new(config.creates.max_held.min(Semaphore::MAX_PERMITS)),
         in_flight: TaskTracker::new(),

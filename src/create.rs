@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, request};
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -21,13 +21,14 @@ pub use settings::Settings;
 pub use target::Target;
 
 use crate::backoff::Exhausted;
-use crate::body::{Body, Buffered, Buffers, Collected, collect_bounded};
+use crate::body::{Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_bounded, collect_within};
 use crate::budget::NamespaceBudget;
 use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
 use crate::forward::to_client;
+use crate::headers;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
 use crate::ratelimit::{Admitted, Rejected};
 use crate::route::timeout;
@@ -38,6 +39,13 @@ use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
 /// Answers larger than this are relayed as they stream, unjudged: an apiserver's error stays far below, and so do most pods.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// The most that comes in one piece.
+const MAX_SHARED: usize = 64 << 10;
+
+/// How long a create's body may take to come. One that is slower passes as it comes, unreplayed, and is the apiserver's to wait for; what had
+/// come of it occupies memory for no longer than that.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What all creates share.
 pub struct Creates {
@@ -83,21 +91,17 @@ impl Creates {
     ///
     /// # Errors
     /// Where there is no answer of the apiserver to relay.
-    pub async fn create(&self, target: Target, request: Request<Incoming>) -> Result<Response<Body<Lease>>, ProxyError> {
+    pub async fn create(&self, target: Target, room: Reservation, mut request: Request<Body>) -> Result<Response<Body<Lease>>, ProxyError> {
         let started = Instant::now();
         let settings = self.settings.load_full();
-        let mut request = request.map(Body::streamed);
         if settings.mode == Mode::Off {
             return self.pass(&settings, &target, request, NotReplayed::ModeOff).await;
         }
-        let mut room = self.buffers.reserve();
-        let body = match collect_bounded(request.body_mut(), self.max_body, Some(&mut room)).await.map_err(ProxyError::RequestBody)? {
-            Collected::Whole(body) => body,
-            Collected::TooLarge => return self.pass_limited(&settings, &target, request, NotReplayed::BodyTooLarge).await,
-            Collected::OverBudget => return self.pass_limited(&settings, &target, request, NotReplayed::BufferFull).await,
+        let (body, _room) = match self.read(&mut request, room, started).await.map_err(ProxyError::RequestBody)? {
+            Ok(whole) => whole,
+            Err(why) => return self.pass_limited(&settings, &target, request, why).await,
         };
         let read = started.elapsed();
-        let _buffered = self.metrics.buffered(body.data.len());
         let (head, _) = request.into_parts();
         let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
         let mut record = self.decisions.begin(&target.namespace, &target.resource);
@@ -125,6 +129,24 @@ impl Creates {
             ended: None,
         };
         create.run().await
+    }
+
+    /// Reads a create into memory; the reason, where it has to pass as it is.
+    async fn read(
+        &self,
+        request: &mut Request<Body>,
+        mut room: Reservation,
+        started: Instant,
+    ) -> Result<Result<(Buffered, Reservation), NotReplayed>, BodyError> {
+        if !room.grow(headers::size(request.headers()) as u64).await {
+            return Ok(Err(NotReplayed::BufferFull));
+        }
+        Ok(match collect_within(request.body_mut(), self.max_body, room, started + BODY_WITHIN).await? {
+            Collected::Whole(body, room) => Ok((body, room)),
+            Collected::TooLarge => Err(NotReplayed::BodyTooLarge),
+            Collected::OverBudget => Err(NotReplayed::BufferFull),
+            Collected::TooSlow => Err(NotReplayed::BodySlow),
+        })
     }
 
     /// Waits for the rate limit; says for how long.
@@ -282,15 +304,15 @@ impl Create<'_> {
         if let (Some(record), Some(lease)) = (&mut self.record, &lease) {
             record.answered_by(lease.server());
         }
-        match collect_bounded(&mut body, MAX_ANSWER_BYTES, None).await {
-            Ok(Collected::Whole(body)) => {
+        match collect_bounded(&mut body, MAX_ANSWER_BYTES).await {
+            Ok(Some(body)) => {
                 let answer = classify(head.status, &head.headers, &body.data);
                 if let (Verdict::Replay { elsewhere: true, .. }, Some(lease)) = (verdict(&answer, &Policy::default()), lease) {
                     self.left = self.all.upstream.leave(lease, answer.class.why());
                 }
                 Attempt::Judged(answer, Ok(Response::from_parts(head, body)))
             }
-            Ok(Collected::TooLarge | Collected::OverBudget) => {
+            Ok(None) => {
                 let class = if is_error(head.status) {
                     self.all.metrics.not_replayed(NotReplayed::AnswerTooLarge);
                     Class::Unrecognized
@@ -346,6 +368,10 @@ impl Create<'_> {
         let Ok(_place) = self.all.held.try_acquire() else { return Err(self.give_up(NotReplayed::HeldFull)) };
         let _held = self.all.metrics.held();
         let hold = self.record.as_mut().map(|record| record.hold(pause));
+        if self.attempts == 1 && self.body.data.len() <= MAX_SHARED {
+            // What came in one piece shares a buffer of its connection, which is larger: a copy occupies what is reserved.
+            self.body.data = Bytes::copy_from_slice(&self.body.data);
+        }
         let released = tokio::select! {
             () = tokio::time::sleep(pause) => false,
             () = self.all.drain.reached(Stage::Releasing) => true,

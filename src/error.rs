@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::headers::Malformed;
 use crate::ratelimit::Rejected;
 use crate::status::{Details, Encoding, Status};
@@ -23,10 +23,10 @@ pub enum ProxyError {
     Upstream(#[from] SendError),
     /// The upstream's answer broke off before its end, so what it says of the request is not known.
     #[error("the apiserver's answer broke off")]
-    AnswerLost(#[source] hyper::Error),
+    AnswerLost(#[source] BodyError),
     /// The request's body could not be read.
     #[error("the request body could not be read")]
-    RequestBody(#[source] hyper::Error),
+    RequestBody(#[source] BodyError),
     /// The rate limit's bound on waiting was reached.
     #[error("rate limit of creates reached")]
     RateLimited(#[source] Rejected),
@@ -75,10 +75,10 @@ impl ProxyError {
     fn verdict(&self, method: &Method) -> (StatusCode, &'static str, Option<Duration>) {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
         match self {
+            Self::RequestBody(_) | Self::Malformed(_) | Self::Upstream(SendError::Request(_)) => (StatusCode::BAD_REQUEST, "BadRequest", None),
             Self::Upstream(SendError::Switched) => (StatusCode::BAD_GATEWAY, "BadGateway", None),
             Self::Upstream(error) if error.provably_unprocessed() => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", SOON),
             Self::Upstream(_) | Self::AnswerLost(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout", if method.is_safe() { SOON } else { None }),
-            Self::RequestBody(_) | Self::Malformed(_) => (StatusCode::BAD_REQUEST, "BadRequest", None),
             Self::RateLimited(rejected) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", Some(rejected.retry_after)),
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", None),

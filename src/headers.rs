@@ -117,6 +117,11 @@ pub fn mark_sensitive(headers: &mut HeaderMap) {
     }
 }
 
+/// What a head or trailers occupy, as HTTP/2 counts them (RFC 9113 §6.5.2).
+pub fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
 /// Prints headers with secrets replaced by `<redacted>`: credentials, cookies, asserted identities, and the bearer token that browsers put into
 /// `Sec-WebSocket-Protocol`. User names (`Impersonate-*`) are no secrets.
 #[derive(Clone, Copy)]

@@ -18,6 +18,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::body::ConnectionShare;
 use crate::drain::{Stage, Watcher};
 use crate::metrics::Metrics;
 use crate::proxy::{Peer, Proxy};
@@ -30,6 +31,13 @@ const MAX_HEADER_BYTES: u32 = 1 << 20;
 
 /// Go's default; client-go opens a further connection by itself.
 const MAX_STREAMS: u32 = 250;
+
+/// How many bytes a client may send ahead on one HTTP/2 stream. The connection's window is that of all its streams, so that an upload which
+/// the apiserver does not read cannot stop the others.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// What may wait to be sent on one HTTP/2 stream, to a client that does not read.
+const MAX_SEND_BUFFER: usize = 64 << 10;
 
 /// What every connection shares.
 pub struct Listener {
@@ -82,11 +90,11 @@ impl Listener {
             },
             () = self.drain.reached(Stage::Draining) => return,
         };
-        let peer = Peer { ip: peer.ip(), certificate: tls.get_ref().1.peer_certificates().is_some() };
+        let peer = Peer { ip: peer.ip(), certificate: tls.get_ref().1.peer_certificates().is_some(), buffered: ConnectionShare::default() };
         let spoken = AtomicBool::new(false);
         let service = service_fn(|request| {
             spoken.store(true, Ordering::Relaxed);
-            let proxy = Arc::clone(&self.proxy);
+            let (proxy, peer) = (Arc::clone(&self.proxy), peer.clone());
             async move { Ok::<_, std::convert::Infallible>(proxy.handle(peer, request).await) }
         });
         let mut connection = std::pin::pin!(http.serve_connection_with_upgrades(TokioIo::new(tls), service));
@@ -141,6 +149,9 @@ fn http(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(MAX_STREAMS * STREAM_WINDOW)
+        .max_send_buf_size(MAX_SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_BYTES)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(15))

@@ -17,7 +17,7 @@ mod lanes;
 mod namespaces;
 mod readings;
 
-pub use guards::{BufferedGuard, GaugeGuard};
+pub use guards::{GaugeGuard, Level, Unread};
 pub use labels::{BudgetKind, NotReplayed, Outcome, PinMove, Reloaded, RouteLabel, Scope, StreamKind};
 pub use lanes::LaneMetrics;
 pub use readings::{NamespaceReading, Readings};
@@ -99,9 +99,14 @@ impl Metrics {
         GaugeGuard::new(&self.families.held)
     }
 
-    /// Bytes of a request body are kept, until the guard is dropped.
-    pub fn buffered(&self, bytes: usize) -> BufferedGuard {
-        BufferedGuard::new(&self.families.buffered, bytes)
+    /// The memory that creates occupy, heads and bodies, in bytes.
+    pub fn buffered(&self) -> Level {
+        Level::new(&self.families.buffered)
+    }
+
+    /// Answers that are not read.
+    pub fn unread(&self) -> Unread {
+        Unread { bytes: Level::new(&self.families.unread), let_go: self.families.let_go.clone() }
     }
 
     /// A stream is open, until the guard is dropped.

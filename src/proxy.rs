@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::body::Body;
+use crate::body::{Body, ConnectionShare};
 use crate::create::{Creates, Target};
 use crate::error::ProxyError;
 use crate::forward::forward;
@@ -37,12 +37,14 @@ pub struct Proxy {
 }
 
 /// Who sent a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The address of the TCP connection.
     pub ip: IpAddr,
     /// Whether it offered a client certificate, which ends here.
     pub certificate: bool,
+    /// What its creates on this connection occupy.
+    pub buffered: ConnectionShare,
 }
 
 impl Proxy {
@@ -60,14 +62,14 @@ impl Proxy {
             Route::Stream => (RouteLabel::Stream, Step::Forward(LaneKind::Stream)),
             Route::Upgrade => (RouteLabel::Upgrade, Step::Upgrade),
         };
-        let answer = match self.admit(peer, &request) {
+        let answer = match self.admit(&peer, &request) {
             Err(error) => Err(error),
             Ok(()) => {
                 let keep = if matches!(step, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
                 let version = request.version();
                 headers::to_upstream(request.headers_mut(), peer.ip, keep);
                 self.via.append(request.headers_mut(), version);
-                self.take(step, request, started).await
+                self.take(step, &peer, Body::of_request(request, &self.creates.drain), started).await
             }
         };
         let response = answer.unwrap_or_else(|error| {
@@ -79,7 +81,7 @@ impl Proxy {
     }
 
     /// Whether a request may go any way at all.
-    fn admit(&self, peer: Peer, request: &Request<Incoming>) -> Result<(), ProxyError> {
+    fn admit(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), ProxyError> {
         if self.via.has_passed(request.headers()) {
             return Err(ProxyError::Loop);
         }
@@ -94,19 +96,22 @@ impl Proxy {
 
     /// The long ways have a box of their own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
     /// times before it first runs.
-    async fn take(&self, step: Step, request: Request<Incoming>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
+    async fn take(&self, step: Step, peer: &Peer, request: Request<Body>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
         match step {
-            Step::Create(target) => Box::pin(self.creates.create(target, request)).await,
+            Step::Create(target) => {
+                let room = self.creates.buffers.reserve(peer.ip, &peer.buffered);
+                Box::pin(self.creates.create(target, room, request)).await
+            }
             Step::Forward(lane) => {
                 let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
                 let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
                 self.metrics.overhead(label, started.elapsed());
-                let response = forward(&self.upstream, lane, request.map(Body::streamed)).await?;
+                let response = forward(&self.upstream, lane, request).await?;
                 Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
                 let open = self.metrics.stream_open(StreamKind::Upgrade);
-                Ok(Box::pin(upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open)).await?)
+                Ok(Box::pin(upgrade(&self.upstream, &self.tunnels, request, open)).await?)
             }
         }
     }

@@ -130,6 +130,7 @@ fn upstream(section: &mut Section<'_>, upstream: &mut Upstream) {
     section.field("keepAliveTimeout", &mut upstream.keep_alive_timeout, duration(SECOND, HOUR));
     section.field("connectionsPerLane", &mut upstream.connections_per_lane, count(1, 64));
     section.field("maxStreamsPerConnection", &mut upstream.max_streams_per_connection, count(1, 10_000));
+    section.field("maxUnread", &mut upstream.max_unread, bytes(1 << 20, 1 << 40));
 }
 
 fn serving(section: &mut Section<'_>, serving: &mut Serving) {

@@ -30,6 +30,7 @@ pub fn show(config: &Config) -> Value {
             "keepAliveTimeout": duration(upstream.keep_alive_timeout),
             "connectionsPerLane": upstream.connections_per_lane,
             "maxStreamsPerConnection": upstream.max_streams_per_connection,
+            "maxUnread": bytes(upstream.max_unread),
         },
         "serving": {
             "bindAddress": serving.bind_address,

@@ -42,6 +42,8 @@ pub(super) struct Families {
     pub(super) hold: Histogram,
     pub(super) held: IntGauge,
     pub(super) buffered: IntGauge,
+    pub(super) unread: IntGauge,
+    pub(super) let_go: IntCounter,
     pub(super) streams: IntGaugeVec,
     pub(super) downstream_connections: IntGauge,
     pub(super) budget_exhausted: IntCounterVec,
@@ -120,7 +122,9 @@ impl Families {
                 HOLD_BUCKETS,
             ),
             held: in_registry.gauge("held", "Creates waiting between attempts."),
-            buffered: in_registry.gauge("buffered_bytes", "Bytes of request bodies kept for replay."),
+            buffered: in_registry.gauge("buffered_bytes", "Memory reserved for creates, heads and bodies."),
+            unread: in_registry.gauge("unread_bytes", "Memory that answers may occupy whose clients have not read all that came."),
+            let_go: in_registry.counter("answers_let_go_total", "Answers broken off because nobody read them while memory was short."),
             streams: in_registry.gauges("streams", "Open watches, followed logs and upgraded connections.", &["kind"]),
             downstream_connections: in_registry.gauge("downstream_connections", "Open connections of clients."),
             budget_exhausted: in_registry.counters(
@@ -246,6 +250,10 @@ impl Register<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.add(IntCounterVec::new(Opts::new(name, help).namespace(PREFIX), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::with_opts(Opts::new(name, help).namespace(PREFIX)))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {

@@ -100,6 +100,8 @@ label! {
         BodyTooLarge = "body_too_large",
         /// The memory for buffered bodies was in use.
         BufferFull = "buffer_full",
+        /// The body took longer to come than a create waits for one.
+        BodySlow = "body_slow",
         /// No attempts were left.
         Attempts = "attempts",
         /// The next pause would have ended after the hold.
@@ -128,6 +130,7 @@ impl NotReplayed {
         match self {
             Self::BodyTooLarge => "the body is larger than creates.maxBody, so it was streamed",
             Self::BufferFull => "the memory for buffered bodies was in use, so it was streamed",
+            Self::BodySlow => "the body came too slowly, so it was streamed",
             Self::Attempts => "all attempts were used",
             Self::Hold => "the next pause would have ended after the hold",
             Self::ClientTimeout => "the next pause would have ended after the client's own timeout",

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{HOST, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -16,10 +15,10 @@ use tokio::sync::Notify;
 
 use super::connect::Connector;
 use super::health::{Answer, Health};
-use super::lane::{Lane, Lease, Sender};
+use super::lane::{Kind, Lane, Lease};
 use super::pins::Key;
 use super::{LaneKind, SendError, UNSENT_TRIES};
-use crate::body::{Body, Collected, Returned, collect_bounded};
+use crate::body::{Body, BodyError, Flows, Returned, collect_bounded};
 use crate::config::{self, Pin};
 use crate::headers;
 use crate::metrics::Metrics;
@@ -33,6 +32,14 @@ const MAX_KEPT: usize = 16 << 10;
 /// More than the list of checks that a failing `/readyz` answers with.
 const MAX_PROBE_ANSWER: u64 = 64 << 10;
 
+/// Answers to creates are small.
+const CREATE: Kind = Kind { name: "create", spread: 1, window: 64 << 10, max_served: usize::MAX };
+/// Lists of megabytes among them: 256 MiB/s of one list at a round trip of a millisecond.
+const CALL: Kind = Kind { name: "call", spread: 1, window: 256 << 10, max_served: usize::MAX };
+/// Watches, logs: slow, but many, and read by anybody. Each that is cancelled may use up some of what h2 allows of small frames for the life of
+/// a connection (see `connect::CONNECTION_WINDOW`), so connections are renewed.
+const STREAM: Kind = Kind { name: "stream", spread: 1, window: 64 << 10, max_served: 1000 };
+
 /// See the module.
 pub(super) struct Server {
     /// `host:port`: what replicas rank, what metrics and logs name.
@@ -41,6 +48,7 @@ pub(super) struct Server {
     pub(super) health: Arc<Health>,
     target: Target,
     connector: Arc<Connector>,
+    flows: Arc<Flows>,
     /// Slots: each keeps to one connection for as long as its streams suffice.
     creates: Box<[(Key, Arc<Lane>)]>,
     call: Arc<Lane>,
@@ -59,6 +67,16 @@ struct Target {
     host: HeaderValue,
 }
 
+/// What all servers have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) metrics: Arc<Metrics>,
+    /// Told when one goes up or down, or is down for another reason.
+    pub(super) changed: Arc<Notify>,
+    /// Their answers under way.
+    pub(super) flows: Arc<Flows>,
+}
+
 /// A request without an answer.
 pub(super) struct Failed {
     pub(super) error: SendError,
@@ -68,9 +86,10 @@ pub(super) struct Failed {
 
 impl Server {
     /// The server that `connector` reaches. Connects when the first request comes.
-    pub(super) fn new(connector: Connector, settings: &config::Upstream, metrics: &Arc<Metrics>, changed: Arc<Notify>) -> Self {
+    pub(super) fn new(connector: Connector, settings: &config::Upstream, shared: &Shared) -> Self {
+        let Shared { metrics, changed, flows } = shared;
         let connector = Arc::new(connector);
-        let lane = |name, spread| Lane::new(name, Arc::clone(&connector), settings, spread, metrics.lane(name));
+        let lane = |kind: Kind| Lane::new(kind, Arc::clone(&connector), settings, metrics.lane(kind.name));
         let connections = settings.connections_per_lane.max(1);
         // One address may stand for several apiservers, which only a connection tells apart. Where each has an address of its own, one
         // connection would line up the creates of a namespace, so that they come in smaller batches and cost more quota writes.
@@ -82,13 +101,14 @@ impl Server {
         let name = connector.name();
         Self {
             key: Key::of(&name),
-            health: Arc::new(Health::new(&name, changed)),
+            health: Arc::new(Health::new(&name, Arc::clone(changed))),
             name,
             target: Target::of(&connector),
-            creates: (0..slots).map(|slot| (Key::of(&slot.to_string()), lane("create", spread))).collect(),
-            call: lane("call", connections),
-            stream: lane("stream", connections),
+            creates: (0..slots).map(|slot| (Key::of(&slot.to_string()), lane(Kind { spread, ..CREATE }))).collect(),
+            call: lane(Kind { spread: connections, ..CALL }),
+            stream: lane(Kind { spread: connections, ..STREAM }),
             connector,
+            flows: Arc::clone(flows),
             anonymous: true.into(),
             probing: Mutex::default(),
         }
@@ -115,17 +135,21 @@ impl Server {
     /// Sends one request and returns the head of its answer; the body streams and holds its place in the lane.
     pub(super) async fn send(&self, lane: &Arc<Lane>, mut request: Request<Body>) -> Result<Response<Body<Lease>>, Box<Failed>> {
         for _ in 0..UNSENT_TRIES {
-            let (mut sender, lease) = match lane.acquire().await {
-                Ok(place) => place,
+            let mut lease = match lane.acquire().await {
+                Ok(lease) => lease,
                 Err(error) => return Err(self.failed(SendError::Connect(error), Some(request))),
             };
-            self.target.address(&mut request, matches!(sender, Sender::Http2(_)));
-            match sender.try_send(request).await {
+            self.target.address(&mut request, lease.is_http2());
+            match lease.try_send(request).await {
                 // What comes behind it is no HTTP, and nobody knows what.
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    lease.retire();
                     return Err(self.failed(SendError::Switched, None));
                 }
-                Ok(response) => return Ok(response.map(|body| Body::<()>::streamed(body).guarded(lease.of(sender)))),
+                Ok(response) => {
+                    let cost = lease.may_occupy();
+                    return Ok(Body::<()>::of_answer(response).map(|body| body.counted(&self.flows, cost).guarded(lease)));
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => {
@@ -134,7 +158,7 @@ impl Server {
                             // It is going away, and may not know it yet.
                             SendError::Refused(_) => lease.retire(),
                             SendError::Lost(why) => lease.lost(why),
-                            SendError::Connect(_) | SendError::Unsent | SendError::Switched => {}
+                            SendError::Request(_) | SendError::Connect(_) | SendError::Unsent | SendError::Switched => {}
                         }
                         return Err(self.failed(error, None));
                     }
@@ -209,14 +233,13 @@ impl Server {
     /// <https://kubernetes.io/docs/reference/using-api/health-checks/>
     async fn ready(&self) -> Result<Answer, String> {
         if !self.anonymous.load(Ordering::Relaxed) {
-            return self.call.connected().await.map(|()| Answer::Alive).map_err(|error| chain(&*error).to_string());
+            return self.call.acquire().await.map(|_place| Answer::Alive).map_err(|error| chain(&*error).to_string());
         }
         let (sender, answer) = self.ask_ready().await?;
-        let (head, mut body) = answer.map(Body::<()>::streamed).into_parts();
+        let (head, mut body) = Body::<()>::of_answer(answer).into_parts();
         // Read to its end, so that the connection can be used again.
-        let body = match collect_bounded(&mut body, MAX_PROBE_ANSWER, None).await {
-            Ok(Collected::Whole(body)) => body.data,
-            Ok(Collected::TooLarge | Collected::OverBudget) => Bytes::new(),
+        let body = match collect_bounded(&mut body, MAX_PROBE_ANSWER).await {
+            Ok(body) => body.unwrap_or_default().data,
             Err(error) => return Err(chain(&error).to_string()),
         };
         if head.status == StatusCode::UNAUTHORIZED {
@@ -309,7 +332,14 @@ impl Target {
 fn classified(error: hyper::Error) -> SendError {
     let mut source = error.source();
     while let Some(cause) = source {
+        if cause.is::<BodyError>() {
+            return SendError::Request(error);
+        }
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            // hyper resets the stream of a body that broke off.
+            if h2.is_reset() && !h2.is_remote() && !h2.is_library() {
+                return SendError::Request(error);
+            }
             let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
             if h2.is_remote() && (refused || h2.is_go_away()) {
                 return SendError::Refused(error);

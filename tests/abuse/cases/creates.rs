@@ -1,0 +1,116 @@
+//! Creates that hold memory: what is spent is what has arrived, and others' conflicts are replayed all the same.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::lab::{Lab, Outcome, Size, in_time, ordinary};
+use crate::peers::upstream::Exchange;
+use crate::peers::{Ask, Protocol, http1, http2, pod};
+
+cases![
+    creates_that_send_nothing_leave_replay_on,
+    creates_that_send_a_byte_leave_replay_on,
+    creates_that_stop_before_their_end_leave_replay_on,
+    creates_over_one_http2_connection_that_send_nothing_leave_replay_on,
+];
+
+/// The answer of a real apiserver to a create whose quota was written by somebody else.
+pub fn quota_conflict() -> &'static str {
+    include_str!("../../samples/quota_conflict_409.http")
+        .split_once("\r\n\r\n")
+        .or_else(|| include_str!("../../samples/quota_conflict_409.http").split_once("\n\n"))
+        .unwrap()
+        .1
+}
+
+/// Refuses each name once.
+pub async fn conflict_once(exchange: Exchange) {
+    let journal = Arc::clone(&exchange.journal);
+    let mut exchange = exchange;
+    let (_, whole) = exchange.body().await;
+    let Some(name) = journal.record(exchange.entry).name.filter(|_| whole) else { return };
+    let first = format!("refused {name}");
+    if journal.is_stored(&first) {
+        journal.store(&name);
+        exchange.answer(201, "{}").await;
+    } else {
+        journal.store(&first);
+        exchange.answer(409, quota_conflict()).await;
+    }
+}
+
+/// How many of 20 creates that meet a conflict are replayed, beside what is stalled.
+async fn replayed(lab: &mut Lab) {
+    let mut clients = JoinSet::new();
+    for number in 0..20 {
+        let dialer = lab.dialer().clone();
+        clients.spawn(async move {
+            let mut client = http1::Client::connect(&dialer).await.unwrap();
+            let create = Ask::create("honest");
+            in_time(client.call(&create, &pod(&format!("replayed-{number}"), 1000)))
+                .await
+                .is_some_and(|answer| answer.is_ok_and(|answer| answer.status == 201))
+        });
+    }
+    let mut replayed = 0;
+    while let Some(done) = clients.join_next().await {
+        replayed += usize::from(done.unwrap());
+    }
+    lab.note(format!("{replayed} of 20 conflicts replayed"));
+    lab.require(replayed == 20, format!("{replayed} of 20 conflicts replayed"));
+}
+
+/// 256 MiB, which is all that bodies may take, in creates of 3 MiB.
+fn declared(number: usize) -> usize {
+    if number < 85 { 3 << 20 } else { 1 << 20 }
+}
+
+/// 86 creates over HTTP/1.1 that declare 3 MiB and stop after `sent`.
+async fn stalled(size: Size, sent: usize) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, |exchange: Exchange| async move {
+        if exchange.path.contains("honest") { conflict_once(exchange).await } else { ordinary(exchange).await }
+    })
+    .await;
+    lab.neighbours().await;
+    let mut open = Vec::new();
+    for number in 0..86 {
+        let mut client = http1::Client::connect(lab.dialer()).await.unwrap();
+        let ask = Ask::create("abuse").with("content-length", declared(number));
+        client.head(&ask).await.unwrap();
+        let body = pod(&format!("stalled-{number}"), 3 << 20);
+        let sent = sent.min(declared(number) - 1);
+        // Whoever must not have it all may also not take it.
+        let _closed = in_time(client.wire.write(&body[..sent])).await;
+        open.push(client);
+    }
+    replayed(&mut lab).await;
+    lab.finish(open).await
+}
+
+async fn creates_that_send_nothing_leave_replay_on(size: Size) -> Outcome {
+    stalled(size, 0).await
+}
+
+async fn creates_that_send_a_byte_leave_replay_on(size: Size) -> Outcome {
+    stalled(size, 1).await
+}
+
+async fn creates_that_stop_before_their_end_leave_replay_on(size: Size) -> Outcome {
+    stalled(size, 2_900_000).await
+}
+
+async fn creates_over_one_http2_connection_that_send_nothing_leave_replay_on(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, |exchange: Exchange| async move {
+        if exchange.path.contains("honest") { conflict_once(exchange).await } else { ordinary(exchange).await }
+    })
+    .await;
+    lab.neighbours().await;
+    let client = http2::Client::connect(lab.dialer()).await.unwrap();
+    let mut open = Vec::new();
+    for number in 0..86 {
+        open.push(client.open(&Ask::create("abuse").with("content-length", declared(number)), false).await.unwrap());
+    }
+    replayed(&mut lab).await;
+    lab.finish((client, open)).await
+}

@@ -1,0 +1,105 @@
+//! What the upstreams received and answered, which is what the proxy is judged by. One journal may serve several upstreams: it then is
+//! their common store, as etcd is that of apiservers.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use tokio::sync::broadcast;
+
+use crate::peers::name_of;
+
+/// The number of a request in the journal. Its answer carries it in `lab-entry`.
+pub type Entry = usize;
+
+/// One request, as an upstream saw it.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    pub method: String,
+    pub path: String,
+    /// Which of the upstream's connections it came over.
+    pub connection: usize,
+    /// The name in its body.
+    pub name: Option<String>,
+    /// How much of its body came, and whether its end did; None: nobody read it so far.
+    pub body: Option<(usize, bool)>,
+    /// The status that was answered.
+    pub status: Option<u16>,
+    /// Whether the answer had its end.
+    pub ended: bool,
+}
+
+impl Record {
+    /// Its end came although its text, which is JSON, has none.
+    pub fn is_cut_but_whole(&self) -> bool {
+        matches!(self.body, Some((size, true)) if size > 0) && self.name.is_none()
+    }
+}
+
+#[derive(Debug)]
+pub struct Journal {
+    records: Mutex<Vec<Record>>,
+    stored: Mutex<HashMap<String, usize>>,
+    /// What watches get.
+    pub events: broadcast::Sender<String>,
+}
+
+impl Journal {
+    pub fn new() -> Self {
+        Self { records: Mutex::default(), stored: Mutex::default(), events: broadcast::channel(1000).0 }
+    }
+
+    pub fn received(&self, method: &str, path: &str, connection: usize) -> Entry {
+        let mut records = self.records.lock().unwrap();
+        records.push(Record { method: method.to_owned(), path: path.to_owned(), connection, ..Record::default() });
+        records.len() - 1
+    }
+
+    pub fn read(&self, entry: Entry, body: &[u8], whole: bool) {
+        let name = name_of(body);
+        let mut records = self.records.lock().unwrap();
+        records[entry].name = name;
+        records[entry].body = Some((body.len(), whole));
+    }
+
+    pub fn began(&self, entry: Entry, status: u16) {
+        self.records.lock().unwrap()[entry].status = Some(status);
+    }
+
+    pub fn ended(&self, entry: Entry) {
+        self.records.lock().unwrap()[entry].ended = true;
+    }
+
+    /// Stores an object, once more if it is there already: that is then what is wrong.
+    pub fn store(&self, name: &str) {
+        *self.stored.lock().unwrap().entry(name.to_owned()).or_default() += 1;
+    }
+
+    pub fn is_stored(&self, name: &str) -> bool {
+        self.stored.lock().unwrap().contains_key(name)
+    }
+
+    /// The names that were stored more than once.
+    pub fn stored_twice(&self) -> Vec<String> {
+        self.stored.lock().unwrap().iter().filter(|(_, times)| **times > 1).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub fn record(&self, entry: Entry) -> Record {
+        self.records.lock().unwrap()[entry].clone()
+    }
+
+    /// The requests so far whose path has `part`.
+    pub fn with(&self, part: &str) -> Vec<Record> {
+        self.records.lock().unwrap().iter().filter(|record| record.path.contains(part)).cloned().collect()
+    }
+
+    /// How many there are of them.
+    pub fn count(&self, part: &str) -> usize {
+        self.records.lock().unwrap().iter().filter(|record| record.path.contains(part)).count()
+    }
+
+    /// How many requests are such, and how many there are.
+    pub fn count_such(&self, is_so: fn(&Record) -> bool) -> (usize, usize) {
+        let records = self.records.lock().unwrap();
+        (records.iter().filter(|record| is_so(record)).count(), records.len())
+    }
+}

@@ -1,0 +1,92 @@
+//! The lab: scripted clients and upstreams that abuse the real executable, beside neighbours that must not notice. It judges from outside,
+//! and shares no code with what it judges.
+//!
+//! `cargo test --test abuse` runs the short forms; `cargo test --release --test abuse -- --ignored` the full ones, of which `memory` alone
+//! writes the table of peaks. `KUBE_RETRY_PROXY_SEED` repeats a run with its seed.
+
+#![expect(unreachable_pub, reason = "`pub` says what a module offers the others")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "clippy takes only what has #[test] for a test"
+)]
+
+/// The cases of a module, from the names of its functions.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        pub fn cases() -> Vec<$crate::Case> {
+            vec![$($crate::Case { name: stringify!($name), run: |size| Box::pin($name(size)) }),*]
+        }
+    };
+}
+
+mod cases;
+mod journal;
+mod lab;
+mod neighbour;
+mod peers;
+mod proxy;
+
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lab::{Outcome, Size};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A case, by its name.
+pub struct Case {
+    pub name: &'static str,
+    pub run: fn(Size) -> Pin<Box<dyn Future<Output = Outcome>>>,
+}
+
+/// Panics anywhere, also in a peer's task.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One abuse at a time: each wants the machine for itself.
+    arguments.test_threads = Some(1);
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        told(panic);
+    }));
+    let mut trials = Vec::new();
+    for case in cases::all() {
+        let run = case.run;
+        trials.push(Trial::test(case.name, move || judge(&runtime().block_on(run(Size::Short)))));
+        trials
+            .push(Trial::test(format!("full_{}", case.name), move || judge(&runtime().block_on(run(Size::Full)))).with_ignored_flag(true));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn judge(outcome: &Outcome) -> Result<(), Failed> {
+    let Outcome { tally, faults, notes, .. } = outcome;
+    println!(
+        "served {} of {}, peak {} MiB, after {} MiB, log {} KiB; {}",
+        tally.served(),
+        tally.asked,
+        outcome.peak_kib >> 10,
+        outcome.after_kib >> 10,
+        outcome.log_bytes >> 10,
+        notes.join("; ")
+    );
+    let mut found = faults.clone();
+    if !tally.missed.is_empty() {
+        found.push(format!("{} of {} services missed: {}", tally.missed.len(), tally.asked, tally.missed.join(", ")));
+    }
+    let panics = PANICS.swap(0, Ordering::Relaxed);
+    if panics > 0 {
+        found.push(format!("{panics} panics"));
+    }
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n").into()) }
+}
