@@ -142,9 +142,10 @@ pub(super) fn is_end_to_end(name: &HeaderName) -> bool {
 
 /// `HeaderName` is lower case already.
 fn is_among(table: &[&str], name: &HeaderName) -> bool {
-    let spelled = || name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-    table.iter().any(|entry| match entry.ends_with('-') {
-        true => spelled().take(entry.len()).eq(entry.bytes()),
-        false => spelled().eq(entry.bytes()),
+    let name = name.as_str().as_bytes();
+    table.iter().map(|entry| entry.as_bytes()).any(|entry| {
+        let compared = if entry.ends_with(b"-") { name.get(..entry.len()) } else { Some(name) };
+        let is_same = |(byte, of_entry): (&u8, &u8)| byte == of_entry || (*byte == b'_' && *of_entry == b'-');
+        compared.is_some_and(|compared| compared.len() == entry.len() && compared.iter().zip(entry).all(is_same))
     })
 }

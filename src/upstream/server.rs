@@ -251,7 +251,8 @@ impl Server {
             (Class::ShuttingDown, _) => Err("it is shutting down".to_owned()),
             (Class::StartingUp, _) => Err("it is starting up".to_owned()),
             (_, StatusCode::LOOP_DETECTED) => Err("it leads back to this proxy".to_owned()),
-            (_, status) if status.is_server_error() => Err(format!("/readyz answered {status}")),
+            // A 101 was not asked for.
+            (_, status) if status.is_server_error() || status.is_informational() => Err(format!("/readyz answered {status}")),
             (_, status) if status.is_success() => Ok(Answer::Ready),
             (_, StatusCode::FORBIDDEN) => Ok(Answer::Forbidden),
             // One that is busy, for example.

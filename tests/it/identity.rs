@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use crate::malformed::own_status;
-use crate::support::frames::Http2Upstream;
+use crate::support::peers::Http2Upstream;
 use crate::support::raw::{Head, Upstream};
 use crate::support::streaming::Fed;
 use crate::support::{BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, pod, proxy_to, soon};

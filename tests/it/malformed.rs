@@ -8,7 +8,7 @@ use http_body_util::Full;
 use kube_retry_proxy::status::{Encoding, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::support::frames::{Ended, Fields, Frames, Http2Upstream};
+use crate::support::peers::{Ended, Fields, Frames, Http2Upstream};
 use crate::support::raw::{Raw, Upstream};
 use crate::support::{BOTH, Client, NAMESPACE, Protocol, Rig, pod, proxy_to, sample, soon, tls_stream};
 

@@ -3,8 +3,8 @@
 pub mod admin;
 pub mod collector;
 pub mod executable;
-pub mod frames;
 pub mod logs;
+pub mod peers;
 pub mod raw;
 pub mod streaming;
 
