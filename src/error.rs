@@ -32,18 +32,27 @@ pub enum ProxyError {
     /// The client authenticated by a certificate, which ends at the TLS connection to the proxy.
     #[error("a client certificate cannot pass through kube-retry-proxy: use a bearer token, such as a kubeconfig user with tokenFile")]
     ClientCertificate,
+    /// The head of the request is larger than `serving.maxHead`.
+    #[error("the line and the headers of the request are more than {bytes} bytes or {lines} lines, the limit of serving.maxHead")]
+    HeadTooLarge {
+        /// As HTTP/1.1 writes it.
+        bytes: u32,
+        /// Of headers.
+        lines: u32,
+    },
+    /// The URL is longer than any that the proxy can hold.
+    #[error("the URL is longer than 65534 bytes, which the proxy cannot pass on")]
+    UrlTooLong,
+    /// The head of the request is none.
+    #[error("this is not HTTP/1.1")]
+    NotHttp,
 }
 
 impl ProxyError {
     /// The answer for this error to a request of `method`, in the encoding that the request's headers ask for.
     pub fn into_response<G>(self, method: &Method, encoding: Encoding) -> Response<Body<G>> {
-        let (code, reason, retry_after) = self.verdict(method);
-        let status = Status {
-            code: code.as_u16(),
-            reason: reason.to_owned(),
-            message: format!("kube-retry-proxy: {}", chain(&self)),
-            details: Details { retry_after_seconds: retry_after.map_or(0, whole_seconds), ..Details::default() },
-        };
+        let (code, _, retry_after) = self.verdict(method);
+        let status = self.status(method);
         // hyper would send a body to `HEAD` over HTTP/2, which clients take for a broken stream.
         let mut response = Response::new(if method == Method::HEAD { Body::empty() } else { Body::full(status.encode(encoding)) });
         *response.status_mut() = code;
@@ -52,6 +61,17 @@ impl ProxyError {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         response
+    }
+
+    /// What that answer says.
+    pub fn status(&self, method: &Method) -> Status {
+        let (code, reason, retry_after) = self.verdict(method);
+        Status {
+            code: code.as_u16(),
+            reason: reason.to_owned(),
+            message: format!("kube-retry-proxy: {}", chain(self)),
+            details: Details { retry_after_seconds: retry_after.map_or(0, whole_seconds), ..Details::default() },
+        }
     }
 
     /// The status code of that answer.
@@ -67,6 +87,9 @@ impl ProxyError {
             Self::RequestBody(_) => (StatusCode::BAD_REQUEST, "BadRequest", None),
             Self::RateLimited(rejected) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", Some(rejected.retry_after)),
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
+            Self::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderFieldsTooLarge", None),
+            Self::UrlTooLong => (StatusCode::URI_TOO_LONG, "RequestURITooLong", None),
+            Self::NotHttp => (StatusCode::BAD_REQUEST, "BadRequest", None),
         }
     }
 }

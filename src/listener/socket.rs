@@ -1,0 +1,92 @@
+//! The socket of one connection under hyper: notices whether what is written goes out, and puts a sentence where hyper would only write the
+//! code of its refusal. Holds the connection's place, in a tunnel too, for as long as it is open.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::head::Head;
+use super::refusal::Refusal;
+use crate::connections::Place;
+use crate::metrics::{GaugeGuard, Metrics};
+
+/// See the module.
+pub(super) struct Socket<S> {
+    stream: S,
+    place: Arc<Place>,
+    stalled: bool,
+    /// Of HTTP/1.1 only.
+    refusal: Option<Box<Refusal>>,
+    _open: GaugeGuard,
+}
+
+impl<S> Socket<S> {
+    /// `open` is held for as long as the socket is.
+    pub(super) fn new(stream: S, place: Arc<Place>, open: GaugeGuard) -> Self {
+        Self { stream, place, stalled: false, refusal: None, _open: open }
+    }
+
+    /// Of a connection in HTTP/1.1, whose heads have this limit.
+    pub(super) fn refusing(mut self, limit: Head, metrics: &Arc<Metrics>) -> Self {
+        self.refusal = Some(Box::new(Refusal::new(limit, metrics)));
+        self
+    }
+
+    fn note<T>(&mut self, polled: Poll<T>) -> Poll<T> {
+        // Only changes are told: most writes never wait.
+        if polled.is_pending() != self.stalled {
+            self.stalled = polled.is_pending();
+            self.place.stalled(self.stalled);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let written = match &mut this.refusal {
+            Some(refusal) if refusal.is_about(bytes) => refusal.poll_write(cx, &mut this.stream, bytes),
+            _ => Pin::new(&mut this.stream).poll_write(cx, bytes),
+        };
+        this.note(written)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let written = match (&mut this.refusal, slices) {
+            (Some(refusal), [bytes]) if refusal.is_about(bytes) => refusal.poll_write(cx, &mut this.stream, bytes),
+            _ => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
+        };
+        this.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.refusal.as_ref().is_none_or(|refusal| !refusal.is_lingering()) {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        match &mut this.refusal {
+            Some(refusal) => refusal.poll_linger(cx, &mut this.stream).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
