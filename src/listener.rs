@@ -8,10 +8,12 @@ mod refusal;
 mod socket;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use http::header::ACCEPT;
@@ -37,7 +39,7 @@ use crate::status::Encoding;
 use crate::tls;
 use crate::upstream::Lease;
 use head::Head;
-use socket::Socket;
+use socket::{Socket, Turn};
 
 /// As kube-apiserver: `http.Server.ReadHeaderTimeout` is 32 s there, which bounds the handshake too.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(32);
@@ -45,10 +47,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(32);
 /// Go's default; client-go opens a further connection by itself.
 const MAX_STREAMS: u32 = 250;
 
-/// Requests that were cancelled before anybody looked at them, on one HTTP/2 connection: a client that ends cancels all that it has, and its
-/// library may have sent and cancelled more at the same time. A connection that floods (CVE-2023-44487) ends here. Go lets as many wait:
-/// <https://github.com/golang/net/blob/v0.30.0/http2/server.go#L2231-L2243>
-const MAX_UNSEEN_RESETS: usize = 4 * MAX_STREAMS as usize;
+/// Requests that were cancelled before anybody looked at them, in one turn of an HTTP/2 connection: a client that ends cancels all that it
+/// has, and its library may send and cancel as many more that waited for a stream. A connection that floods (CVE-2023-44487) ends here; one
+/// that floods slower does the work of any other, for what is read in a turn is looked at before more is read.
+const MAX_UNSEEN_RESETS: usize = 2 * MAX_STREAMS as usize;
 
 /// How long a connection may take to leave when it has been told to: the farewell of HTTP/2 (GOAWAY) needs a round trip.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -132,19 +134,21 @@ impl Listener {
         let session = stream.get_ref().1;
         let peer = Peer { ip: peer.ip(), certificate: session.peer_certificates().is_some() };
         let http2 = session.alpn_protocol() == Some(tls::H2);
-        let socket = Socket::new(stream, Arc::clone(&place), open);
+        let turn = Turn::default();
+        let socket = Socket::new(stream, turn.clone(), Arc::clone(&place), open);
         let service = service_fn(|request| {
             let (listener, under_way) = (Arc::clone(&self), place.request());
             async move { Ok::<_, Infallible>(listener.answer(peer, under_way, request).await) }
         });
         let ended = if http2 {
             let connection = self.http2().serve_connection(TokioIo::new(socket), service);
-            self.attend(connection, http2::Connection::graceful_shutdown, &place).await
+            self.attend(connection, http2::Connection::graceful_shutdown, &turn, &place).await
         } else {
             let socket = socket.refusing(self.limits.head, &self.metrics);
             let connection = self.http1().serve_connection(TokioIo::new(socket), service).with_upgrades();
-            let ended = self.attend(connection, http1::UpgradeableConnection::graceful_shutdown, &place).await;
+            let ended = self.attend(connection, http1::UpgradeableConnection::graceful_shutdown, &turn, &place).await;
             // If there is still a socket, it has become a tunnel.
+            turn.end();
             place.keep();
             ended
         };
@@ -155,15 +159,19 @@ impl Listener {
 
     /// Runs a connection to its end, or ends it: when it was without a request for too long, when its place is needed, when the proxy stops.
     /// A request that crosses the farewell is still answered.
-    async fn attend<C, F>(&self, connection: C, farewell: F, place: &Place) -> Result<(), hyper::Error>
+    async fn attend<C, F>(&self, connection: C, farewell: F, turn: &Turn, place: &Place) -> Result<(), hyper::Error>
     where
         C: Future<Output = Result<(), hyper::Error>>,
         F: FnOnce(Pin<&mut C>),
     {
         let mut connection = std::pin::pin!(connection);
+        let poll = |connection: Pin<&mut C>, cx: &mut Context<'_>| {
+            turn.begin();
+            connection.poll(cx)
+        };
         loop {
             tokio::select! {
-                ended = connection.as_mut() => return ended,
+                ended = poll_fn(|cx| poll(connection.as_mut(), cx)) => return ended,
                 () = place.idle_for(self.limits.idle) => break,
                 () = place.told_to_leave() => match (place.is_busy(), place.was_asked()) {
                     (true, _) => place.stay(),
@@ -177,7 +185,7 @@ impl Listener {
         farewell(connection.as_mut());
         loop {
             tokio::select! {
-                ended = connection.as_mut() => return ended,
+                ended = poll_fn(|cx| poll(connection.as_mut(), cx)) => return ended,
                 () = sleep(FAREWELL), if self.drain.stage() == Stage::Serving => {
                     if !place.is_busy() {
                         return Ok(());

@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,9 +14,41 @@ use super::refusal::Refusal;
 use crate::connections::Place;
 use crate::metrics::{GaugeGuard, Metrics};
 
+/// How much is read in one turn. h2 reads for as long as there is something to read, and only then looks at the requests that came: without
+/// this, a burst of a thousand heads of 300 KiB each (2 KiB on the wire, by HPACK) is in memory before the first is answered.
+const READ_IN_A_TURN: usize = 64 << 10;
+
+/// What is left to be read in a turn of a connection's task.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn(Arc<AtomicUsize>);
+
+impl Turn {
+    /// A turn begins.
+    pub(super) fn begin(&self) {
+        self.0.store(READ_IN_A_TURN, Ordering::Relaxed);
+    }
+
+    /// There are no turns any more, as in a tunnel.
+    pub(super) fn end(&self) {
+        self.0.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    fn read(&self, bytes: usize) {
+        let left = self.0.load(Ordering::Relaxed);
+        if left != usize::MAX {
+            self.0.store(left.saturating_sub(bytes), Ordering::Relaxed);
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Socket<S> {
     stream: S,
+    turn: Turn,
     place: Arc<Place>,
     stalled: bool,
     /// Of HTTP/1.1 only.
@@ -25,8 +58,8 @@ pub(super) struct Socket<S> {
 
 impl<S> Socket<S> {
     /// `open` is held for as long as the socket is.
-    pub(super) fn new(stream: S, place: Arc<Place>, open: GaugeGuard) -> Self {
-        Self { stream, place, stalled: false, refusal: None, _open: open }
+    pub(super) fn new(stream: S, turn: Turn, place: Arc<Place>, open: GaugeGuard) -> Self {
+        Self { stream, turn, place, stalled: false, refusal: None, _open: open }
     }
 
     /// Of a connection in HTTP/1.1, whose heads have this limit.
@@ -47,7 +80,14 @@ impl<S> Socket<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if self.turn.is_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.turn.read(buffer.filled().len() - before);
+        read
     }
 }
 

@@ -148,7 +148,7 @@ async fn a_burst_of_cancelled_requests_ends_no_watch_on_its_connection() {
         client.write(&watch).await;
         assert!(client.settled().await);
         for round in 0..3 {
-            let burst: Vec<u8> = (0..600).flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods")).collect();
+            let burst: Vec<u8> = (0..400).flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods")).collect();
             client.write(&burst).await;
             assert!(client.settled().await, "{:?}", client.broken);
             let name = format!("after-{round}");

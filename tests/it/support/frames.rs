@@ -47,6 +47,11 @@ impl Frames {
 
     /// A whole request, and the number of its stream.
     pub fn get(&mut self, path: &str) -> (u32, Vec<u8>) {
+        self.get_with(path, &[])
+    }
+
+    /// As [`Frames::get`], with further headers as HPACK has them.
+    pub fn get_with(&mut self, path: &str, headers: &[u8]) -> (u32, Vec<u8>) {
         let id = self.next;
         self.next += 2;
         // Indexed: GET, https. Literal: path, authority, authorization (https://www.rfc-editor.org/rfc/rfc7541#appendix-A).
@@ -56,6 +61,7 @@ impl Frames {
             block.extend(length(value.len()));
             block.extend_from_slice(value.as_bytes());
         }
+        block.extend_from_slice(headers);
         let mut frames = Vec::new();
         let (mut kind, mut flags) = (HEADERS, END_STREAM);
         let mut pieces = block.chunks(MAX_PAYLOAD).peekable();
@@ -69,8 +75,13 @@ impl Frames {
 
     /// A whole request that is taken back at once.
     pub fn cancelled(&mut self, path: &str) -> Vec<u8> {
+        self.cancelled_with(path, &[])
+    }
+
+    /// As [`Frames::cancelled`], with further headers as HPACK has them.
+    pub fn cancelled_with(&mut self, path: &str, headers: &[u8]) -> Vec<u8> {
         const CANCEL: [u8; 4] = [0, 0, 0, 8];
-        let (id, mut frames) = self.get(path);
+        let (id, mut frames) = self.get_with(path, headers);
         frames.extend(frame(RST_STREAM, 0, id, &CANCEL));
         frames
     }
