@@ -27,7 +27,7 @@ use crate::decisions::Decisions;
 use crate::drain::{Drain, Stage};
 use crate::events::Recorder;
 use crate::headers::Via;
-use crate::listener::Listener;
+use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::route::Matched;
@@ -139,8 +139,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let listener = Listener {
         proxy: Arc::clone(&proxy),
         tls,
-        head_timeout: config.serving.head_timeout,
-        max_connections: config.serving.max_connections,
+        limits: listener::Limits::from(&config.serving),
         metrics: Arc::clone(&metrics),
         drain: watcher,
         connections: connections.clone(),

@@ -77,11 +77,17 @@ pub struct Serving {
     pub tls_private_key_file: Option<PathBuf>,
     /// Used when no certificate file is given.
     pub self_signed: SelfSigned,
-    /// How long a request's head may take, and an idle HTTP/1.1 connection stays open. Above the 90 s after which Go's client closes an
-    /// idle connection: the client must be the first, or a request may cross the close.
+    /// How long a request's head may take, and a connection stays open without a request. Above the 90 s after which Go's client closes
+    /// an idle connection: the client must be the first, or a request may cross the close.
     pub head_timeout: Duration,
-    /// Open client connections, at least 1. Beyond it, new ones wait in the kernel's queue.
+    /// The largest head of a request, in bytes as HTTP/1.1 writes it: its line and its headers.
+    pub max_head: u32,
+    /// Open client connections, at least 1. Beyond it, the one without a request for longest makes room for a new one; while all have
+    /// requests, new ones wait in the kernel's queue.
     pub max_connections: usize,
+    /// How many of them may come from one address, at least 1. Beyond it, its own one without a request for longest makes room; while
+    /// all have requests, new ones are refused. None: half of `max_connections`.
+    pub max_connections_per_address: Option<usize>,
 }
 
 impl Default for Serving {
@@ -93,7 +99,9 @@ impl Default for Serving {
             tls_private_key_file: None,
             self_signed: SelfSigned::default(),
             head_timeout: Duration::from_secs(120),
+            max_head: 64 << 10,
             max_connections: 10_000,
+            max_connections_per_address: None,
         }
     }
 }

@@ -42,18 +42,27 @@ pub enum ProxyError {
     /// It has come by here before.
     #[error("the request came back to this proxy by its own upstream: upstream.url or upstream.servers must lead to the apiserver")]
     Loop,
+    /// The head of the request is larger than `serving.maxHead`.
+    #[error("the line and the headers of the request are more than {bytes} bytes or {lines} lines, the limit of serving.maxHead")]
+    HeadTooLarge {
+        /// As HTTP/1.1 writes it.
+        bytes: u32,
+        /// Of headers.
+        lines: u32,
+    },
+    /// The URL is longer than any that the proxy can hold.
+    #[error("the URL is longer than 65534 bytes, which the proxy cannot pass on")]
+    UrlTooLong,
+    /// The head of the request is none.
+    #[error("this is not HTTP/1.1")]
+    NotHttp,
 }
 
 impl ProxyError {
     /// The answer for this error to a request of `method`, in the encoding that the request's headers ask for.
     pub fn into_response<G>(self, method: &Method, encoding: Encoding) -> Response<Body<G>> {
-        let (code, reason, retry_after) = self.verdict(method);
-        let status = Status {
-            code: code.as_u16(),
-            reason: reason.to_owned(),
-            message: format!("kube-retry-proxy: {}", chain(&self)),
-            details: Details { retry_after_seconds: retry_after.map_or(0, whole_seconds), ..Details::default() },
-        };
+        let (code, _, retry_after) = self.verdict(method);
+        let status = self.status(method);
         // hyper would send a body to `HEAD` over HTTP/2, which clients take for a broken stream.
         let mut response = Response::new(if method == Method::HEAD { Body::empty() } else { Body::full(status.encode(encoding)) });
         *response.status_mut() = code;
@@ -65,6 +74,17 @@ impl ProxyError {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
         response
+    }
+
+    /// What that answer says.
+    pub fn status(&self, method: &Method) -> Status {
+        let (code, reason, retry_after) = self.verdict(method);
+        Status {
+            code: code.as_u16(),
+            reason: reason.to_owned(),
+            message: format!("kube-retry-proxy: {}", chain(self)),
+            details: Details { retry_after_seconds: retry_after.map_or(0, whole_seconds), ..Details::default() },
+        }
     }
 
     /// The status code of that answer.
@@ -85,6 +105,9 @@ impl ProxyError {
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", None),
             Self::Loop => (StatusCode::LOOP_DETECTED, "LoopDetected", None),
+            Self::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderFieldsTooLarge", None),
+            Self::UrlTooLong => (StatusCode::URI_TOO_LONG, "RequestURITooLong", None),
+            Self::NotHttp => (StatusCode::BAD_REQUEST, "BadRequest", None),
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod decisions;
 pub mod trace;
 pub mod body;
 pub mod drain;
+pub mod connections;
 pub mod tls;
 pub mod kubeconfig;
 pub mod metrics;

@@ -18,7 +18,7 @@ mod namespaces;
 mod readings;
 
 pub use guards::{GaugeGuard, Level, Unread};
-pub use labels::{BudgetKind, NotReplayed, Outcome, PinMove, Reloaded, RouteLabel, Scope, StreamKind};
+pub use labels::{BudgetKind, Closed, NotReplayed, Outcome, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind};
 pub use lanes::LaneMetrics;
 pub use readings::{NamespaceReading, Readings};
 
@@ -117,6 +117,11 @@ impl Metrics {
     /// A client's connection is open, until the guard is dropped.
     pub fn downstream_connection(&self) -> GaugeGuard {
         GaugeGuard::new(&self.families.downstream_connections)
+    }
+
+    /// The proxy closed a connection that came to this port.
+    pub fn connection_closed(&self, port: Port, why: Closed) {
+        self.families.connections_closed.with_label_values(&[port.as_str(), why.as_str()]).inc();
     }
 
     /// A replay did not happen because the budget of this scope was spent.

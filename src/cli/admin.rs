@@ -10,10 +10,10 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 
 use super::Error;
 use crate::body::{Body, BodyError, collect_bounded};
+use crate::connections::socket;
 
 /// For all of it. The admin port answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ async fn fetch(address: &str, path: &str) -> Result<Bytes, AdminError> {
     let failed = |source| AdminError::Exchange { address: address.to_owned(), source };
     let request = Request::get(path).header(HOST, address).body(Empty::<Bytes>::new());
     let request = request.map_err(|source| AdminError::Request { address: address.to_owned(), path: path.to_owned(), source })?;
-    let stream = TcpStream::connect(address).await.map_err(|source| AdminError::Connect { address: address.to_owned(), source })?;
+    let stream = socket::connect(address).await.map_err(|source| AdminError::Connect { address: address.to_owned(), source })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     // Its end is seen through the sender.
     tokio::spawn(connection);

@@ -139,12 +139,19 @@ fn serving(section: &mut Section<'_>, serving: &mut Serving) {
     section.field("tlsCertFile", &mut serving.tls_cert_file, some(path));
     section.field("tlsPrivateKeyFile", &mut serving.tls_private_key_file, some(path));
     section.field("headTimeout", &mut serving.head_timeout, duration(MILLISECOND, HOUR));
+    section.field("maxHead", &mut serving.max_head, head);
     section.field("maxConnections", &mut serving.max_connections, count(1, 1_000_000));
+    section.field("maxConnectionsPerAddress", &mut serving.max_connections_per_address, some(count(1, 1_000_000)));
     section.section("selfSigned", |section| {
         section.field("hosts", &mut serving.self_signed.hosts, some_of(host));
         section.field("directory", &mut serving.self_signed.directory, some(path));
         section.field("tokenFile", &mut serving.self_signed.token_file, path);
     });
+}
+
+/// From what any request needs to the apiserver's own 1 MiB.
+fn head(value: &Value) -> super::units::Parsed<u32> {
+    bytes(4 << 10, 1 << 20)(value).and_then(|number| u32::try_from(number).map_err(|_| "a smaller size".into()))
 }
 
 fn creates(section: &mut Section<'_>, creates: &mut Creates) {

@@ -38,7 +38,9 @@ pub fn show(config: &Config) -> Value {
             "tlsCertFile": path(serving.tls_cert_file.as_ref()),
             "tlsPrivateKeyFile": path(serving.tls_private_key_file.as_ref()),
             "headTimeout": duration(serving.head_timeout),
+            "maxHead": bytes(serving.max_head.into()),
             "maxConnections": serving.max_connections,
+            "maxConnectionsPerAddress": serving.max_connections_per_address,
             "selfSigned": {
                 "hosts": serving.self_signed.hosts,
                 "directory": path(serving.self_signed.directory.as_ref()),

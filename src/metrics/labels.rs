@@ -185,6 +185,28 @@ label! {
 }
 
 label! {
+    /// Which of the proxy's own ports.
+    Port {
+        /// That of the clients.
+        Serving = "serving",
+        /// That of probes and metrics.
+        Admin = "admin",
+    }
+}
+
+label! {
+    /// Why the proxy closed a connection that came to one of its ports.
+    Closed {
+        /// It was without a request for longest when another one came and all places were taken.
+        Room = "room",
+        /// It was refused: its address had its share of the places, all of them busy.
+        Share = "share",
+        /// It was without a request for too long.
+        Idle = "idle",
+    }
+}
+
+label! {
     /// What was loaded again at run time.
     Reloaded {
         /// The configuration file.

@@ -13,7 +13,6 @@ use http::uri::Authority;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,6 +20,7 @@ use tracing::{info, warn};
 
 use super::otlp;
 use crate::body::{Body, BodyError, collect_bounded};
+use crate::connections::socket;
 use crate::metrics::Metrics;
 use crate::status::protobuf::Message;
 use crate::telemetry::chain;
@@ -179,7 +179,7 @@ impl Collector {
 
     /// Sends one batch; returns how many spans of it were rejected.
     async fn post(&self, body: Bytes) -> Result<u64, ExportError> {
-        let tcp = TcpStream::connect((&*self.host, self.port)).await.map_err(ExportError::Connect)?;
+        let tcp = socket::connect((&*self.host, self.port)).await.map_err(ExportError::Connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
         let mut request = Request::new(Body::<()>::full(body));

@@ -19,6 +19,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::body::Body;
 use crate::config;
+use crate::connections::socket;
 use crate::metrics::GaugeGuard;
 use crate::tls::{self, TlsError};
 
@@ -231,12 +232,7 @@ impl Connector {
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
         let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
-        let connected = async {
-            let stream = TcpStream::connect((host, self.port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        connected.await.map_err(|source| ConnectError::Tcp { address: self.authority.clone(), source })
+        socket::connect((host, self.port)).await.map_err(|source| ConnectError::Tcp { address: self.authority.clone(), source })
     }
 
     async fn tls(

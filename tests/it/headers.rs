@@ -6,7 +6,7 @@ use kube_retry_proxy::model::{Canned, Fault};
 use serde_json::{Value, json};
 
 use crate::support::raw::{Raw, Upstream};
-use crate::support::{BOTH, Client, PAIRS, Protocol, Rig, proxy_to, soon};
+use crate::support::{BOTH, Client, PAIRS, Protocol, Rig, proxy_to, soon, speaking};
 
 type Lines = Vec<(String, Vec<u8>)>;
 
@@ -57,7 +57,7 @@ async fn any_other_headers_arrive_in_order_with_duplicates_and_odd_bytes() {
 /// Sends them to the apiserver itself and through the proxy, and compares what it saw.
 async fn assert_arrive_unchanged(lines: &[(String, Vec<u8>)]) {
     for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
+        let rig = Rig::with(speaking(up), |config| config.serving.max_head = 1 << 20).await;
         let direct = seen(echo(&rig, Some(up), down, lines).await);
         let proxied = seen(echo(&rig, None, down, lines).await);
         assert_eq!(proxied.len(), direct.len(), "{down:?} {up:?}");
