@@ -126,7 +126,7 @@ impl Port {
 }
 
 async fn accept(listener: TcpListener, port: &Arc<Port>, tasks: &TaskTracker) {
-    let limits = Limits { max: MAX_CONNECTIONS, per_address: MAX_CONNECTIONS, answered_too: true };
+    let limits = Limits { max: MAX_CONNECTIONS, per_address: MAX_CONNECTIONS, answered_too: true, requests: usize::MAX };
     let connections = Connections::new(metrics::Port::Admin, limits, &port.admin.metrics);
     let mut told: Option<Instant> = None;
     loop {

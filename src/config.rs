@@ -86,8 +86,10 @@ pub struct Serving {
     /// requests, new ones wait in the kernel's queue.
     pub max_connections: usize,
     /// How many of them may come from one address, at least 1. Beyond it, its own one without a request for longest makes room; while
-    /// all have requests, new ones are refused. None: half of `max_connections`.
+    /// all have requests, new ones are refused. None: four fifths of `max_connections`.
     pub max_connections_per_address: Option<usize>,
+    /// Requests under way, watches included, at least 1; one address may have four fifths of them. Beyond it they are answered 429.
+    pub max_requests: usize,
 }
 
 impl Default for Serving {
@@ -102,6 +104,7 @@ impl Default for Serving {
             max_head: 64 << 10,
             max_connections: 10_000,
             max_connections_per_address: None,
+            max_requests: 20_000,
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Limits {
     pub per_address: usize,
     /// Whether one that is being answered makes room too, where none waits for a request. The longest goes first.
     pub answered_too: bool,
+    /// Requests under way altogether. An address may have four fifths of them.
+    pub requests: usize,
 }
 
 /// The open connections of one port.
@@ -45,6 +47,8 @@ pub struct Connections {
     limits: Limits,
     metrics: Arc<Metrics>,
     began: Instant,
+    /// Requests under way.
+    under_way: AtomicUsize,
     state: Mutex<State>,
     /// Somebody left.
     left: Notify,
@@ -65,6 +69,8 @@ struct Address {
     open: usize,
     leaving: usize,
     line: Line,
+    /// Requests under way.
+    under_way: Arc<AtomicUsize>,
 }
 
 /// What is known of one connection.
@@ -74,6 +80,8 @@ struct Entry {
     ip: IpAddr,
     began: Instant,
     requests: AtomicUsize,
+    /// Those of its address.
+    of_address: Arc<AtomicUsize>,
     /// Whether there ever was a request.
     served: AtomicBool,
     /// Whether what was written does not go out.
@@ -98,7 +106,11 @@ pub struct Place {
 /// A request under way on a connection, until it is dropped.
 #[derive(Debug)]
 #[must_use = "the request is over when this is dropped"]
-pub struct UnderWay(Arc<Entry>);
+pub struct UnderWay {
+    entry: Arc<Entry>,
+    connections: Arc<Connections>,
+    exceeds: bool,
+}
 
 enum Admission {
     Admitted(Place),
@@ -112,7 +124,7 @@ impl Connections {
     /// None open yet.
     pub fn new(port: Port, limits: Limits, metrics: &Arc<Metrics>) -> Arc<Self> {
         let (metrics, began) = (Arc::clone(metrics), Instant::now());
-        Arc::new(Self { port, limits, metrics, began, state: Mutex::default(), left: Notify::new() })
+        Arc::new(Self { port, limits, metrics, began, under_way: AtomicUsize::new(0), state: Mutex::default(), left: Notify::new() })
     }
 
     /// A place for a connection from `ip`. Where there is none, the one idle longest is told to leave; where all are busy, this waits.
@@ -144,11 +156,16 @@ impl Connections {
         }
         let id = state.next;
         state.next += 1;
+        state.all.open += 1;
+        let address = state.addresses.entry(ip).or_default();
+        address.open += 1;
+        let of_address = Arc::clone(&address.under_way);
         let entry = Arc::new(Entry {
             id,
             ip,
             began: self.began,
             requests: AtomicUsize::new(0),
+            of_address,
             served: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             since: AtomicU64::new(milliseconds(self.began.elapsed())),
@@ -157,8 +174,6 @@ impl Connections {
             leave: Notify::new(),
         });
         state.entries.insert(id, Arc::clone(&entry));
-        state.all.open += 1;
-        state.addresses.entry(ip).or_default().open += 1;
         Admission::Admitted(Place { entry, connections: Arc::clone(self) })
     }
 
@@ -229,7 +244,11 @@ impl Place {
         self.entry.touch();
         self.entry.served.store(true, Ordering::Relaxed);
         self.entry.requests.fetch_add(1, Ordering::Release);
-        UnderWay(Arc::clone(&self.entry))
+        let most = self.connections.limits.requests;
+        let of_address = self.entry.of_address.fetch_add(1, Ordering::Relaxed);
+        let of_all = self.connections.under_way.fetch_add(1, Ordering::Relaxed);
+        let exceeds = of_all >= most || of_address >= most - most / 5;
+        UnderWay { entry: Arc::clone(&self.entry), connections: Arc::clone(&self.connections), exceeds }
     }
 
     /// Whether a whole request ever came.
@@ -304,10 +323,19 @@ impl Drop for Place {
     }
 }
 
+impl UnderWay {
+    /// Whether there are more requests than the port takes: this one is to be refused.
+    pub fn exceeds(&self) -> bool {
+        self.exceeds
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.touch();
-        self.0.requests.fetch_sub(1, Ordering::Release);
+        self.connections.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.entry.of_address.fetch_sub(1, Ordering::Relaxed);
+        self.entry.touch();
+        self.entry.requests.fetch_sub(1, Ordering::Release);
     }
 }
 

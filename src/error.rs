@@ -42,6 +42,9 @@ pub enum ProxyError {
     /// It has come by here before.
     #[error("the request came back to this proxy by its own upstream: upstream.url or upstream.servers must lead to the apiserver")]
     Loop,
+    /// There are more requests under way than `serving.maxRequests`.
+    #[error("too many requests are under way, please try again later")]
+    TooManyRequests,
     /// The head of the request is larger than `serving.maxHead`.
     #[error("the line and the headers of the request are more than {bytes} bytes or {lines} lines, the limit of serving.maxHead")]
     HeadTooLarge {
@@ -105,6 +108,7 @@ impl ProxyError {
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", None),
             Self::Loop => (StatusCode::LOOP_DETECTED, "LoopDetected", None),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", SOON),
             Self::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderFieldsTooLarge", None),
             Self::UrlTooLong => (StatusCode::URI_TOO_LONG, "RequestURITooLong", None),
             Self::NotHttp => (StatusCode::BAD_REQUEST, "BadRequest", None),

@@ -33,6 +33,7 @@ use crate::body::{Body, ConnectionShare};
 use crate::config;
 use crate::connections::{self, Connections, Place, UnderWay};
 use crate::drain::{Stage, Watcher};
+use crate::error::ProxyError;
 use crate::metrics::{GaugeGuard, Metrics, Port, RouteLabel};
 use crate::proxy::{Peer, Proxy};
 use crate::status::Encoding;
@@ -92,11 +93,11 @@ pub struct Limits {
 impl From<&config::Serving> for Limits {
     fn from(serving: &config::Serving) -> Self {
         let max = serving.max_connections.max(1);
-        let per_address = serving.max_connections_per_address.unwrap_or(max.div_ceil(2)).max(1);
+        let per_address = serving.max_connections_per_address.unwrap_or(max - max / 5).max(1);
         Self {
             idle: serving.head_timeout,
             head: Head::of(serving.max_head),
-            connections: connections::Limits { max, per_address, answered_too: false },
+            connections: connections::Limits { max, per_address, answered_too: false, requests: serving.max_requests },
         }
     }
 }
@@ -208,7 +209,8 @@ impl Listener {
 
     /// Answers one request. It is under way until the body of its answer has been taken, or is dropped.
     async fn answer(&self, peer: Peer, under_way: UnderWay, request: Request<Incoming>) -> Response<Body<(Option<Lease>, UnderWay)>> {
-        let answer = match self.limits.head.check(&request) {
+        let refused = if under_way.exceeds() { Err(ProxyError::TooManyRequests) } else { self.limits.head.check(&request) };
+        let answer = match refused {
             Ok(()) => self.proxy.handle(peer, request).await,
             Err(error) => {
                 let code = error.code(request.method());

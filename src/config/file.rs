@@ -142,6 +142,7 @@ fn serving(section: &mut Section<'_>, serving: &mut Serving) {
     section.field("maxHead", &mut serving.max_head, head);
     section.field("maxConnections", &mut serving.max_connections, count(1, 1_000_000));
     section.field("maxConnectionsPerAddress", &mut serving.max_connections_per_address, some(count(1, 1_000_000)));
+    section.field("maxRequests", &mut serving.max_requests, count(1, 10_000_000));
     section.section("selfSigned", |section| {
         section.field("hosts", &mut serving.self_signed.hosts, some_of(host));
         section.field("directory", &mut serving.self_signed.directory, some(path));

@@ -41,6 +41,7 @@ pub fn show(config: &Config) -> Value {
             "maxHead": bytes(serving.max_head.into()),
             "maxConnections": serving.max_connections,
             "maxConnectionsPerAddress": serving.max_connections_per_address,
+            "maxRequests": serving.max_requests,
             "selfSigned": {
                 "hosts": serving.self_signed.hosts,
                 "directory": path(serving.self_signed.directory.as_ref()),

@@ -8,7 +8,7 @@ const MINE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const THEIRS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
 fn connections(max: usize, per_address: usize) -> Arc<Connections> {
-    with(Limits { max, per_address, answered_too: false })
+    with(Limits { max, per_address, answered_too: false, requests: 10 })
 }
 
 fn with(limits: Limits) -> Arc<Connections> {
@@ -126,7 +126,7 @@ async fn a_tunnel_is_never_told_to_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn where_the_port_says_so_the_one_answered_longest_goes_after_all_that_wait() {
-    let connections = with(Limits { max: 3, per_address: 3, answered_too: true });
+    let connections = with(Limits { max: 3, per_address: 3, answered_too: true, requests: 10 });
     let places = opened(&connections, [MINE; 3]).await;
     let _requests = (places[0].request(), places[1].request());
     let mut more = Vec::new();
@@ -186,4 +186,19 @@ async fn nothing_is_remembered_of_who_has_left() {
     let state = connections.lock();
     assert!(state.entries.is_empty() && state.addresses.is_empty());
     assert_eq!((state.all.open, state.all.leaving), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_beyond_the_bound_are_to_be_refused_and_one_address_leaves_some_to_others() {
+    let connections = connections(3, 3);
+    let mine = connections.admit(MINE).await.unwrap();
+    let theirs = connections.admit(THEIRS).await.unwrap();
+    let mut under_way: Vec<_> = (0..8).map(|_| mine.request()).collect();
+    assert!(under_way.iter().all(|request| !request.exceeds()));
+    assert!(mine.request().exceeds(), "four fifths are for one address");
+    under_way.extend([theirs.request(), theirs.request()]);
+    assert!(under_way.iter().all(|request| !request.exceeds()));
+    assert!(theirs.request().exceeds(), "there are ten");
+    drop(under_way);
+    assert!(!mine.request().exceeds());
 }
