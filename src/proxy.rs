@@ -94,7 +94,7 @@ impl Proxy {
         Ok(headers::check(request.uri(), request.version(), request.headers())?)
     }
 
-    /// The long ways have a box of their own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
+    /// Each way has a box of its own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
     /// times before it first runs.
     async fn take(&self, step: Step, peer: &Peer, request: Request<Body>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
         match step {
@@ -106,7 +106,7 @@ impl Proxy {
                 let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
                 let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
                 self.metrics.overhead(label, started.elapsed());
-                let response = forward(&self.upstream, lane, request).await?;
+                let response = Box::pin(forward(&self.upstream, lane, request)).await?;
                 Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
