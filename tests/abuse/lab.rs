@@ -109,6 +109,13 @@ impl Lab {
         self.neighbours.push(Neighbour::on(connection, &self.proxy.dialer, &self.journal).await);
     }
 
+    /// Lets each neighbour go so many rounds more.
+    pub async fn neighbours_go_round(&self, rounds: usize) {
+        for neighbour in &self.neighbours {
+            neighbour.goes_round(rounds).await;
+        }
+    }
+
     /// Something that has to be so, told with what was found where it is not.
     pub fn require(&mut self, so: bool, found: impl Into<String>) {
         if !so {

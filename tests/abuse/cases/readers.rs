@@ -10,6 +10,7 @@ use crate::peers::upstream::Exchange;
 use crate::peers::{Ask, Protocol, http1, pod};
 
 cases![
+    three_readers_come_before_anybody_else,
     followers_of_logs_over_http2_stand_still,
     followers_of_logs_over_http1_stand_still,
     lists_over_http2_are_not_read,
@@ -67,6 +68,20 @@ async fn unread1(lab: &mut Lab, count: usize, ask: fn(usize) -> Ask) -> Vec<http
         }
     }
     unread
+}
+
+/// While a lane opens its first connections: whatever comes together must not all be on the first of them.
+async fn three_readers_come_before_anybody_else(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, abused).await;
+    let client = http2::Client::connect_with(lab.dialer(), LEAST).await.unwrap();
+    let mut unread = Vec::new();
+    for number in 0..3 {
+        unread.push(client.send(&list(number), b"").await.unwrap());
+        unread.push(client.send(&follow(number), b"").await.unwrap());
+    }
+    lab.arrived("/abuse/", 6).await;
+    lab.neighbours().await;
+    lab.finish((client, unread)).await
 }
 
 async fn followers_of_logs_over_http2_stand_still(size: Size) -> Outcome {
