@@ -4,6 +4,7 @@ mod bodies;
 mod connections;
 mod creates;
 mod frames;
+mod limits;
 mod memory;
 mod readers;
 
@@ -12,8 +13,17 @@ use crate::{Case, faults};
 pub use creates::quota_conflict;
 
 pub fn all() -> Vec<Case> {
-    [readers::cases(), frames::cases(), bodies::cases(), connections::cases(), creates::cases(), memory::cases(), faults::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        readers::cases(),
+        frames::cases(),
+        bodies::cases(),
+        connections::cases(),
+        creates::cases(),
+        limits::cases(),
+        memory::cases(),
+        faults::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::broadcast;
 
@@ -40,13 +41,21 @@ pub struct Journal {
     records: Mutex<Vec<Record>>,
     stored: Mutex<HashMap<String, usize>>,
     attempts: Mutex<HashMap<usize, u64>>,
+    /// How much upstreams sent to abusers.
+    moved: AtomicUsize,
     /// What watches get.
     pub events: broadcast::Sender<String>,
 }
 
 impl Journal {
     pub fn new() -> Self {
-        Self { records: Mutex::default(), stored: Mutex::default(), attempts: Mutex::default(), events: broadcast::channel(1000).0 }
+        Self {
+            records: Mutex::default(),
+            stored: Mutex::default(),
+            attempts: Mutex::default(),
+            moved: AtomicUsize::new(0),
+            events: broadcast::channel(1000).0,
+        }
     }
 
     pub fn received(&self, method: &str, path: &str, number: Option<usize>) -> Entry {
@@ -68,6 +77,15 @@ impl Journal {
 
     pub fn ended(&self, entry: Entry) {
         self.records.lock().unwrap()[entry].ended = true;
+    }
+
+    /// An upstream got rid of some bytes.
+    pub fn moves(&self, bytes: usize) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn moved(&self) -> usize {
+        self.moved.load(Ordering::Relaxed)
     }
 
     /// How often the request with that number has come before.

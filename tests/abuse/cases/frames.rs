@@ -52,7 +52,8 @@ async fn a_follower_of_short_lines_falls_behind_over_http2(size: Size) -> Outcom
         let answer = client.send(&follow(number), b"").await.unwrap();
         unread.push((client, in_time(answer).await));
     }
-    lab.neighbours_go_round(3).await;
+    lab.stands_still().await;
+    lab.neighbours_go_round(2).await;
     lab.finish(unread).await
 }
 
@@ -67,7 +68,8 @@ async fn a_follower_of_short_lines_falls_behind_over_http1(size: Size) -> Outcom
         lab.require(matches!(head, Some(Ok(_))), format!("follower {number} got no head"));
         unread.push(client);
     }
-    lab.neighbours_go_round(3).await;
+    lab.stands_still().await;
+    lab.neighbours_go_round(2).await;
     lab.finish(unread).await
 }
 
@@ -107,7 +109,8 @@ async fn an_upload_in_small_frames_is_not_read(size: Size) -> Outcome {
         }
         stream
     });
-    lab.neighbours_go_round(3).await;
+    lab.stands_still().await;
+    lab.neighbours_go_round(2).await;
     upload.abort();
     lab.finish((answer, client)).await
 }

@@ -288,6 +288,9 @@ impl Exchange {
     /// A part of the answer's body: one chunk, or as few DATA frames as the windows allow.
     pub async fn send(&mut self, bytes: impl Into<Bytes>) -> Result<(), Gone> {
         let bytes = bytes.into();
+        if !self.path.contains("neighbour") {
+            self.journal.moves(bytes.len());
+        }
         match &mut self.side {
             Side::Http1 { wire, outgoing, .. } => {
                 let wire = wire.as_mut().ok_or(Gone)?;
