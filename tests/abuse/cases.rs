@@ -3,10 +3,27 @@
 mod bodies;
 mod connections;
 mod creates;
+mod frames;
+mod limits;
+mod memory;
 mod readers;
 
-use crate::Case;
+use crate::{Case, faults};
+
+pub use creates::quota_conflict;
 
 pub fn all() -> Vec<Case> {
-    [readers::cases(), bodies::cases(), connections::cases(), creates::cases()].into_iter().flatten().collect()
+    [
+        readers::cases(),
+        frames::cases(),
+        bodies::cases(),
+        connections::cases(),
+        creates::cases(),
+        limits::cases(),
+        memory::cases(),
+        faults::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -1,8 +1,9 @@
 //! What the upstreams received and answered, which is what the proxy is judged by. One journal may serve several upstreams: it then is
 //! their common store, as etcd is that of apiservers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::broadcast;
 
@@ -16,8 +17,8 @@ pub type Entry = usize;
 pub struct Record {
     pub method: String,
     pub path: String,
-    /// Which of the upstream's connections it came over.
-    pub connection: usize,
+    /// What `lab-number` says, by which a client knows it again.
+    pub number: Option<usize>,
     /// The name in its body.
     pub name: Option<String>,
     /// How much of its body came, and whether its end did; None: nobody read it so far.
@@ -39,18 +40,27 @@ impl Record {
 pub struct Journal {
     records: Mutex<Vec<Record>>,
     stored: Mutex<HashMap<String, usize>>,
+    attempts: Mutex<HashMap<usize, u64>>,
+    /// How much upstreams sent to abusers.
+    moved: AtomicUsize,
     /// What watches get.
     pub events: broadcast::Sender<String>,
 }
 
 impl Journal {
     pub fn new() -> Self {
-        Self { records: Mutex::default(), stored: Mutex::default(), events: broadcast::channel(1000).0 }
+        Self {
+            records: Mutex::default(),
+            stored: Mutex::default(),
+            attempts: Mutex::default(),
+            moved: AtomicUsize::new(0),
+            events: broadcast::channel(1000).0,
+        }
     }
 
-    pub fn received(&self, method: &str, path: &str, connection: usize) -> Entry {
+    pub fn received(&self, method: &str, path: &str, number: Option<usize>) -> Entry {
         let mut records = self.records.lock().unwrap();
-        records.push(Record { method: method.to_owned(), path: path.to_owned(), connection, ..Record::default() });
+        records.push(Record { method: method.to_owned(), path: path.to_owned(), number, ..Record::default() });
         records.len() - 1
     }
 
@@ -67,6 +77,29 @@ impl Journal {
 
     pub fn ended(&self, entry: Entry) {
         self.records.lock().unwrap()[entry].ended = true;
+    }
+
+    /// An upstream got rid of some bytes.
+    pub fn moves(&self, bytes: usize) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn moved(&self) -> usize {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// How often the request with that number has come before.
+    pub fn attempt(&self, number: usize) -> u64 {
+        let mut attempts = self.attempts.lock().unwrap();
+        let attempts = attempts.entry(number).or_default();
+        *attempts += 1;
+        *attempts - 1
+    }
+
+    /// The numbers of the requests whose bodies had an end.
+    pub fn numbers_of_whole_bodies(&self) -> HashSet<usize> {
+        let records = self.records.lock().unwrap();
+        records.iter().filter(|record| matches!(record.body, Some((_, true)))).filter_map(|record| record.number).collect()
     }
 
     /// Stores an object, once more if it is there already: that is then what is wrong.
@@ -87,12 +120,7 @@ impl Journal {
         self.records.lock().unwrap()[entry].clone()
     }
 
-    /// The requests so far whose path has `part`.
-    pub fn with(&self, part: &str) -> Vec<Record> {
-        self.records.lock().unwrap().iter().filter(|record| record.path.contains(part)).cloned().collect()
-    }
-
-    /// How many there are of them.
+    /// How many requests came whose path has `part`.
     pub fn count(&self, part: &str) -> usize {
         self.records.lock().unwrap().iter().filter(|record| record.path.contains(part)).count()
     }

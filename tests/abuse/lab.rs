@@ -1,5 +1,6 @@
 //! What a case consists of: an upstream, a proxy before it, neighbours, and what was found out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +43,6 @@ pub struct Outcome {
 
 pub struct Lab {
     pub size: Size,
-    pub pki: Pki,
     pub journal: Arc<Journal>,
     pub upstreams: Vec<Upstream>,
     pub proxy: Proxy,
@@ -77,19 +77,21 @@ impl Lab {
         }
         let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address).collect();
         let proxy = Proxy::start(&pki, &addresses, &configuration).await;
+        Self::of(size, journal, upstreams, proxy)
+    }
+
+    /// A proxy whose upstream is at `address`, whatever that is.
+    pub async fn leading_to(size: Size, address: SocketAddr) -> Self {
+        let pki = Pki::new();
+        let configuration = Configuration { served_as_upstream: true, ..Configuration::default() };
+        let proxy = Proxy::start(&pki, &[address], &configuration).await;
+        Self::of(size, Arc::new(Journal::new()), Vec::new(), proxy)
+    }
+
+    fn of(size: Size, journal: Arc<Journal>, upstreams: Vec<Upstream>, proxy: Proxy) -> Self {
         let abusers = proxy.dialer.from(2);
-        Self {
-            size,
-            pki,
-            journal,
-            upstreams,
-            proxy,
-            abusers,
-            forbidden: Vec::new(),
-            neighbours: Vec::new(),
-            faults: Vec::new(),
-            notes: Vec::new(),
-        }
+        let (forbidden, neighbours, faults, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { size, journal, upstreams, proxy, abusers, forbidden, neighbours, faults, notes }
     }
 
     /// For abusers.
@@ -109,6 +111,13 @@ impl Lab {
         self.neighbours.push(Neighbour::on(connection, &self.proxy.dialer, &self.journal).await);
     }
 
+    /// Lets each neighbour go so many rounds more.
+    pub async fn neighbours_go_round(&self, rounds: usize) {
+        for neighbour in &self.neighbours {
+            neighbour.goes_round(rounds).await;
+        }
+    }
+
     /// Something that has to be so, told with what was found where it is not.
     pub fn require(&mut self, so: bool, found: impl Into<String>) {
         if !so {
@@ -124,6 +133,20 @@ impl Lab {
     /// A figure for the report.
     pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
+    }
+
+    /// Waits until the upstreams get rid of nothing more, of what abusers asked for: nobody reads it. It makes the abuse, and judges nothing.
+    pub async fn stands_still(&self) {
+        let (mut before, mut still) = (self.journal.moved(), 0);
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = self.journal.moved();
+            still = if now == before { still + 1 } else { 0 };
+            before = now;
+            if still >= 8 {
+                break;
+            }
+        }
     }
 
     /// Waits until so many requests with `part` in their path came to the upstreams; in time, or it is a fault.

@@ -24,6 +24,7 @@ macro_rules! cases {
 }
 
 mod cases;
+mod faults;
 mod journal;
 mod lab;
 mod neighbour;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -42,11 +42,12 @@ impl Tally {
 /// A neighbour at work, until it is asked for its tally.
 pub struct Neighbour {
     stop: oneshot::Sender<()>,
+    rounds: watch::Receiver<usize>,
     working: JoinHandle<Tally>,
 }
 
 impl Neighbour {
-    /// With connections of its own. It has been served once before this returns.
+    /// With connections of its own. It has had its first round before this returns.
     pub async fn start(dialer: &Dialer, journal: &Arc<Journal>, protocol: Protocol) -> Self {
         let way = match protocol {
             Protocol::Http1 => Way::Http1(dialer.clone()),
@@ -64,21 +65,25 @@ impl Neighbour {
         let mut worker =
             Worker { way, dialer: dialer.clone(), journal: Arc::clone(journal), name, round: 0, tally: Tally::default(), watch: None };
         worker.round().await;
-        assert!(worker.tally.missed.is_empty(), "before anything happens: {:?}", worker.tally.missed);
         let (stop, mut stopped) = oneshot::channel();
+        let (told, rounds) = watch::channel(0);
         let working = tokio::spawn(async move {
-            while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
+            // It is a neighbour, not a load.
+            while timeout(Duration::from_millis(250), &mut stopped).await.is_err() {
                 worker.round().await;
-                // It is a neighbour, not a load.
-                let _asked_to_stop = timeout(Duration::from_millis(250), &mut stopped).await.is_ok_and(|_| true);
-                if !matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-                    break;
-                }
+                told.send_modify(|rounds| *rounds += 1);
             }
             worker.round().await;
             worker.tally
         });
-        Self { stop, working }
+        Self { stop, rounds, working }
+    }
+
+    /// Waits for so many rounds more.
+    pub async fn goes_round(&self, more: usize) {
+        let mut rounds = self.rounds.clone();
+        let now = *rounds.borrow();
+        let _done = rounds.wait_for(|rounds| *rounds >= now + more).await;
     }
 
     /// After one more round.

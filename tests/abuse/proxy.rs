@@ -11,7 +11,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::peers::tls::{Dialer, Pki};
-use crate::peers::upstream::Upstream;
 
 /// What a test waits for anything, at most. Nothing is asserted about shorter times.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +22,8 @@ pub struct Configuration {
     pub serving: String,
     pub creates: String,
     pub replay: String,
+    /// Serve with the certificate of the upstreams instead of one that the proxy signs.
+    pub served_as_upstream: bool,
 }
 
 /// A running proxy. Killed when dropped.
@@ -41,12 +42,19 @@ impl Proxy {
         std::fs::write(path("upstream-ca.crt"), &pki.ca_pem).unwrap();
         let urls: Vec<_> = upstreams.iter().map(|address| format!("'https://{address}'")).collect();
         let servers = if urls.len() == 1 { format!("url: {}", urls[0]) } else { format!("servers: [{}]", urls.join(", ")) };
-        let Configuration { upstream, serving, creates, replay } = configuration;
-        let (ca, signed) = (path("upstream-ca.crt"), directory.path().display());
+        let Configuration { upstream, serving, creates, replay, served_as_upstream } = configuration;
+        let certificate = if *served_as_upstream {
+            std::fs::write(path("tls.crt"), &pki.certificate_pem).unwrap();
+            std::fs::write(path("tls.key"), &pki.key_pem).unwrap();
+            format!("tlsCertFile: {}, tlsPrivateKeyFile: {}", path("tls.crt").display(), path("tls.key").display())
+        } else {
+            format!("selfSigned: {{directory: {}}}", directory.path().display())
+        };
+        let ca = path("upstream-ca.crt");
         let text = format!(
             "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\n\
              upstream: {{{servers}, caFile: {}, {upstream}}}\n\
-             serving: {{bindAddress: 127.0.0.1, securePort: 0, selfSigned: {{directory: {signed}}}, {serving}}}\n\
+             serving: {{bindAddress: 127.0.0.1, securePort: 0, {certificate}, {serving}}}\n\
              admin: {{bindAddress: 127.0.0.1:0}}\ncreates: {{{creates}}}\nreplay: {{{replay}}}\n",
             ca.display()
         );
@@ -73,13 +81,8 @@ impl Proxy {
             let found = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             found.unwrap_or_else(|| panic!("no {name} in {line}")).parse().unwrap()
         };
-        let dialer = Dialer::new(field("address"), &path("ca.crt"));
+        let dialer = Dialer::new(field("address"), &path(if *served_as_upstream { "upstream-ca.crt" } else { "ca.crt" }));
         Self { dialer, admin: field("admin_address"), child: child.0.take().unwrap(), directory }
-    }
-
-    /// In front of one upstream, with defaults.
-    pub async fn before(pki: &Pki, upstream: &Upstream) -> Self {
-        Self::start(pki, &[upstream.address], &Configuration::default()).await
     }
 
     /// The most memory that it ever had, in KiB.

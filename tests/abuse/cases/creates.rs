@@ -111,6 +111,9 @@ async fn creates_over_one_http2_connection_that_send_nothing_leave_replay_on(siz
     for number in 0..86 {
         open.push(client.open(&Ask::create("abuse").with("content-length", declared(number)), false).await.unwrap());
     }
+    // Behind them on the same connection, so that they have arrived.
+    let behind = in_time(client.call(&Ask::get("/version?behind"), b"")).await;
+    lab.require(matches!(behind, Some(Ok(_))), format!("a call behind them: {behind:?}"));
     replayed(&mut lab).await;
     lab.finish((client, open)).await
 }

@@ -10,6 +10,7 @@ use crate::peers::upstream::Exchange;
 use crate::peers::{Ask, Protocol, http1, pod};
 
 cases![
+    three_readers_come_before_anybody_else,
     followers_of_logs_over_http2_stand_still,
     followers_of_logs_over_http1_stand_still,
     lists_over_http2_are_not_read,
@@ -69,10 +70,27 @@ async fn unread1(lab: &mut Lab, count: usize, ask: fn(usize) -> Ask) -> Vec<http
     unread
 }
 
+/// While a lane opens its first connections: whatever comes together must not all be on the first of them.
+async fn three_readers_come_before_anybody_else(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, abused).await;
+    let client = http2::Client::connect_with(lab.dialer(), LEAST).await.unwrap();
+    let mut unread = Vec::new();
+    for number in 0..3 {
+        unread.push(client.send(&list(number), b"").await.unwrap());
+        unread.push(client.send(&follow(number), b"").await.unwrap());
+    }
+    lab.arrived("/abuse/", 6).await;
+    lab.stands_still().await;
+    lab.neighbours().await;
+    lab.finish((client, unread)).await
+}
+
 async fn followers_of_logs_over_http2_stand_still(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread2(&mut lab, size.of(24, 120), follow).await;
+    lab.stands_still().await;
+    lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
 
@@ -80,6 +98,8 @@ async fn followers_of_logs_over_http1_stand_still(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread1(&mut lab, size.of(24, 120), follow).await;
+    lab.stands_still().await;
+    lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
 
@@ -87,6 +107,8 @@ async fn lists_over_http2_are_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread2(&mut lab, size.of(24, 120), list).await;
+    lab.stands_still().await;
+    lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
 
@@ -94,6 +116,8 @@ async fn lists_over_http1_are_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http1, abused).await;
     lab.neighbours().await;
     let unread = unread1(&mut lab, size.of(24, 120), list).await;
+    lab.stands_still().await;
+    lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
 
@@ -108,6 +132,8 @@ async fn a_client_reads_its_log_at_no_window_and_calls_on(size: Size) -> Outcome
         let answer = client.send(&follow(number), b"").await.unwrap();
         unread.push(in_time(answer).await.map(|answer| answer.unwrap().into_body()));
     }
+    lab.stands_still().await;
+    lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
 
@@ -132,5 +158,6 @@ async fn uploads_that_the_upstream_does_not_read(size: Size) -> Outcome {
         });
     }
     lab.arrived("unread", count).await;
+    lab.neighbours_go_round(2).await;
     lab.finish(uploads).await
 }

@@ -20,6 +20,9 @@ pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
 /// A certificate authority, and one certificate of it for the loopback.
 pub struct Pki {
     pub ca_pem: String,
+    /// For who serves with the certificate from files.
+    pub certificate_pem: String,
+    pub key_pem: String,
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
@@ -31,8 +34,14 @@ impl Pki {
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
-        Self { ca_pem: authority.pem(), certificate: certificate.der().clone(), key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
+        let signed = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+        Self {
+            ca_pem: authority.pem(),
+            certificate_pem: signed.pem(),
+            key_pem: key.serialize_pem(),
+            certificate: signed.der().clone(),
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        }
     }
 
     pub fn acceptor(&self, protocol: Protocol) -> TlsAcceptor {
@@ -71,8 +80,8 @@ impl Dialer {
         Self { source: Ipv4Addr::new(127, 0, 0, last).into(), ..self.clone() }
     }
 
-    /// A connection over TLS. With `small`, the kernel takes little for who does not read.
-    pub async fn dial(&self, protocol: Protocol, small: bool) -> std::io::Result<ClientStream> {
+    /// A connection below TLS. With `small`, the kernel takes little for who does not read.
+    pub async fn tcp(&self, small: bool) -> std::io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         if small {
             socket.set_recv_buffer_size(8 << 10)?;
@@ -80,6 +89,11 @@ impl Dialer {
         socket.bind(SocketAddr::new(self.source, 0))?;
         let tcp = socket.connect(self.address).await?;
         tcp.set_nodelay(true)?;
+        Ok(tcp)
+    }
+
+    pub async fn dial(&self, protocol: Protocol, small: bool) -> std::io::Result<ClientStream> {
+        let tcp = self.tcp(small).await?;
         let connector = if protocol == Protocol::Http1 { &self.http1 } else { &self.http2 };
         connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await
     }

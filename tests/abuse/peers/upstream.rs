@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -35,11 +35,12 @@ where
 /// A listening server. It ends when it is dropped.
 pub struct Upstream {
     pub address: SocketAddr,
-    pub journal: Arc<Journal>,
     /// How many TLS handshakes it completed.
     handshakes: Arc<AtomicUsize>,
-    /// New connections are closed as soon as they are accepted.
-    refusing: Arc<AtomicBool>,
+    /// How many connections it accepted.
+    accepted: Arc<AtomicUsize>,
+    /// Of so many connections the last one is closed as soon as it is accepted; 0: of none.
+    refusing: Arc<AtomicUsize>,
     listening: JoinHandle<()>,
 }
 
@@ -49,40 +50,47 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = pki.acceptor(protocol);
-        let (handshakes, refusing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, refuse, told) = (Arc::clone(&handshakes), Arc::clone(&refusing), Arc::clone(&journal));
+        let (handshakes, refusing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (count, refuse) = (Arc::clone(&handshakes), Arc::clone(&refusing));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let accepting = Arc::clone(&accepted);
         let listening = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((tcp, _)) = listener.accept().await {
-                if refuse.load(Ordering::Relaxed) {
+                let (number, every) = (accepting.fetch_add(1, Ordering::Relaxed) + 1, refuse.load(Ordering::Relaxed));
+                if every > 0 && number % every == 0 {
                     continue;
                 }
-                let server = Server { acceptor: acceptor.clone(), script: Arc::clone(&script), journal: Arc::clone(&told) };
+                let server = Server { acceptor: acceptor.clone(), script: Arc::clone(&script), journal: Arc::clone(&journal) };
                 let count = Arc::clone(&count);
                 connections.spawn(async move {
                     let _nodelay = tcp.set_nodelay(true);
                     // For a reset, which goes below TLS.
                     let reset = TcpReset::of(&tcp);
                     let Ok(stream) = server.acceptor.accept(tcp).await else { return };
-                    let connection = count.fetch_add(1, Ordering::Relaxed);
+                    count.fetch_add(1, Ordering::Relaxed);
                     match protocol {
-                        Protocol::Http1 => server.http1(stream, connection, reset).await,
-                        Protocol::Http2 => server.http2(stream, connection, reset).await,
+                        Protocol::Http1 => server.http1(stream, reset).await,
+                        Protocol::Http2 => server.http2(stream, reset).await,
                     }
                 });
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { address, journal, handshakes, refusing, listening }
+        Self { address, handshakes, accepted, refusing, listening }
     }
 
     pub fn handshakes(&self) -> usize {
         self.handshakes.load(Ordering::Relaxed)
     }
 
-    /// From now on connections are closed at once, or are not.
-    pub fn refuse(&self, refuse: bool) {
-        self.refusing.store(refuse, Ordering::Relaxed);
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// From now on every `every`th connection is closed at once.
+    pub fn refuse_every(&self, every: usize) {
+        self.refusing.store(every, Ordering::Relaxed);
     }
 }
 
@@ -125,7 +133,7 @@ enum Order {
 }
 
 impl Server {
-    async fn http1(&self, stream: ServerStream, connection: usize, reset: TcpReset) {
+    async fn http1(&self, stream: ServerStream, reset: TcpReset) {
         let mut wire = Wire::new(stream);
         let reset = Arc::new(reset);
         while let Ok(Some((first, headers))) = wire.head().await {
@@ -136,13 +144,13 @@ impl Server {
             let incoming = http1::framing(&headers, false);
             let side =
                 Side::Http1 { wire: Some(wire), incoming, outgoing: None, back: Some(back), reset: Arc::clone(&reset), answered: false };
-            (self.script)(self.exchange(method, path, headers, connection, side)).await;
+            (self.script)(self.exchange(method, path, headers, side)).await;
             let Ok(next) = returned.await else { return };
             wire = next;
         }
     }
 
-    async fn http2(&self, stream: ServerStream, connection: usize, reset: TcpReset) {
+    async fn http2(&self, stream: ServerStream, reset: TcpReset) {
         let Windows { stream: window, connection: whole } = Windows { stream: 256 << 10, connection: 25 << 20 };
         let mut builder = h2::server::Builder::new();
         builder.initial_window_size(window).initial_connection_window_size(whole).max_concurrent_streams(250);
@@ -157,7 +165,7 @@ impl Server {
                     let (head, body) = request.into_parts();
                     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
                     let side = Side::Http2 { body, respond, stream: None, orders: orders.clone() };
-                    exchanges.spawn((self.script)(self.exchange(head.method, path, head.headers, connection, side)));
+                    exchanges.spawn((self.script)(self.exchange(head.method, path, head.headers, side)));
                 }
                 Some(order) = ordered.recv() => match order {
                     Order::Goaway => http2.graceful_shutdown(),
@@ -170,9 +178,10 @@ impl Server {
         }
     }
 
-    fn exchange(&self, method: Method, path: String, headers: HeaderMap, connection: usize, side: Side) -> Exchange {
-        let entry = self.journal.received(method.as_str(), &path, connection);
-        Exchange { method, path, headers, connection, entry, journal: Arc::clone(&self.journal), side }
+    fn exchange(&self, method: Method, path: String, headers: HeaderMap, side: Side) -> Exchange {
+        let number = headers.get("lab-number").and_then(|number| number.to_str().ok()?.parse().ok());
+        let entry = self.journal.received(method.as_str(), &path, number);
+        Exchange { method, path, headers, entry, journal: Arc::clone(&self.journal), side }
     }
 }
 
@@ -216,8 +225,6 @@ pub struct Exchange {
     /// With the query.
     pub path: String,
     pub headers: HeaderMap,
-    /// Which of the upstream's connections, from 0 on.
-    pub connection: usize,
     /// Its place in the journal.
     pub entry: Entry,
     pub journal: Arc<Journal>,
@@ -281,6 +288,9 @@ impl Exchange {
     /// A part of the answer's body: one chunk, or as few DATA frames as the windows allow.
     pub async fn send(&mut self, bytes: impl Into<Bytes>) -> Result<(), Gone> {
         let bytes = bytes.into();
+        if !self.path.contains("neighbour") {
+            self.journal.moves(bytes.len());
+        }
         match &mut self.side {
             Side::Http1 { wire, outgoing, .. } => {
                 let wire = wire.as_mut().ok_or(Gone)?;

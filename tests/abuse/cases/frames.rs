@@ -1,0 +1,184 @@
+//! Small DATA frames, and streams that are reset: whatever one stream costs is charged to nobody else.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+
+use crate::lab::{Lab, Outcome, Size, in_time, ordinary};
+use crate::peers::http2::{self, LEAST};
+use crate::peers::raw::{self, Frames};
+use crate::peers::upstream::Exchange;
+use crate::peers::{Ask, Protocol, http1};
+
+cases![
+    a_follower_of_short_lines_falls_behind_over_http2,
+    a_follower_of_short_lines_falls_behind_over_http1,
+    cancelled_followers_get_late_frames,
+    an_upload_in_small_frames_is_not_read,
+    a_burst_of_requests_is_cancelled_at_once,
+    a_burst_of_watches_is_cancelled_at_once,
+    rapid_reset_goes_on,
+];
+
+/// Logs with short lines, each a DATA frame of its own, of 2 to 60 bytes.
+async fn abused(mut exchange: Exchange) {
+    if exchange.path.contains("follow=true") {
+        if exchange.head(200, &[("content-type", "text/plain")]).await.is_ok() {
+            for number in 0.. {
+                if exchange.send(Bytes::from(vec![b'l'; 2 + number % 59])).await.is_err() {
+                    return;
+                }
+            }
+        }
+    } else if exchange.path.contains("unread") {
+        std::future::pending().await
+    } else {
+        ordinary(exchange).await;
+    }
+}
+
+fn follow(number: usize) -> Ask {
+    Ask::get(format!("/api/v1/namespaces/abuse/pods/pod-{number}/log?follow=true"))
+}
+
+/// The upstream sends whatever the proxy takes: megabytes, where its windows are so large.
+async fn a_follower_of_short_lines_falls_behind_over_http2(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, abused).await;
+    lab.neighbours().await;
+    let mut unread = Vec::new();
+    for number in 0..size.of(2, 20) {
+        let client = http2::Client::connect_with(lab.dialer(), LEAST).await.unwrap();
+        let answer = client.send(&follow(number), b"").await.unwrap();
+        unread.push((client, in_time(answer).await));
+    }
+    lab.stands_still().await;
+    lab.neighbours_go_round(2).await;
+    lab.finish(unread).await
+}
+
+async fn a_follower_of_short_lines_falls_behind_over_http1(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, abused).await;
+    lab.neighbours().await;
+    let mut unread = Vec::new();
+    for number in 0..size.of(2, 20) {
+        let mut client = http1::Client::connect_small(lab.dialer()).await.unwrap();
+        client.send(&follow(number), b"").await.unwrap();
+        let head = in_time(client.answer_head(&Method::GET)).await;
+        lab.require(matches!(head, Some(Ok(_))), format!("follower {number} got no head"));
+        unread.push(client);
+    }
+    lab.stands_still().await;
+    lab.neighbours_go_round(2).await;
+    lab.finish(unread).await
+}
+
+/// The frames that the upstream has sent before it knows of the reset come to nobody.
+async fn cancelled_followers_get_late_frames(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, abused).await;
+    lab.neighbours().await;
+    let client = http2::Client::connect(lab.dialer()).await.unwrap();
+    for number in 0..size.of(40, 1000) {
+        let answer = client.send(&follow(number), b"").await.unwrap();
+        let mut body = match in_time(answer).await {
+            Some(Ok(answer)) => answer.into_body(),
+            other => {
+                lab.require(false, format!("follower {number} got no head: {other:?}"));
+                break;
+            }
+        };
+        let _line = in_time(body.data()).await;
+    }
+    lab.finish(client).await
+}
+
+/// The other way round: the client's frames, on the connection that its neighbour shares.
+async fn an_upload_in_small_frames_is_not_read(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, abused).await;
+    let client = http2::Client::connect(lab.dialer()).await.unwrap();
+    lab.neighbours().await;
+    lab.neighbour_on(&client).await;
+    let (answer, mut stream) = client.open(&Ask::put("/api/v1/namespaces/abuse/configmaps/unread"), false).await.unwrap();
+    lab.arrived("unread", 1).await;
+    let frames = size.of(20_000, 200_000);
+    let upload = tokio::spawn(async move {
+        for number in 0..frames {
+            if http2::send_data(&mut stream, Bytes::from(vec![b'u'; 2 + number % 59]), false).await.is_err() {
+                break;
+            }
+        }
+        stream
+    });
+    lab.stands_still().await;
+    lab.neighbours_go_round(2).await;
+    upload.abort();
+    lab.finish((answer, client)).await
+}
+
+/// Requests of one connection, all dropped together, as when a program ends; its watches must live. `ask` is what is cancelled.
+async fn cancelled(size: Size, ask: fn(usize) -> Ask, heads: bool) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, abused).await;
+    let client = http2::Client::connect(lab.dialer()).await.unwrap();
+    lab.neighbour_on(&client).await;
+    lab.neighbours().await;
+    for burst in 0..size.of(2, 20) {
+        let mut open = Vec::new();
+        for number in 0..[100, 240][burst % 2] {
+            match client.send(&ask(number), b"").await {
+                Ok(answer) => open.push(answer),
+                Err(broken) => lab.require(false, format!("burst {burst}, request {number}: {broken:?}")),
+            }
+        }
+        if heads {
+            let mut streams = Vec::new();
+            for answer in open {
+                streams.push(in_time(answer).await);
+            }
+            drop(streams);
+        } else {
+            lab.arrived("/abuse/", 50).await;
+            drop(open);
+        }
+        lab.neighbours_go_round(1).await;
+    }
+    lab.finish(client).await
+}
+
+async fn a_burst_of_requests_is_cancelled_at_once(size: Size) -> Outcome {
+    cancelled(size, |number| Ask::get(format!("/api/v1/namespaces/abuse/unread/{number}")), false).await
+}
+
+async fn a_burst_of_watches_is_cancelled_at_once(size: Size) -> Outcome {
+    cancelled(size, |number| Ask::get(format!("/api/v1/namespaces/abuse/pods?watch=true&{number}")), true).await
+}
+
+/// CVE-2023-44487: requests that are reset in the flight that brings them, without end. The proxy may end such connections.
+async fn rapid_reset_goes_on(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, abused).await;
+    lab.neighbours().await;
+    let (total, dialer) = (size.of(4_000, 185_000), lab.dialer().clone());
+    let mut connections = 0;
+    let mut sent = 0;
+    while sent < total {
+        connections += 1;
+        let Ok(mut frames) = Frames::connect(&dialer).await else { continue };
+        let mut stream = 1;
+        while sent < total {
+            let mut flight = Vec::new();
+            for _ in 0..50 {
+                flight.extend_from_slice(&raw::request(stream, &Ask::get("/api/v1/namespaces/abuse/unread/reset"), true));
+                flight.extend_from_slice(&raw::rst_stream(stream, h2::Reason::CANCEL));
+                stream += 2;
+            }
+            sent += 50;
+            if frames.write(&flight).await.is_err() || frames.ping().await.is_err() {
+                break;
+            }
+            // Paced: as an attacker who wants not to be noticed.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let reached = lab.journal.count("/reset");
+    lab.note(format!("{sent} resets over {connections} connections, {reached} requests reached the upstream"));
+    lab.finish(()).await
+}
