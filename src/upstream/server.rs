@@ -18,6 +18,7 @@ use super::connect::Connector;
 use super::health::{Answer, Health};
 use super::lane::{Lane, Lease, Sender};
 use super::pins::Key;
+use super::upgrades::Upgrades;
 use super::{LaneKind, SendError, UNSENT_TRIES};
 use crate::body::{Body, Collected, Returned, collect_bounded};
 use crate::config::{self, Pin};
@@ -44,6 +45,7 @@ pub(super) struct Server {
     creates: Box<[(Key, Arc<Lane>)]>,
     call: Arc<Lane>,
     stream: Arc<Lane>,
+    upgrades: Upgrades,
     /// Whether `/readyz` may be read without credentials.
     anonymous: AtomicBool,
     /// The connection of probes, between two of them.
@@ -87,6 +89,7 @@ impl Server {
             creates: (0..slots).map(|slot| (Key::of(&slot.to_string()), lane("create", spread))).collect(),
             call: lane("call", connections),
             stream: lane("stream", connections),
+            upgrades: Upgrades::new(),
             connector,
             anonymous: true.into(),
             probing: Mutex::default(),
@@ -160,15 +163,31 @@ impl Server {
 
     /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a tunnel.
     pub(super) async fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Box<Failed>> {
-        let mut sender = match self.connector.http1().await {
-            Ok(sender) => sender,
-            Err(error) => return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request))),
-        };
-        self.target.address(&mut request, false);
-        sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
-            Some(unsent) => self.failed(SendError::Unsent, Some(unsent)),
-            None => self.failed(classified(failed.into_error()), None),
-        })
+        let turn = self.upgrades.turn().await;
+        loop {
+            let (mut sender, fresh) = match self.upgrades.left() {
+                Some(sender) => (sender, false),
+                None => match self.connector.http1().await {
+                    Ok(sender) => (sender, true),
+                    Err(error) => return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request))),
+                },
+            };
+            self.target.address(&mut request, false);
+            match sender.try_send_request(request).await {
+                Ok(answer) => {
+                    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                        self.upgrades.refused(sender, turn);
+                    }
+                    return Ok(answer);
+                }
+                Err(mut failed) => match failed.take_message() {
+                    // One that was left may have been closed since.
+                    Some(unsent) if !fresh => request = unsent,
+                    Some(unsent) => return Err(self.failed(SendError::Unsent, Some(unsent))),
+                    None => return Err(self.failed(classified(failed.into_error()), None)),
+                },
+            }
+        }
     }
 
     /// Asks the server whether it is ready, and says so to its health.
@@ -190,6 +209,7 @@ impl Server {
     /// Requests to come make connections anew: those of a server that failed may be dead without a word.
     fn leave_connections(&self) {
         self.lanes().for_each(|lane| lane.leave_connections());
+        self.upgrades.forget();
     }
 
     /// The probe itself: `/readyz` fails as soon as a shutdown is announced, before connections break. Whoever may not read it without
