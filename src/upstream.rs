@@ -14,6 +14,7 @@ mod pins;
 mod seats;
 mod server;
 mod token;
+mod upgrades;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

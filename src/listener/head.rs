@@ -6,6 +6,8 @@ use crate::error::ProxyError;
 
 /// Lines of headers that any limit allows: as many as there ever were in practice (1,200 `Impersonate-Group`), and some.
 const MIN_LINES: u32 = 2000;
+/// Lines that the largest limit allows.
+const MAX_LINES: u32 = 10_000;
 /// What RFC 9113 (§6.5.2) adds to each header when it counts the size of a list.
 const LIST_OVERHEAD: u32 = 32;
 /// What a connection reads and writes at once where heads are smaller than that.
@@ -33,7 +35,7 @@ impl Head {
     }
 
     fn max_lines(self) -> u32 {
-        MIN_LINES.max(self.bytes / 32)
+        (self.bytes / 32).clamp(MIN_LINES, MAX_LINES)
     }
 
     /// The buffer of an HTTP/1.1 connection, for reading and for writing: a head fits.

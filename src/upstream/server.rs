@@ -17,6 +17,7 @@ use super::connect::Connector;
 use super::health::{Answer, Health};
 use super::lane::{Kind, Lane, Lease};
 use super::pins::Key;
+use super::upgrades::Upgrades;
 use super::{LaneKind, SendError, UNSENT_TRIES};
 use crate::body::{Body, BodyError, Flows, Returned, collect_bounded};
 use crate::config::{self, Pin};
@@ -53,6 +54,7 @@ pub(super) struct Server {
     creates: Box<[(Key, Arc<Lane>)]>,
     call: Arc<Lane>,
     stream: Arc<Lane>,
+    upgrades: Upgrades,
     /// Whether `/readyz` may be read without credentials.
     anonymous: AtomicBool,
     /// The connection of probes, between two of them.
@@ -107,6 +109,7 @@ impl Server {
             creates: (0..slots).map(|slot| (Key::of(&slot.to_string()), lane(Kind { spread, ..CREATE }))).collect(),
             call: lane(Kind { spread: connections, ..CALL }),
             stream: lane(Kind { spread: connections, ..STREAM }),
+            upgrades: Upgrades::new(),
             connector,
             flows: Arc::clone(flows),
             anonymous: true.into(),
@@ -189,21 +192,31 @@ impl Server {
 
     /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a tunnel.
     pub(super) async fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Box<Failed>> {
-        let mut sender = match self.connector.http1().await {
-            Ok(sender) => sender,
-            Err(error) => return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request))),
-        };
-        self.target.address(&mut request, false);
+        let turn = self.upgrades.turn().await;
         let asked: Vec<_> = request.headers().get_all(UPGRADE).iter().cloned().collect();
-        match sender.try_send_request(request).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !headers::is_agreed(&asked, response.headers()) => {
-                Err(self.failed(SendError::Switched, None))
+        loop {
+            let (mut sender, fresh) = match self.upgrades.left() {
+                Some(sender) => (sender, false),
+                None => match self.connector.http1().await {
+                    Ok(sender) => (sender, true),
+                    Err(error) => return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request))),
+                },
+            };
+            self.target.address(&mut request, false);
+            match sender.try_send_request(request).await {
+                Ok(answer) if answer.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                    self.upgrades.refused(sender, turn);
+                    return Ok(answer);
+                }
+                Ok(answer) if !headers::is_agreed(&asked, answer.headers()) => return Err(self.failed(SendError::Switched, None)),
+                Ok(answer) => return Ok(answer),
+                Err(mut failed) => match failed.take_message() {
+                    // One that was left may have been closed since.
+                    Some(unsent) if !fresh => request = unsent,
+                    Some(unsent) => return Err(self.failed(SendError::Unsent, Some(unsent))),
+                    None => return Err(self.failed(classified(failed.into_error()), None)),
+                },
             }
-            Ok(response) => Ok(response),
-            Err(mut failed) => Err(match failed.take_message() {
-                Some(unsent) => self.failed(SendError::Unsent, Some(unsent)),
-                None => self.failed(classified(failed.into_error()), None),
-            }),
         }
     }
 
@@ -226,6 +239,7 @@ impl Server {
     /// Requests to come make connections anew: those of a server that failed may be dead without a word.
     fn leave_connections(&self) {
         self.lanes().for_each(|lane| lane.leave_connections());
+        self.upgrades.forget();
     }
 
     /// The probe itself: `/readyz` fails as soon as a shutdown is announced, before connections break. Whoever may not read it without

@@ -113,6 +113,9 @@ async fn an_http2_connection_ends_with_a_farewell_and_not_with_an_error() {
     let (_, request) = client.get("/livez");
     client.write(&request).await;
     assert!(client.data_with("ok").await);
+    assert!(client.bidden_farewell().await);
+    // The farewell has not been answered yet: for all that the client knew, this was in time.
+    assert!(client.answered("/livez").await, "a request that crosses the farewell is answered");
     while client.settled().await {}
     assert_eq!(client.broken, None);
     rig.stop().await;

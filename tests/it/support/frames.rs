@@ -34,6 +34,8 @@ pub struct Frames {
     pub data: Vec<u8>,
     /// The code and the words of a GOAWAY that was no mere farewell.
     pub broken: Option<(u32, String)>,
+    /// Whether there was one that is.
+    pub farewell: bool,
 }
 
 impl Frames {
@@ -42,7 +44,7 @@ impl Frames {
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
         let (authority, token) = (address.to_string(), token.to_owned());
-        Self { stream, authority, token, next: 1, pings: 0, data: Vec::new(), broken: None }
+        Self { stream, authority, token, next: 1, pings: 0, data: Vec::new(), broken: None, farewell: false }
     }
 
     /// A whole request, and the number of its stream.
@@ -129,6 +131,16 @@ impl Frames {
         }
     }
 
+    /// Returns when the other side has announced that it ends the connection. False: it ended without.
+    pub async fn bidden_farewell(&mut self) -> bool {
+        while !self.farewell {
+            if self.frame().await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Returns when `text` has come in a body. False: the connection ended first.
     pub async fn data_with(&mut self, text: &str) -> bool {
         while !String::from_utf8_lossy(&self.data).contains(text) {
@@ -154,6 +166,7 @@ impl Frames {
                 let code = u32::from_be_bytes(payload[4..8].try_into().unwrap());
                 self.broken = Some((code, String::from_utf8_lossy(&payload[8..]).into_owned()));
             }
+            GOAWAY => self.farewell = true,
             _ => {}
         }
         Some(Frame { kind, flags, id: u32::from_be_bytes(id), payload })

@@ -57,6 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         self.head_if_any().await.expect("a head before the connection ends")
     }
 
+    /// As [`Raw::head`]; None at the end of the connection.
     pub async fn head_if_any(&mut self) -> Option<Head> {
         loop {
             if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
