@@ -75,7 +75,9 @@ impl ProxyError {
     fn verdict(&self, method: &Method) -> (StatusCode, &'static str, Option<Duration>) {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
         match self {
-            Self::RequestBody(_) | Self::Malformed(_) | Self::Upstream(SendError::Request(_)) => (StatusCode::BAD_REQUEST, "BadRequest", None),
+            Self::RequestBody(_) | Self::Malformed(_) | Self::Upstream(SendError::Request(_)) => {
+                (StatusCode::BAD_REQUEST, "BadRequest", None)
+            }
             Self::Upstream(SendError::Switched) => (StatusCode::BAD_GATEWAY, "BadGateway", None),
             Self::Upstream(error) if error.provably_unprocessed() => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", SOON),
             Self::Upstream(_) | Self::AnswerLost(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout", if method.is_safe() { SOON } else { None }),

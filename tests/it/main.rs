@@ -19,6 +19,7 @@ mod drain;
 mod events;
 mod headers;
 mod identity;
+mod idle;
 mod kubectl;
 mod lanes;
 mod loops;
