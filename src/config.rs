@@ -192,7 +192,7 @@ pub struct Replay {
     pub max_delay: Duration,
     /// Attempts for one create, the first included. At least 1, which never replays.
     pub max_attempts: u32,
-    /// How long one create may wait in the proxy altogether. When the next pause would exceed it, the answer is relayed.
+    /// How long after a create's arrival its last attempt may start. When the next one would start later, the answer is relayed.
     pub max_hold: Duration,
     /// How many replays a namespace, and all together, may cause.
     pub budget: Budgets,
@@ -220,7 +220,8 @@ impl Default for Replay {
             quota_status_unknown: OptIn { enabled: false, max_attempts, max_hold },
             // The apiserver has already spent 10 s when it gives this answer.
             quota_evaluation_timeout: OptIn { enabled: false, max_attempts: 2, max_hold: Duration::from_secs(25) },
-            webhook_unreachable: OptIn { enabled: false, max_attempts: 4, max_hold },
+            // A webhook has 10 s to answer, unless its configuration says otherwise.
+            webhook_unreachable: OptIn { enabled: false, max_attempts: 4, max_hold: Duration::from_secs(25) },
         }
     }
 }
@@ -232,7 +233,7 @@ pub struct OptIn {
     pub enabled: bool,
     /// Attempts for one create, the first included. At least 1.
     pub max_attempts: u32,
-    /// How long one create may wait in the proxy altogether.
+    /// How long after a create's arrival its last attempt may start.
     pub max_hold: Duration,
 }
 

@@ -20,7 +20,7 @@ use tracing::debug;
 pub use settings::Settings;
 pub use target::Target;
 
-use crate::backoff::Exhausted;
+use crate::backoff::{Exhausted, Spent};
 use crate::body::{Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_bounded, collect_within};
 use crate::budget::NamespaceBudget;
 use crate::config::Mode;
@@ -123,6 +123,7 @@ impl Creates {
             started,
             deadline,
             attempts: 0,
+            longest: Duration::ZERO,
             elsewhere: read,
             left: false,
             record: Some(record),
@@ -212,6 +213,8 @@ struct Create<'a> {
     /// The end of the client's own `?timeout=`.
     deadline: Option<Instant>,
     attempts: u32,
+    /// How long the longest attempt took.
+    longest: Duration,
     /// The time that was not the proxy's own: reading the body, waiting for the rate limit, attempts.
     elsewhere: Duration,
     /// The last answer came from a server that is going or coming, and another one is up.
@@ -271,6 +274,7 @@ impl Create<'_> {
         self.all.metrics.attempt(class.as_str(), code);
         let took = sent.elapsed();
         self.elsewhere += took;
+        self.longest = self.longest.max(took);
         if let Some(record) = &mut self.record {
             record.attempt(code.ok_or(class.as_str()), class.as_str(), took);
         }
@@ -342,8 +346,9 @@ impl Create<'_> {
         }
         // What one server asks for says nothing of another, and there is no crowd at its door: no pause, and no share of the budget.
         let delay = if self.left { Duration::ZERO } else { self.settings.backoff.delay(self.attempts, fastrand::f64(), wait_at_least) };
+        let spent = Spent { attempts: self.attempts, elapsed: self.started.elapsed(), longest: self.longest };
         let client_remaining = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let pause = self.settings.limits(class).next(self.attempts, self.held(), client_remaining, delay).map_err(|limit| {
+        let pause = self.settings.limits(class).next(spent, client_remaining, delay).map_err(|limit| {
             self.give_up(match limit {
                 Exhausted::Attempts => NotReplayed::Attempts,
                 Exhausted::Hold => NotReplayed::Hold,

@@ -104,9 +104,9 @@ label! {
         BodySlow = "body_slow",
         /// No attempts were left.
         Attempts = "attempts",
-        /// The next pause would have ended after the hold.
+        /// The next attempt would have started after the longest hold.
         Hold = "hold",
-        /// The next pause would have ended after the client's own timeout.
+        /// The client's own timeout could have passed before the next attempt's answer.
         ClientTimeout = "client_timeout",
         /// The replay budget was spent.
         Budget = "budget",
@@ -132,8 +132,8 @@ impl NotReplayed {
             Self::BufferFull => "the memory for buffered bodies was in use, so it was streamed",
             Self::BodySlow => "the body came too slowly, so it was streamed",
             Self::Attempts => "all attempts were used",
-            Self::Hold => "the next pause would have ended after the hold",
-            Self::ClientTimeout => "the next pause would have ended after the client's own timeout",
+            Self::Hold => "the next attempt would have started after the longest hold",
+            Self::ClientTimeout => "the client's own timeout could have passed before the next answer",
             Self::Budget => "the replay budget was spent",
             Self::HeldFull => "too many creates were waiting already",
             Self::ModeOff => "the mode is Off",

@@ -158,7 +158,7 @@ impl Apiserver {
         }
         let target = Target::of(head.uri.path());
         let query = Query::of(&head.uri);
-        if !matches!(fault, Some(Fault::Answer(_))) {
+        if !matches!(fault, Some(Fault::Answer(_) | Fault::AnswerAfter(..))) {
             if head.uri.path() == endpoints::PATH && head.method == Method::GET {
                 return self.endpoint_slices(&head, &query);
             }
@@ -199,6 +199,10 @@ impl Apiserver {
         });
         match fault {
             Some(Fault::Answer(canned)) => return answer::canned(canned),
+            Some(Fault::AnswerAfter(delay, canned)) => {
+                sleep(delay).await;
+                return answer::canned(canned);
+            }
             Some(Fault::Stall(delay)) => sleep(delay).await,
             Some(Fault::Hold) => self.faults.held().await,
             _ => {}

@@ -1,6 +1,7 @@
 //! One new connection to the upstream: TCP, TLS with ALPN, the HTTP handshake, all within one bound on time.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -132,9 +133,31 @@ fn is_plain(url: &Uri) -> bool {
 
 /// A ready connection, in the protocol that the server chose.
 pub(super) enum Connection {
-    Http1(http1::SendRequest<Body>),
+    Http1(Http1),
     /// With the number of streams that the server allows now.
     Http2(http2::SendRequest<Body>, Arc<AtomicUsize>),
+}
+
+/// The sending half of an HTTP/1.1 connection.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    sender: http1::SendRequest<Body>,
+    /// Whether it has carried an answer. Only a connection that was idle since may be closed by its server just as a request crosses.
+    pub(super) reused: bool,
+}
+
+impl Deref for Http1 {
+    type Target = http1::SendRequest<Body>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.sender
+    }
+}
+
+impl DerefMut for Http1 {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.sender
+    }
 }
 
 /// Why no connection could be made.
@@ -254,7 +277,7 @@ impl Connector {
     {
         let mut sender = self.handshake_http1(stream, open).await?;
         sender.ready().await.map_err(|source| self.http(source))?;
-        Ok(Connection::Http1(sender))
+        Ok(Connection::Http1(Http1 { sender, reused: false }))
     }
 
     async fn handshake_http1<S>(&self, stream: S, open: impl Send + 'static) -> Result<http1::SendRequest<Body>, ConnectError>

@@ -168,7 +168,7 @@ impl Discovery {
         *request.uri_mut() = path.parse().unwrap_or_default();
         request.headers_mut().insert(AUTHORIZATION, token);
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let sent = self.service.send(self.service.lane(lane), request).await;
+        let sent = self.service.send_again(self.service.lane(lane), request).await;
         let answer = sent.map_err(|failed| DiscoverError::Send(failed.error))?;
         if answer.status() == StatusCode::OK { Ok(answer) } else { Err(DiscoverError::Refused(answer.status())) }
     }

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Connection, Connector, MAX_SEND_BUFFER};
+use super::connect::{ConnectError, Connection, Connector, Http1, MAX_SEND_BUFFER};
 use crate::body::{Body, BodyError};
 use crate::config;
 use crate::metrics::{GaugeGuard, LaneMetrics};
@@ -57,7 +57,7 @@ pub(super) struct Lane {
 struct State {
     http2: Vec<Shared>,
     /// Idle HTTP/1.1 connections, the longest idle first. Each was ready for a request when it came here, so one that is not has closed.
-    http1: VecDeque<(http1::SendRequest<Body>, Instant)>,
+    http1: VecDeque<(Http1, Instant)>,
     /// The last connection made was HTTP/1.1: every request needs one of its own.
     exclusive: bool,
     dialing: usize,
@@ -105,7 +105,7 @@ pub struct Lease {
 enum Held {
     Stream(http2::SendRequest<Body>, Arc<Load>),
     /// The connection, idle again when the answer's body has been read; None where it is not to be used again.
-    Exclusive(Option<http1::SendRequest<Body>>),
+    Exclusive(Option<Http1>),
 }
 
 impl Lane {
@@ -295,7 +295,8 @@ impl Lane {
     }
 
     /// An HTTP/1.1 connection is ready again.
-    fn give_back(self: &Arc<Self>, mut sender: http1::SendRequest<Body>) {
+    fn give_back(self: &Arc<Self>, mut sender: Http1) {
+        sender.reused = true;
         let mut state = self.lock();
         while !state.waiters.is_empty() {
             let lease = self.lease(Held::Exclusive(Some(sender)), &state);
@@ -382,6 +383,11 @@ impl Lease {
         matches!(self.held, Held::Stream(..))
     }
 
+    /// Whether it is a connection that was idle after the answer to another request.
+    pub(super) fn is_reused(&self) -> bool {
+        matches!(&self.held, Held::Exclusive(Some(sender)) if sender.reused)
+    }
+
     /// Ends the connection's use: what comes next goes elsewhere, what is in flight on it goes on.
     pub(super) fn retire(mut self) {
         match &mut self.held {
@@ -427,7 +433,7 @@ impl Lease {
         self
     }
 
-    fn take_exclusive(&mut self) -> Option<http1::SendRequest<Body>> {
+    fn take_exclusive(&mut self) -> Option<Http1> {
         match &mut self.held {
             Held::Exclusive(sender) => sender.take(),
             Held::Stream(..) => None,

@@ -9,6 +9,7 @@ use http::header::{HOST, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use tokio::sync::Notify;
@@ -84,6 +85,8 @@ pub(super) struct Failed {
     pub(super) error: SendError,
     /// The request as it was, where it never left.
     pub(super) unsent: Option<Request<Body>>,
+    /// Its connection was one that had been idle, and ended without an answer: the server may have closed it before the request came.
+    idle_closed: bool,
 }
 
 impl Server {
@@ -143,6 +146,7 @@ impl Server {
                 Err(error) => return Err(self.failed(SendError::Connect(error), Some(request))),
             };
             self.target.address(&mut request, lease.is_http2());
+            let reused = lease.is_reused();
             match lease.try_send(request).await {
                 // What comes behind it is no HTTP, and nobody knows what.
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -157,13 +161,14 @@ impl Server {
                     Some(unsent) => request = unsent,
                     None => {
                         let error = classified(failed.into_error());
+                        let idle_closed = reused && matches!(&error, SendError::Lost(why) if is_closed(why));
                         match &error {
                             // It is going away, and may not know it yet.
                             SendError::Refused(_) => lease.retire(),
                             SendError::Lost(why) => lease.lost(why),
                             SendError::Request(_) | SendError::Connect(_) | SendError::Unsent | SendError::Switched => {}
                         }
-                        return Err(self.failed(error, None));
+                        return Err(Box::new(Failed { error, unsent: None, idle_closed }));
                     }
                 },
             }
@@ -172,13 +177,18 @@ impl Server {
     }
 
     /// As [`Server::send`], but what the server refused unprocessed is sent again, over another connection: with `--goaway-chance`, a server
-    /// refuses whatever crosses its GOAWAY. Go's own client does the same.
+    /// refuses whatever crosses its GOAWAY. And a read that crosses the close of an idle HTTP/1.1 connection is sent once more: whether the
+    /// server saw it is not known, but to ask twice changes nothing (RFC 9110 §9.2.2). Go's own client does both:
+    /// <https://github.com/golang/go/blob/go1.24.0/src/net/http/transport.go#L775>. Unlike it, this takes no client's word (`Idempotency-Key`)
+    /// for a write, as kube-apiserver knows no such header.
     pub(super) async fn send_again(&self, lane: &Arc<Lane>, mut request: Request<Body>) -> Result<Response<Body<Lease>>, Box<Failed>> {
         let mut tries = UNSENT_TRIES;
+        let mut once_more = request.method().is_safe() && request.body().is_end_stream();
         loop {
             let (sent, copy) = copied(request);
             let failed = match self.send(lane, sent).await {
                 Err(failed) if matches!(failed.error, SendError::Refused(_)) => failed,
+                Err(failed) if failed.idle_closed && std::mem::take(&mut once_more) => failed,
                 done => return done,
             };
             tries -= 1;
@@ -300,7 +310,7 @@ impl Server {
         if let SendError::Connect(_) | SendError::Unsent = &error {
             self.leave(&chain(&error));
         }
-        Box::new(Failed { error, unsent })
+        Box::new(Failed { error, unsent, idle_closed: false })
     }
 }
 
@@ -339,6 +349,11 @@ impl Target {
             headers::join_cookies(request.headers_mut());
         }
     }
+}
+
+/// Whether a connection ended, instead of carrying something that is no answer.
+fn is_closed(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// Tells what a failed exchange proves. h2 reports a remote GOAWAY only to streams above its last stream id; those at or below it end with

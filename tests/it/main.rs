@@ -22,6 +22,7 @@ mod floods;
 mod headers;
 mod identity;
 mod heads;
+mod idle;
 mod kubectl;
 mod lanes;
 mod loops;
