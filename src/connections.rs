@@ -98,7 +98,10 @@ pub struct Place {
 /// A request under way on a connection, until it is dropped.
 #[derive(Debug)]
 #[must_use = "the request is over when this is dropped"]
-pub struct UnderWay(Arc<Entry>);
+pub struct UnderWay {
+    entry: Arc<Entry>,
+    others: usize,
+}
 
 enum Admission {
     Admitted(Place),
@@ -228,8 +231,8 @@ impl Place {
     pub fn request(&self) -> UnderWay {
         self.entry.touch();
         self.entry.served.store(true, Ordering::Relaxed);
-        self.entry.requests.fetch_add(1, Ordering::Release);
-        UnderWay(Arc::clone(&self.entry))
+        let others = self.entry.requests.fetch_add(1, Ordering::Release);
+        UnderWay { entry: Arc::clone(&self.entry), others }
     }
 
     /// Whether a whole request ever came.
@@ -304,10 +307,17 @@ impl Drop for Place {
     }
 }
 
+impl UnderWay {
+    /// How many others the connection had when it came.
+    pub fn others(&self) -> usize {
+        self.others
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.touch();
-        self.0.requests.fetch_sub(1, Ordering::Release);
+        self.entry.touch();
+        self.entry.requests.fetch_sub(1, Ordering::Release);
     }
 }
 
