@@ -109,6 +109,7 @@ pub struct Place {
 pub struct UnderWay {
     entry: Arc<Entry>,
     connections: Arc<Connections>,
+    others: usize,
     exceeds: bool,
 }
 
@@ -243,12 +244,12 @@ impl Place {
     pub fn request(&self) -> UnderWay {
         self.entry.touch();
         self.entry.served.store(true, Ordering::Relaxed);
-        self.entry.requests.fetch_add(1, Ordering::Release);
+        let others = self.entry.requests.fetch_add(1, Ordering::Release);
         let most = self.connections.limits.requests;
         let of_address = self.entry.of_address.fetch_add(1, Ordering::Relaxed);
         let of_all = self.connections.under_way.fetch_add(1, Ordering::Relaxed);
         let exceeds = of_all >= most || of_address >= most - most / 5;
-        UnderWay { entry: Arc::clone(&self.entry), connections: Arc::clone(&self.connections), exceeds }
+        UnderWay { entry: Arc::clone(&self.entry), connections: Arc::clone(&self.connections), others, exceeds }
     }
 
     /// Whether a whole request ever came.
@@ -324,6 +325,11 @@ impl Drop for Place {
 }
 
 impl UnderWay {
+    /// How many others the connection had when it came.
+    pub fn others(&self) -> usize {
+        self.others
+    }
+
     /// Whether there are more requests than the port takes: this one is to be refused.
     pub fn exceeds(&self) -> bool {
         self.exceeds

@@ -59,6 +59,9 @@ const MAX_SEND_BUFFER: usize = 64 << 10;
 /// that floods slower does the work of any other, for what is read in a turn is looked at before more is read.
 const MAX_UNSEEN_RESETS: usize = 2 * MAX_STREAMS as usize;
 
+/// From how many requests under way on its connection on a request may be one of a flood.
+const CROWD: usize = 32;
+
 /// How long a connection may take to leave when it has been told to: the farewell of HTTP/2 (GOAWAY) needs a round trip.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -209,6 +212,10 @@ impl Listener {
 
     /// Answers one request. It is under way until the body of its answer has been taken, or is dropped.
     async fn answer(&self, peer: Peer, under_way: UnderWay, request: Request<Incoming>) -> Response<Body<(Option<Lease>, UnderWay)>> {
+        if under_way.others() >= CROWD {
+            // hyper looks whether a request has been cancelled when it has to wait: one of a flood has been, and costs nothing more.
+            tokio::task::yield_now().await;
+        }
         let refused = if under_way.exceeds() { Err(ProxyError::TooManyRequests) } else { self.limits.head.check(&request) };
         let answer = match refused {
             Ok(()) => self.proxy.handle(peer, request).await,
