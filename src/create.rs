@@ -3,6 +3,7 @@
 //! One final answer, the apiserver's own; a request is sent again only when the attempt before provably stored nothing; nothing is held
 //! across a pause but the body and its place in the count. Dropping the future, because the client left, stops it at any point.
 
+mod pass;
 mod settings;
 mod target;
 
@@ -27,10 +28,9 @@ use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
-use crate::forward::to_client;
+use crate::forward::{to_client, until};
 use crate::headers;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
-use crate::ratelimit::{Admitted, Rejected};
 use crate::route::timeout;
 use crate::status::object_meta;
 use crate::trace::Tracer;
@@ -95,11 +95,11 @@ impl Creates {
         let started = Instant::now();
         let settings = self.settings.load_full();
         if settings.mode == Mode::Off {
-            return self.pass(&settings, &target, request, NotReplayed::ModeOff).await;
+            return self.pass(&settings, &target, request, NotReplayed::ModeOff, started).await;
         }
         let (body, _room) = match self.read(&mut request, room, started).await.map_err(ProxyError::RequestBody)? {
             Ok(whole) => whole,
-            Err(why) => return self.pass_limited(&settings, &target, request, why).await,
+            Err(why) => return self.pass_limited(&settings, &target, request, why, started).await,
         };
         let read = started.elapsed();
         let (head, _) = request.into_parts();
@@ -149,56 +149,6 @@ impl Creates {
             Collected::TooSlow => Err(NotReplayed::BodySlow),
         })
     }
-
-    /// Waits for the rate limit; says for how long.
-    async fn admit(&self, settings: &Settings, target: &Target) -> Result<Duration, Rejected> {
-        match settings.rate_limit.admit(&target.namespace).await {
-            Ok(Admitted { waited }) => {
-                if !waited.is_zero() {
-                    self.metrics.rate_limit_waited(waited);
-                }
-                Ok(waited)
-            }
-            Err(rejected) => {
-                self.metrics.rate_limit_rejected(rejected.scope);
-                Err(rejected)
-            }
-        }
-    }
-
-    /// As [`Self::pass`], for a create that could not be buffered: the rate limit holds for it all the same.
-    async fn pass_limited(
-        &self,
-        settings: &Settings,
-        target: &Target,
-        request: Request<Body>,
-        why: NotReplayed,
-    ) -> Result<Response<Body<Lease>>, ProxyError> {
-        if let Err(rejected) = self.admit(settings, target).await {
-            self.metrics.outcome(&target.namespace, Outcome::RateLimited);
-            return Err(ProxyError::RateLimited(rejected));
-        }
-        self.pass(settings, target, request, why).await
-    }
-
-    /// Streams a create that cannot or must not be replayed.
-    async fn pass(
-        &self,
-        settings: &Settings,
-        target: &Target,
-        request: Request<Body>,
-        why: NotReplayed,
-    ) -> Result<Response<Body<Lease>>, ProxyError> {
-        self.metrics.not_replayed(why);
-        let answer = self.upstream.create(&target.namespace, settings.backoff.base, request).await.map(to_client);
-        let outcome = match &answer {
-            Ok(response) if response.status().is_success() => Outcome::Created,
-            Ok(_) => Outcome::Refused,
-            Err(_) => Outcome::NoAnswer,
-        };
-        self.metrics.outcome(&target.namespace, outcome);
-        answer.map_err(ProxyError::from)
-    }
 }
 
 /// One create on its way. However it ends, its drop tells how.
@@ -233,6 +183,10 @@ impl Create<'_> {
                 return self.answer(kept, Err(ProxyError::RateLimited(rejected)));
             }
         }
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            let kept = Kept { outcome: Outcome::NoAnswer, why: "the client's own timeout had passed before it could be sent" };
+            return self.answer(kept, Err(ProxyError::TimedOut));
+        }
         loop {
             let (answer, reply) = match self.attempt().await {
                 Attempt::Final(response, class) => {
@@ -262,10 +216,15 @@ impl Create<'_> {
         let sent = Instant::now();
         let (all, settle) = (self.all, self.settings.backoff.base);
         self.left = false;
-        let attempt = match all.upstream.create(&self.target.namespace, settle, self.request(sent)).await.map(to_client) {
-            Ok(response) => self.judged(response).await,
-            Err(error) => Attempt::Judged(Answer { class: error.class(), retry_after: None }, Err(error.into())),
-        };
+        let request = self.request(sent);
+        let no_answer_after = self.deadline.map(|deadline| deadline + timeout::GRACE);
+        let answered = until(no_answer_after, async {
+            match all.upstream.create(&self.target.namespace, settle, request).await.map(to_client) {
+                Ok(response) => self.judged(response).await,
+                Err(error) => Attempt::Judged(error.class().into(), Err(error.into())),
+            }
+        });
+        let attempt = answered.await.unwrap_or_else(|silent| Attempt::Judged(Class::Lost.into(), Err(silent)));
         let (class, code) = match &attempt {
             Attempt::Final(response, class) => (*class, Some(response.status())),
             Attempt::Judged(answer, reply) => (answer.class, reply.as_ref().ok().map(Response::status)),
@@ -284,13 +243,14 @@ impl Create<'_> {
         attempt
     }
 
-    /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so a replay asks for what is left.
+    /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so a replay asks for what is left, and so does
+    /// a first attempt that begins late: the apiserver's own 504 is to be there before ours.
     fn request(&mut self, now: Instant) -> Request<Body> {
         let mut request = Request::new(Body::from(self.body.clone()));
         *request.method_mut() = self.head.method.clone();
         *request.headers_mut() = self.head.headers.clone();
         *request.uri_mut() = match self.deadline {
-            Some(_) if self.attempts > 1 => timeout::shortened(&self.head.uri, now - self.started),
+            Some(_) if self.attempts > 1 || now - self.started > timeout::GRACE / 2 => timeout::shortened(&self.head.uri, now - self.started),
             _ => None,
         }
         .unwrap_or_else(|| self.head.uri.clone());
@@ -329,7 +289,7 @@ impl Create<'_> {
                 if let Some(lease) = lease {
                     lease.lost(&error);
                 }
-                Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error)))
+                Attempt::Judged(Class::Lost.into(), Err(ProxyError::AnswerLost(error)))
             }
         }
     }

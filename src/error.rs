@@ -21,6 +21,10 @@ pub enum ProxyError {
     /// The upstream gave no answer.
     #[error("the apiserver did not answer")]
     Upstream(#[from] SendError),
+    /// The upstream kept silent for longer than the client's own `?timeout=`. In the apiserver's words, so that clients find them:
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/timeout.go>
+    #[error("Timeout: request did not complete within the allotted timeout")]
+    TimedOut,
     /// The upstream's answer broke off before its end, so what it says of the request is not known.
     #[error("the apiserver's answer broke off")]
     AnswerLost(#[source] BodyError),
@@ -104,6 +108,8 @@ impl ProxyError {
             Self::Upstream(SendError::Switched) => (StatusCode::BAD_GATEWAY, "BadGateway", None),
             Self::Upstream(error) if error.provably_unprocessed() => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", SOON),
             Self::Upstream(_) | Self::AnswerLost(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout", if method.is_safe() { SOON } else { None }),
+            // Nobody waits any longer.
+            Self::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "Timeout", None),
             Self::RateLimited(rejected) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", Some(rejected.retry_after)),
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", None),

@@ -12,10 +12,10 @@ use tracing::debug;
 use crate::body::{Body, ConnectionShare};
 use crate::create::{Creates, Target};
 use crate::error::ProxyError;
-use crate::forward::forward;
+use crate::forward::{forward, until};
 use crate::headers::{self, Via};
 use crate::metrics::{Metrics, RouteLabel, StreamKind};
-use crate::route::{Matched, Route};
+use crate::route::{Matched, Route, timeout};
 use crate::status::Encoding;
 use crate::upgrade::{Tunnels, upgrade};
 use crate::upstream::{LaneKind, Lease, Upstream};
@@ -106,7 +106,9 @@ impl Proxy {
                 let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
                 let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
                 self.metrics.overhead(label, started.elapsed());
-                let response = Box::pin(forward(&self.upstream, lane, request)).await?;
+                // A stream lasts, whatever its URL says.
+                let deadline = if open.is_some() { None } else { timeout::deadline(request.uri(), started) };
+                let response = until(deadline, Box::pin(forward(&self.upstream, lane, request))).await??;
                 Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {

@@ -36,6 +36,7 @@ mod reload;
 mod secrets;
 mod servers;
 mod signals;
+mod silence;
 mod status;
 mod streams;
 mod support;
