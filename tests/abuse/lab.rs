@@ -1,5 +1,6 @@
 //! What a case consists of: an upstream, a proxy before it, neighbours, and what was found out.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,25 @@ pub struct Outcome {
     pub faults: Vec<String>,
     /// Figures worth telling, whatever they are.
     pub notes: Vec<String>,
+}
+
+impl Outcome {
+    /// All that is wrong.
+    pub fn found(&self) -> Vec<String> {
+        let mut found = self.faults.clone();
+        if !self.tally.missed.is_empty() {
+            found.push(format!("{} of {} services missed: {}", self.tally.missed.len(), self.tally.asked, self.tally.missed.join(", ")));
+        }
+        found
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (served, asked) = (self.tally.served(), self.tally.asked);
+        write!(f, "served {served} of {asked}, peak {} MiB, after {} MiB", self.peak_kib >> 10, self.after_kib >> 10)?;
+        write!(f, ", log {} KiB; {}", self.log_bytes >> 10, self.notes.join("; "))
+    }
 }
 
 pub struct Lab {

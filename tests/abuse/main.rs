@@ -9,7 +9,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     clippy::print_stdout,
     reason = "clippy takes only what has #[test] for a test"
 )]
@@ -30,6 +29,7 @@ mod lab;
 mod neighbour;
 mod peers;
 mod proxy;
+mod table;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -38,11 +38,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lab::{Outcome, Size};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// A case, by its name.
+/// A case.
 pub struct Case {
+    /// The name of its function.
     pub name: &'static str,
-    pub run: fn(Size) -> Pin<Box<dyn Future<Output = Outcome>>>,
+    /// Runs it in one of its sizes.
+    pub run: Run,
 }
+
+type Run = fn(Size) -> Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// Panics anywhere, also in a peer's task.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         trials
             .push(Trial::test(format!("full_{}", case.name), move || judge(&runtime().block_on(run(Size::Full)))).with_ignored_flag(true));
     }
+    trials.push(Trial::test("memory", table::memory).with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -71,20 +76,8 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn judge(outcome: &Outcome) -> Result<(), Failed> {
-    let Outcome { tally, faults, notes, .. } = outcome;
-    println!(
-        "served {} of {}, peak {} MiB, after {} MiB, log {} KiB; {}",
-        tally.served(),
-        tally.asked,
-        outcome.peak_kib >> 10,
-        outcome.after_kib >> 10,
-        outcome.log_bytes >> 10,
-        notes.join("; ")
-    );
-    let mut found = faults.clone();
-    if !tally.missed.is_empty() {
-        found.push(format!("{} of {} services missed: {}", tally.missed.len(), tally.asked, tally.missed.join(", ")));
-    }
+    println!("{outcome}");
+    let mut found = outcome.found();
     let panics = PANICS.swap(0, Ordering::Relaxed);
     if panics > 0 {
         found.push(format!("{panics} panics"));

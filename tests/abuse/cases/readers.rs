@@ -70,17 +70,35 @@ async fn unread1(lab: &mut Lab, count: usize, ask: fn(usize) -> Ask) -> Vec<http
     unread
 }
 
-/// While a lane opens its first connections: whatever comes together must not all be on the first of them.
+/// While a lane opens its first connections: what comes together with three readers must not share the first of them.
 async fn three_readers_come_before_anybody_else(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     let client = http2::Client::connect_with(lab.dialer(), LEAST).await.unwrap();
-    let mut unread = Vec::new();
-    for number in 0..3 {
-        unread.push(client.send(&list(number), b"").await.unwrap());
-        unread.push(client.send(&follow(number), b"").await.unwrap());
+    let own = http2::Client::connect(&lab.proxy.dialer).await.unwrap();
+    let (mut unread, mut opening) = (Vec::new(), Vec::new());
+    for number in 0..12 {
+        if number < 3 {
+            unread.push(client.send(&follow(number), b"").await.unwrap());
+        }
+        opening.push(own.send(&Ask::get(format!("/api/v1/namespaces/own/pods?watch=true&{number}")), b"").await.unwrap());
     }
-    lab.arrived("/abuse/", 6).await;
+    lab.arrived("/abuse/", 3).await;
+    let mut watches = Vec::new();
+    for answer in opening {
+        watches.extend(in_time(answer).await.and_then(Result::ok));
+    }
     lab.stands_still().await;
+    lab.journal.events.send("event".to_owned()).unwrap();
+    let mut told = 0;
+    // All of them at once have what each of them has.
+    let _over = in_time(async {
+        for watch in &mut watches {
+            told += usize::from(matches!(http2::next(watch.body_mut()).await, Some(Ok(event)) if event == "event"));
+        }
+    })
+    .await;
+    lab.note(format!("{told} of 12 watches got their event"));
+    lab.require(told == 12, format!("{told} of 12 watches got their event"));
     lab.neighbours().await;
     lab.finish((client, unread)).await
 }
