@@ -18,7 +18,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use certificate::{Reload, ServingCertificate, server_config};
 pub use self_signed::{SelfSigned, self_signed, write_kubeconfig};
-pub use upstream::{client_config, read_authority, server_name};
+pub use upstream::{UpstreamTrust, client_config, read_authority, server_name};
 
 use crate::kubeconfig::KubeconfigError;
 

@@ -344,6 +344,14 @@ impl Upstream {
         self.shared.changed.notify_one();
     }
 
+    /// Reads the CA that verifies the servers again; says whether it has changed, so that new connections are verified by another one.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none: the last good one stays in use.
+    pub fn reload_ca(&self) -> Result<bool, TlsError> {
+        self.connectors.reload_trust()
+    }
+
     /// Returns when a server has gone up or down, or is down for another reason, since the last call. For one caller.
     pub async fn changed(&self) {
         self.shared.changed.notified().await;

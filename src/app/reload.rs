@@ -1,5 +1,5 @@
-//! What changes while the proxy runs: `mode`, `replay` and `rateLimit` of the configuration, and the certificate files. Whatever cannot
-//! be read or is wrong is told once, and the last good one stays in use.
+//! What changes while the proxy runs: `mode`, `replay` and `rateLimit` of the configuration, the serving certificate and the CA of the
+//! upstream. Whatever cannot be read or is wrong is told once, and the last good one stays in use.
 //!
 //! Files are read again every few seconds and compared by content: a ConfigMap or Secret is replaced by swapping symlinks, which watches
 //! of the file miss.
@@ -54,6 +54,8 @@ impl Reload {
             told.once(&self.metrics, Reloaded::Config, config);
             let certificate = self.certificate();
             told.once(&self.metrics, Reloaded::Certificate, certificate);
+            let upstream_ca = self.proxy.upstream.reload_ca().map_err(Into::into);
+            told.once(&self.metrics, Reloaded::UpstreamCa, upstream_ca);
         }
     }
 
@@ -115,6 +117,7 @@ struct Told {
     waiting: Vec<&'static str>,
     config: Option<String>,
     certificate: Option<String>,
+    upstream_ca: Option<String>,
 }
 
 impl Told {
@@ -122,6 +125,7 @@ impl Told {
         let last = match what {
             Reloaded::Config => &mut self.config,
             Reloaded::Certificate => &mut self.certificate,
+            Reloaded::UpstreamCa => &mut self.upstream_ca,
         };
         match outcome {
             Ok(changed) => {

@@ -213,5 +213,7 @@ label! {
         Config = "config",
         /// The serving certificate.
         Certificate = "certificate",
+        /// The CA that verifies the upstream.
+        UpstreamCa = "upstream_ca",
     }
 }

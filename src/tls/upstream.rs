@@ -1,22 +1,81 @@
 //! The client side towards the apiserver: verified by a CA, without a certificate of its own.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 
-use super::{TlsError, pem, provider};
+use super::{H2, HTTP1, TlsError, pem, provider};
 use crate::config::CaSource;
+
+/// What verifies the upstream: a CA, followed as its file changes, the last good one kept. Connections made after a reload are verified by the
+/// new one; open ones stay.
+pub struct UpstreamTrust {
+    ca: CaSource,
+    current: ArcSwap<Trusted>,
+}
+
+struct Trusted {
+    /// As read, to tell a change: kubelet swaps symlinks, so times and inodes say little.
+    text: Vec<u8>,
+    any: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+}
+
+impl UpstreamTrust {
+    /// Trusts `ca`.
+    pub fn new(ca: Option<&CaSource>) -> Result<Self, TlsError> {
+        let ca = ca.ok_or(TlsError::NoAuthority)?.clone();
+        let current = ArcSwap::from_pointee(Trusted::new(&ca, text_of(&ca)?)?);
+        Ok(Self { ca, current })
+    }
+
+    /// Reads the CA again; says whether it has changed. On an error the last good one stays in use.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let text = text_of(&self.ca)?;
+        if self.current.load().text == text {
+            return Ok(false);
+        }
+        self.current.store(Arc::new(Trusted::new(&self.ca, text)?));
+        Ok(true)
+    }
+
+    /// For a connection in whichever protocol the server prefers.
+    pub fn any(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.current.load().any)
+    }
+
+    /// For an HTTP/1.1 connection: an upgrade has no form in HTTP/2 that kube-apiserver knows.
+    pub fn http1(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.current.load().http1)
+    }
+}
+
+impl Trusted {
+    fn new(ca: &CaSource, text: Vec<u8>) -> Result<Self, TlsError> {
+        let roots = roots(&text, origin(ca))?;
+        Ok(Self { any: verified_by(roots.clone(), &[H2, HTTP1])?, http1: verified_by(roots, &[HTTP1])?, text })
+    }
+}
+
+impl fmt::Debug for UpstreamTrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamTrust").field("ca", &origin(&self.ca)).finish_non_exhaustive()
+    }
+}
 
 /// Verifies the upstream by `ca` and offers the protocols of `alpn`, the preferred one first.
 ///
 /// There is no fallback to the system's roots: a cluster's CA is never among them, and trusting hundreds of others would be a mistake.
 pub fn client_config(ca: Option<&CaSource>, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = match ca.ok_or(TlsError::NoAuthority)? {
-        CaSource::File(path) => roots(&pem::read(path)?, path.display().to_string())?,
-        CaSource::Pem(text) => roots(text, "the kubeconfig's certificate-authority-data".to_owned())?,
-    };
+    let ca = ca.ok_or(TlsError::NoAuthority)?;
+    verified_by(roots(&text_of(ca)?, origin(ca))?, alpn)
+}
+
+fn verified_by(roots: RootCertStore, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
@@ -24,6 +83,20 @@ pub fn client_config(ca: Option<&CaSource>, alpn: &[&[u8]]) -> Result<Arc<Client
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
+}
+
+fn text_of(ca: &CaSource) -> Result<Vec<u8>, TlsError> {
+    match ca {
+        CaSource::File(path) => pem::read(path),
+        CaSource::Pem(text) => Ok(text.clone()),
+    }
+}
+
+fn origin(ca: &CaSource) -> String {
+    match ca {
+        CaSource::File(path) => path.display().to_string(),
+        CaSource::Pem(_) => "the kubeconfig's certificate-authority-data".to_owned(),
+    }
 }
 
 /// The name that a server's certificate must have: a DNS name or an IP address, IPv6 with or without brackets.

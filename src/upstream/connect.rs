@@ -22,7 +22,7 @@ use crate::body::Body;
 use crate::config;
 use crate::connections::socket;
 use crate::metrics::GaugeGuard;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, TlsError, UpstreamTrust};
 
 /// For the head of an answer, more than apiservers write. Over HTTP/1.1 also what is read ahead of a reader.
 const MAX_HEADER_BYTES: u32 = 256 << 10;
@@ -51,13 +51,10 @@ pub(super) struct Connector {
     keep_alive_timeout: Duration,
 }
 
-/// How servers are verified, and which protocols are offered to them.
+/// How a server is verified.
 #[derive(Clone, Debug)]
 struct Tls {
-    /// Offers h2 and http/1.1.
-    any: Arc<ClientConfig>,
-    /// Offers http/1.1 only: an upgrade has no form in HTTP/2 that kube-apiserver knows.
-    http1: Arc<ClientConfig>,
+    trust: Arc<UpstreamTrust>,
     /// The name in the server's certificate.
     server_name: ServerName<'static>,
 }
@@ -65,8 +62,8 @@ struct Tls {
 /// Makes connectors: what all servers of one configuration have in common.
 #[derive(Debug)]
 pub(super) struct Connectors {
-    /// The two configurations of TLS; None if no server has it.
-    tls: Option<(Arc<ClientConfig>, Arc<ClientConfig>)>,
+    /// Shared with every connector; None if no server has TLS.
+    trust: Option<Arc<UpstreamTrust>>,
     timeout: Duration,
     keep_alive_interval: Duration,
     keep_alive_timeout: Duration,
@@ -76,11 +73,9 @@ pub(super) struct Connectors {
 impl Connectors {
     /// Reads what verifies the servers, unless all of `urls` go without TLS.
     pub(super) fn new(settings: &config::Upstream, urls: &[Uri]) -> Result<Self, TlsError> {
-        let client_config = |alpn| tls::client_config(settings.ca.as_ref(), alpn);
-        let tls =
-            if urls.iter().all(is_plain) { None } else { Some((client_config(&[tls::H2, tls::HTTP1])?, client_config(&[tls::HTTP1])?)) };
+        let trust = if urls.iter().all(is_plain) { None } else { Some(Arc::new(UpstreamTrust::new(settings.ca.as_ref())?)) };
         Ok(Self {
-            tls,
+            trust,
             timeout: settings.connect_timeout,
             keep_alive_interval: settings.keep_alive_interval,
             keep_alive_timeout: settings.keep_alive_timeout,
@@ -92,14 +87,19 @@ impl Connectors {
         })
     }
 
+    /// Reads again what verifies the servers; says whether it has changed. On an error the last good one stays in use.
+    pub(super) fn reload_trust(&self) -> Result<bool, TlsError> {
+        self.trust.as_ref().map_or(Ok(false), |trust| trust.reload())
+    }
+
     /// To the server at `url` (`https://host[:port]`, or `http://` without TLS).
     pub(super) fn to(&self, url: &Uri) -> Result<Connector, AddressError> {
         let authority = url.authority().ok_or(AddressError::NoHost)?;
         let (scheme, port) = if is_plain(url) { (Scheme::HTTP, 80) } else { (Scheme::HTTPS, 443) };
-        let tls = match &self.tls {
-            Some((any, http1)) if scheme == Scheme::HTTPS => {
+        let tls = match &self.trust {
+            Some(trust) if scheme == Scheme::HTTPS => {
                 let name = self.server_name.as_deref().unwrap_or_else(|| authority.host());
-                Some(Tls { any: Arc::clone(any), http1: Arc::clone(http1), server_name: tls::server_name(name)? })
+                Some(Tls { trust: Arc::clone(trust), server_name: tls::server_name(name)? })
             }
             _ => None,
         };
@@ -225,7 +225,7 @@ impl Connector {
         self.within_timeout(async {
             let tcp = self.tcp().await?;
             let Some(tls) = &self.tls else { return self.ready_http1(tcp, open).await };
-            let stream = self.tls(tcp, &tls.any, &tls.server_name).await?;
+            let stream = self.tls(tcp, tls.trust.any(), &tls.server_name).await?;
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 self.handshake_http2(stream, window, open).await
             } else {
@@ -240,7 +240,7 @@ impl Connector {
         self.within_timeout(async {
             let tcp = self.tcp().await?;
             match &self.tls {
-                Some(tls) => self.handshake_http1(self.tls(tcp, &tls.http1, &tls.server_name).await?, ()).await,
+                Some(tls) => self.handshake_http1(self.tls(tcp, tls.trust.http1(), &tls.server_name).await?, ()).await,
                 None => self.handshake_http1(tcp, ()).await,
             }
         })
@@ -261,10 +261,10 @@ impl Connector {
     async fn tls(
         &self,
         tcp: TcpStream,
-        config: &Arc<ClientConfig>,
+        config: Arc<ClientConfig>,
         name: &ServerName<'static>,
     ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectError> {
-        TlsConnector::from(Arc::clone(config))
+        TlsConnector::from(config)
             .connect(name.clone(), tcp)
             .await
             .map_err(|source| ConnectError::Tls { address: self.authority.clone(), source })

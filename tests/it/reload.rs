@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::support::executable::{Place, Served, command};
 use crate::support::logs::Logs;
-use crate::support::{Client, Protocol, admin, conflict, eventually, sample, try_tls_stream};
+use crate::support::{Client, Protocol, admin, conflict, eventually, sample, servers_up, try_tls_stream};
 
 /// A proxy in this process that looks at its file every few milliseconds.
 struct Reloading {
@@ -224,6 +224,41 @@ async fn replaced_certificate_files_hold_for_new_connections_and_open_ones_live_
     assert_eq!(expiry(), START_OF_2041);
     assert_eq!(open.create("a").await.status, StatusCode::CREATED, "an open connection keeps its own");
     assert_eq!(running.reloads("config", "failure"), 0.0);
+    running.proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_replaced_upstream_ca_holds_for_new_connections_and_open_ones_live_on() {
+    let logs = Logs::collect();
+    let place = Place::new().await;
+    let right = place.read("upstream-ca.crt");
+    let other = Pair::until(2040).ca;
+    let running = Reloading::of_file(&place.config("")).await;
+    let mut client = running.client(&place).await;
+    assert_eq!(client.get("/version").await.status, StatusCode::OK);
+
+    // A damaged one, and none.
+    for (failures, text) in [(1.0, &right[..100]), (2.0, "")] {
+        place.write("upstream-ca.crt", text);
+        eventually("the failure", || running.reloads("upstream_ca", "failure") == failures).await;
+        running.looked_again().await;
+        assert_eq!(logs.with("Cannot reload").len(), failures as usize, "told once");
+        place.plane.faults(0).unwrap().cut_connections();
+        eventually("it is up, by the last good one", || servers_up(&running.proxy) == 1).await;
+        assert_eq!(client.create(&format!("pod-{failures}")).await.status, StatusCode::CREATED);
+    }
+
+    place.write("upstream-ca.crt", &other);
+    eventually("the reload", || running.reloads("upstream_ca", "success") == 1.0).await;
+    place.plane.faults(0).unwrap().cut_connections();
+    eventually("new connections are verified by the new one", || servers_up(&running.proxy) == 0).await;
+    assert_eq!(client.get("/version").await.status, StatusCode::SERVICE_UNAVAILABLE);
+
+    place.write("upstream-ca.crt", &format!("{other}{right}"));
+    eventually("the second reload", || running.reloads("upstream_ca", "success") == 2.0).await;
+    eventually("it is verified again, without a restart", || servers_up(&running.proxy) == 1).await;
+    assert_eq!(client.create("b").await.status, StatusCode::CREATED);
+    assert_eq!(running.reloads("certificate", "failure"), 0.0);
     running.proxy.stop().await;
 }
 
