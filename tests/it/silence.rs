@@ -42,6 +42,7 @@ async fn an_answer_of_the_apiserver_comes_before_ours() {
         let answer = rig.client(down).await.get("/echo/held?timeout=100ms").await;
         assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
         assert!(!answer.text().contains("kube-retry-proxy"), "{answer:?}");
+        rig.faults().release();
         rig.stop().await;
     }
 }

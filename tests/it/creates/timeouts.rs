@@ -82,6 +82,7 @@ async fn the_apiservers_own_answer_to_a_timeout_comes_first() {
         assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
         assert!(!answer.text().contains("kube-retry-proxy"), "{answer:?}");
         assert_eq!(attempts(&rig), 1, "it is not sent again");
+        rig.faults().release();
         rig.stop().await;
     }
 }
