@@ -198,6 +198,7 @@ pub enum BreakOff {
     Goaway(Reason),
 }
 
+#[expect(clippy::large_enum_variant, reason = "few of them, and none is moved on a hot path")]
 enum Side {
     Http1 {
         wire: Option<Wire<ServerStream>>,
