@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
-use kube_retry_proxy::backoff::{Backoff, Limits};
+use kube_retry_proxy::backoff::{Backoff, Limits, Spent};
 use kube_retry_proxy::headers::{self, Upgrade};
 use kube_retry_proxy::metrics::{Metrics, Outcome, RouteLabel};
 use kube_retry_proxy::route::{Matched, Route, timeout};
@@ -159,10 +159,11 @@ fn pauses(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("backoff");
     let backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(2) };
     let limits = Limits { max_attempts: 8, max_hold: Duration::from_secs(8) };
+    let spent = Spent { attempts: 3, elapsed: Duration::from_millis(450), longest: Duration::from_millis(40) };
     group.bench_function("delay and limits", |bencher| {
         bencher.iter(|| {
             let delay = backoff.delay(black_box(3), black_box(0.4), Duration::ZERO);
-            black_box(limits.next(3, Duration::from_millis(450), Some(Duration::from_secs(20)), delay))
+            black_box(limits.next(spent, Some(Duration::from_secs(20)), delay))
         });
     });
     let uri = Uri::from_static("/api/v1/namespaces/argo/pods?fieldManager=argo&timeout=30s");

@@ -1,12 +1,11 @@
 //! The admin port: the status page, probes, metrics and what helps to understand the proxy, over plain HTTP/1.1. Read-only, and without
 //! credentials.
 //!
-//! `app` binds it apart from the proxy's own port, on which every path belongs to the apiserver. A slow or malformed client costs one of
-//! a few connections for a short while, nothing else.
+//! `app` binds it apart from the proxy's own port, on which every path belongs to the apiserver. Probes are answered whatever else comes:
+//! when all of the few places are taken, whoever has sent no whole head for longest makes room, then whoever is answered for longest.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::Either;
@@ -14,15 +13,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::config::Config;
+use crate::connections::{Connections, Limits, Place, socket};
 use crate::decisions::Decisions;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 mod events;
 mod history;
@@ -39,9 +39,9 @@ pub use snapshot::{Server, Snapshot};
 use history::History;
 use snapshot::Sources;
 
-/// Connections at the same time; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 64;
-/// For a request's head: it is a few hundred bytes.
+/// Connections at the same time. Far more than probes and scrapes need, and than pages that are kept live.
+const MAX_CONNECTIONS: usize = 128;
+/// For a request's head: it is a few hundred bytes, and some kilobytes of what a browser has from others on the same host.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a connection altogether, so that a client that does not read its answer goes too. Longer than Prometheus waits by default (10 s).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,10 +49,14 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 const LIVE_TIMEOUT: Duration = Duration::from_secs(600);
 /// For answers under way when the process stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
-/// For a request's head. hyper's smallest.
-const MAX_HEAD: usize = 8192;
+/// For a request's head: the cookies of everything else on the same host may come with it.
+const MAX_HEAD: usize = 64 << 10;
+/// For the lines of it.
+const MAX_HEADERS: usize = 200;
 /// After a failed accept, which is mostly a lack of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
+/// How often the log is told so.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the admin port shows.
 pub struct Admin {
@@ -121,16 +125,22 @@ impl Port {
     }
 }
 
-async fn accept(listener: TcpListener, port: &Arc<Port>, connections: &TaskTracker) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    // Ends if the semaphore is closed: never.
-    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(connection(stream, Arc::clone(port), permit));
+async fn accept(listener: TcpListener, port: &Arc<Port>, tasks: &TaskTracker) {
+    let limits = Limits { max: MAX_CONNECTIONS, per_address: MAX_CONNECTIONS, answered_too: true, requests: usize::MAX };
+    let connections = Connections::new(metrics::Port::Admin, limits, &port.admin.metrics);
+    let mut told: Option<Instant> = None;
+    loop {
+        match socket::accept(&listener).await {
+            Ok((stream, peer)) => {
+                if let Some(place) = connections.admit(peer.ip()).await {
+                    tasks.spawn(connection(stream, Arc::clone(port), place));
+                }
             }
             Err(error) => {
-                warn!(%error, "Admin port cannot accept, trying again");
+                if told.is_none_or(|then| then.elapsed() > TELL_AGAIN) {
+                    warn!(%error, "Admin port cannot accept, trying again");
+                    told = Some(Instant::now());
+                }
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -138,11 +148,14 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, connections: &TaskTrack
 }
 
 /// One request, one answer. Without keep-alive nobody can sit on a connection that a probe needs.
-async fn connection(stream: TcpStream, port: Arc<Port>, _permit: OwnedSemaphorePermit) {
-    let live = AtomicBool::new(false);
+async fn connection(stream: TcpStream, port: Arc<Port>, place: Place) {
+    let asked = OnceLock::new();
     let service = service_fn(|request| {
+        let _ = asked.set(place.request());
         let answer = pages::answer(&port, request.method(), request.uri());
-        live.store(matches!(answer.body(), Either::Right(_)), Ordering::Relaxed);
+        if matches!(answer.body(), Either::Right(_)) {
+            place.keep();
+        }
         async { Ok::<_, Infallible>(answer) }
     });
     let serving = http1::Builder::new()
@@ -150,16 +163,23 @@ async fn connection(stream: TcpStream, port: Arc<Port>, _permit: OwnedSemaphoreP
         .header_read_timeout(HEADER_TIMEOUT)
         .keep_alive(false)
         .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
-    let mut serving = std::pin::pin!(serving);
-    let mut served = timeout(CONNECTION_TIMEOUT, serving.as_mut()).await;
-    if served.is_err() && live.load(Ordering::Relaxed) {
-        served = timeout(LIVE_TIMEOUT, serving).await;
+    let served = tokio::select! {
+        served = serving => served,
+        () = place.told_to_leave() => return debug!("An admin connection made room for another one"),
+        () = outlived(&place) => return debug!("Admin connection took too long"),
+    };
+    if let Err(error) = served {
+        debug!(%error, "Admin connection failed");
     }
-    match served {
-        Ok(Ok(())) => (),
-        Ok(Err(error)) => debug!(%error, "Admin connection failed"),
-        Err(_) => debug!("Admin connection took too long"),
+}
+
+/// Returns when a connection has had its time.
+async fn outlived(place: &Place) {
+    sleep(CONNECTION_TIMEOUT).await;
+    if place.is_kept() {
+        sleep(LIVE_TIMEOUT).await;
     }
 }
 

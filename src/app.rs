@@ -26,7 +26,8 @@ use crate::create::{Creates, Settings};
 use crate::decisions::Decisions;
 use crate::drain::{Drain, Stage};
 use crate::events::Recorder;
-use crate::listener::Listener;
+use crate::headers::Via;
+use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::route::Matched;
@@ -41,6 +42,9 @@ const RELEASE: Duration = Duration::from_secs(1);
 
 /// How long an answer may take from its end in the loop to the socket, before its connection is cut.
 const FLUSH: Duration = Duration::from_millis(250);
+
+/// More than the head of a create, which its memory covers too.
+const MAX_HEAD: u64 = 64 << 10;
 
 /// A running proxy.
 pub struct App {
@@ -114,7 +118,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let creates = Creates {
         settings: ArcSwap::from_pointee(Settings::new(&config)),
         upstream: Arc::clone(&upstream),
-        buffers: Buffers::new(config.creates.max_buffered),
+        buffers: Buffers::new(config.creates.max_buffered, config.creates.max_body + MAX_HEAD, metrics.buffered()),
         max_body: config.creates.max_body,
         held: Semaphore::new(config.creates.max_held.min(Semaphore::MAX_PERMITS)),
         in_flight: TaskTracker::new(),
@@ -128,14 +132,14 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         creates,
         upstream: Arc::clone(&upstream),
         tunnels: Tunnels { tasks: TaskTracker::new(), drain: watcher.clone() },
+        via: Via::new(fastrand::u64(..)),
         metrics: Arc::clone(&metrics),
     });
     let connections = TaskTracker::new();
     let listener = Listener {
         proxy: Arc::clone(&proxy),
         tls,
-        head_timeout: config.serving.head_timeout,
-        max_connections: config.serving.max_connections,
+        limits: listener::Limits::from(&config.serving),
         metrics: Arc::clone(&metrics),
         drain: watcher,
         connections: connections.clone(),

@@ -23,8 +23,19 @@ pub struct Backoff {
 pub struct Limits {
     /// Attempts altogether, the first included.
     pub max_attempts: u32,
-    /// The longest that a create is held, from its arrival to the start of its last attempt.
+    /// The longest time from a create's arrival to the start of its last attempt, whatever it was spent on.
     pub max_hold: Duration,
+}
+
+/// What one create has cost so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    /// Attempts made.
+    pub attempts: u32,
+    /// The time since it arrived: its body, the rate limit, attempts and pauses.
+    pub elapsed: Duration,
+    /// The longest of its attempts: the next one may take as long.
+    pub longest: Duration,
 }
 
 /// Which limit ends the replaying.
@@ -34,7 +45,7 @@ pub enum Exhausted {
     Attempts,
     /// The next attempt would start after the longest hold.
     Hold,
-    /// The next attempt would start when the client has given up.
+    /// The next attempt would end when the client has given up, if it took as long as one before.
     ClientTimeout,
 }
 
@@ -60,17 +71,19 @@ impl Backoff {
 impl Limits {
     /// Whether another attempt may start after pausing for `delay`; the pause, or the limit in its way.
     ///
-    /// `attempts` are those made, `held` is the time since the create arrived, `client_remaining` what is left of the client's own timeout.
+    /// `client_remaining` is what is left of the client's own timeout, where it told us one. Such a client has gone by then, and what an
+    /// attempt stores after that nobody knows of, so the attempt must be able to *end* before. Where the client tells none, only the start
+    /// is bounded: no attempt so far took longer than the hold, so one like them ends within twice the hold.
     /// A pause is never cut short to fit: an attempt sooner than the server asked, or than the backoff drew, would only add load.
     ///
     /// # Errors
     /// [`Exhausted`], and the last answer goes to the client.
-    pub fn next(&self, attempts: u32, held: Duration, client_remaining: Option<Duration>, delay: Duration) -> Result<Duration, Exhausted> {
-        if attempts >= self.max_attempts {
+    pub fn next(&self, spent: Spent, client_remaining: Option<Duration>, delay: Duration) -> Result<Duration, Exhausted> {
+        if spent.attempts >= self.max_attempts {
             Err(Exhausted::Attempts)
-        } else if held.saturating_add(delay) > self.max_hold {
+        } else if spent.elapsed.saturating_add(delay) > self.max_hold {
             Err(Exhausted::Hold)
-        } else if client_remaining.is_some_and(|remaining| delay >= remaining) {
+        } else if client_remaining.is_some_and(|remaining| delay.saturating_add(spent.longest) >= remaining) {
             Err(Exhausted::ClientTimeout)
         } else {
             Ok(delay)
@@ -94,7 +107,7 @@ impl fmt::Display for Exhausted {
         f.write_str(match self {
             Exhausted::Attempts => "all attempts are made",
             Exhausted::Hold => "the longest hold would be exceeded",
-            Exhausted::ClientTimeout => "the client's own timeout would have passed",
+            Exhausted::ClientTimeout => "the client's own timeout could have passed before the answer",
         })
     }
 }
@@ -135,17 +148,31 @@ mod tests {
 
     #[test]
     fn stops_at_the_first_limit_in_the_way() {
-        let next = |attempts, held, client: Option<u64>, delay| LIMITS.next(attempts, millis(held), client.map(millis), millis(delay));
-        assert_eq!(next(1, 0, None, 100), Ok(millis(100)));
-        assert_eq!(next(7, 7_900, None, 100), Ok(millis(100)));
-        assert_eq!(next(8, 0, None, 0), Err(Exhausted::Attempts));
-        assert_eq!(next(1, 7_901, None, 100), Err(Exhausted::Hold));
-        assert_eq!(next(1, 0, None, 9_000), Err(Exhausted::Hold));
-        assert_eq!(next(1, 0, Some(101), 100), Ok(millis(100)));
-        assert_eq!(next(1, 0, Some(100), 100), Err(Exhausted::ClientTimeout));
-        assert_eq!(next(1, 0, Some(0), 0), Err(Exhausted::ClientTimeout));
-        assert_eq!(LIMITS.next(1, Duration::MAX, None, Duration::MAX), Err(Exhausted::Hold));
-        assert_eq!(Limits { max_attempts: 0, ..LIMITS }.next(1, Duration::ZERO, None, Duration::ZERO), Err(Exhausted::Attempts));
+        let table = [
+            // attempts made, elapsed, the longest attempt, left of the client's timeout, pause
+            (1, 0, 0, None, 100, Ok(millis(100))),
+            (7, 7_900, 0, None, 100, Ok(millis(100))),
+            (8, 0, 0, None, 0, Err(Exhausted::Attempts)),
+            (1, 7_901, 0, None, 100, Err(Exhausted::Hold)),
+            (1, 0, 0, None, 9_000, Err(Exhausted::Hold)),
+            (1, 7_900, 7_900, None, 100, Ok(millis(100))),
+            (1, 0, 0, Some(101), 100, Ok(millis(100))),
+            (1, 0, 0, Some(100), 100, Err(Exhausted::ClientTimeout)),
+            (1, 0, 0, Some(0), 0, Err(Exhausted::ClientTimeout)),
+            (1, 2_000, 2_000, Some(2_101), 100, Ok(millis(100))),
+            (1, 2_000, 2_000, Some(2_100), 100, Err(Exhausted::ClientTimeout)),
+            (2, 2_100, 2_000, Some(2_100), 100, Err(Exhausted::ClientTimeout)),
+        ];
+        for (attempts, elapsed, longest, client, delay, expected) in table {
+            let spent = Spent { attempts, elapsed: millis(elapsed), longest: millis(longest) };
+            assert_eq!(LIMITS.next(spent, client.map(millis), millis(delay)), expected, "{spent:?}, {client:?}, {delay}");
+        }
+        let spent = Spent { attempts: 1, elapsed: Duration::MAX, longest: Duration::MAX };
+        assert_eq!(LIMITS.next(spent, None, Duration::MAX), Err(Exhausted::Hold));
+        let nothing = Spent { attempts: 0, elapsed: Duration::ZERO, longest: Duration::ZERO };
+        assert_eq!(Limits { max_attempts: 0, ..LIMITS }.next(nothing, None, Duration::ZERO), Err(Exhausted::Attempts));
+        let patient = Limits { max_hold: Duration::MAX, ..LIMITS };
+        assert_eq!(patient.next(spent, Some(Duration::MAX), Duration::MAX), Err(Exhausted::ClientTimeout));
     }
 
     proptest! {
@@ -160,18 +187,22 @@ mod tests {
         }
 
         #[test]
-        fn no_attempt_starts_beyond_a_limit(
+        fn no_attempt_starts_after_the_hold_nor_ends_after_the_clients_timeout(
             random in prop::collection::vec(0.0..1.0, 20), floors in prop::collection::vec(0u64..3_000, 20), client in prop::option::of(0u64..20_000),
+            upload in 0u64..2_000, slowest in 0u64..5_000, quicker in prop::collection::vec(0.0..1.0, 20),
         ) {
-            let (mut held, mut attempts) = (Duration::ZERO, 1);
-            for (random, floor) in random.iter().zip(floors) {
-                let delay = DEFAULT.delay(attempts, *random, millis(floor));
-                let remaining = client.map(|client| millis(client).saturating_sub(held));
-                let Ok(pause) = LIMITS.next(attempts, held, remaining, delay) else { return Ok(()) };
-                held += pause;
-                attempts += 1;
-                prop_assert!(attempts <= 8 && held <= LIMITS.max_hold);
-                prop_assert!(client.is_none_or(|client| held < millis(client)));
+            // The first attempt is the slowest.
+            let mut spent = Spent { attempts: 1, elapsed: millis(upload + slowest), longest: millis(slowest) };
+            for ((random, floor), quicker) in random.iter().zip(floors).zip(quicker) {
+                let delay = DEFAULT.delay(spent.attempts, *random, millis(floor));
+                let remaining = client.map(|client| millis(client).saturating_sub(spent.elapsed));
+                let Ok(pause) = LIMITS.next(spent, remaining, delay) else { return Ok(()) };
+                spent.elapsed += pause;
+                spent.attempts += 1;
+                prop_assert!(spent.attempts <= 8 && spent.elapsed <= LIMITS.max_hold);
+                spent.elapsed += millis(slowest).mul_f64(quicker);
+                prop_assert!(client.is_none_or(|client| spent.elapsed < millis(client)));
+                prop_assert!(spent.elapsed <= LIMITS.max_hold * 2);
             }
             prop_assert!(false, "never exhausted");
         }

@@ -2,23 +2,32 @@
 //!
 //! One type serves both directions. It carries a guard that lives exactly as long as the body does, so that whatever the body occupies
 //! (a stream of an upstream connection) is given back when it ends or is dropped. Nothing here decides; `create` and `forward` call it.
+//! A body that broke off ends in an error, never as if it were whole.
 
+mod collect;
+mod flow;
+mod inflow;
 mod kept;
+mod memory;
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::drain::Watcher;
+use crate::headers;
+pub use collect::{Collected, collect_bounded, collect_within};
+use flow::Flow;
+pub use flow::Flows;
+use inflow::Inflow;
 use kept::KeptBody;
 pub use kept::Returned;
+pub use memory::{Buffers, ConnectionShare, Reservation};
 
 /// A body, and the guard `G` that is dropped with it.
 #[derive(Debug)]
@@ -32,9 +41,38 @@ enum Source {
     /// Wholly in memory: the data, then the trailers.
     Buffered { data: Bytes, trailers: Option<HeaderMap> },
     /// Streamed: what had been read of it before, then the rest.
-    Streamed { prefix: VecDeque<Bytes>, rest: Incoming },
+    Streamed {
+        prefix: Option<Box<Prefix>>,
+        rest: Inflow,
+        /// Where it counts once more than its first frame is to be read, and what it may occupy.
+        counted: Option<(Arc<Flows>, u64)>,
+    },
+    /// The same, counted among those under way.
+    Counted(Flow),
     /// The same, and it returns if it is dropped early.
     Kept(Box<KeptBody>),
+}
+
+/// What had been read of a body that streams after all.
+#[derive(Debug)]
+struct Prefix {
+    data: Bytes,
+    /// Given back when it has been sent.
+    _room: Option<Reservation>,
+}
+
+/// Why a body cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// hyper says why.
+    #[error("the body broke off")]
+    Read(#[source] hyper::Error),
+    /// Its stream was reset without an error, or its connection was cut.
+    #[error("the body ended before it was complete")]
+    Unfinished,
+    /// Nobody read it while memory was short.
+    #[error("the answer was not read while many others were not")]
+    LetGo,
 }
 
 impl<G> Body<G> {
@@ -48,9 +86,33 @@ impl<G> Body<G> {
         Buffered { data, trailers: None }.into()
     }
 
-    /// The peer's body, streamed.
-    pub fn streamed(rest: Incoming) -> Self {
-        Self { source: Source::Streamed { prefix: VecDeque::new(), rest }, guard: None }
+    /// The peer's body, streamed, of a message of this version.
+    pub fn streamed(rest: Incoming, version: Version) -> Self {
+        Self::flowing(Inflow::new(rest, version))
+    }
+
+    /// The answer with its body streamed.
+    pub fn of_answer(answer: Response<Incoming>) -> Response<Self> {
+        let version = answer.version();
+        answer.map(|body| Self::streamed(body, version))
+    }
+
+    /// A client's request with its body streamed, which is not whole when the drain cuts its connection.
+    pub fn of_request(request: Request<Incoming>, drain: &Watcher) -> Request<Self> {
+        let version = request.version();
+        request.map(|body| Self::flowing(Inflow::new(body, version).until_cut(drain)))
+    }
+
+    /// The same body, counted among the answers under way; it may occupy `cost` bytes while nobody reads it.
+    pub fn counted(mut self, flows: &Arc<Flows>, cost: u64) -> Self {
+        if let Source::Streamed { counted, .. } = &mut self.source {
+            *counted = Some((Arc::clone(flows), cost));
+        }
+        self
+    }
+
+    fn flowing(rest: Inflow) -> Self {
+        Self { source: Source::Streamed { prefix: None, rest, counted: None }, guard: None }
     }
 
     /// Takes the guard out, to decide about it when the body has been read.
@@ -69,28 +131,44 @@ impl<G> Body<G> {
         Body { source: self.source, guard: self.guard.map(change) }
     }
 
-    fn unread(&mut self, chunks: VecDeque<Bytes>) {
+    fn count(&mut self, flows: Arc<Flows>, cost: u64) {
+        let source = std::mem::replace(&mut self.source, Source::Buffered { data: Bytes::new(), trailers: None });
+        self.source = match source {
+            Source::Streamed { rest, .. } => Source::Counted(Flow::new(flows, rest, cost)),
+            other => other,
+        };
+    }
+
+    /// Puts back what was read of it from its beginning on.
+    fn unread(&mut self, read: Bytes, room: Option<Reservation>) {
         match &mut self.source {
-            Source::Streamed { prefix, .. } => *prefix = chunks,
-            Source::Kept(kept) => kept.unread(chunks),
-            Source::Buffered { data, .. } => *data = concatenated(chunks, 0),
+            Source::Streamed { prefix, .. } => *prefix = Prefix::of(read, room),
+            Source::Kept(kept) => kept.unread(read),
+            Source::Buffered { data, .. } => *data = read,
+            Source::Counted(flow) => {
+                // One that was let go ends in an error, whatever is before it.
+                if let Some((rest, flows, cost)) = flow.stop() {
+                    self.source = Source::Streamed { prefix: Prefix::of(read, room), rest, counted: Some((flows, cost)) };
+                }
+            }
         }
     }
 
     /// The same body, which can be had back from [`Returned`] when it is dropped, as long as no more than `limit` bytes of it had been read.
     pub fn returning(self, limit: usize) -> (Self, Returned) {
         let (source, returned) = match self.source {
-            Source::Streamed { prefix, rest } if !rest.is_end_stream() || !prefix.is_empty() => {
+            Source::Streamed { prefix, rest, .. } if !rest.is_end_stream() || prefix.is_some() => {
+                let prefix = prefix.map_or_else(Bytes::new, |prefix| prefix.data);
                 let (kept, returned) = KeptBody::new(prefix, rest, limit);
                 (Source::Kept(Box::new(kept)), returned)
             }
             // Nothing is read of a body that is empty, and one in memory costs nothing to have twice.
-            Source::Streamed { prefix, rest } => (Source::Streamed { prefix, rest }, Returned::whole(Buffered::default())),
+            empty @ Source::Streamed { .. } => (empty, Returned::whole(Buffered::default())),
             Source::Buffered { data, trailers } => {
                 let copy = Buffered { data: data.clone(), trailers: trailers.clone() };
                 (Source::Buffered { data, trailers }, Returned::whole(copy))
             }
-            Source::Kept(kept) => (Source::Kept(kept), Returned::never()),
+            other @ (Source::Kept(_) | Source::Counted(_)) => (other, Returned::never()),
         };
         (Self { source, guard: self.guard }, returned)
     }
@@ -98,6 +176,25 @@ impl<G> Body<G> {
     /// The same body with `guard` held until it ends or is dropped.
     pub fn guarded<H>(self, guard: H) -> Body<H> {
         Body { source: self.source, guard: Some(guard) }
+    }
+}
+
+impl Prefix {
+    /// The most of it that is on its way to the upstream at once.
+    const PIECE: usize = 64 << 10;
+
+    fn of(data: Bytes, room: Option<Reservation>) -> Option<Box<Self>> {
+        (!data.is_empty()).then(|| Box::new(Self { data, _room: room }))
+    }
+
+    /// The next piece. None, if there is no prefix.
+    fn next(prefix: &mut Option<Box<Self>>) -> Option<Bytes> {
+        let data = &mut prefix.as_mut()?.data;
+        let piece = data.split_to(data.len().min(Self::PIECE));
+        if data.is_empty() {
+            *prefix = None;
+        }
+        Some(piece)
     }
 }
 
@@ -109,18 +206,30 @@ impl<G> From<Buffered> for Body<G> {
 
 impl<G: Unpin> HttpBody for Body<G> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = match &mut self.source {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut frame = match &mut self.source {
             Source::Buffered { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
             Source::Buffered { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
-            Source::Streamed { prefix, rest } => match prefix.pop_front() {
-                Some(data) => Some(Ok(Frame::data(data))),
-                None => ready!(Pin::new(rest).poll_frame(cx)),
-            },
+            Source::Streamed { prefix: prefix @ Some(_), .. } => Prefix::next(prefix).map(|data| Ok(Frame::data(data))),
+            Source::Streamed { rest, counted, .. } => {
+                let frame = ready!(rest.poll_frame(cx));
+                let flows = if matches!(frame, Some(Ok(_))) && !rest.is_end_stream() { counted.take() } else { None };
+                if let Some((flows, cost)) = flows {
+                    self.count(flows, cost);
+                }
+                frame
+            }
+            Source::Counted(flow) => ready!(flow.poll_frame(cx)),
             Source::Kept(kept) => ready!(kept.poll_frame(cx)),
         };
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
+            headers::strip_trailers(trailers);
+            if trailers.is_empty() {
+                frame = None;
+            }
+        }
         if !matches!(frame, Some(Ok(_))) {
             self.guard = None;
         }
@@ -130,7 +239,8 @@ impl<G: Unpin> HttpBody for Body<G> {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Buffered { data, trailers } => data.is_empty() && trailers.is_none(),
-            Source::Streamed { prefix, rest } => prefix.is_empty() && rest.is_end_stream(),
+            Source::Streamed { prefix, rest, .. } => prefix.is_none() && rest.is_end_stream(),
+            Source::Counted(flow) => flow.is_end_stream(),
             Source::Kept(kept) => kept.is_end_stream(),
         }
     }
@@ -144,14 +254,15 @@ impl<G: Unpin> HttpBody for Body<G> {
                 hint.set_lower(data.len() as u64);
                 hint
             }
-            Source::Streamed { prefix, rest } => streamed_size(prefix, rest),
+            Source::Counted(flow) => flow.size_hint(),
+            Source::Streamed { prefix, rest, .. } => streamed_size(prefix.as_ref().map_or(0, |prefix| prefix.data.len()), rest),
             Source::Kept(kept) => kept.size_hint(),
         }
     }
 }
 
-fn streamed_size(prefix: &VecDeque<Bytes>, rest: &Incoming) -> SizeHint {
-    let read = prefix.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+fn streamed_size(prefix: usize, rest: &Inflow) -> SizeHint {
+    let read = prefix as u64;
     let mut hint = rest.size_hint();
     if let Some(upper) = hint.upper() {
         hint.set_upper(upper + read);
@@ -167,151 +278,4 @@ pub struct Buffered {
     pub data: Bytes,
     /// The trailers that followed them.
     pub trailers: Option<HeaderMap>,
-}
-
-/// What came of [`collect_bounded`].
-#[derive(Debug)]
-pub enum Collected {
-    /// All of it is in memory.
-    Whole(Buffered),
-    /// It is larger than the limit.
-    TooLarge,
-    /// The reservation could not grow.
-    OverBudget,
-}
-
-/// Reads a body of at most `limit` bytes into memory, as far as `room` grants it (None: only the limit counts). The only place where a
-/// body is gathered.
-///
-/// Where it is not `Whole` nothing is lost: `body` still yields every byte. A declared length is judged before anything is read.
-///
-/// # Errors
-/// The peer's body broke off.
-pub async fn collect_bounded<G: Unpin>(
-    body: &mut Body<G>,
-    limit: u64,
-    mut room: Option<&mut Reservation>,
-) -> Result<Collected, hyper::Error> {
-    let mut granted = |bytes| room.as_deref_mut().is_none_or(|room| room.grow_to(bytes));
-    let declared = body.size_hint().lower();
-    if declared > limit {
-        return Ok(Collected::TooLarge);
-    }
-    if !granted(declared) {
-        return Ok(Collected::OverBudget);
-    }
-    let mut chunks = VecDeque::new();
-    let mut length = 0;
-    let mut trailers = None;
-    while let Some(frame) = body.frame().await {
-        match frame?.into_data() {
-            Ok(data) => {
-                length += data.len() as u64;
-                chunks.push_back(data);
-                let excess = if length > limit {
-                    Collected::TooLarge
-                } else if !granted(length) {
-                    Collected::OverBudget
-                } else {
-                    continue;
-                };
-                body.unread(chunks);
-                return Ok(excess);
-            }
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    Ok(Collected::Whole(Buffered { data: concatenated(chunks, length), trailers }))
-}
-
-fn concatenated(mut chunks: VecDeque<Bytes>, length: u64) -> Bytes {
-    if chunks.len() <= 1 {
-        return chunks.pop_front().unwrap_or_default();
-    }
-    let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
-    for chunk in chunks {
-        whole.extend_from_slice(&chunk);
-    }
-    whole.freeze()
-}
-
-/// The memory that all buffered bodies share, in bytes.
-#[derive(Debug)]
-pub struct Buffers {
-    limit: u64,
-    used: AtomicU64,
-}
-
-impl Buffers {
-    /// Room for `limit` bytes over all bodies.
-    pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
-    }
-
-    /// Bytes reserved now.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// An empty reservation; it grows as a body is read and is given back on drop.
-    pub fn reserve(self: &Arc<Self>) -> Reservation {
-        Reservation { buffers: Arc::clone(self), bytes: 0 }
-    }
-
-    fn take(&self, bytes: u64) -> bool {
-        let granted = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, granted).is_ok()
-    }
-}
-
-/// A share of [`Buffers`], released on drop.
-#[derive(Debug)]
-pub struct Reservation {
-    buffers: Arc<Buffers>,
-    bytes: u64,
-}
-
-impl Reservation {
-    fn grow_to(&mut self, bytes: u64) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        let granted = more == 0 || self.buffers.take(more);
-        if granted {
-            self.bytes += more;
-        }
-        granted
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.buffers.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reservation_grows_within_the_budget_and_is_given_back() {
-        let buffers = Buffers::new(100);
-        let mut first = buffers.reserve();
-        assert!(first.grow_to(60));
-        assert!(first.grow_to(40), "a smaller need is already met");
-        let mut second = buffers.reserve();
-        assert!(!second.grow_to(41));
-        assert_eq!(buffers.used(), 60, "a refusal takes nothing");
-        assert!(second.grow_to(40));
-        drop(first);
-        assert_eq!(buffers.used(), 40);
-        drop(second);
-        assert_eq!(buffers.used(), 0);
-    }
-
-    #[test]
-    fn several_chunks_become_one() {
-        let chunks = VecDeque::from([Bytes::from_static(b"ab"), Bytes::from_static(b"c")]);
-        assert_eq!(concatenated(chunks, 3), "abc");
-        assert_eq!(concatenated(VecDeque::new(), 0), "");
-    }
 }

@@ -77,11 +77,19 @@ pub struct Serving {
     pub tls_private_key_file: Option<PathBuf>,
     /// Used when no certificate file is given.
     pub self_signed: SelfSigned,
-    /// How long a request's head may take, and an idle HTTP/1.1 connection stays open. Above the 90 s after which Go's client closes an
-    /// idle connection: the client must be the first, or a request may cross the close.
+    /// How long a request's head may take, and a connection stays open without a request. Above the 90 s after which Go's client closes
+    /// an idle connection: the client must be the first, or a request may cross the close.
     pub head_timeout: Duration,
-    /// Open client connections, at least 1. Beyond it, new ones wait in the kernel's queue.
+    /// The largest head of a request, in bytes as HTTP/1.1 writes it: its line and its headers.
+    pub max_head: u32,
+    /// Open client connections, at least 1. Beyond it, the one without a request for longest makes room for a new one; while all have
+    /// requests, new ones wait in the kernel's queue.
     pub max_connections: usize,
+    /// How many of them may come from one address, at least 1. Beyond it, its own one without a request for longest makes room; while
+    /// all have requests, new ones are refused. None: four fifths of `max_connections`.
+    pub max_connections_per_address: Option<usize>,
+    /// Requests under way, watches included, at least 1; one address may have four fifths of them. Beyond it they are answered 429.
+    pub max_requests: usize,
 }
 
 impl Default for Serving {
@@ -93,7 +101,10 @@ impl Default for Serving {
             tls_private_key_file: None,
             self_signed: SelfSigned::default(),
             head_timeout: Duration::from_secs(120),
+            max_head: 64 << 10,
             max_connections: 10_000,
+            max_connections_per_address: None,
+            max_requests: 20_000,
         }
     }
 }
@@ -181,7 +192,7 @@ pub struct Replay {
     pub max_delay: Duration,
     /// Attempts for one create, the first included. At least 1, which never replays.
     pub max_attempts: u32,
-    /// How long one create may wait in the proxy altogether. When the next pause would exceed it, the answer is relayed.
+    /// How long after a create's arrival its last attempt may start. When the next one would start later, the answer is relayed.
     pub max_hold: Duration,
     /// How many replays a namespace, and all together, may cause.
     pub budget: Budgets,
@@ -209,7 +220,8 @@ impl Default for Replay {
             quota_status_unknown: OptIn { enabled: false, max_attempts, max_hold },
             // The apiserver has already spent 10 s when it gives this answer.
             quota_evaluation_timeout: OptIn { enabled: false, max_attempts: 2, max_hold: Duration::from_secs(25) },
-            webhook_unreachable: OptIn { enabled: false, max_attempts: 4, max_hold },
+            // A webhook has 10 s to answer, unless its configuration says otherwise.
+            webhook_unreachable: OptIn { enabled: false, max_attempts: 4, max_hold: Duration::from_secs(25) },
         }
     }
 }
@@ -221,7 +233,7 @@ pub struct OptIn {
     pub enabled: bool,
     /// Attempts for one create, the first included. At least 1.
     pub max_attempts: u32,
-    /// How long one create may wait in the proxy altogether.
+    /// How long after a create's arrival its last attempt may start.
     pub max_hold: Duration,
 }
 

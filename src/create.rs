@@ -3,6 +3,7 @@
 //! One final answer, the apiserver's own; a request is sent again only when the attempt before provably stored nothing; nothing is held
 //! across a pause but the body and its place in the count. Dropping the future, because the client left, stops it at any point.
 
+mod pass;
 mod settings;
 mod target;
 
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, request};
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -20,16 +21,16 @@ use tracing::debug;
 pub use settings::Settings;
 pub use target::Target;
 
-use crate::backoff::Exhausted;
-use crate::body::{Body, Buffered, Buffers, Collected, collect_bounded};
+use crate::backoff::{Exhausted, Spent};
+use crate::body::{Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_bounded, collect_within};
 use crate::budget::NamespaceBudget;
 use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
-use crate::forward::to_client;
+use crate::forward::{to_client, until};
+use crate::headers;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
-use crate::ratelimit::{Admitted, Rejected};
 use crate::route::timeout;
 use crate::status::object_meta;
 use crate::trace::Tracer;
@@ -38,6 +39,13 @@ use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
 /// Answers larger than this are relayed as they stream, unjudged: an apiserver's error stays far below, and so do most pods.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// The most that comes in one piece.
+const MAX_SHARED: usize = 64 << 10;
+
+/// How long a create's body may take to come. One that is slower passes as it comes, unreplayed, and is the apiserver's to wait for; what had
+/// come of it occupies memory for no longer than that.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What all creates share.
 pub struct Creates {
@@ -83,21 +91,17 @@ impl Creates {
     ///
     /// # Errors
     /// Where there is no answer of the apiserver to relay.
-    pub async fn create(&self, target: Target, request: Request<Incoming>) -> Result<Response<Body<Lease>>, ProxyError> {
+    pub async fn create(&self, target: Target, room: Reservation, mut request: Request<Body>) -> Result<Response<Body<Lease>>, ProxyError> {
         let started = Instant::now();
         let settings = self.settings.load_full();
-        let mut request = request.map(Body::streamed);
         if settings.mode == Mode::Off {
-            return self.pass(&settings, &target, request, NotReplayed::ModeOff).await;
+            return self.pass(&settings, &target, request, NotReplayed::ModeOff, started).await;
         }
-        let mut room = self.buffers.reserve();
-        let body = match collect_bounded(request.body_mut(), self.max_body, Some(&mut room)).await.map_err(ProxyError::RequestBody)? {
-            Collected::Whole(body) => body,
-            Collected::TooLarge => return self.pass_limited(&settings, &target, request, NotReplayed::BodyTooLarge).await,
-            Collected::OverBudget => return self.pass_limited(&settings, &target, request, NotReplayed::BufferFull).await,
+        let (body, _room) = match self.read(&mut request, room, started).await.map_err(ProxyError::RequestBody)? {
+            Ok(whole) => whole,
+            Err(why) => return self.pass_limited(&settings, &target, request, why, started).await,
         };
         let read = started.elapsed();
-        let _buffered = self.metrics.buffered(body.data.len());
         let (head, _) = request.into_parts();
         let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
         let mut record = self.decisions.begin(&target.namespace, &target.resource);
@@ -119,6 +123,7 @@ impl Creates {
             started,
             deadline,
             attempts: 0,
+            longest: Duration::ZERO,
             elsewhere: read,
             left: false,
             record: Some(record),
@@ -127,54 +132,22 @@ impl Creates {
         create.run().await
     }
 
-    /// Waits for the rate limit; says for how long.
-    async fn admit(&self, settings: &Settings, target: &Target) -> Result<Duration, Rejected> {
-        match settings.rate_limit.admit(&target.namespace).await {
-            Ok(Admitted { waited }) => {
-                if !waited.is_zero() {
-                    self.metrics.rate_limit_waited(waited);
-                }
-                Ok(waited)
-            }
-            Err(rejected) => {
-                self.metrics.rate_limit_rejected(rejected.scope);
-                Err(rejected)
-            }
-        }
-    }
-
-    /// As [`Self::pass`], for a create that could not be buffered: the rate limit holds for it all the same.
-    async fn pass_limited(
+    /// Reads a create into memory; the reason, where it has to pass as it is.
+    async fn read(
         &self,
-        settings: &Settings,
-        target: &Target,
-        request: Request<Body>,
-        why: NotReplayed,
-    ) -> Result<Response<Body<Lease>>, ProxyError> {
-        if let Err(rejected) = self.admit(settings, target).await {
-            self.metrics.outcome(&target.namespace, Outcome::RateLimited);
-            return Err(ProxyError::RateLimited(rejected));
+        request: &mut Request<Body>,
+        mut room: Reservation,
+        started: Instant,
+    ) -> Result<Result<(Buffered, Reservation), NotReplayed>, BodyError> {
+        if !room.grow(headers::size(request.headers()) as u64).await {
+            return Ok(Err(NotReplayed::BufferFull));
         }
-        self.pass(settings, target, request, why).await
-    }
-
-    /// Streams a create that cannot or must not be replayed.
-    async fn pass(
-        &self,
-        settings: &Settings,
-        target: &Target,
-        request: Request<Body>,
-        why: NotReplayed,
-    ) -> Result<Response<Body<Lease>>, ProxyError> {
-        self.metrics.not_replayed(why);
-        let answer = self.upstream.create(&target.namespace, settings.backoff.base, request).await.map(to_client);
-        let outcome = match &answer {
-            Ok(response) if response.status().is_success() => Outcome::Created,
-            Ok(_) => Outcome::Refused,
-            Err(_) => Outcome::NoAnswer,
-        };
-        self.metrics.outcome(&target.namespace, outcome);
-        answer.map_err(ProxyError::from)
+        Ok(match collect_within(request.body_mut(), self.max_body, room, started + BODY_WITHIN).await? {
+            Collected::Whole(body, room) => Ok((body, room)),
+            Collected::TooLarge => Err(NotReplayed::BodyTooLarge),
+            Collected::OverBudget => Err(NotReplayed::BufferFull),
+            Collected::TooSlow => Err(NotReplayed::BodySlow),
+        })
     }
 }
 
@@ -190,6 +163,8 @@ struct Create<'a> {
     /// The end of the client's own `?timeout=`.
     deadline: Option<Instant>,
     attempts: u32,
+    /// How long the longest attempt took.
+    longest: Duration,
     /// The time that was not the proxy's own: reading the body, waiting for the rate limit, attempts.
     elsewhere: Duration,
     /// The last answer came from a server that is going or coming, and another one is up.
@@ -207,6 +182,10 @@ impl Create<'_> {
                 let kept = Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" };
                 return self.answer(kept, Err(ProxyError::RateLimited(rejected)));
             }
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            let kept = Kept { outcome: Outcome::NoAnswer, why: "the client's own timeout had passed before it could be sent" };
+            return self.answer(kept, Err(ProxyError::TimedOut));
         }
         loop {
             let (answer, reply) = match self.attempt().await {
@@ -237,10 +216,15 @@ impl Create<'_> {
         let sent = Instant::now();
         let (all, settle) = (self.all, self.settings.backoff.base);
         self.left = false;
-        let attempt = match all.upstream.create(&self.target.namespace, settle, self.request(sent)).await.map(to_client) {
-            Ok(response) => self.judged(response).await,
-            Err(error) => Attempt::Judged(Answer { class: error.class(), retry_after: None }, Err(error.into())),
-        };
+        let request = self.request(sent);
+        let no_answer_after = self.deadline.map(|deadline| deadline + timeout::GRACE);
+        let answered = until(no_answer_after, async {
+            match all.upstream.create(&self.target.namespace, settle, request).await.map(to_client) {
+                Ok(response) => self.judged(response).await,
+                Err(error) => Attempt::Judged(error.class().into(), Err(error.into())),
+            }
+        });
+        let attempt = answered.await.unwrap_or_else(|silent| Attempt::Judged(Class::Lost.into(), Err(silent)));
         let (class, code) = match &attempt {
             Attempt::Final(response, class) => (*class, Some(response.status())),
             Attempt::Judged(answer, reply) => (answer.class, reply.as_ref().ok().map(Response::status)),
@@ -249,6 +233,7 @@ impl Create<'_> {
         self.all.metrics.attempt(class.as_str(), code);
         let took = sent.elapsed();
         self.elsewhere += took;
+        self.longest = self.longest.max(took);
         if let Some(record) = &mut self.record {
             record.attempt(code.ok_or(class.as_str()), class.as_str(), took);
         }
@@ -258,13 +243,14 @@ impl Create<'_> {
         attempt
     }
 
-    /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so a replay asks for what is left.
+    /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so a replay asks for what is left, and so does
+    /// a first attempt that begins late: the apiserver's own 504 is to be there before ours.
     fn request(&mut self, now: Instant) -> Request<Body> {
         let mut request = Request::new(Body::from(self.body.clone()));
         *request.method_mut() = self.head.method.clone();
         *request.headers_mut() = self.head.headers.clone();
         *request.uri_mut() = match self.deadline {
-            Some(_) if self.attempts > 1 => timeout::shortened(&self.head.uri, now - self.started),
+            Some(_) if self.attempts > 1 || now - self.started > timeout::GRACE / 2 => timeout::shortened(&self.head.uri, now - self.started),
             _ => None,
         }
         .unwrap_or_else(|| self.head.uri.clone());
@@ -282,15 +268,15 @@ impl Create<'_> {
         if let (Some(record), Some(lease)) = (&mut self.record, &lease) {
             record.answered_by(lease.server());
         }
-        match collect_bounded(&mut body, MAX_ANSWER_BYTES, None).await {
-            Ok(Collected::Whole(body)) => {
+        match collect_bounded(&mut body, MAX_ANSWER_BYTES).await {
+            Ok(Some(body)) => {
                 let answer = classify(head.status, &head.headers, &body.data);
                 if let (Verdict::Replay { elsewhere: true, .. }, Some(lease)) = (verdict(&answer, &Policy::default()), lease) {
                     self.left = self.all.upstream.leave(lease, answer.class.why());
                 }
                 Attempt::Judged(answer, Ok(Response::from_parts(head, body)))
             }
-            Ok(Collected::TooLarge | Collected::OverBudget) => {
+            Ok(None) => {
                 let class = if is_error(head.status) {
                     self.all.metrics.not_replayed(NotReplayed::AnswerTooLarge);
                     Class::Unrecognized
@@ -303,7 +289,7 @@ impl Create<'_> {
                 if let Some(lease) = lease {
                     lease.lost(&error);
                 }
-                Attempt::Judged(Answer { class: Class::Lost, retry_after: None }, Err(ProxyError::AnswerLost(error)))
+                Attempt::Judged(Class::Lost.into(), Err(ProxyError::AnswerLost(error)))
             }
         }
     }
@@ -320,8 +306,9 @@ impl Create<'_> {
         }
         // What one server asks for says nothing of another, and there is no crowd at its door: no pause, and no share of the budget.
         let delay = if self.left { Duration::ZERO } else { self.settings.backoff.delay(self.attempts, fastrand::f64(), wait_at_least) };
+        let spent = Spent { attempts: self.attempts, elapsed: self.started.elapsed(), longest: self.longest };
         let client_remaining = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let pause = self.settings.limits(class).next(self.attempts, self.held(), client_remaining, delay).map_err(|limit| {
+        let pause = self.settings.limits(class).next(spent, client_remaining, delay).map_err(|limit| {
             self.give_up(match limit {
                 Exhausted::Attempts => NotReplayed::Attempts,
                 Exhausted::Hold => NotReplayed::Hold,
@@ -346,6 +333,10 @@ impl Create<'_> {
         let Ok(_place) = self.all.held.try_acquire() else { return Err(self.give_up(NotReplayed::HeldFull)) };
         let _held = self.all.metrics.held();
         let hold = self.record.as_mut().map(|record| record.hold(pause));
+        if self.attempts == 1 && self.body.data.len() <= MAX_SHARED {
+            // What came in one piece shares a buffer of its connection, which is larger: a copy occupies what is reserved.
+            self.body.data = Bytes::copy_from_slice(&self.body.data);
+        }
         let released = tokio::select! {
             () = tokio::time::sleep(pause) => false,
             () = self.all.drain.reached(Stage::Releasing) => true,

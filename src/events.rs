@@ -151,7 +151,7 @@ impl Recorder {
         let answer = self.upstream.send(LaneKind::Call, request).await?;
         let code = answer.status();
         // To its end, or the connection could not be used again. What it says is known.
-        let _read = collect_bounded(&mut answer.into_body(), MAX_ANSWER, None).await;
+        let _read = collect_bounded(&mut answer.into_body(), MAX_ANSWER).await;
         if code.is_success() { Ok(()) } else { Err(EventError::Refused(code, namespace.into())) }
     }
 }

@@ -17,8 +17,8 @@ mod lanes;
 mod namespaces;
 mod readings;
 
-pub use guards::{BufferedGuard, GaugeGuard};
-pub use labels::{BudgetKind, NotReplayed, Outcome, PinMove, Reloaded, RouteLabel, Scope, StreamKind};
+pub use guards::{GaugeGuard, Level, Unread};
+pub use labels::{BudgetKind, Closed, NotReplayed, Outcome, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind};
 pub use lanes::LaneMetrics;
 pub use readings::{NamespaceReading, Readings};
 
@@ -99,9 +99,14 @@ impl Metrics {
         GaugeGuard::new(&self.families.held)
     }
 
-    /// Bytes of a request body are kept, until the guard is dropped.
-    pub fn buffered(&self, bytes: usize) -> BufferedGuard {
-        BufferedGuard::new(&self.families.buffered, bytes)
+    /// The memory that creates occupy, heads and bodies, in bytes.
+    pub fn buffered(&self) -> Level {
+        Level::new(&self.families.buffered)
+    }
+
+    /// Answers that are not read.
+    pub fn unread(&self) -> Unread {
+        Unread { bytes: Level::new(&self.families.unread), let_go: self.families.let_go.clone() }
     }
 
     /// A stream is open, until the guard is dropped.
@@ -112,6 +117,11 @@ impl Metrics {
     /// A client's connection is open, until the guard is dropped.
     pub fn downstream_connection(&self) -> GaugeGuard {
         GaugeGuard::new(&self.families.downstream_connections)
+    }
+
+    /// The proxy closed a connection that came to this port.
+    pub fn connection_closed(&self, port: Port, why: Closed) {
+        self.families.connections_closed.with_label_values(&[port.as_str(), why.as_str()]).inc();
     }
 
     /// A replay did not happen because the budget of this scope was spent.

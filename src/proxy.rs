@@ -4,18 +4,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{ACCEPT, AUTHORIZATION};
-use http::{Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::body::Body;
+use crate::body::{Body, ConnectionShare};
 use crate::create::{Creates, Target};
 use crate::error::ProxyError;
-use crate::forward::forward;
-use crate::headers;
+use crate::forward::{forward, until};
+use crate::headers::{self, Via};
 use crate::metrics::{Metrics, RouteLabel, StreamKind};
-use crate::route::{Matched, Route};
+use crate::route::{Matched, Route, timeout};
 use crate::status::Encoding;
 use crate::upgrade::{Tunnels, upgrade};
 use crate::upstream::{LaneKind, Lease, Upstream};
@@ -30,17 +30,21 @@ pub struct Proxy {
     pub upstream: Arc<Upstream>,
     /// Upgraded connections.
     pub tunnels: Tunnels,
+    /// What the requests of this proxy are known by when they come back.
+    pub via: Via,
     /// What is told to Prometheus.
     pub metrics: Arc<Metrics>,
 }
 
 /// Who sent a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The address of the TCP connection.
     pub ip: IpAddr,
     /// Whether it offered a client certificate, which ends here.
     pub certificate: bool,
+    /// What its creates on this connection occupy.
+    pub buffered: ConnectionShare,
 }
 
 impl Proxy {
@@ -49,18 +53,24 @@ impl Proxy {
         let started = Instant::now();
         let method = request.method().clone();
         let accept = request.headers().get(ACCEPT).cloned();
+        if request.version() == Version::HTTP_10 {
+            headers::strip_upgrade(request.headers_mut());
+        }
         let (label, step) = match Route::of(request.method(), request.uri(), request.headers(), &self.matched) {
-            Route::Create(target) => (RouteLabel::Create, Step::Create(Target::from(&target))),
+            Route::Create(target) => (RouteLabel::Create, Step::Create(Target::from(target))),
             Route::Call => (RouteLabel::Call, Step::Forward(LaneKind::Call)),
             Route::Stream => (RouteLabel::Stream, Step::Forward(LaneKind::Stream)),
             Route::Upgrade => (RouteLabel::Upgrade, Step::Upgrade),
         };
-        let answer = if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
-            Err(ProxyError::ClientCertificate)
-        } else {
-            let keep = if matches!(step, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
-            headers::to_upstream(request.headers_mut(), peer.ip, keep);
-            self.take(step, request, started).await
+        let answer = match self.admit(&peer, &request) {
+            Err(error) => Err(error),
+            Ok(()) => {
+                let keep = if matches!(step, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
+                let version = request.version();
+                headers::to_upstream(request.headers_mut(), peer.ip, keep);
+                self.via.append(request.headers_mut(), version);
+                self.take(step, &peer, Body::of_request(request, &self.creates.drain), started).await
+            }
         };
         let response = answer.unwrap_or_else(|error| {
             debug!(route = label.as_str(), error = %crate::telemetry::chain(&error), "Answering by ourselves");
@@ -70,27 +80,46 @@ impl Proxy {
         response
     }
 
-    /// The long ways have a box of their own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
+    /// Whether a request may go any way at all.
+    fn admit(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), ProxyError> {
+        if self.via.has_passed(request.headers()) {
+            return Err(ProxyError::Loop);
+        }
+        if request.method() == Method::CONNECT {
+            return Err(ProxyError::Connect);
+        }
+        if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
+            return Err(ProxyError::ClientCertificate);
+        }
+        Ok(headers::check(request.uri(), request.version(), request.headers())?)
+    }
+
+    /// Each way has a box of its own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
     /// times before it first runs.
-    async fn take(&self, step: Step, request: Request<Incoming>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
+    async fn take(&self, step: Step, peer: &Peer, request: Request<Body>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
         match step {
-            Step::Create(target) => Box::pin(self.creates.create(target, request)).await,
+            Step::Create(target) => {
+                let room = self.creates.buffers.reserve(peer.ip, &peer.buffered);
+                Box::pin(self.creates.create(target, room, request)).await
+            }
             Step::Forward(lane) => {
                 let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
                 let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
                 self.metrics.overhead(label, started.elapsed());
-                let response = forward(&self.upstream, lane, request.map(Body::streamed)).await?;
+                // A stream lasts, whatever its URL says.
+                let deadline = if open.is_some() { None } else { timeout::deadline(request.uri(), started) };
+                let response = until(deadline, Box::pin(forward(&self.upstream, lane, request))).await??;
                 Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
                 let open = self.metrics.stream_open(StreamKind::Upgrade);
-                Ok(Box::pin(upgrade(&self.upstream, &self.tunnels, request.map(Body::streamed), open)).await?)
+                Ok(Box::pin(upgrade(&self.upstream, &self.tunnels, request, open)).await?)
             }
         }
     }
 }
 
-/// A route without its borrows from the request, which moves on.
+/// A route, with what it takes to go it.
 enum Step {
     Create(Target),
     Forward(LaneKind),

@@ -9,18 +9,17 @@ pub mod timeout;
 
 pub use request_info::RequestInfo;
 
-use std::borrow::Cow;
-
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, UPGRADE};
 use http::{Method, Uri};
 
 use crate::config;
+use crate::headers::tokens;
 
 /// The way of a request through the proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
     /// Buffered and, where its refusal was an accident, replayed.
-    Create(CreateTarget<'a>),
+    Create(CreateTarget),
     /// Any other short request: forwarded.
     Call,
     /// A request or answer without a foreseeable end: forwarded on connections of its own.
@@ -29,36 +28,32 @@ pub enum Route<'a> {
     Upgrade,
 }
 
-/// Where a create goes, borrowed from its URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CreateTarget<'a> {
+/// Where a create goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTarget {
     /// The namespace, empty for cluster-scoped resources.
-    pub namespace: &'a str,
+    pub namespace: String,
     /// The resource in the plural, e.g. `pods`.
-    pub resource: &'a str,
+    pub resource: String,
     /// A server-side apply (`PATCH` on a name) instead of a `POST` on the collection.
     pub apply: bool,
 }
 
-impl<'a> Route<'a> {
+impl Route {
     /// The route of a request.
-    pub fn of(method: &Method, uri: &'a Uri, headers: &HeaderMap, matched: &Matched) -> Route<'a> {
-        let (path, query) = (uri.path(), uri.query().unwrap_or_default());
-        // The apiserver decides on the decoded path, in which `%2F` separates. Nobody escapes anything in a create's path, so an escaped
-        // one is odd: it is decoded only to find streams.
-        let decoded = query::unescape_path(path);
-        let info = match &decoded {
-            Cow::Borrowed(_) => RequestInfo::new(method, path, query),
-            Cow::Owned(decoded) => return Route::without_create(&RequestInfo::new(method, decoded, query), query, headers),
-        };
+    pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap, matched: &Matched) -> Route {
+        let query = uri.query().unwrap_or_default();
+        // The apiserver decides on the decoded path, in which `%2F` separates.
+        let path = query::unescape_path(uri.path());
+        let info = RequestInfo::new(method, &path, query);
         // First, because some clients offer `Upgrade: h2c` with every request, and a create never becomes a tunnel.
         match create_target(&info, query, headers, matched) {
-            Some(target) if is_canonical(path) => Route::Create(target),
+            Some(target) if has_no_gaps(&path) => Route::Create(target),
             _ => Route::without_create(&info, query, headers),
         }
     }
 
-    fn without_create(info: &RequestInfo<'_>, query: &str, headers: &HeaderMap) -> Route<'static> {
+    fn without_create(info: &RequestInfo<'_>, query: &str, headers: &HeaderMap) -> Route {
         if wants_upgrade(headers) {
             Route::Upgrade
         } else if info.is_long_running() || (info.verb == "list" && query::flag(query, "sendInitialEvents")) {
@@ -97,7 +92,7 @@ impl From<&config::Creates> for Matched {
     }
 }
 
-fn create_target<'a>(info: &RequestInfo<'a>, query: &str, headers: &HeaderMap, matched: &Matched) -> Option<CreateTarget<'a>> {
+fn create_target(info: &RequestInfo<'_>, query: &str, headers: &HeaderMap, matched: &Matched) -> Option<CreateTarget> {
     let apply = match info.verb {
         "create" if info.name.is_empty() => false,
         "patch" if matched.server_side_apply && !info.name.is_empty() && is_apply(headers) => true,
@@ -110,12 +105,16 @@ fn create_target<'a>(info: &RequestInfo<'a>, query: &str, headers: &HeaderMap, m
     if query::first(query, "dryRun").is_some() {
         return None;
     }
-    Some(CreateTarget { namespace: info.namespace, resource: info.resource, apply })
+    Some(CreateTarget { namespace: info.namespace.to_owned(), resource: info.resource.to_owned(), apply })
 }
 
-/// No empty segments: what the apiserver would make of `//` or a trailing slash depends on its multiplexer, not on RequestInfo.
-fn is_canonical(path: &str) -> bool {
-    !path.ends_with('/') && !path.contains("//")
+/// No empty segments but at the end, which go-restful trims as RequestInfo does. RequestInfo also trims those at the beginning, but the
+/// apiserver knows no path that begins with `//`, and one in the middle makes a path of other length, or a namespace without a name.
+///
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/handler.go> (`director`)
+/// <https://github.com/emicklei/go-restful/blob/v3.12.0/route.go> (`tokenizePath`)
+fn has_no_gaps(path: &str) -> bool {
+    !path.trim_end_matches('/').contains("//")
 }
 
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go>
@@ -127,12 +126,8 @@ fn is_apply(headers: &HeaderMap) -> bool {
 
 /// `h2c` alone is no tunnel but an offer to change the version, which a proxy passes over (RFC 9110 §7.8).
 fn wants_upgrade(headers: &HeaderMap) -> bool {
-    tokens(headers, CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
-        && tokens(headers, UPGRADE).any(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
-}
-
-fn tokens(headers: &HeaderMap, name: http::HeaderName) -> impl Iterator<Item = &[u8]> {
-    headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii))
+    tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+        && tokens(headers, &UPGRADE).any(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
 #[cfg(test)]

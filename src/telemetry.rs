@@ -1,6 +1,7 @@
 //! Logging: text or JSON on stderr, as Kubernetes components do. `main` calls [`init`] once; the only module that knows tracing-subscriber.
 //!
-//! The configured level holds for the proxy's own modules. Whatever comes from other crates is capped at `warn`, whoever asks for more:
+//! The configured level holds for the proxy's own modules. Other crates only tell of errors: h2 warns of every connection that breaks its
+//! rules, which is a line for whoever wants to write one. Where a directive names them, they are capped at `warn`, whoever asks for more:
 //! below that, h2 and hyper print whole headers, bearer tokens included.
 
 use std::error::Error as StdError;
@@ -55,13 +56,21 @@ where
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    Ok(tracing_subscriber::registry().with(lines.with_filter(level.and(filter_fn(may_be_logged)))))
+    let named = targets(&config.level);
+    Ok(tracing_subscriber::registry().with(lines.with_filter(level.and(filter_fn(move |metadata| may_be_logged(metadata, &named))))))
 }
 
-/// Whether it comes from the proxy itself, or is at least a warning.
-fn may_be_logged(metadata: &Metadata<'_>) -> bool {
-    let ours = metadata.target().strip_prefix(env!("CARGO_CRATE_NAME")).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    ours || *metadata.level() <= Level::WARN
+/// Whether it comes from the proxy itself, or is as grave as other crates' lines must be.
+fn may_be_logged(metadata: &Metadata<'_>, named: &[String]) -> bool {
+    let within = |module: &str| metadata.target().strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let cap = if named.iter().any(|module| within(module)) { Level::WARN } else { Level::ERROR };
+    within(env!("CARGO_CRATE_NAME")) || *metadata.level() <= cap
+}
+
+/// The modules that directives such as `info,h2=warn` name.
+fn targets(level: &str) -> Vec<String> {
+    let names = level.split(',').filter_map(|directive| directive.split(['=', '[']).next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// An error with all its causes, each after a colon.
@@ -82,7 +91,7 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use tracing::{debug, info, trace, warn};
+    use tracing::{debug, error, info, trace, warn};
 
     use super::*;
 
@@ -138,8 +147,25 @@ mod tests {
             });
             assert!(!text.contains("secret"), "{level}: {text}");
         }
-        let text = logged(LogFormat::Text, "trace", || warn!(target: "rustls", "Odd"));
-        assert!(text.contains("Odd"), "{text}");
+    }
+
+    #[test]
+    fn other_crates_warn_only_where_they_are_named() {
+        let warned = |level| {
+            logged(LogFormat::Text, level, || {
+                warn!(target: "h2::proto", "Odd");
+                error!(target: "h2", "Broken");
+            })
+        };
+        for level in ["info", "trace", "info,h=warn", "info,rustls=warn", "[h2]=warn"] {
+            let text = warned(level);
+            assert!(!text.contains("Odd"), "{level}: {text}");
+        }
+        assert!(warned("info").contains("Broken"));
+        for level in ["info,h2=warn", "info,h2::proto=trace", "info,h2", "h2[span]=info,info"] {
+            let text = warned(level);
+            assert!(text.contains("Odd"), "{level}: {text}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub async fn upgrade(
         return Ok(response.map(|_| Body::empty()));
     }
     headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Strip);
-    Ok(response.map(Body::streamed))
+    Ok(Body::of_answer(response))
 }
 
 /// Why a tunnel ended before both sides had closed it.

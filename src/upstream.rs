@@ -14,6 +14,7 @@ mod pins;
 mod seats;
 mod server;
 mod token;
+mod upgrades;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::body::Body;
+use crate::body::{Body, Flows};
 use crate::config::rules::MAX_SERVERS;
 use crate::config::{self, Discover, Pin};
 use crate::metrics::Metrics;
@@ -41,7 +42,7 @@ use health::Standing;
 pub use lane::Lease;
 use pins::Key;
 use seats::Seats;
-use server::Server;
+use server::{Server, Shared};
 pub use token::{TokenError, bearer};
 
 /// How often a request that never left is offered to another connection of the same server. A connection closes between two requests now
@@ -50,6 +51,9 @@ const UNSENT_TRIES: usize = 3;
 
 /// How often connections are looked through for idle ones.
 const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often answers that nobody reads are looked for.
+const LET_GO_EVERY: Duration = Duration::from_secs(1);
 
 /// Which connections a request may use. Creates have their own, see [`Upstream::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +75,7 @@ pub struct Upstream {
     settings: config::Upstream,
     pin: Pin,
     seats: Seats,
-    /// Told when a server goes up or down, or is down for another reason.
-    changed: Arc<Notify>,
-    metrics: Arc<Metrics>,
+    shared: Shared,
 }
 
 /// A server as operators see it.
@@ -126,9 +128,15 @@ pub enum SendError {
     /// REFUSED_STREAM, or a GOAWAY that excludes the request: the upstream says that it was not processed.
     #[error("the upstream refused the request unprocessed")]
     Refused(#[source] hyper::Error),
+    /// The client's body broke off, so the request was never completed.
+    #[error("the request was not completed")]
+    Request(#[source] hyper::Error),
     /// The connection failed after the request was sent: it may have been processed.
     #[error("the connection to the upstream was lost before it answered")]
     Lost(#[source] hyper::Error),
+    /// It answered 101 to a request that asked for no other protocol, or not for that one. What it did with the request is not known.
+    #[error("the upstream switched to a protocol that nobody asked for")]
+    Switched,
 }
 
 impl SendError {
@@ -138,7 +146,9 @@ impl SendError {
             Self::Connect(_) => "connect",
             Self::Unsent => "unsent",
             Self::Refused(_) => "refused",
+            Self::Request(_) => "request",
             Self::Lost(_) => "lost",
+            Self::Switched => "switched",
         }
     }
 
@@ -147,13 +157,13 @@ impl SendError {
         match self {
             Self::Connect(_) | Self::Unsent => Class::ConnectFailed,
             Self::Refused(_) => Class::Refused,
-            Self::Lost(_) => Class::Lost,
+            Self::Request(_) | Self::Lost(_) | Self::Switched => Class::Lost,
         }
     }
 
     /// Whether the request surely was not processed.
     pub fn provably_unprocessed(&self) -> bool {
-        !matches!(self, Self::Lost(_))
+        !matches!(self, Self::Request(_) | Self::Lost(_) | Self::Switched)
     }
 }
 
@@ -165,11 +175,12 @@ impl Upstream {
     pub fn new(settings: &config::Upstream, metrics: &Arc<Metrics>) -> Result<Self, SetupError> {
         let urls = settings.addresses();
         let connectors = Connectors::new(settings, &urls)?;
-        let changed = Arc::new(Notify::new());
+        let flows = Flows::new(settings.max_unread, metrics);
+        let shared = Shared { metrics: Arc::clone(metrics), changed: Arc::default(), flows };
         let mut servers = Vec::new();
         for url in urls.into_iter().take(MAX_SERVERS) {
             let connector = connectors.to(&url).map_err(|source| SetupError::Address { url: url.to_string(), source: Box::new(source) })?;
-            servers.push(Arc::new(Server::new(connector, settings, metrics, Arc::clone(&changed))));
+            servers.push(Arc::new(Server::new(connector, settings, &shared)));
         }
         let Some(service) = servers.first().map(Arc::clone) else { return Err(SetupError::NoServer) };
         let discovery = |Discover::Kubernetes| Discovery { service, token_file: settings.discover_token_file.clone() };
@@ -182,8 +193,7 @@ impl Upstream {
             settings: settings.clone(),
             pin: settings.pin,
             seats: Seats::new(metrics),
-            changed,
-            metrics: Arc::clone(metrics),
+            shared,
         })
     }
 
@@ -200,7 +210,7 @@ impl Upstream {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            self.metrics.upstream_error(failed.error.kind());
+            self.shared.metrics.upstream_error(failed.error.kind());
             request = tried.next(index, &servers, *failed)?;
         }
     }
@@ -225,7 +235,7 @@ impl Upstream {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            self.metrics.upstream_error(failed.error.kind());
+            self.shared.metrics.upstream_error(failed.error.kind());
             request = tried.next(index, &servers, *failed)?;
         }
     }
@@ -243,7 +253,7 @@ impl Upstream {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            self.metrics.upstream_error(failed.error.kind());
+            self.shared.metrics.upstream_error(failed.error.kind());
             request = tried.next(index, &servers, *failed)?;
         }
     }
@@ -279,6 +289,7 @@ impl Upstream {
     async fn keep(&self) {
         let mut probing: Vec<(Arc<Server>, AbortOnDropHandle<()>)> = Vec::new();
         let mut every = tokio::time::interval(CLOSE_IDLE_EVERY);
+        let mut let_go = tokio::time::interval(LET_GO_EVERY);
         loop {
             let servers = self.servers.load_full();
             probing.retain(|(server, _)| contains(&servers, server));
@@ -293,6 +304,7 @@ impl Upstream {
                     let service = self.discovery.iter().map(|discovery| &discovery.service);
                     servers.iter().chain(service).flat_map(|server| server.lanes()).for_each(|lane| lane.close_idle());
                 }
+                _ = let_go.tick() => self.shared.flows.let_go(),
                 () = self.listed.notified() => {}
             }
         }
@@ -311,7 +323,7 @@ impl Upstream {
                 }
             };
             let same = known.iter().find(|server| server.name == connector.name());
-            let new = || Arc::new(Server::new(connector, &self.settings, &self.metrics, Arc::clone(&self.changed)));
+            let new = || Arc::new(Server::new(connector, &self.settings, &self.shared));
             servers.push(same.map_or_else(new, Arc::clone));
         }
         if servers.is_empty() {
@@ -326,15 +338,15 @@ impl Upstream {
         self.servers.store(Arc::clone(&servers));
         for gone in known.iter().filter(|server| !contains(&servers, server)) {
             gone.health.remove();
-            self.metrics.upstream_gone(&gone.name);
+            self.shared.metrics.upstream_gone(&gone.name);
         }
         self.listed.notify_one();
-        self.changed.notify_one();
+        self.shared.changed.notify_one();
     }
 
     /// Returns when a server has gone up or down, or is down for another reason, since the last call. For one caller.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        self.shared.changed.notified().await;
     }
 
     /// Whether a server is up, in words where there are several, or why none is; None as long as nothing is known of any. Tells metrics of
@@ -346,7 +358,7 @@ impl Upstream {
         let mut words = Vec::new();
         for (server, state) in &states {
             let up = state.standing == Standing::Up;
-            self.metrics.upstream_up(&server.name, up);
+            self.shared.metrics.upstream_up(&server.name, up);
             words.push(match (&state.error, up) {
                 (_, true) => format!("{} is up", server.name),
                 (Some(error), false) => format!("{} is down: {error}", server.name),

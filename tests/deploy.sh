@@ -104,7 +104,7 @@ check_chart() {
   check "no token for the proxy unless an option needs it" no_token
   check "discover is added to upstream's other settings" grep -qx '      discover: Kubernetes' "$out/discover.yaml"
   check "events are added to the configuration" grep -qx '    events:' "$out/events.yaml"
-  check "memory limit: twice the buffers and 128Mi" grep -q 'memory: 2176Mi' "$out/full.yaml"
+  check "memory limit: the bounds together" grep -q 'memory: 1777Mi' "$out/full.yaml"
   check "grace period: preStop, drain.timeout and 10 s" grep -q 'terminationGracePeriodSeconds: 105' "$out/full.yaml"
   check "a new mode does not roll the pods" same_checksum --set config.mode=Off
   check "a new buffer does" refute same_checksum --set config.creates.maxBuffered=1Gi

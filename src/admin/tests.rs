@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::metrics::Outcome;
 use crate::status::ObjectMeta;
@@ -167,6 +169,8 @@ async fn other_paths_and_methods_are_refused_in_clear_words() {
 async fn malformed_and_oversized_requests_hurt_nobody() {
     let admin = start().await;
     assert!(admin.raw("\x16\x03\x01 no http\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+    let cookies = format!("GET / HTTP/1.1\r\nHost: admin\r\nCookie: {}\r\n\r\n", "x".repeat(MAX_HEAD / 2));
+    assert!(admin.raw(&cookies).await.starts_with("HTTP/1.1 200 "), "what a browser brings is no reason to refuse it");
     let head = format!("GET /livez HTTP/1.1\r\nX-Large: {}", "x".repeat(MAX_HEAD));
     // Not a byte more than the limit: what nobody reads would reset the connection under the answer.
     let answer = admin.raw(&head[..MAX_HEAD]).await;

@@ -1,28 +1,29 @@
 //! A streamed body that comes back when it is dropped unsent, so that a request which its server refused unprocessed can be sent again.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::{Body, Buffered, Source, streamed_size};
+use super::inflow::Inflow;
+use super::{Body, BodyError, Buffered, Prefix, Source, streamed_size};
+
+/// The most chunks that are kept: what comes in smaller ones than is usual occupies more than it is worth.
+const MAX_CHUNKS: usize = 16;
 
 /// What there is to read, as [`Source::Streamed`] has it.
-type Streamed = (VecDeque<Bytes>, Incoming);
+type Streamed = (Bytes, Inflow);
 
 /// See the module. Chunks are shared, not copied.
 #[derive(Debug)]
 pub(super) struct KeptBody {
-    unread: VecDeque<Bytes>,
-    read: VecDeque<Bytes>,
+    unread: Bytes,
+    read: Vec<Bytes>,
     /// How much more may be read before the body is no longer kept.
     left: usize,
     /// Some until the drop.
-    rest: Option<Incoming>,
+    rest: Option<Inflow>,
     /// None once too much has been read.
     home: Option<oneshot::Sender<Streamed>>,
 }
@@ -40,21 +41,21 @@ enum Return {
 
 impl KeptBody {
     /// A body that returns as long as at most `limit` bytes of it have been read.
-    pub(super) fn new(unread: VecDeque<Bytes>, rest: Incoming, limit: usize) -> (Self, Returned) {
+    pub(super) fn new(unread: Bytes, rest: Inflow, limit: usize) -> (Self, Returned) {
         let (home, returned) = oneshot::channel();
-        let kept = Self { unread, read: VecDeque::new(), left: limit, rest: Some(rest), home: Some(home) };
+        let kept = Self { unread, read: Vec::new(), left: limit, rest: Some(rest), home: Some(home) };
         (kept, Returned(Return::WhenDropped(returned)))
     }
 
-    pub(super) fn unread(&mut self, chunks: VecDeque<Bytes>) {
-        self.unread = chunks;
+    pub(super) fn unread(&mut self, read: Bytes) {
+        self.unread = read;
     }
 
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = match (self.unread.pop_front(), &mut self.rest) {
-            (Some(data), _) => Some(Ok(Frame::data(data))),
-            (None, Some(rest)) => ready!(Pin::new(rest).poll_frame(cx)),
-            (None, None) => None,
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match &mut self.rest {
+            _ if !self.unread.is_empty() => Some(Ok(Frame::data(std::mem::take(&mut self.unread)))),
+            Some(rest) => ready!(rest.poll_frame(cx)),
+            None => None,
         };
         match &frame {
             Some(Ok(frame)) => self.keep(frame.data_ref()),
@@ -69,15 +70,15 @@ impl KeptBody {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.rest.as_ref().map_or_else(SizeHint::default, |rest| streamed_size(&self.unread, rest))
+        self.rest.as_ref().map_or_else(SizeHint::default, |rest| streamed_size(self.unread.len(), rest))
     }
 
     /// Keeps a chunk that goes out; trailers (None) are not kept, nor is what is too large.
     fn keep(&mut self, data: Option<&Bytes>) {
-        match data.filter(|data| data.len() <= self.left && self.home.is_some()) {
+        match data.filter(|data| data.len() <= self.left && self.read.len() < MAX_CHUNKS && self.home.is_some()) {
             Some(data) => {
                 self.left -= data.len();
-                self.read.push_back(data.clone());
+                self.read.push(data.clone());
             }
             None => {
                 self.home = None;
@@ -90,12 +91,21 @@ impl KeptBody {
 impl Drop for KeptBody {
     fn drop(&mut self) {
         if let (Some(home), Some(rest)) = (self.home.take(), self.rest.take()) {
-            let mut whole = std::mem::take(&mut self.read);
-            whole.append(&mut self.unread);
+            let whole = joined(&self.read, std::mem::take(&mut self.unread));
             // Nobody waits for it where the request was answered.
             let _ = home.send((whole, rest));
         }
     }
+}
+
+fn joined(read: &[Bytes], unread: Bytes) -> Bytes {
+    if read.is_empty() {
+        return unread;
+    }
+    let mut whole = BytesMut::with_capacity(read.iter().map(Bytes::len).sum::<usize>() + unread.len());
+    read.iter().for_each(|chunk| whole.extend_from_slice(chunk));
+    whole.extend_from_slice(&unread);
+    whole.freeze()
 }
 
 impl Returned {
@@ -113,7 +123,7 @@ impl Returned {
             Return::Whole(body) => Some(body.into()),
             Return::WhenDropped(returned) => {
                 let (prefix, rest) = returned.await.ok()?;
-                Some(Body { source: Source::Streamed { prefix, rest }, guard: None })
+                Some(Body { source: Source::Streamed { prefix: Prefix::of(prefix, None), rest, counted: None }, guard: None })
             }
             Return::Never => None,
         }

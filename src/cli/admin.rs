@@ -10,10 +10,10 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 
 use super::Error;
-use crate::body::{Body, Collected, collect_bounded};
+use crate::body::{Body, BodyError, collect_bounded};
+use crate::connections::socket;
 
 /// For all of it. The admin port answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +48,14 @@ pub enum AdminError {
         address: String,
         /// What went wrong.
         source: hyper::Error,
+    },
+    /// The answer broke off.
+    #[error("the answer of {address} is not complete")]
+    Body {
+        /// What was given.
+        address: String,
+        /// What went wrong.
+        source: BodyError,
     },
     /// It takes too long.
     #[error("{address} did not answer within {TIMEOUT:?}")]
@@ -103,13 +111,13 @@ async fn fetch(address: &str, path: &str) -> Result<Bytes, AdminError> {
     let failed = |source| AdminError::Exchange { address: address.to_owned(), source };
     let request = Request::get(path).header(HOST, address).body(Empty::<Bytes>::new());
     let request = request.map_err(|source| AdminError::Request { address: address.to_owned(), path: path.to_owned(), source })?;
-    let stream = TcpStream::connect(address).await.map_err(|source| AdminError::Connect { address: address.to_owned(), source })?;
+    let stream = socket::connect(address).await.map_err(|source| AdminError::Connect { address: address.to_owned(), source })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     // Its end is seen through the sender.
     tokio::spawn(connection);
-    let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
-    match collect_bounded(&mut Body::<()>::streamed(body), MAX_ANSWER, None).await.map_err(failed)? {
-        Collected::Whole(whole) if head.status == StatusCode::OK => Ok(whole.data),
+    let (head, mut body) = Body::<()>::of_answer(sender.send_request(request).await.map_err(failed)?).into_parts();
+    match collect_bounded(&mut body, MAX_ANSWER).await.map_err(|source| AdminError::Body { address: address.to_owned(), source })? {
+        Some(whole) if head.status == StatusCode::OK => Ok(whole.data),
         _ => Err(AdminError::Answer { address: address.to_owned(), path: path.to_owned(), status: head.status }),
     }
 }

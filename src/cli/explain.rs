@@ -17,7 +17,7 @@ use clap::Args;
 use http::StatusCode;
 
 use super::{AdminError, Error, printable};
-use crate::backoff::{Backoff, Limits};
+use crate::backoff::{Backoff, Limits, Spent};
 use crate::config::file::{self, FileError};
 use crate::create::Settings;
 use crate::status::{Encoding, Status};
@@ -202,7 +202,8 @@ fn plan(at_least: Duration, backoff: &Backoff, limits: &Limits) -> Vec<Pause> {
         let (from, to) = (backoff.delay(replay, 0.0, at_least), backoff.delay(replay, 1.0, at_least));
         // The worst case is a pause that ends just within the hold.
         most = most.saturating_add(to).min(limits.max_hold);
-        match limits.next(replay, least, None, from) {
+        let spent = Spent { attempts: replay, elapsed: least, longest: Duration::ZERO };
+        match limits.next(spent, None, from) {
             Ok(_) => plan.push(Pause { replay, from, to, held_at_most: most }),
             Err(_) => break,
         }

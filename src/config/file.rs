@@ -130,6 +130,7 @@ fn upstream(section: &mut Section<'_>, upstream: &mut Upstream) {
     section.field("keepAliveTimeout", &mut upstream.keep_alive_timeout, duration(SECOND, HOUR));
     section.field("connectionsPerLane", &mut upstream.connections_per_lane, count(1, 64));
     section.field("maxStreamsPerConnection", &mut upstream.max_streams_per_connection, count(1, 10_000));
+    section.field("maxUnread", &mut upstream.max_unread, bytes(1 << 20, 1 << 40));
 }
 
 fn serving(section: &mut Section<'_>, serving: &mut Serving) {
@@ -138,12 +139,20 @@ fn serving(section: &mut Section<'_>, serving: &mut Serving) {
     section.field("tlsCertFile", &mut serving.tls_cert_file, some(path));
     section.field("tlsPrivateKeyFile", &mut serving.tls_private_key_file, some(path));
     section.field("headTimeout", &mut serving.head_timeout, duration(MILLISECOND, HOUR));
+    section.field("maxHead", &mut serving.max_head, head);
     section.field("maxConnections", &mut serving.max_connections, count(1, 1_000_000));
+    section.field("maxConnectionsPerAddress", &mut serving.max_connections_per_address, some(count(1, 1_000_000)));
+    section.field("maxRequests", &mut serving.max_requests, count(1, 10_000_000));
     section.section("selfSigned", |section| {
         section.field("hosts", &mut serving.self_signed.hosts, some_of(host));
         section.field("directory", &mut serving.self_signed.directory, some(path));
         section.field("tokenFile", &mut serving.self_signed.token_file, path);
     });
+}
+
+/// From what any request needs to the apiserver's own 1 MiB.
+fn head(value: &Value) -> super::units::Parsed<u32> {
+    bytes(4 << 10, 1 << 20)(value).and_then(|number| u32::try_from(number).map_err(|_| "a smaller size".into()))
 }
 
 fn creates(section: &mut Section<'_>, creates: &mut Creates) {

@@ -30,6 +30,7 @@ pub fn show(config: &Config) -> Value {
             "keepAliveTimeout": duration(upstream.keep_alive_timeout),
             "connectionsPerLane": upstream.connections_per_lane,
             "maxStreamsPerConnection": upstream.max_streams_per_connection,
+            "maxUnread": bytes(upstream.max_unread),
         },
         "serving": {
             "bindAddress": serving.bind_address,
@@ -37,7 +38,10 @@ pub fn show(config: &Config) -> Value {
             "tlsCertFile": path(serving.tls_cert_file.as_ref()),
             "tlsPrivateKeyFile": path(serving.tls_private_key_file.as_ref()),
             "headTimeout": duration(serving.head_timeout),
+            "maxHead": bytes(serving.max_head.into()),
             "maxConnections": serving.max_connections,
+            "maxConnectionsPerAddress": serving.max_connections_per_address,
+            "maxRequests": serving.max_requests,
             "selfSigned": {
                 "hosts": serving.self_signed.hosts,
                 "directory": path(serving.self_signed.directory.as_ref()),

@@ -38,6 +38,8 @@ pub struct Upstream {
     pub connections_per_lane: usize,
     /// Concurrent requests on one HTTP/2 connection, at least 1. The peer's SETTINGS may lower it.
     pub max_streams_per_connection: usize,
+    /// Bytes that answers may occupy which their clients do not read. Beyond it those that have stood still the longest are broken off.
+    pub max_unread: u64,
 }
 
 impl Default for Upstream {
@@ -56,6 +58,7 @@ impl Default for Upstream {
             keep_alive_timeout: Duration::from_secs(15),
             connections_per_lane: 4,
             max_streams_per_connection: 100,
+            max_unread: 96 << 20,
         }
     }
 }

@@ -55,3 +55,25 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backoff::{Exhausted, Spent};
+
+    #[test]
+    fn what_takes_the_apiserver_ten_seconds_is_replayed_by_the_limits_of_its_own_class_alone() {
+        let settings = Settings::new(&Config::default());
+        let ten = Duration::from_secs(10);
+        let spent = Spent { attempts: 1, elapsed: ten, longest: ten };
+        let next = |class| settings.limits(class).next(spent, None, Duration::ZERO).map(|_| ());
+        for class in [Class::QuotaEvaluationTimeout, Class::WebhookUnreachable, Class::ExceededQuota] {
+            assert_eq!(next(class), Ok(()), "{class:?}");
+        }
+        for class in [Class::QuotaConflict, Class::Throttled, Class::ConnectFailed] {
+            assert_eq!(next(class), Err(Exhausted::Hold), "{class:?}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! What a create is for, without its borrows from the request, which moves on.
+//! What a create is for.
 
 use crate::route::CreateTarget;
 
@@ -9,8 +9,8 @@ pub struct Target {
     pub(super) resource: String,
 }
 
-impl From<&CreateTarget<'_>> for Target {
-    fn from(target: &CreateTarget<'_>) -> Self {
-        Self { namespace: target.namespace.to_owned(), resource: target.resource.to_owned() }
+impl From<CreateTarget> for Target {
+    fn from(target: CreateTarget) -> Self {
+        Self { namespace: target.namespace, resource: target.resource }
     }
 }

@@ -11,7 +11,7 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::labels::{BudgetKind, NotReplayed, Outcome, PinMove, Reloaded, RouteLabel, Scope, StreamKind};
+use super::labels::{BudgetKind, Closed, NotReplayed, Outcome, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind};
 use super::namespaces::OTHER;
 use crate::config::Mode;
 
@@ -42,8 +42,11 @@ pub(super) struct Families {
     pub(super) hold: Histogram,
     pub(super) held: IntGauge,
     pub(super) buffered: IntGauge,
+    pub(super) unread: IntGauge,
+    pub(super) let_go: IntCounter,
     pub(super) streams: IntGaugeVec,
     pub(super) downstream_connections: IntGauge,
+    pub(super) connections_closed: IntCounterVec,
     pub(super) budget_exhausted: IntCounterVec,
     pub(super) rate_limit_wait: Histogram,
     pub(super) rate_limit_rejected: IntCounterVec,
@@ -120,9 +123,16 @@ impl Families {
                 HOLD_BUCKETS,
             ),
             held: in_registry.gauge("held", "Creates waiting between attempts."),
-            buffered: in_registry.gauge("buffered_bytes", "Bytes of request bodies kept for replay."),
+            buffered: in_registry.gauge("buffered_bytes", "Memory reserved for creates, heads and bodies."),
+            unread: in_registry.gauge("unread_bytes", "Memory that answers may occupy whose clients have not read all that came."),
+            let_go: in_registry.counter("answers_let_go_total", "Answers broken off because nobody read them while memory was short."),
             streams: in_registry.gauges("streams", "Open watches, followed logs and upgraded connections.", &["kind"]),
             downstream_connections: in_registry.gauge("downstream_connections", "Open connections of clients."),
+            connections_closed: in_registry.counters(
+                "connections_closed_total",
+                "Connections that the proxy closed or refused by itself, by its port and the reason.",
+                &["port", "reason"],
+            ),
             budget_exhausted: in_registry.counters(
                 "budget_exhausted_total",
                 "Replays that did not happen because a budget was spent.",
@@ -195,6 +205,11 @@ impl Families {
         for kind in StreamKind::ALL {
             self.streams.with_label_values(&[kind.as_str()]);
         }
+        for port in Port::ALL {
+            for why in Closed::ALL {
+                self.connections_closed.with_label_values(&[port.as_str(), why.as_str()]);
+            }
+        }
         for scope in Scope::ALL {
             self.rate_limit_rejected.with_label_values(&[scope.as_str()]);
             for kind in BudgetKind::ALL {
@@ -246,6 +261,10 @@ impl Register<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.add(IntCounterVec::new(Opts::new(name, help).namespace(PREFIX), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::with_opts(Opts::new(name, help).namespace(PREFIX)))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {

@@ -1,59 +1,57 @@
 //! Shares of a gauge that are given back on drop, however the request ends. Each costs two atomic additions and a clone of an `Arc`.
 
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 
 /// One unit of a gauge, for as long as it lives.
 #[derive(Debug)]
 #[must_use = "the gauge falls when the guard is dropped"]
-pub struct GaugeGuard {
-    _share: Share,
-}
+pub struct GaugeGuard(IntGauge);
 
 impl GaugeGuard {
     pub(super) fn new(gauge: &IntGauge) -> Self {
-        Self { _share: Share::new(gauge, 1) }
+        gauge.inc();
+        Self(gauge.clone())
     }
 }
 
-/// Buffered bytes, counted for as long as it lives.
-#[derive(Debug)]
-#[must_use = "the gauge falls when the guard is dropped"]
-pub struct BufferedGuard(Share);
-
-impl BufferedGuard {
-    pub(super) fn new(gauge: &IntGauge, bytes: usize) -> Self {
-        Self(Share::new(gauge, bytes))
-    }
-
-    /// Counts `bytes` more.
-    pub fn grow(&mut self, bytes: usize) {
-        self.0.grow(bytes);
-    }
-}
-
-#[derive(Debug)]
-struct Share {
-    gauge: IntGauge,
-    amount: i64,
-}
-
-impl Share {
-    fn new(gauge: &IntGauge, amount: usize) -> Self {
-        let mut share = Self { gauge: gauge.clone(), amount: 0 };
-        share.grow(amount);
-        share
-    }
-
-    fn grow(&mut self, amount: usize) {
-        // Never saturates: memory is smaller.
-        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
-        self.amount = self.amount.saturating_add(amount);
-        self.gauge.add(amount);
-    }
-}
-
-impl Drop for Share {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
-        self.gauge.sub(self.amount);
+        self.0.dec();
+    }
+}
+
+/// What is told of answers that are not read.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    /// What they may occupy, in bytes.
+    pub bytes: Level,
+    pub(super) let_go: IntCounter,
+}
+
+impl Unread {
+    /// One was broken off.
+    pub fn let_go(&self) {
+        self.let_go.inc();
+    }
+}
+
+/// An amount that its owner counts: whatever rises falls with the owner's own guard.
+#[derive(Clone, Debug)]
+pub struct Level(IntGauge);
+
+impl Level {
+    pub(super) fn new(gauge: &IntGauge) -> Self {
+        Self(gauge.clone())
+    }
+
+    /// It is so much more.
+    pub fn rise(&self, amount: u64) {
+        // Never saturates: memory is smaller.
+        self.0.add(i64::try_from(amount).unwrap_or(i64::MAX));
+    }
+
+    /// It is so much less.
+    pub fn fall(&self, amount: u64) {
+        self.0.sub(i64::try_from(amount).unwrap_or(i64::MAX));
     }
 }

@@ -100,11 +100,13 @@ label! {
         BodyTooLarge = "body_too_large",
         /// The memory for buffered bodies was in use.
         BufferFull = "buffer_full",
+        /// The body took longer to come than a create waits for one.
+        BodySlow = "body_slow",
         /// No attempts were left.
         Attempts = "attempts",
-        /// The next pause would have ended after the hold.
+        /// The next attempt would have started after the longest hold.
         Hold = "hold",
-        /// The next pause would have ended after the client's own timeout.
+        /// The client's own timeout could have passed before the next attempt's answer.
         ClientTimeout = "client_timeout",
         /// The replay budget was spent.
         Budget = "budget",
@@ -128,9 +130,10 @@ impl NotReplayed {
         match self {
             Self::BodyTooLarge => "the body is larger than creates.maxBody, so it was streamed",
             Self::BufferFull => "the memory for buffered bodies was in use, so it was streamed",
+            Self::BodySlow => "the body came too slowly, so it was streamed",
             Self::Attempts => "all attempts were used",
-            Self::Hold => "the next pause would have ended after the hold",
-            Self::ClientTimeout => "the next pause would have ended after the client's own timeout",
+            Self::Hold => "the next attempt would have started after the longest hold",
+            Self::ClientTimeout => "the client's own timeout could have passed before the next answer",
             Self::Budget => "the replay budget was spent",
             Self::HeldFull => "too many creates were waiting already",
             Self::ModeOff => "the mode is Off",
@@ -178,6 +181,28 @@ label! {
         Failed = "failed",
         /// The one that the namespace belongs to is there again.
         Returned = "returned",
+    }
+}
+
+label! {
+    /// Which of the proxy's own ports.
+    Port {
+        /// That of the clients.
+        Serving = "serving",
+        /// That of probes and metrics.
+        Admin = "admin",
+    }
+}
+
+label! {
+    /// Why the proxy closed a connection that came to one of its ports.
+    Closed {
+        /// It was without a request for longest when another one came and all places were taken.
+        Room = "room",
+        /// It was refused: its address had its share of the places, all of them busy.
+        Share = "share",
+        /// It was without a request for too long.
+        Idle = "idle",
     }
 }
 

@@ -122,14 +122,15 @@ fn requests_count_by_route_and_real_code() {
 fn gauges_fall_when_their_guards_are_dropped() {
     let metrics = Metrics::new(100, CLASSES);
     let held = metrics.held();
-    let mut buffered = metrics.buffered(100);
-    buffered.grow(28);
+    let buffered = metrics.buffered();
+    buffered.rise(128);
     let stream = metrics.stream_open(StreamKind::Upgrade);
     let text = metrics.render();
     assert!(text.contains("kube_retry_proxy_held 1\n"), "{text}");
     assert!(text.contains("kube_retry_proxy_buffered_bytes 128\n"), "{text}");
     assert!(text.contains("kube_retry_proxy_streams{kind=\"upgrade\"} 1\n"), "{text}");
-    drop((held, buffered, stream));
+    buffered.fall(128);
+    drop((held, stream));
     let text = metrics.render();
     assert!(text.contains("kube_retry_proxy_held 0\n"), "{text}");
     assert!(text.contains("kube_retry_proxy_buffered_bytes 0\n"), "{text}");

@@ -20,7 +20,7 @@ use super::quota::Evaluator;
 use super::store::Store;
 use super::tasks::Tasks;
 use super::tokens::Tokens;
-use crate::body::{Collected, collect_bounded};
+use crate::body::collect_bounded;
 
 mod answer;
 mod create;
@@ -158,7 +158,7 @@ impl Apiserver {
         }
         let target = Target::of(head.uri.path());
         let query = Query::of(&head.uri);
-        if !matches!(fault, Some(Fault::Answer(_))) {
+        if !matches!(fault, Some(Fault::Answer(_) | Fault::AnswerAfter(..))) {
             if head.uri.path() == endpoints::PATH && head.method == Method::GET {
                 return self.endpoint_slices(&head, &query);
             }
@@ -187,9 +187,9 @@ impl Apiserver {
 
     /// Handles a short request to its end, whoever still waits for it.
     async fn handled(&self, head: Parts, body: Incoming, fault: Option<Fault>, target: Target, query: Query, entry: Entry) -> Answer {
-        let (body, trailers) = match collect_bounded(&mut crate::body::Body::<()>::streamed(body), MAX_BODY, None).await {
-            Ok(Collected::Whole(whole)) => (whole.data, whole.trailers),
-            Ok(Collected::TooLarge | Collected::OverBudget) => return self.failure(&head, answer::too_large()),
+        let (body, trailers) = match collect_bounded(&mut crate::body::Body::<()>::streamed(body, head.version), MAX_BODY).await {
+            Ok(Some(whole)) => (whole.data, whole.trailers),
+            Ok(None) => return self.failure(&head, answer::too_large()),
             // Nobody is there to read this answer.
             Err(_) => return self.failure(&head, answer::bad_request("unexpected EOF")),
         };
@@ -199,6 +199,10 @@ impl Apiserver {
         });
         match fault {
             Some(Fault::Answer(canned)) => return answer::canned(canned),
+            Some(Fault::AnswerAfter(delay, canned)) => {
+                sleep(delay).await;
+                return answer::canned(canned);
+            }
             Some(Fault::Stall(delay)) => sleep(delay).await,
             Some(Fault::Hold) => self.faults.held().await,
             _ => {}

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::body::{Body, Collected, collect_bounded};
+use crate::body::{Body, BodyError, collect_bounded};
 
 /// More than any answer that this client asks for.
 const MAX_ANSWER: u64 = 256 << 20;
@@ -41,6 +41,9 @@ pub enum ClientError {
     /// The connection broke before the answer was complete.
     #[error("the connection broke")]
     Broken(#[from] hyper::Error),
+    /// The answer broke off.
+    #[error("the answer is not complete")]
+    Unfinished(#[from] BodyError),
     /// The request cannot be written.
     #[error("the request is malformed")]
     Request(#[from] http::Error),
@@ -171,10 +174,10 @@ impl Client {
                 sender.send_request(request).await?
             }
         };
-        let (head, body) = answer.into_parts();
-        match collect_bounded(&mut Body::<()>::streamed(body), MAX_ANSWER, None).await? {
-            Collected::Whole(whole) => Ok(Answer { status: head.status, headers: head.headers, body: whole.data }),
-            Collected::TooLarge | Collected::OverBudget => Err(ClientError::TooLarge),
+        let (head, mut body) = Body::<()>::of_answer(answer).into_parts();
+        match collect_bounded(&mut body, MAX_ANSWER).await? {
+            Some(whole) => Ok(Answer { status: head.status, headers: head.headers, body: whole.data }),
+            None => Err(ClientError::TooLarge),
         }
     }
 

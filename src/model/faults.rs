@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 pub enum Fault {
     /// Answered by this instead of by a handler; nothing is stored.
     Answer(Canned),
+    /// Answered by this after this time; nothing is stored.
+    AnswerAfter(Duration, Canned),
     /// Handled only after this time, or answered by a 504 if the request's timeout is shorter. It is handled all the same then.
     Stall(Duration),
     /// Like [`Fault::Stall`], until [`Faults::release`].

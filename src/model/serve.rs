@@ -18,6 +18,8 @@ use super::tasks::Tasks;
 
 /// `http.Server.MaxHeaderBytes` is Go's default in kube-apiserver.
 const MAX_HEADER_BYTES: u32 = 1 << 20;
+/// Go counts bytes only; the parser here needs a bound.
+const MAX_HEADERS: usize = 10_000;
 
 /// How connections are served.
 #[derive(Clone)]
@@ -113,7 +115,7 @@ async fn http(
 ) {
     let mut builder = Builder::new(StreamTasks(apiserver.tasks.clone()));
     builder.http1().title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(serving.idle_timeout);
-    builder.http1().max_buf_size(MAX_HEADER_BYTES as usize).max_headers(1000);
+    builder.http1().max_buf_size(MAX_HEADER_BYTES as usize).max_headers(MAX_HEADERS);
     builder.http2().max_concurrent_streams(serving.max_streams).max_header_list_size(MAX_HEADER_BYTES).timer(TokioTimer::new());
     let leave = connection.leave.clone();
     let service = service_fn(move |request: Request<Incoming>| apiserver.clone().handle(request, connection.clone()));

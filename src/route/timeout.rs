@@ -1,16 +1,26 @@
-//! The client's own `?timeout=`: how long it will wait, and what is left of it when a create is sent again.
+//! The client's own `?timeout=`: how long it will wait, when it has surely gone, and what is left when a create is sent again.
 //!
-//! The apiserver starts this clock anew with every attempt, so a replay must ask for less. Everything else in the URL stays byte for byte.
+//! The apiserver starts this clock anew with every attempt, so a replay must ask for less. Everything else in the URL stays byte for byte. A
+//! long-running request has no such timeout, whatever its URL says: the apiserver does not look at it there.
 
 use std::time::Duration;
 
 use http::Uri;
 use http::uri::PathAndQuery;
+use tokio::time::Instant;
 
 use super::query;
 
 /// The least that [`shortened`] asks for: to the apiserver 0 means no timeout at all.
 const FLOOR: Duration = Duration::from_millis(1);
+
+/// How long after the timeout the apiserver's own 504 may still come. Where it does not come, the proxy writes one.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// When the proxy answers a short request by itself that came at `arrival`, if the apiserver has not. None where the client set no timeout.
+pub fn deadline(uri: &Uri, arrival: Instant) -> Option<Instant> {
+    Some(arrival + of(uri)? + GRACE)
+}
 
 /// The timeout that the client asked for. None where it asked for none: absent, zero, negative, or no duration (the apiserver says 400 itself).
 ///

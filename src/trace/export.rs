@@ -13,14 +13,14 @@ use http::uri::Authority;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::otlp;
-use crate::body::{Body, Collected, collect_bounded};
+use crate::body::{Body, BodyError, collect_bounded};
+use crate::connections::socket;
 use crate::metrics::Metrics;
 use crate::status::protobuf::Message;
 use crate::telemetry::chain;
@@ -70,6 +70,8 @@ enum ExportError {
     Connect(#[source] io::Error),
     #[error("the connection failed")]
     Http(#[from] hyper::Error),
+    #[error("its answer is not complete")]
+    Answer(#[from] BodyError),
     #[error("it answered {0}")]
     Status(StatusCode),
     #[error("it did not answer within {TIMEOUT:?}")]
@@ -177,7 +179,7 @@ impl Collector {
 
     /// Sends one batch; returns how many spans of it were rejected.
     async fn post(&self, body: Bytes) -> Result<u64, ExportError> {
-        let tcp = TcpStream::connect((&*self.host, self.port)).await.map_err(ExportError::Connect)?;
+        let tcp = socket::connect((&*self.host, self.port)).await.map_err(ExportError::Connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
         let mut request = Request::new(Body::<()>::full(body));
@@ -189,12 +191,10 @@ impl Collector {
         if !response.status().is_success() {
             return Err(ExportError::Status(response.status()));
         }
-        let mut answer = Body::<()>::streamed(response.into_body());
-        Ok(match collect_bounded(&mut answer, MAX_ANSWER, None).await? {
-            // What cannot be read complains of nothing.
-            Collected::Whole(answer) => otlp::rejected(&answer.data).unwrap_or(0),
-            Collected::TooLarge | Collected::OverBudget => 0,
-        })
+        let mut answer = Body::<()>::of_answer(response).into_body();
+        // What cannot be read complains of nothing.
+        let answer = collect_bounded(&mut answer, MAX_ANSWER).await?;
+        Ok(answer.and_then(|answer| otlp::rejected(&answer.data).ok()).unwrap_or(0))
     }
 }
 

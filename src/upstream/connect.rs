@@ -1,6 +1,7 @@
 //! One new connection to the upstream: TCP, TLS with ALPN, the HTTP handshake, all within one bound on time.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,11 +20,23 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::body::Body;
 use crate::config;
+use crate::connections::socket;
 use crate::metrics::GaugeGuard;
 use crate::tls::{self, TlsError};
 
-/// kube-apiserver accepts 1 MiB of headers; hyper's own bounds are lower.
-const MAX_HEADER_BYTES: u32 = 1 << 20;
+/// For the head of an answer, more than apiservers write. Over HTTP/1.1 also what is read ahead of a reader.
+const MAX_HEADER_BYTES: u32 = 256 << 10;
+
+/// How many bytes the server may send ahead of the readers, on all streams of an HTTP/2 connection together. Never less than the windows of
+/// its streams, so that readers that stand still cannot stop the others (RFC 9113 §5.2.2): what bounds the memory is the windows of the
+/// streams. And more than these, because h2 ends a connection with ENHANCE_YOUR_CALM when the small frames that nobody has read cost more than
+/// half of it, at 256 bytes a frame: that is only beyond 100 streams that stand still before frames of 7 bytes, or 25 bytes at the window of
+/// calls.
+const CONNECTION_WINDOW: u32 = 512 << 20;
+/// What may wait to be sent on one stream, of a body that streams. As much waits for a client.
+pub(super) const MAX_SEND_BUFFER: usize = 64 << 10;
+/// How many cancelled streams are remembered, so that what the server had sent on them already is passed over.
+const MAX_CANCELLED: usize = 1024;
 
 /// Makes connections to one server.
 #[derive(Debug)]
@@ -120,9 +133,31 @@ fn is_plain(url: &Uri) -> bool {
 
 /// A ready connection, in the protocol that the server chose.
 pub(super) enum Connection {
-    Http1(http1::SendRequest<Body>),
+    Http1(Http1),
     /// With the number of streams that the server allows now.
     Http2(http2::SendRequest<Body>, Arc<AtomicUsize>),
+}
+
+/// The sending half of an HTTP/1.1 connection.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    sender: http1::SendRequest<Body>,
+    /// Whether it has carried an answer. Only a connection that was idle since may be closed by its server just as a request crosses.
+    pub(super) reused: bool,
+}
+
+impl Deref for Http1 {
+    type Target = http1::SendRequest<Body>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.sender
+    }
+}
+
+impl DerefMut for Http1 {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.sender
+    }
 }
 
 /// Why no connection could be made.
@@ -185,15 +220,16 @@ impl Connector {
     }
 
     /// A connection in the protocol that the server prefers; `open` is held for as long as it lives.
-    pub(super) async fn connect(&self, open: GaugeGuard) -> Result<Connection, ConnectError> {
+    /// `window` is how many bytes the server may send ahead on one HTTP/2 stream.
+    pub(super) async fn connect(&self, window: u32, open: GaugeGuard) -> Result<Connection, ConnectError> {
         self.within_timeout(async {
             let tcp = self.tcp().await?;
-            let Some(tls) = &self.tls else { return self.handshake_http1(tcp, open).await.map(Connection::Http1) };
+            let Some(tls) = &self.tls else { return self.ready_http1(tcp, open).await };
             let stream = self.tls(tcp, &tls.any, &tls.server_name).await?;
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                self.handshake_http2(stream, open).await
+                self.handshake_http2(stream, window, open).await
             } else {
-                self.handshake_http1(stream, open).await.map(Connection::Http1)
+                self.ready_http1(stream, open).await
             }
         })
         .await
@@ -219,12 +255,7 @@ impl Connector {
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {
         let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
-        let connected = async {
-            let stream = TcpStream::connect((host, self.port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        connected.await.map_err(|source| ConnectError::Tcp { address: self.authority.clone(), source })
+        socket::connect((host, self.port)).await.map_err(|source| ConnectError::Tcp { address: self.authority.clone(), source })
     }
 
     async fn tls(
@@ -237,6 +268,16 @@ impl Connector {
             .connect(name.clone(), tcp)
             .await
             .map_err(|source| ConnectError::Tls { address: self.authority.clone(), source })
+    }
+
+    /// Ready for a request, which it is not before its task has run.
+    async fn ready_http1<S>(&self, stream: S, open: impl Send + 'static) -> Result<Connection, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut sender = self.handshake_http1(stream, open).await?;
+        sender.ready().await.map_err(|source| self.http(source))?;
+        Ok(Connection::Http1(Http1 { sender, reused: false }))
     }
 
     async fn handshake_http1<S>(&self, stream: S, open: impl Send + 'static) -> Result<http1::SendRequest<Body>, ConnectError>
@@ -257,7 +298,7 @@ impl Connector {
         Ok(sender)
     }
 
-    async fn handshake_http2<S>(&self, stream: S, open: impl Send + 'static) -> Result<Connection, ConnectError>
+    async fn handshake_http2<S>(&self, stream: S, window: u32, open: impl Send + 'static) -> Result<Connection, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -268,6 +309,12 @@ impl Connector {
             .keep_alive_timeout(self.keep_alive_timeout)
             .keep_alive_while_idle(true)
             .max_header_list_size(MAX_HEADER_BYTES)
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(MAX_SEND_BUFFER)
+            .max_concurrent_reset_streams(MAX_CANCELLED)
+            // What comes late on streams that are forgotten is answered with a reset; how often is the server's and its clients' doing.
+            .max_local_error_reset_streams(None)
             .initial_max_send_streams(0)
             .handshake(TokioIo::new(stream))
             .await

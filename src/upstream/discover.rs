@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::server::Server;
 use super::token::{TokenError, bearer};
 use super::{LaneKind, Lease, SendError};
-use crate::body::{Body, Collected, collect_bounded};
+use crate::body::{Body, BodyError, collect_bounded};
 use crate::telemetry::chain;
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?fieldSelector=metadata.name%3Dkubernetes";
@@ -47,7 +47,7 @@ enum DiscoverError {
     #[error("the apiserver answered {0}; it must be allowed to list and watch endpointslices.discovery.k8s.io kubernetes in default")]
     Refused(StatusCode),
     #[error("the answer broke off")]
-    Broken(#[from] hyper::Error),
+    Broken(#[from] BodyError),
     #[error("the answer is no EndpointSlice")]
     Json(#[from] serde_json::Error),
     #[error("the answer is larger than any EndpointSlice")]
@@ -138,7 +138,7 @@ impl Discovery {
     /// Lists, then watches until that cannot go on.
     async fn follow(&self, found: &impl Fn(Vec<Uri>), pause: &mut Duration) -> Result<(), DiscoverError> {
         let mut answer = self.get(LaneKind::Call, SLICES).await?.into_body();
-        let Collected::Whole(whole) = collect_bounded(&mut answer, MAX_ANSWER, None).await? else { return Err(DiscoverError::TooLarge) };
+        let Some(whole) = collect_bounded(&mut answer, MAX_ANSWER).await? else { return Err(DiscoverError::TooLarge) };
         let list: List = serde_json::from_slice(&whole.data)?;
         found(list.items.iter().flat_map(Slice::urls).collect());
         let mut version = list.metadata.resource_version;
@@ -168,7 +168,7 @@ impl Discovery {
         *request.uri_mut() = path.parse().unwrap_or_default();
         request.headers_mut().insert(AUTHORIZATION, token);
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let sent = self.service.send(self.service.lane(lane), request).await;
+        let sent = self.service.send_again(self.service.lane(lane), request).await;
         let answer = sent.map_err(|failed| DiscoverError::Send(failed.error))?;
         if answer.status() == StatusCode::OK { Ok(answer) } else { Err(DiscoverError::Refused(answer.status())) }
     }

@@ -2,35 +2,50 @@
 //!
 //! A lane spreads over a few connections (so that a load balancer spreads them over apiservers) and takes the least loaded one, or, where
 //! it spreads over one, keeps to the oldest for as long as that has streams left. Either way it opens a further one before the streams run
-//! out. Connections are made by tasks of their own: a client that leaves neither wastes one nor leaves the others waiting, and a failure
-//! answers everyone who waited for it.
+//! out. Connections are made by tasks of their own, as many as those who wait need, and a place on one is handed to who waits the longest: a
+//! client that leaves neither wastes one nor leaves the others waiting.
 
 use std::collections::VecDeque;
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Connection, Connector};
-use crate::body::Body;
+use super::connect::{ConnectError, Connection, Connector, Http1, MAX_SEND_BUFFER};
+use crate::body::{Body, BodyError};
 use crate::config;
 use crate::metrics::{GaugeGuard, LaneMetrics};
 
 /// Connections that may be in the making at the same time. HTTP/1.1 needs one for each request in flight.
 const MAX_DIALING: usize = 64;
 
+/// How long those who wait are kept for connections that are still being made, once there is one, so that a burst spreads over all.
+const SPREAD_WITHIN: Duration = Duration::from_millis(50);
+
+/// What makes one lane differ from another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    /// As metrics and logs name it.
+    pub(super) name: &'static str,
+    /// Over how many connections it spreads, at least one.
+    pub(super) spread: usize,
+    /// How many bytes of an answer the server may send ahead of its reader, on one stream.
+    pub(super) window: u32,
+    /// How many requests one HTTP/2 connection serves before the next one takes over.
+    pub(super) max_served: usize,
+}
+
 /// See the module.
 pub(super) struct Lane {
-    name: &'static str,
+    kind: Kind,
     connector: Arc<Connector>,
     metrics: LaneMetrics,
-    spread: usize,
     max_streams: usize,
     idle_timeout: Duration,
     /// Requests in flight.
@@ -38,15 +53,24 @@ pub(super) struct Lane {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     http2: Vec<Shared>,
-    /// Idle HTTP/1.1 connections, the longest idle first.
-    http1: VecDeque<(http1::SendRequest<Body>, Instant)>,
+    /// Idle HTTP/1.1 connections, the longest idle first. Each was ready for a request when it came here, so one that is not has closed.
+    http1: VecDeque<(Http1, Instant)>,
     /// The last connection made was HTTP/1.1: every request needs one of its own.
     exclusive: bool,
     dialing: usize,
-    waiters: VecDeque<oneshot::Sender<Result<(), Arc<ConnectError>>>>,
+    /// The longest waiting first.
+    waiters: VecDeque<Waiter>,
+    /// How often the connections have been left: what breaks of an earlier generation says nothing of this one.
+    generation: u64,
+}
+
+struct Waiter {
+    place: oneshot::Sender<Result<Lease, Arc<ConnectError>>>,
+    /// How many more dials may fail before it fails too: as many as were under way when it came.
+    hope: usize,
 }
 
 /// An HTTP/2 connection that many requests share.
@@ -61,21 +85,17 @@ struct Shared {
 #[derive(Debug)]
 struct Load {
     streams: AtomicUsize,
+    served: AtomicUsize,
     last_used: Mutex<Instant>,
     /// Its server is going away: no further requests.
     retired: AtomicBool,
-}
-
-/// The sending half of the connection that a request was given.
-pub(super) enum Sender {
-    Http1(http1::SendRequest<Body>),
-    Http2(http2::SendRequest<Body>),
 }
 
 /// A place on a connection, held from the pick until the answer's body ended or was dropped.
 pub struct Lease {
     lane: Arc<Lane>,
     held: Held,
+    generation: u64,
     _stream: GaugeGuard,
     /// What else lasts as long as the answer.
     _open: Option<GaugeGuard>,
@@ -83,25 +103,18 @@ pub struct Lease {
 
 #[derive(Debug)]
 enum Held {
-    Stream(Arc<Load>),
-    /// The connection, once its answer's head came: it is idle again when the body has been read.
-    Exclusive(Option<http1::SendRequest<Body>>),
+    Stream(http2::SendRequest<Body>, Arc<Load>),
+    /// The connection, idle again when the answer's body has been read; None where it is not to be used again.
+    Exclusive(Option<Http1>),
 }
 
 impl Lane {
-    /// A lane without connections that will spread over `spread` of them.
-    pub(super) fn new(
-        name: &'static str,
-        connector: Arc<Connector>,
-        settings: &config::Upstream,
-        spread: usize,
-        metrics: LaneMetrics,
-    ) -> Arc<Self> {
+    /// A lane without connections.
+    pub(super) fn new(kind: Kind, connector: Arc<Connector>, settings: &config::Upstream, metrics: LaneMetrics) -> Arc<Self> {
         Arc::new(Self {
-            name,
+            kind,
             connector,
             metrics,
-            spread: spread.max(1),
             max_streams: settings.max_streams_per_connection.max(1),
             idle_timeout: settings.idle_timeout,
             in_flight: AtomicUsize::new(0),
@@ -110,31 +123,20 @@ impl Lane {
     }
 
     /// A place on a connection; opens connections as needed and waits for them.
-    pub(super) async fn acquire(self: &Arc<Self>) -> Result<(Sender, Lease), Arc<ConnectError>> {
+    pub(super) async fn acquire(self: &Arc<Self>) -> Result<Lease, Arc<ConnectError>> {
         loop {
-            let waiting = {
+            let place = {
                 let mut state = self.lock();
-                if let Some((sender, held)) = self.pick(&mut state) {
-                    let stream = self.metrics.stream();
-                    self.in_flight.fetch_add(1, Ordering::Relaxed);
-                    return Ok((sender, Lease { lane: Arc::clone(self), held, _stream: stream, _open: None }));
+                if let Some(lease) = self.pick(&mut state) {
+                    return Ok(lease);
                 }
                 self.wait_in(&mut state)
             };
-            waiting.await?;
-        }
-    }
-
-    /// Returns when there is a connection, making one if need be.
-    pub(super) async fn connected(self: &Arc<Self>) -> Result<(), Arc<ConnectError>> {
-        let waiting = {
-            let mut state = self.lock();
-            if state.http2.iter().any(Shared::usable) || state.http1.iter().any(|(sender, _)| !sender.is_closed()) {
-                return Ok(());
+            // Nobody forgets a waiter; looking again would be right then too.
+            if let Ok(place) = place.await {
+                return place;
             }
-            self.wait_in(&mut state)
-        };
-        waiting.await
+        }
     }
 
     /// Requests in flight.
@@ -151,20 +153,7 @@ impl Lane {
 
     /// Lets go of every connection: what is in flight on it goes on, what comes next gets another one.
     pub(super) fn leave_connections(&self) {
-        let mut state = self.lock();
-        state.http1.clear();
-        state.http2.clear();
-    }
-
-    /// Waits for a connection or a place on one; opens connections as needed.
-    fn wait_in(self: &Arc<Self>, state: &mut State) -> impl Future<Output = Result<(), Arc<ConnectError>>> + use<> {
-        let (wake, waiting) = oneshot::channel();
-        // Those whose clients have left need no connection.
-        state.waiters.retain(|waiter| !waiter.is_closed());
-        state.waiters.push_back(wake);
-        self.dial_for_waiters(state);
-        // A sender is dropped unsent only with the lane's whole runtime; looking again is right then too.
-        async { waiting.await.unwrap_or(Ok(())) }
+        self.lock().leave();
     }
 
     /// Drops connections that nobody used for `idle_timeout`, and those that have closed.
@@ -175,34 +164,78 @@ impl Lane {
         state.http2.retain(|shared| shared.usable() && (shared.load.streams() > 0 || now - shared.load.last_used() < self.idle_timeout));
     }
 
-    fn pick(self: &Arc<Self>, state: &mut State) -> Option<(Sender, Held)> {
+    fn wait_in(self: &Arc<Self>, state: &mut State) -> oneshot::Receiver<Result<Lease, Arc<ConnectError>>> {
+        let (place, waiting) = oneshot::channel();
+        // Those whose clients have left need no connection.
+        state.waiters.retain(|waiter| !waiter.place.is_closed());
+        state.waiters.push_back(Waiter { place, hope: 0 });
+        self.dial_for_waiters(state);
+        let hope = state.dialing.max(1);
+        if let Some(waiter) = state.waiters.back_mut() {
+            waiter.hope = hope;
+        }
+        waiting
+    }
+
+    fn pick(self: &Arc<Self>, state: &mut State) -> Option<Lease> {
         while let Some((sender, _)) = state.http1.pop_back() {
             if sender.is_ready() {
-                return Some((Sender::Http1(sender), Held::Exclusive(None)));
+                return Some(self.lease(Held::Exclusive(Some(sender)), state));
             }
         }
-        state.http2.retain(Shared::usable);
-        let room = |shared: &Shared| self.capacity(shared).saturating_sub(shared.load.streams());
-        let picked = if self.spread == 1 {
+        state.http2.retain(|shared| shared.usable() && shared.load.served.load(Ordering::Relaxed) < self.kind.max_served);
+        let room = |shared: &Shared| self.room(shared);
+        let picked = if self.kind.spread == 1 {
             state.http2.iter().find(|shared| room(shared) > 0)?
         } else {
             state.http2.iter().filter(|shared| room(shared) > 0).min_by_key(|shared| shared.load.streams())?
         };
         let idle = picked.load.streams() == 0;
         picked.load.streams.fetch_add(1, Ordering::Relaxed);
-        let place = (Sender::Http2(picked.sender.clone()), Held::Stream(Arc::clone(&picked.load)));
-        let few = !idle && state.http2.len() + state.dialing < self.spread;
+        picked.load.served.fetch_add(1, Ordering::Relaxed);
+        let lease = self.lease(Held::Stream(picked.sender.clone(), Arc::clone(&picked.load)), state);
+        let few = !idle && state.http2.len() + state.dialing < self.kind.spread;
         // A quarter of a connection's streams last while the next one is made.
         let scarce = state.dialing == 0 && state.http2.iter().map(room).sum::<usize>() < self.capacity(&state.http2[0]) / 4;
         if few || scarce {
             self.dial(state);
         }
-        Some(place)
+        Some(lease)
+    }
+
+    fn lease(self: &Arc<Self>, held: Held, state: &State) -> Lease {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Lease { lane: Arc::clone(self), held, generation: state.generation, _stream: self.metrics.stream(), _open: None }
+    }
+
+    /// How many more requests the connection takes now.
+    fn room(&self, shared: &Shared) -> usize {
+        let left = self.kind.max_served.saturating_sub(shared.load.served.load(Ordering::Relaxed));
+        self.capacity(shared).saturating_sub(shared.load.streams()).min(left)
     }
 
     fn capacity(&self, shared: &Shared) -> usize {
         // A server that allows none for now makes its requests wait, not this lane dial for ever.
         self.max_streams.min(shared.allowed.load(Ordering::Relaxed)).max(1)
+    }
+
+    /// Hands at most `most` places to those who wait, as far as there are any, and dials for the others.
+    fn serve(self: &Arc<Self>, most: usize) {
+        let mut spare = None;
+        let mut state = self.lock();
+        for _ in 0..most {
+            if state.waiters.is_empty() {
+                break;
+            }
+            let Some(lease) = spare.take().or_else(|| self.pick(&mut state)) else { break };
+            spare = state.hand(Ok(lease));
+        }
+        if !state.waiters.is_empty() {
+            self.dial_for_waiters(&mut state);
+        }
+        // A lease takes the lock when it is dropped.
+        drop(state);
+        drop(spare);
     }
 
     /// As many connections as the waiters need: one each over HTTP/1.1, one for every `max_streams` over HTTP/2, where a burst that meets
@@ -212,7 +245,7 @@ impl Lane {
         let wanted = if state.exclusive {
             waiting
         } else {
-            waiting.div_ceil(self.max_streams).max(waiting.min(self.spread.saturating_sub(state.http2.len())))
+            waiting.div_ceil(self.max_streams).max(waiting.min(self.kind.spread.saturating_sub(state.http2.len())))
         };
         while state.dialing < wanted.min(MAX_DIALING) {
             self.dial(state);
@@ -224,7 +257,7 @@ impl Lane {
         let lane = Arc::clone(self);
         tokio::spawn(async move {
             let started = Instant::now();
-            let connected = lane.connector.connect(lane.metrics.connection()).await;
+            let connected = lane.connector.connect(lane.kind.window, lane.metrics.connection()).await;
             lane.metrics.connect(connected.is_ok(), started.elapsed());
             lane.dialed(connected);
         });
@@ -237,22 +270,42 @@ impl Lane {
             Ok(Connection::Http2(sender, allowed)) => {
                 state.exclusive = false;
                 state.http2.push(Shared { sender, allowed, load: Arc::new(Load::new()) });
-                state.wake_all();
             }
             Ok(Connection::Http1(sender)) => {
                 state.exclusive = true;
                 state.http1.push_back((sender, Instant::now()));
-                state.wake_one();
-                self.dial_for_waiters(&mut state);
             }
             Err(error) => {
-                tracing::debug!(lane = self.name, error = %crate::telemetry::chain(&error), "Cannot connect to the upstream");
-                // Another attempt under way may still succeed for those who wait.
-                if state.dialing == 0 {
-                    state.fail_all(&Arc::new(error));
-                }
+                tracing::debug!(lane = self.kind.name, error = %crate::telemetry::chain(&error), "Cannot connect to the upstream");
+                state.fail_hopeless(&Arc::new(error));
             }
         }
+        // The others wait for the connections that are still being made, if these come soon.
+        let share = state.waiters.len().div_ceil(state.dialing + 1);
+        let others = state.waiters.len() > share && !state.exclusive;
+        drop(state);
+        self.serve(share);
+        if others {
+            let lane = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(SPREAD_WITHIN).await;
+                lane.serve(usize::MAX);
+            });
+        }
+    }
+
+    /// An HTTP/1.1 connection is ready again.
+    fn give_back(self: &Arc<Self>, mut sender: Http1) {
+        sender.reused = true;
+        let mut state = self.lock();
+        while !state.waiters.is_empty() {
+            let lease = self.lease(Held::Exclusive(Some(sender)), &state);
+            match state.hand(Ok(lease)).and_then(|mut unwanted| unwanted.take_exclusive()) {
+                Some(unwanted) => sender = unwanted,
+                None => return,
+            }
+        }
+        state.http1.push_back((sender, Instant::now()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -261,20 +314,31 @@ impl Lane {
 }
 
 impl State {
-    fn wake_one(&mut self) {
+    /// Gives a place to who waits the longest and is still there; returns it if nobody is.
+    fn hand(&mut self, lease: Result<Lease, Arc<ConnectError>>) -> Option<Lease> {
+        let mut place = lease;
         while let Some(waiter) = self.waiters.pop_front() {
-            if waiter.send(Ok(())).is_ok() {
-                return;
+            match waiter.place.send(place) {
+                Ok(()) => return None,
+                Err(unwanted) => place = unwanted,
             }
         }
+        place.ok()
     }
 
-    fn wake_all(&mut self) {
-        self.waiters.drain(..).for_each(|waiter| drop(waiter.send(Ok(()))));
+    /// A dial has failed. Others under way may still succeed, but nobody waits for more of them than there were when they came.
+    fn fail_hopeless(&mut self, error: &Arc<ConnectError>) {
+        self.waiters.iter_mut().for_each(|waiter| waiter.hope = waiter.hope.saturating_sub(1));
+        let (hopeless, hopeful) = std::mem::take(&mut self.waiters).into_iter().partition::<VecDeque<_>, _>(|waiter| waiter.hope == 0);
+        self.waiters = hopeful;
+        // Who has left need not know.
+        hopeless.into_iter().for_each(|waiter| drop(waiter.place.send(Err(Arc::clone(error)))));
     }
 
-    fn fail_all(&mut self, error: &Arc<ConnectError>) {
-        self.waiters.drain(..).for_each(|waiter| drop(waiter.send(Err(Arc::clone(error)))));
+    fn leave(&mut self) {
+        self.http1.clear();
+        self.http2.clear();
+        self.generation += 1;
     }
 }
 
@@ -286,7 +350,12 @@ impl Shared {
 
 impl Load {
     fn new() -> Self {
-        Self { streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()), retired: AtomicBool::new(false) }
+        Self {
+            streams: AtomicUsize::new(0),
+            served: AtomicUsize::new(0),
+            last_used: Mutex::new(Instant::now()),
+            retired: AtomicBool::new(false),
+        }
     }
 
     fn streams(&self) -> usize {
@@ -298,38 +367,54 @@ impl Load {
     }
 }
 
-impl Sender {
+impl Lease {
+    /// Sends the one request that the place is for.
     pub(super) async fn try_send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
-        match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
-            Self::Http2(sender) => sender.try_send_request(request).await,
+        match &mut self.held {
+            Held::Exclusive(Some(sender)) => sender.try_send_request(request).await,
+            Held::Stream(sender, _) => sender.try_send_request(request).await,
+            // Only a lease that is being given up has none.
+            Held::Exclusive(None) => std::future::pending().await,
         }
     }
-}
 
-impl Lease {
+    /// Whether it is a stream of an HTTP/2 connection.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.held, Held::Stream(..))
+    }
+
+    /// Whether it is a connection that was idle after the answer to another request.
+    pub(super) fn is_reused(&self) -> bool {
+        matches!(&self.held, Held::Exclusive(Some(sender)) if sender.reused)
+    }
+
     /// Ends the connection's use: what comes next goes elsewhere, what is in flight on it goes on.
     pub(super) fn retire(mut self) {
         match &mut self.held {
-            Held::Stream(load) => load.retired.store(true, Ordering::Relaxed),
+            Held::Stream(_, load) => load.retired.store(true, Ordering::Relaxed),
             Held::Exclusive(sender) => *sender = None,
         }
     }
 
     /// The request or its answer was lost. If its connection broke, the others of the lane may be about to: those of a server that dies break
     /// one after the other, and each would take with it what had moved there from the last. A new one shows whether the server is there.
-    pub fn lost(self, why: &hyper::Error) {
-        if is_reset(why) {
+    pub fn lost(self, why: &(dyn StdError + 'static)) {
+        if breaks_a_stream_only(why) {
             return;
         }
-        // Once for all requests of the connection, lest the later ones let go of the new ones.
-        let first = match &self.held {
-            Held::Stream(load) => !load.retired.swap(true, Ordering::Relaxed),
-            Held::Exclusive(_) => true,
-        };
-        if first {
-            self.lane.leave_connections();
+        if let Held::Stream(_, load) = &self.held {
+            load.retired.store(true, Ordering::Relaxed);
         }
+        let mut state = self.lane.lock();
+        // Once for all that were in flight, lest the later ones let go of the new connections.
+        if state.generation == self.generation {
+            state.leave();
+        }
+    }
+
+    /// What the answer occupies while nobody reads it: what its server may send ahead, and what waits for the client.
+    pub(super) fn may_occupy(&self) -> u64 {
+        u64::from(self.lane.kind.window) + MAX_SEND_BUFFER as u64
     }
 
     /// Whether it is a place in `lane`.
@@ -348,31 +433,36 @@ impl Lease {
         self
     }
 
-    /// Keeps an exclusive connection with its answer. Without this it closes with the sender.
-    pub(super) fn of(mut self, sender: Sender) -> Self {
-        if let (Held::Exclusive(held), Sender::Http1(sender)) = (&mut self.held, sender) {
-            *held = Some(sender);
+    fn take_exclusive(&mut self) -> Option<Http1> {
+        match &mut self.held {
+            Held::Exclusive(sender) => sender.take(),
+            Held::Stream(..) => None,
         }
-        self
     }
 }
 
-/// Whether the peer ended a stream only, not its connection.
-fn is_reset(error: &hyper::Error) -> bool {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|h2| h2.is_reset())
+/// Whether the connection goes on: the peer reset the stream.
+fn breaks_a_stream_only(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let unfinished = matches!(cause.downcast_ref(), Some(BodyError::Unfinished));
+        if unfinished || cause.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.lane.in_flight.fetch_sub(1, Ordering::Relaxed);
         match &mut self.held {
-            Held::Stream(load) => {
+            Held::Stream(_, load) => {
                 *load.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                 load.streams.fetch_sub(1, Ordering::Relaxed);
-                let mut state = self.lane.lock();
-                if !state.waiters.is_empty() {
-                    state.wake_one();
+                if !self.lane.lock().waiters.is_empty() {
+                    self.lane.serve(1);
                 }
             }
             Held::Exclusive(sender) => {
@@ -381,9 +471,7 @@ impl Drop for Lease {
                     tokio::spawn(async move {
                         // Ready again once the answer was read to its end; an error means that it was not, and the connection closes.
                         if sender.ready().await.is_ok() {
-                            let mut state = lane.lock();
-                            state.http1.push_back((sender, Instant::now()));
-                            state.wake_one();
+                            lane.give_back(sender);
                         }
                     });
                 }

@@ -5,22 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, UPGRADE};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use tokio::sync::Notify;
 
 use super::connect::Connector;
 use super::health::{Answer, Health};
-use super::lane::{Lane, Lease, Sender};
+use super::lane::{Kind, Lane, Lease};
 use super::pins::Key;
+use super::upgrades::Upgrades;
 use super::{LaneKind, SendError, UNSENT_TRIES};
-use crate::body::{Body, Collected, Returned, collect_bounded};
+use crate::body::{Body, BodyError, Flows, Returned, collect_bounded};
 use crate::config::{self, Pin};
+use crate::headers;
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::verdict::{Class, classify};
@@ -32,6 +34,14 @@ const MAX_KEPT: usize = 16 << 10;
 /// More than the list of checks that a failing `/readyz` answers with.
 const MAX_PROBE_ANSWER: u64 = 64 << 10;
 
+/// Answers to creates are small.
+const CREATE: Kind = Kind { name: "create", spread: 1, window: 64 << 10, max_served: usize::MAX };
+/// Lists of megabytes among them: 256 MiB/s of one list at a round trip of a millisecond.
+const CALL: Kind = Kind { name: "call", spread: 1, window: 256 << 10, max_served: usize::MAX };
+/// Watches, logs: slow, but many, and read by anybody. Each that is cancelled may use up some of what h2 allows of small frames for the life of
+/// a connection (see `connect::CONNECTION_WINDOW`), so connections are renewed.
+const STREAM: Kind = Kind { name: "stream", spread: 1, window: 64 << 10, max_served: 1000 };
+
 /// See the module.
 pub(super) struct Server {
     /// `host:port`: what replicas rank, what metrics and logs name.
@@ -40,10 +50,12 @@ pub(super) struct Server {
     pub(super) health: Arc<Health>,
     target: Target,
     connector: Arc<Connector>,
+    flows: Arc<Flows>,
     /// Slots: each keeps to one connection for as long as its streams suffice.
     creates: Box<[(Key, Arc<Lane>)]>,
     call: Arc<Lane>,
     stream: Arc<Lane>,
+    upgrades: Upgrades,
     /// Whether `/readyz` may be read without credentials.
     anonymous: AtomicBool,
     /// The connection of probes, between two of them.
@@ -58,18 +70,31 @@ struct Target {
     host: HeaderValue,
 }
 
+/// What all servers have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) metrics: Arc<Metrics>,
+    /// Told when one goes up or down, or is down for another reason.
+    pub(super) changed: Arc<Notify>,
+    /// Their answers under way.
+    pub(super) flows: Arc<Flows>,
+}
+
 /// A request without an answer.
 pub(super) struct Failed {
     pub(super) error: SendError,
     /// The request as it was, where it never left.
     pub(super) unsent: Option<Request<Body>>,
+    /// Its connection was one that had been idle, and ended without an answer: the server may have closed it before the request came.
+    idle_closed: bool,
 }
 
 impl Server {
     /// The server that `connector` reaches. Connects when the first request comes.
-    pub(super) fn new(connector: Connector, settings: &config::Upstream, metrics: &Arc<Metrics>, changed: Arc<Notify>) -> Self {
+    pub(super) fn new(connector: Connector, settings: &config::Upstream, shared: &Shared) -> Self {
+        let Shared { metrics, changed, flows } = shared;
         let connector = Arc::new(connector);
-        let lane = |name, spread| Lane::new(name, Arc::clone(&connector), settings, spread, metrics.lane(name));
+        let lane = |kind: Kind| Lane::new(kind, Arc::clone(&connector), settings, metrics.lane(kind.name));
         let connections = settings.connections_per_lane.max(1);
         // One address may stand for several apiservers, which only a connection tells apart. Where each has an address of its own, one
         // connection would line up the creates of a namespace, so that they come in smaller batches and cost more quota writes.
@@ -81,13 +106,15 @@ impl Server {
         let name = connector.name();
         Self {
             key: Key::of(&name),
-            health: Arc::new(Health::new(&name, changed)),
+            health: Arc::new(Health::new(&name, Arc::clone(changed))),
             name,
             target: Target::of(&connector),
-            creates: (0..slots).map(|slot| (Key::of(&slot.to_string()), lane("create", spread))).collect(),
-            call: lane("call", connections),
-            stream: lane("stream", connections),
+            creates: (0..slots).map(|slot| (Key::of(&slot.to_string()), lane(Kind { spread, ..CREATE }))).collect(),
+            call: lane(Kind { spread: connections, ..CALL }),
+            stream: lane(Kind { spread: connections, ..STREAM }),
+            upgrades: Upgrades::new(),
             connector,
+            flows: Arc::clone(flows),
             anonymous: true.into(),
             probing: Mutex::default(),
         }
@@ -114,24 +141,34 @@ impl Server {
     /// Sends one request and returns the head of its answer; the body streams and holds its place in the lane.
     pub(super) async fn send(&self, lane: &Arc<Lane>, mut request: Request<Body>) -> Result<Response<Body<Lease>>, Box<Failed>> {
         for _ in 0..UNSENT_TRIES {
-            let (mut sender, lease) = match lane.acquire().await {
-                Ok(place) => place,
+            let mut lease = match lane.acquire().await {
+                Ok(lease) => lease,
                 Err(error) => return Err(self.failed(SendError::Connect(error), Some(request))),
             };
-            self.target.address(&mut request, matches!(sender, Sender::Http2(_)));
-            match sender.try_send(request).await {
-                Ok(response) => return Ok(response.map(|body| Body::<()>::streamed(body).guarded(lease.of(sender)))),
+            self.target.address(&mut request, lease.is_http2());
+            let reused = lease.is_reused();
+            match lease.try_send(request).await {
+                // What comes behind it is no HTTP, and nobody knows what.
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    lease.retire();
+                    return Err(self.failed(SendError::Switched, None));
+                }
+                Ok(response) => {
+                    let cost = lease.may_occupy();
+                    return Ok(Body::<()>::of_answer(response).map(|body| body.counted(&self.flows, cost).guarded(lease)));
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => {
                         let error = classified(failed.into_error());
+                        let idle_closed = reused && matches!(&error, SendError::Lost(why) if is_closed(why));
                         match &error {
                             // It is going away, and may not know it yet.
                             SendError::Refused(_) => lease.retire(),
                             SendError::Lost(why) => lease.lost(why),
-                            SendError::Connect(_) | SendError::Unsent => {}
+                            SendError::Request(_) | SendError::Connect(_) | SendError::Unsent | SendError::Switched => {}
                         }
-                        return Err(self.failed(error, None));
+                        return Err(Box::new(Failed { error, unsent: None, idle_closed }));
                     }
                 },
             }
@@ -140,13 +177,18 @@ impl Server {
     }
 
     /// As [`Server::send`], but what the server refused unprocessed is sent again, over another connection: with `--goaway-chance`, a server
-    /// refuses whatever crosses its GOAWAY. Go's own client does the same.
+    /// refuses whatever crosses its GOAWAY. And a read that crosses the close of an idle HTTP/1.1 connection is sent once more: whether the
+    /// server saw it is not known, but to ask twice changes nothing (RFC 9110 §9.2.2). Go's own client does both:
+    /// <https://github.com/golang/go/blob/go1.24.0/src/net/http/transport.go#L775>. Unlike it, this takes no client's word (`Idempotency-Key`)
+    /// for a write, as kube-apiserver knows no such header.
     pub(super) async fn send_again(&self, lane: &Arc<Lane>, mut request: Request<Body>) -> Result<Response<Body<Lease>>, Box<Failed>> {
         let mut tries = UNSENT_TRIES;
+        let mut once_more = request.method().is_safe() && request.body().is_end_stream();
         loop {
             let (sent, copy) = copied(request);
             let failed = match self.send(lane, sent).await {
                 Err(failed) if matches!(failed.error, SendError::Refused(_)) => failed,
+                Err(failed) if failed.idle_closed && std::mem::take(&mut once_more) => failed,
                 done => return done,
             };
             tries -= 1;
@@ -160,15 +202,32 @@ impl Server {
 
     /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a tunnel.
     pub(super) async fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Box<Failed>> {
-        let mut sender = match self.connector.http1().await {
-            Ok(sender) => sender,
-            Err(error) => return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request))),
-        };
-        self.target.address(&mut request, false);
-        sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
-            Some(unsent) => self.failed(SendError::Unsent, Some(unsent)),
-            None => self.failed(classified(failed.into_error()), None),
-        })
+        let turn = self.upgrades.turn().await;
+        let asked: Vec<_> = request.headers().get_all(UPGRADE).iter().cloned().collect();
+        loop {
+            let (mut sender, fresh) = match self.upgrades.left() {
+                Some(sender) => (sender, false),
+                None => match self.connector.http1().await {
+                    Ok(sender) => (sender, true),
+                    Err(error) => return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request))),
+                },
+            };
+            self.target.address(&mut request, false);
+            match sender.try_send_request(request).await {
+                Ok(answer) if answer.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                    self.upgrades.refused(sender, turn);
+                    return Ok(answer);
+                }
+                Ok(answer) if !headers::is_agreed(&asked, answer.headers()) => return Err(self.failed(SendError::Switched, None)),
+                Ok(answer) => return Ok(answer),
+                Err(mut failed) => match failed.take_message() {
+                    // One that was left may have been closed since.
+                    Some(unsent) if !fresh => request = unsent,
+                    Some(unsent) => return Err(self.failed(SendError::Unsent, Some(unsent))),
+                    None => return Err(self.failed(classified(failed.into_error()), None)),
+                },
+            }
+        }
     }
 
     /// Asks the server whether it is ready, and says so to its health.
@@ -190,6 +249,7 @@ impl Server {
     /// Requests to come make connections anew: those of a server that failed may be dead without a word.
     fn leave_connections(&self) {
         self.lanes().for_each(|lane| lane.leave_connections());
+        self.upgrades.forget();
     }
 
     /// The probe itself: `/readyz` fails as soon as a shutdown is announced, before connections break. Whoever may not read it without
@@ -197,14 +257,13 @@ impl Server {
     /// <https://kubernetes.io/docs/reference/using-api/health-checks/>
     async fn ready(&self) -> Result<Answer, String> {
         if !self.anonymous.load(Ordering::Relaxed) {
-            return self.call.connected().await.map(|()| Answer::Alive).map_err(|error| chain(&*error).to_string());
+            return self.call.acquire().await.map(|_place| Answer::Alive).map_err(|error| chain(&*error).to_string());
         }
         let (sender, answer) = self.ask_ready().await?;
-        let (head, mut body) = answer.map(Body::<()>::streamed).into_parts();
+        let (head, mut body) = Body::<()>::of_answer(answer).into_parts();
         // Read to its end, so that the connection can be used again.
-        let body = match collect_bounded(&mut body, MAX_PROBE_ANSWER, None).await {
-            Ok(Collected::Whole(body)) => body.data,
-            Ok(Collected::TooLarge | Collected::OverBudget) => Bytes::new(),
+        let body = match collect_bounded(&mut body, MAX_PROBE_ANSWER).await {
+            Ok(body) => body.unwrap_or_default().data,
             Err(error) => return Err(chain(&error).to_string()),
         };
         if head.status == StatusCode::UNAUTHORIZED {
@@ -215,7 +274,9 @@ impl Server {
         match (classify(head.status, &head.headers, &body).class, head.status) {
             (Class::ShuttingDown, _) => Err("it is shutting down".to_owned()),
             (Class::StartingUp, _) => Err("it is starting up".to_owned()),
-            (_, status) if status.is_server_error() => Err(format!("/readyz answered {status}")),
+            (_, StatusCode::LOOP_DETECTED) => Err("it leads back to this proxy".to_owned()),
+            // A 101 was not asked for.
+            (_, status) if status.is_server_error() || status.is_informational() => Err(format!("/readyz answered {status}")),
             (_, status) if status.is_success() => Ok(Answer::Ready),
             (_, StatusCode::FORBIDDEN) => Ok(Answer::Forbidden),
             // One that is busy, for example.
@@ -249,7 +310,7 @@ impl Server {
         if let SendError::Connect(_) | SendError::Unsent = &error {
             self.leave(&chain(&error));
         }
-        Box::new(Failed { error, unsent })
+        Box::new(Failed { error, unsent, idle_closed: false })
     }
 }
 
@@ -285,8 +346,14 @@ impl Target {
             *request.uri_mut() = Uri::from(path);
             *request.version_mut() = Version::HTTP_11;
             request.headers_mut().insert(HOST, self.host.clone());
+            headers::join_cookies(request.headers_mut());
         }
     }
+}
+
+/// Whether a connection ended, instead of carrying something that is no answer.
+fn is_closed(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// Tells what a failed exchange proves. h2 reports a remote GOAWAY only to streams above its last stream id; those at or below it end with
@@ -294,7 +361,14 @@ impl Target {
 fn classified(error: hyper::Error) -> SendError {
     let mut source = error.source();
     while let Some(cause) = source {
+        if cause.is::<BodyError>() {
+            return SendError::Request(error);
+        }
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            // hyper resets the stream of a body that broke off.
+            if h2.is_reset() && !h2.is_remote() && !h2.is_library() {
+                return SendError::Request(error);
+            }
             let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
             if h2.is_remote() && (refused || h2.is_go_away()) {
                 return SendError::Refused(error);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates that exactly one module may name.
-const OWNERS: [(&str, &str); 11] = [
+const OWNERS: [(&str, &str); 12] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("indicatif", "demo"),
@@ -14,6 +14,7 @@ const OWNERS: [(&str, &str); 11] = [
     ("prometheus", "metrics"),
     ("rcgen", "tls"),
     ("ring", "admin"),
+    ("socket2", "connections"),
     ("tower", "budget"),
     ("tracing_subscriber", "telemetry"),
     ("x509_cert", "tls"),
@@ -52,6 +53,17 @@ fn each_foreign_crate_has_one_owner() {
         }
     }
     assert!(strangers.is_empty(), "{}", strangers.join("\n"));
+}
+
+/// So that each has TCP keep-alive. The model is the other side, and the demo its client.
+#[test]
+fn every_socket_is_made_in_one_place() {
+    for name in modules_in_order().iter().filter(|name| !["model", "demo"].contains(&name.as_str())) {
+        for (file, code) in sources_of(name) {
+            let makes = ["TcpStream::connect(", "TcpSocket::", ".accept().await"].iter().any(|call| code.contains(call));
+            assert!(!makes || file.ends_with("connections/socket.rs"), "{} makes a socket by itself", file.display());
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Many watches at once: they spread over connections and leave everything else its own.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use http::StatusCode;
@@ -36,6 +37,45 @@ async fn watches_respect_the_streams_that_the_apiserver_allows() {
 #[tokio::test]
 async fn each_watch_has_a_connection_of_its_own_towards_an_http1_apiserver() {
     beside_watches(Protocol::Http2, speaking(Protocol::Http1), WATCHES).await;
+}
+
+#[tokio::test]
+async fn a_burst_that_meets_no_connection_spreads_over_several() {
+    const BURST: usize = 12;
+    let _alone = SOCKETS.lock().await;
+    let rig = Rig::speaking(Protocol::Http2).await;
+    let mut opening = JoinSet::new();
+    let mut clients = Vec::new();
+    for _ in 0..BURST {
+        clients.push(rig.client(Protocol::Http1).await);
+    }
+    for mut client in clients {
+        opening.spawn(async move { Streamed::open(&mut client, &watch_path(), "application/json").await });
+    }
+    let watches = soon(opening.join_all()).await;
+    let attempts = rig.plane.journal().attempts();
+    let mut on: HashMap<_, usize> = HashMap::new();
+    attempts.iter().filter(|attempt| attempt.query.is_some()).for_each(|attempt| *on.entry(attempt.connection).or_default() += 1);
+    assert!(on.len() > 1 && on.values().all(|watches| *watches < BURST), "{on:?}");
+    drop(watches);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn connections_of_streams_are_renewed_before_cancelled_ones_can_end_them() {
+    let _alone = SOCKETS.lock().await;
+    let rig = Rig::with(speaking(Protocol::Http2), |config| config.upstream.connections_per_lane = 1).await;
+    let mut client = rig.client(Protocol::Http2).await;
+    let mut lasting = Streamed::open(&mut client, &watch_path(), "application/json").await;
+    for _ in 0..1100 {
+        drop(Streamed::open(&mut client, &watch_path(), "application/json").await);
+    }
+    let connections: HashSet<_> =
+        rig.plane.journal().attempts().iter().filter(|attempt| attempt.query.is_some()).map(|attempt| attempt.connection).collect();
+    assert_eq!(connections.len(), 2);
+    client.create("a").await;
+    assert_eq!(lasting.event().await, ("ADDED".to_owned(), "a".to_owned()), "on the first connection still");
+    rig.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

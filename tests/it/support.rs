@@ -3,7 +3,9 @@
 pub mod admin;
 pub mod collector;
 pub mod executable;
+pub mod frames;
 pub mod logs;
+pub mod peers;
 pub mod raw;
 pub mod streaming;
 
@@ -436,11 +438,21 @@ pub async fn tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> Tl
 
 /// As [`tls_stream`]; an error where the handshake fails.
 pub async fn try_tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> io::Result<TlsStream<TcpStream>> {
+    tls_stream_as(address, client_config(ca, protocol)).await
+}
+
+/// TLS over a TCP connection that has been made already.
+pub async fn tls_over(tcp: TcpStream, ca: &str, protocol: Protocol) -> TlsStream<TcpStream> {
+    let name = ServerName::try_from(tcp.peer_addr().unwrap().ip().to_string()).unwrap();
+    TlsConnector::from(client_config(ca, protocol)).connect(name, tcp).await.unwrap()
+}
+
+fn client_config(ca: &str, protocol: Protocol) -> Arc<ClientConfig> {
     let alpn = match protocol {
         Protocol::Http1 => tls::HTTP1,
         Protocol::Http2 => tls::H2,
     };
-    tls_stream_as(address, tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap()).await
+    tls::client_config(Some(&CaSource::Pem(ca.as_bytes().to_vec())), &[alpn]).unwrap()
 }
 
 /// A TLS connection of any configuration.

@@ -1,5 +1,8 @@
 //! Upgrades: exec, attach and port-forward become tunnels in which every byte and each side's end passes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::StatusCode;
 use kube_retry_proxy::app::App;
 use kube_retry_proxy::model::{Canned, Fault};
@@ -41,7 +44,7 @@ async fn a_request_for_an_upgrade_arrives_as_it_was_sent() {
         let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
         let mut raw = raw_to(&proxy).await;
         raw.write(format!("{request}Authorization: Bearer t\r\n\r\n")).await;
-        let (head, _connection) = upstream.request().await;
+        let (mut head, _connection) = upstream.request().await;
         let mut expected = Head::parse(format!("{request}Authorization: Bearer t\r\n\r\n").as_bytes());
         expected.headers.iter_mut().for_each(|(name, value)| match name.as_str() {
             "host" => *value = upstream.address().to_string(),
@@ -50,6 +53,7 @@ async fn a_request_for_an_upgrade_arrives_as_it_was_sent() {
         });
         expected.headers.push(("x-forwarded-for".into(), "127.0.0.1".into()));
         assert_eq!(head.line, expected.line);
+        assert!(head.headers.pop_if(|(name, value)| name == "via" && value.starts_with("1.1 kube-retry-proxy-")).is_some());
         assert_eq!(head.headers, expected.headers);
         drop(raw);
         proxy.stop().await;
@@ -168,6 +172,61 @@ async fn a_refused_upgrade_is_an_answer_like_any_other() {
     assert_eq!(raw.answer().await.1, b"ok");
     assert_eq!(tunnels(&rig.proxy), 0.0);
     rig.stop().await;
+}
+
+#[tokio::test]
+async fn hundreds_of_refused_upgrades_cost_the_apiserver_a_few_handshakes() {
+    const MANY: usize = 300;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let upstream = tokio::spawn(async move {
+        loop {
+            let mut connection = Raw::new(listener.accept().await.unwrap().0);
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let mut asked = false;
+                while let Some(head) = connection.head_if_any().await {
+                    let upgrade = !head.all("upgrade").is_empty();
+                    counted.fetch_add(usize::from(upgrade && !asked), Ordering::Relaxed);
+                    asked |= upgrade;
+                    let answer = match head.all("authorization")[..] {
+                        ["Bearer honest"] => "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\nhello",
+                        _ if upgrade => "401 Unauthorized\r\nContent-Length: 2\r\n\r\nno",
+                        _ => "200 OK\r\nContent-Length: 2\r\n\r\nok",
+                    };
+                    connection.write(format!("HTTP/1.1 {answer}")).await;
+                }
+            });
+        }
+    });
+    let proxy = proxy_to(&url, "", |_| {}).await;
+    let mut connected = Vec::new();
+    for _ in 0..MANY {
+        connected.push(raw_to(&proxy).await);
+    }
+    let mut strangers = tokio::task::JoinSet::new();
+    for (number, mut raw) in connected.into_iter().enumerate() {
+        strangers.spawn(async move {
+            raw.write(format!("{}\r\n", [SPDY, WEBSOCKET][number % 2])).await;
+            let (head, body) = raw.answer().await;
+            assert_eq!((head.status(), &body[..]), (StatusCode::UNAUTHORIZED, &b"no"[..]));
+        });
+        if number % 100 == 50 {
+            let (head, mut tunnel) = opened(raw_to(&proxy).await, SPDY, "honest").await;
+            assert_eq!(head.status(), StatusCode::SWITCHING_PROTOCOLS);
+            assert_eq!(tunnel.exactly(5).await, b"hello");
+        }
+    }
+    while let Some(done) = strangers.join_next().await {
+        done.unwrap();
+    }
+    let connections = connections.load(Ordering::Relaxed);
+    eprintln!("{connections} connections");
+    assert!(connections < MANY / 6, "{connections} connections");
+    upstream.abort();
+    proxy.stop().await;
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ pub(in super::super) fn example() -> Snapshot {
     waiting.attempt(Ok(409), "quota_conflict", 3 * MS);
     let _hold = waiting.hold(100 * MS);
     let _held = metrics.held();
-    let _buffered = metrics.buffered(1536);
+    metrics.buffered().rise(1536);
 
     let mut config = Config { mode: Mode::Enforce, ..Config::default() };
     config.rate_limit.namespace = Some(Rate { qps: 5.0, burst: 10 });

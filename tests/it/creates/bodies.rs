@@ -114,7 +114,8 @@ async fn beyond_the_memory_of_all_bodies_creates_are_streamed_and_not_replayed()
             let rig = rig(|config| {
                 patient(config);
                 config.creates.max_body = BODY as u64;
-                config.creates.max_buffered = BODY as u64 + 100;
+                // With a head beside the body.
+                config.creates.max_buffered = BODY as u64 + 1000;
             })
             .await;
             rig.faults().next_create(Fault::Answer(lasting_conflict()));
@@ -122,7 +123,7 @@ async fn beyond_the_memory_of_all_bodies_creates_are_streamed_and_not_replayed()
             let request = create(&first, pod_of("first", BODY), announced);
             let first = tokio::spawn(async move { first.send(request).await });
             held(&rig, 1).await;
-            assert_eq!(buffered(&rig), BODY as f64);
+            assert!((BODY as f64..BODY as f64 + 1000.0).contains(&buffered(&rig)), "{}", buffered(&rig));
 
             let mut client = rig.client(protocol).await;
             rig.faults().next_create(conflict());

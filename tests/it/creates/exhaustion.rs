@@ -82,7 +82,7 @@ async fn pauses_add_up_until_the_hold_is_used() {
         let rig = rig(|config| {
             config.replay.base_delay = Duration::from_millis(20);
             config.replay.max_delay = Duration::from_millis(20);
-            config.replay.max_hold = Duration::from_millis(50);
+            config.replay.max_hold = Duration::from_millis(300);
             config.replay.max_attempts = 100;
         })
         .await;

@@ -1,9 +1,13 @@
-//! The client's own `?timeout=`: untouched at first, and less with each replay.
+//! The client's own `?timeout=`: untouched at first, less with each replay, and kept by the proxy where the apiserver does not keep it.
 
-use http::StatusCode;
+use std::time::Duration;
 
-use super::{brisk, conflict, rig};
-use crate::support::{Answer, BOTH};
+use http::{Method, StatusCode};
+use kube_retry_proxy::config::Mode;
+use kube_retry_proxy::model::Fault;
+
+use super::{ENCODINGS, assert_own_status, attempts, brisk, conflict, ended, rig};
+use crate::support::{Answer, BOTH, NAMESPACE, Posted, pod};
 
 #[tokio::test]
 async fn each_replay_asks_for_what_is_left_of_the_clients_timeout() {
@@ -42,5 +46,59 @@ async fn a_query_without_a_timeout_stays_as_it_is() {
             assert_eq!(queries, [expected.clone(), expected]);
             rig.stop().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_apiserver_is_told_once_the_clients_timeout_has_passed() {
+    // Held, and streamed.
+    for mode in [Mode::Enforce, Mode::Off] {
+        for protocol in BOTH {
+            let rig = rig(|config| config.mode = mode).await;
+            let mut client = rig.client(protocol).await;
+            for encoding in ENCODINGS {
+                rig.faults().next_create(Fault::DelayAnswer(Duration::from_secs(3600)));
+                let mut request = client.create_request_in("a", encoding);
+                *request.uri_mut() = format!("{}?timeout=50ms", request.uri()).parse().unwrap();
+                let status = assert_own_status(&client.ask(request).await, 504, "Timeout", encoding);
+                assert!(status.message.ends_with("Timeout: request did not complete within the allotted timeout"), "{status:?}");
+                assert_eq!(status.details.retry_after_seconds, 0, "it may have been stored");
+            }
+            assert_eq!((attempts(&rig), ended(&rig, "no_answer")), (3, 3.0));
+            rig.faults().clear();
+            assert_eq!(client.create_in(NAMESPACE, "b").await.status, StatusCode::CREATED, "{mode:?}");
+            rig.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_apiservers_own_answer_to_a_timeout_comes_first() {
+    for protocol in BOTH {
+        let rig = rig(brisk).await;
+        rig.faults().next_create(Fault::Hold);
+        let mut client = rig.client(protocol).await;
+        let answer = client.ask(client.create_request_with("a", "?timeout=100ms")).await;
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+        assert!(!answer.text().contains("kube-retry-proxy"), "{answer:?}");
+        assert_eq!(attempts(&rig), 1, "it is not sent again");
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_comes_in_too_slowly_for_its_own_timeout_is_not_sent() {
+    for protocol in BOTH {
+        let rig = rig(brisk).await;
+        let mut client = rig.client(protocol).await;
+        let (body, open) = Posted::gated(pod("a"));
+        let request = client.request(Method::POST, &format!("/api/v1/namespaces/{NAMESPACE}/pods?timeout=1ms"), "").map(|_| body);
+        let sending = tokio::spawn(async move { client.ask(request).await });
+        // Longer than the timeout.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(open);
+        assert_own_status(&sending.await.unwrap(), 504, "Timeout", ENCODINGS[0]);
+        assert_eq!(attempts(&rig), 0);
+        rig.stop().await;
     }
 }

@@ -48,6 +48,10 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }

@@ -57,7 +57,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         self.head_if_any().await.expect("a head before the connection ends")
     }
 
-    async fn head_if_any(&mut self) -> Option<Head> {
+    /// As [`Raw::head`]; None at the end of the connection.
+    pub async fn head_if_any(&mut self) -> Option<Head> {
         loop {
             if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head: Vec<u8> = self.read.drain(..end + 4).collect();
@@ -85,10 +86,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     /// A head and the body that its `Content-Length` announces.
     pub async fn answer(&mut self) -> (Head, Vec<u8>) {
-        let head = self.head().await;
+        self.message().await.expect("a head before the connection ends")
+    }
+
+    /// A head and its body, by `Content-Length` or in chunks; None where the connection ends before.
+    pub async fn message(&mut self) -> Option<(Head, Vec<u8>)> {
+        let head = self.head_if_any().await?;
+        if !head.all("transfer-encoding").is_empty() {
+            let mut body = Vec::new();
+            while !body.ends_with(b"0\r\n\r\n") {
+                body.extend(self.exactly(1).await);
+            }
+            return Some((head, body));
+        }
         let length = head.all("content-length").first().map_or(0, |length| length.parse().unwrap());
         let body = self.exactly(length).await;
-        (head, body)
+        Some((head, body))
     }
 
     /// Closes this side; the other one stays open.

@@ -41,9 +41,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* See values.yaml for the arithmetic; the schema allows Mi and Gi. */}}
 {{- define "krp.resources" -}}
-{{- $buffered := dig "creates" "maxBuffered" "256Mi" .Values.config }}
-{{- $mebibytes := mul (regexFind "^[0-9]+" $buffered | int) (ternary 1024 1 (hasSuffix "Gi" $buffered)) }}
-{{- $limit := printf "%dMi" (add (mul 2 $mebibytes) 128) }}
+{{- $mebibytes := 32 }}
+{{- range list (dig "creates" "maxBuffered" "256Mi" .Values.config) (dig "upstream" "maxUnread" "96Mi" .Values.config) }}
+{{- $mebibytes = add $mebibytes (mul (regexFind "^[0-9]+" . | int) (ternary 1024 1 (hasSuffix "Gi" .))) }}
+{{- end }}
+{{- $connections := dig "serving" "maxConnections" 10000 .Values.config | int }}
+{{- $requests := dig "serving" "maxRequests" 20000 .Values.config | int }}
+{{- $limit := printf "%dMi" (add $mebibytes (div (add (mul 48 $connections) (mul 8 $requests)) 1024)) }}
 {{- $derived := dict "requests" (dict "memory" "128Mi") "limits" (dict "memory" $limit) }}
 {{- toYaml (merge (deepCopy .Values.resources) $derived) }}
 {{- end }}

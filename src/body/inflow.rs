@@ -1,0 +1,111 @@
+//! What comes of a body from its peer, and whether it is whole. hyper ends some bodies that broke off as if they were complete; whoever
+//! passes one on must not.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::BodyError;
+use crate::drain::{Stage, Watcher};
+
+/// The peer's body.
+#[derive(Debug)]
+pub(super) struct Inflow {
+    incoming: Incoming,
+    end: End,
+    /// The last bytes of a body that declared its length, while its end has not come: over HTTP/1.1 they would be the end.
+    last: Option<Bytes>,
+    /// The trailers that came behind them.
+    trailers: Option<HeaderMap>,
+}
+
+/// How the end of a body proves that it is whole.
+#[derive(Debug)]
+enum End {
+    /// HTTP/2: by END_STREAM, which hyper does not ask for. It takes every error with the code NO_ERROR for the end: RST_STREAM(NO_ERROR) of
+    /// a stream that was never completed, as Envoy sends for each reset of its own, and GOAWAY(NO_ERROR) of a connection that closes.
+    /// RFC 9113 §8.1 allows the former after a complete message only.
+    Stream,
+    /// HTTP/1.1: hyper itself tells what is missing of a length or of the last chunk.
+    Message,
+    /// The same, but hyper's connection may be dropped under it, at the deadline of the drain, and hyper takes that for the end.
+    MessageUntilCut(Watcher),
+}
+
+impl Inflow {
+    /// A body of a message of this version.
+    pub(super) fn new(incoming: Incoming, version: Version) -> Self {
+        Self { incoming, end: if version == Version::HTTP_2 { End::Stream } else { End::Message }, last: None, trailers: None }
+    }
+
+    /// A body whose connection is dropped when the drain has come to its last stage.
+    pub(super) fn until_cut(mut self, drain: &Watcher) -> Self {
+        if matches!(self.end, End::Message) && !self.incoming.is_end_stream() {
+            self.end = End::MessageUntilCut(drain.clone());
+        }
+        self
+    }
+
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        loop {
+            let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => match self.hold_last(frame) {
+                    Some(frame) => frame,
+                    None => continue,
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Read(error)))),
+                None if self.is_whole() => return Poll::Ready(self.last.take().map(|last| Ok(Frame::data(last)))),
+                None => return Poll::Ready(Some(Err(BodyError::Unfinished))),
+            };
+            return Poll::Ready(Some(Ok(frame)));
+        }
+    }
+
+    /// Keeps the bytes that complete the declared length until the end is known; gives back everything else.
+    fn hold_last(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let complete = matches!(self.end, End::Stream) && self.incoming.size_hint().exact() == Some(0) && !self.incoming.is_end_stream();
+        match frame.into_data() {
+            Ok(data) if complete && !data.is_empty() => {
+                self.last = Some(data);
+                None
+            }
+            Ok(data) => Some(Frame::data(data)),
+            Err(frame) => match (self.last.take(), frame.into_trailers()) {
+                (Some(last), Ok(trailers)) => {
+                    self.trailers = Some(trailers);
+                    Some(Frame::data(last))
+                }
+                (_, Ok(trailers)) => Some(Frame::trailers(trailers)),
+                (_, Err(frame)) => Some(frame),
+            },
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.last.is_none() && self.trailers.is_none() && self.incoming.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match &self.last {
+            Some(last) => SizeHint::with_exact(last.len() as u64),
+            None => self.incoming.size_hint(),
+        }
+    }
+
+    /// Whether the body is whole, once hyper has ended it.
+    fn is_whole(&self) -> bool {
+        match &self.end {
+            // h2 remembers END_STREAM also when a reset follows it.
+            End::Stream => self.incoming.is_end_stream(),
+            End::Message => true,
+            End::MessageUntilCut(drain) => drain.stage() < Stage::Cut,
+        }
+    }
+}

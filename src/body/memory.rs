@@ -1,0 +1,249 @@
+//! The memory that all buffered creates share, heads included. What has arrived is reserved, never what is declared.
+//!
+//! One address may have half of it and one connection a quarter, so that no client can switch replay off for the others. The shares of
+//! addresses are counters that addresses are hashed to: two that meet in one only share it, and a create costs no lock.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::metrics::Level;
+
+/// Counters of the shares of addresses.
+const ADDRESSES: usize = 1024;
+/// What one address may have is the whole divided by this.
+const OF_AN_ADDRESS: u64 = 2;
+/// What one connection may have is the whole divided by this.
+const OF_A_CONNECTION: u64 = 4;
+/// How long a create waits for room, unread, before it passes unreplayed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Buffers {
+    limit: u64,
+    /// What one connection and what one address may have.
+    shares: (u64, u64),
+    used: AtomicU64,
+    addresses: Box<[AtomicU64]>,
+    hasher: RandomState,
+    /// Creates that wait for room.
+    waiting: AtomicUsize,
+    freed: Notify,
+    /// Told when one begins to wait.
+    wanted: Notify,
+    level: Level,
+}
+
+/// What the creates of one connection have of the memory.
+pub type ConnectionShare = Arc<AtomicU64>;
+
+impl Buffers {
+    /// Room for `limit` bytes over all creates, of which `most` fit into any share, told as `level`.
+    pub fn new(limit: u64, most: u64, level: Level) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            shares: ((limit / OF_A_CONNECTION).max(most), (limit / OF_AN_ADDRESS).max(most)),
+            used: AtomicU64::new(0),
+            addresses: (0..ADDRESSES).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+            waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
+            wanted: Notify::new(),
+            level,
+        })
+    }
+
+    /// Bytes reserved now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// An empty reservation of a client; it grows as a create is read and is given back on drop.
+    pub fn reserve(self: &Arc<Self>, address: IpAddr, connection: &ConnectionShare) -> Reservation {
+        let hash = self.hasher.hash_one(address) as usize;
+        Reservation { buffers: Arc::clone(self), address: hash % ADDRESSES, connection: Arc::clone(connection), bytes: 0 }
+    }
+}
+
+/// A share of [`Buffers`], released on drop.
+#[derive(Debug)]
+pub struct Reservation {
+    buffers: Arc<Buffers>,
+    address: usize,
+    connection: ConnectionShare,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// Reserves `more` bytes, and waits a while for them where there is no room. Whether there is.
+    pub async fn grow(&mut self, more: u64) -> bool {
+        if self.try_grow(more) {
+            return true;
+        }
+        let buffers = Arc::clone(&self.buffers);
+        let _waiting = Waiting::new(&buffers.waiting);
+        buffers.wanted.notify_waiters();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut freed = std::pin::pin!(buffers.freed.notified());
+            freed.as_mut().enable();
+            if self.try_grow(more) {
+                return true;
+            }
+            if timeout_at(until, freed).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Returns when others wait for room, but not before `at`.
+    pub async fn wanted(&self, at: Instant) {
+        loop {
+            let mut wanted = std::pin::pin!(self.buffers.wanted.notified());
+            wanted.as_mut().enable();
+            let waiting = self.buffers.waiting.load(Ordering::Relaxed) > 0;
+            if waiting && Instant::now() >= at {
+                return;
+            }
+            if waiting { tokio::time::sleep_until(at).await } else { wanted.await }
+        }
+    }
+
+    /// Gives `less` bytes back.
+    pub fn shrink(&mut self, less: u64) {
+        let less = less.min(self.bytes);
+        if less == 0 {
+            return;
+        }
+        self.bytes -= less;
+        for counter in self.counters() {
+            counter.0.fetch_sub(less, Ordering::Relaxed);
+        }
+        self.buffers.level.fall(less);
+        if self.buffers.waiting.load(Ordering::Relaxed) > 0 {
+            self.buffers.freed.notify_waiters();
+        }
+    }
+
+    fn try_grow(&mut self, more: u64) -> bool {
+        for (index, (counter, limit)) in self.counters().into_iter().enumerate() {
+            let fits = |used: u64| used.checked_add(more).filter(|sum| *sum <= limit);
+            if counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+                for (counter, _) in self.counters().into_iter().take(index) {
+                    counter.fetch_sub(more, Ordering::Relaxed);
+                }
+                return false;
+            }
+        }
+        self.bytes += more;
+        self.buffers.level.rise(more);
+        true
+    }
+
+    /// What is counted where, with its limit.
+    fn counters(&self) -> [(&AtomicU64, u64); 3] {
+        let Buffers { limit, shares, used, addresses, .. } = &*self.buffers;
+        [(&*self.connection, shares.0), (&addresses[self.address], shares.1), (used, *limit)]
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+/// One that waits, for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    fn buffers(limit: u64) -> Arc<Buffers> {
+        Buffers::new(limit, 1, Metrics::new(1, &[]).buffered())
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    /// Four addresses that do not share a counter.
+    fn apart(buffers: &Buffers) -> Vec<IpAddr> {
+        let mut seen = Vec::new();
+        let place = |address: &IpAddr| buffers.hasher.hash_one(*address) as usize % ADDRESSES;
+        let mut addresses: Vec<_> = (0..=255).map(address).collect();
+        addresses.retain(|address| !seen.contains(&place(address)) && (seen.push(place(address)), true).1);
+        addresses.truncate(4);
+        addresses
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reservation_grows_within_the_whole_and_is_given_back() {
+        let buffers = buffers(100);
+        let mut held: Vec<_> = apart(&buffers).into_iter().map(|address| buffers.reserve(address, &ConnectionShare::default())).collect();
+        for reservation in &mut held {
+            assert!(reservation.grow(25).await);
+        }
+        assert_eq!(buffers.used(), 100);
+        let mut late = buffers.reserve(address(1), &ConnectionShare::default());
+        assert!(!late.grow(1).await, "nothing becomes free");
+        assert_eq!(buffers.used(), 100, "a refusal takes nothing");
+        held[0].shrink(10);
+        held.pop();
+        assert!(late.grow(20).await);
+        drop((held, late));
+        assert_eq!(buffers.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_has_a_quarter_and_an_address_half() {
+        let buffers = buffers(100);
+        let one = ConnectionShare::default();
+        let mut first = buffers.reserve(address(1), &one);
+        assert!(first.grow(25).await);
+        assert!(!buffers.reserve(address(1), &one).grow(1).await, "the connection has its share");
+        let mut second = buffers.reserve(address(1), &ConnectionShare::default());
+        assert!(second.grow(25).await);
+        assert!(!buffers.reserve(address(1), &ConnectionShare::default()).grow(1).await, "the address has its share");
+        assert!(buffers.reserve(apart(&buffers)[1], &ConnectionShare::default()).grow(25).await || apart(&buffers)[1] == address(1));
+        assert_eq!((one.load(Ordering::Relaxed), buffers.used()), (25, 50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_room_gets_it_when_it_is_free() {
+        let buffers = buffers(8);
+        let all: Vec<_> = apart(&buffers);
+        let mut held = Vec::new();
+        for address in &all {
+            let mut reservation = buffers.reserve(*address, &ConnectionShare::default());
+            assert!(reservation.grow(2).await);
+            held.push(reservation);
+        }
+        let mut late = buffers.reserve(all[0], &ConnectionShare::default());
+        let waiting = tokio::spawn(async move { late.grow(2).await });
+        tokio::task::yield_now().await;
+        held.clear();
+        assert!(waiting.await.unwrap());
+    }
+}

@@ -1,0 +1,59 @@
+//! Every TCP socket of the proxy, accepted or dialled, with the options that they all have.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+
+/// As Go's listener and dialer: whoever is gone without a word (a node that died, a NAT that forgot) is noticed after two and a half minutes.
+/// <https://github.com/golang/go/blob/go1.24.0/src/net/tcpsock.go#L22-L28>
+const IDLE: Duration = Duration::from_secs(15);
+const INTERVAL: Duration = Duration::from_secs(15);
+const PROBES: u32 = 9;
+
+/// The next connection of a port.
+///
+/// # Errors
+/// As the system has it: of this connection, or for want of descriptors.
+pub async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept().await?;
+    prepare(&stream)?;
+    Ok((stream, peer))
+}
+
+/// A connection to the first address that takes one.
+///
+/// # Errors
+/// As the system has it.
+pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// Sends small writes at once, and finds dead peers.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keep_alive = TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&keep_alive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_noticed_as_go_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = accept(&listener).await.unwrap();
+        for stream in [dialled, accepted] {
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+            assert_eq!((socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()), (IDLE, INTERVAL));
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The admin port under clients of all kinds: probes and scrapes are answered, whatever else it is asked.
+
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::{Protocol, Rig, admin, sample, soon};
+
+/// More than there are places.
+const MANY: usize = 300;
+
+/// Everything that asks regularly, and a client on the other port.
+async fn assert_all_are_answered(rig: &Rig, during: &str) {
+    for path in ["/livez", "/readyz", "/metrics", "/"] {
+        assert_eq!(soon(admin::get(rig.proxy.admin_address, path)).await.status, StatusCode::OK, "{path} during {during}");
+    }
+    assert_eq!(soon(rig.client(Protocol::Http2).await.get("/livez")).await.status, StatusCode::OK, "{during}");
+}
+
+/// A connection on which this has been written.
+async fn said(rig: &Rig, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(rig.proxy.admin_address).await.unwrap();
+    // Whoever made room already does not matter.
+    let _ = stream.write_all(text.as_bytes()).await;
+    stream
+}
+
+#[tokio::test]
+async fn probes_are_answered_beside_half_heads_and_silence() {
+    let rig = Rig::new().await;
+    for (what, text) in [("half heads", "GET /livez HTTP/1.1\r\nHost: admin\r\nX-"), ("silence", ""), ("half a line", "GET /li")] {
+        let mut open = Vec::new();
+        for number in 0..MANY {
+            open.push(said(&rig, text).await);
+            if number % 50 == 49 {
+                assert_all_are_answered(&rig, what).await;
+            }
+        }
+        assert_all_are_answered(&rig, what).await;
+    }
+    assert!(sample(&rig.proxy, "kube_retry_proxy_connections_closed_total{port=\"admin\",reason=\"room\"}") > 0.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn probes_are_answered_beside_those_that_do_not_read() {
+    let rig = Rig::new().await;
+    let mut open = Vec::new();
+    for number in 0..MANY {
+        // What the kernel keeps for a reader is larger than the answer otherwise.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1 << 10).unwrap();
+        let mut stream = socket.connect(rig.proxy.admin_address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").await.unwrap();
+        open.push(stream);
+        if number % 50 == 49 {
+            assert_all_are_answered(&rig, "readers that stand still").await;
+        }
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn pages_that_are_kept_live_stay_so_beside_everything_else() {
+    let rig = Rig::new().await;
+    let mut live = Vec::new();
+    for _ in 0..64 {
+        live.push(said(&rig, "GET /events HTTP/1.1\r\nHost: admin\r\n\r\n").await);
+    }
+    assert_all_are_answered(&rig, "live pages").await;
+    let mut first = live.swap_remove(0);
+    let mut open = Vec::new();
+    for _ in 0..MANY {
+        open.push(said(&rig, "").await);
+    }
+    assert_all_are_answered(&rig, "live pages and silence").await;
+    // An update comes every second: three of them are after all that.
+    let mut page = Vec::new();
+    soon(async {
+        while page.windows(6).filter(|window| *window == b"data: ").count() < 3 {
+            assert!(first.read_buf(&mut page).await.unwrap() > 0, "it goes on");
+        }
+    })
+    .await;
+    rig.stop().await;
+}

@@ -1,0 +1,206 @@
+//! HTTP/2 frame by frame, where a client library would have better manners.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::{Protocol, soon, tls_stream};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// The largest payload that a server takes without having said more.
+const MAX_PAYLOAD: usize = 16 << 10;
+
+/// A client's connection.
+pub struct Frames {
+    stream: TlsStream<TcpStream>,
+    authority: String,
+    token: String,
+    next: u32,
+    pings: u64,
+    /// The pieces of bodies that have come, all together.
+    pub data: Vec<u8>,
+    /// The code and the words of a GOAWAY that was no mere farewell.
+    pub broken: Option<(u32, String)>,
+    /// Whether there was one that is.
+    pub farewell: bool,
+}
+
+impl Frames {
+    pub async fn connect(address: SocketAddr, ca: &str, token: &str) -> Self {
+        let mut stream = tls_stream(address, ca, Protocol::Http2).await;
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        let (authority, token) = (address.to_string(), token.to_owned());
+        Self { stream, authority, token, next: 1, pings: 0, data: Vec::new(), broken: None, farewell: false }
+    }
+
+    /// A whole request, and the number of its stream.
+    pub fn get(&mut self, path: &str) -> (u32, Vec<u8>) {
+        self.get_with(path, &[])
+    }
+
+    /// As [`Frames::get`], with further headers as HPACK has them.
+    pub fn get_with(&mut self, path: &str, headers: &[u8]) -> (u32, Vec<u8>) {
+        let id = self.next;
+        self.next += 2;
+        // Indexed: GET, https. Literal: path, authority, authorization (https://www.rfc-editor.org/rfc/rfc7541#appendix-A).
+        let mut block = vec![0x82, 0x87];
+        for (index, value) in [(&[0x04][..], path), (&[0x01], &self.authority), (&[0x0f, 0x08], &format!("Bearer {}", self.token))] {
+            block.extend_from_slice(index);
+            block.extend(length(value.len()));
+            block.extend_from_slice(value.as_bytes());
+        }
+        block.extend_from_slice(headers);
+        let mut frames = Vec::new();
+        let (mut kind, mut flags) = (HEADERS, END_STREAM);
+        let mut pieces = block.chunks(MAX_PAYLOAD).peekable();
+        while let Some(piece) = pieces.next() {
+            flags |= if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            frames.extend(frame(kind, flags, id, piece));
+            (kind, flags) = (CONTINUATION, 0);
+        }
+        (id, frames)
+    }
+
+    /// A whole request that is taken back at once.
+    pub fn cancelled(&mut self, path: &str) -> Vec<u8> {
+        self.cancelled_with(path, &[])
+    }
+
+    /// As [`Frames::cancelled`], with further headers as HPACK has them.
+    pub fn cancelled_with(&mut self, path: &str, headers: &[u8]) -> Vec<u8> {
+        const CANCEL: [u8; 4] = [0, 0, 0, 8];
+        let (id, mut frames) = self.get_with(path, headers);
+        frames.extend(frame(RST_STREAM, 0, id, &CANCEL));
+        frames
+    }
+
+    pub async fn write(&mut self, frames: &[u8]) {
+        self.try_write(frames).await.unwrap();
+    }
+
+    /// An error where the other side has closed.
+    pub async fn try_write(&mut self, frames: &[u8]) -> std::io::Result<()> {
+        soon(self.stream.write_all(frames)).await?;
+        soon(self.stream.flush()).await
+    }
+
+    /// Returns when the other side has seen everything so far. False: it has ended the connection.
+    pub async fn settled(&mut self) -> bool {
+        self.pings += 1;
+        let ping = self.pings.to_be_bytes();
+        if self.try_write(&frame(PING, 0, 0, &ping)).await.is_err() {
+            while self.frame().await.is_some() {}
+            return false;
+        }
+        loop {
+            match self.frame().await {
+                Some(Frame { kind: PING, flags: ACK, payload, .. }) if payload == ping => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+
+    /// Asks for `path` and returns when the answer is whole: all that came before has then been looked at. False: the connection ended.
+    pub async fn answered(&mut self, path: &str) -> bool {
+        let (id, request) = self.get(path);
+        if self.try_write(&request).await.is_err() {
+            while self.frame().await.is_some() {}
+            return false;
+        }
+        loop {
+            match self.frame().await {
+                Some(Frame { kind: DATA | HEADERS, flags, id: stream, .. }) if stream == id && flags & END_STREAM != 0 => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    }
+
+    /// Returns when the other side has announced that it ends the connection. False: it ended without.
+    pub async fn bidden_farewell(&mut self) -> bool {
+        while !self.farewell {
+            if self.frame().await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Returns when `text` has come in a body. False: the connection ended first.
+    pub async fn data_with(&mut self, text: &str) -> bool {
+        while !String::from_utf8_lossy(&self.data).contains(text) {
+            if self.frame().await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The next frame; None at the end of the connection.
+    async fn frame(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        soon(self.stream.read_exact(&mut head)).await.ok()?;
+        let [a, b, c, kind, flags, id @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        soon(self.stream.read_exact(&mut payload)).await.ok()?;
+        match kind {
+            SETTINGS if flags & ACK == 0 => self.answer(&frame(SETTINGS, ACK, 0, &[])).await,
+            PING if flags & ACK == 0 => self.answer(&frame(PING, ACK, 0, &payload)).await,
+            DATA => self.data.extend_from_slice(&payload),
+            GOAWAY if payload[4..8] != [0; 4] => {
+                let code = u32::from_be_bytes(payload[4..8].try_into().unwrap());
+                self.broken = Some((code, String::from_utf8_lossy(&payload[8..]).into_owned()));
+            }
+            GOAWAY => self.farewell = true,
+            _ => {}
+        }
+        Some(Frame { kind, flags, id: u32::from_be_bytes(id), payload })
+    }
+
+    async fn answer(&mut self, frames: &[u8]) {
+        // Whether the connection has ended, the next read tells.
+        let _ = self.try_write(frames).await;
+    }
+}
+
+/// One frame that has come.
+struct Frame {
+    kind: u8,
+    flags: u8,
+    id: u32,
+    payload: Vec<u8>,
+}
+
+fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
+}
+
+/// The length of a string that is not Huffman coded (RFC 7541 §5.1, a prefix of 7 bits).
+fn length(length: usize) -> Vec<u8> {
+    if length < 127 {
+        return vec![length as u8];
+    }
+    let (mut rest, mut bytes) = (length - 127, vec![127]);
+    while rest >= 128 {
+        bytes.push((rest % 128) as u8 | 128);
+        rest /= 128;
+    }
+    bytes.push(rest as u8);
+    bytes
+}
