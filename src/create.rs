@@ -250,7 +250,9 @@ impl Create<'_> {
         *request.method_mut() = self.head.method.clone();
         *request.headers_mut() = self.head.headers.clone();
         *request.uri_mut() = match self.deadline {
-            Some(_) if self.attempts > 1 || now - self.started > timeout::GRACE / 2 => timeout::shortened(&self.head.uri, now - self.started),
+            Some(_) if self.attempts > 1 || now - self.started > timeout::GRACE / 2 => {
+                timeout::shortened(&self.head.uri, now - self.started)
+            }
             _ => None,
         }
         .unwrap_or_else(|| self.head.uri.clone());

@@ -29,6 +29,9 @@ impl Size {
     }
 }
 
+/// What no request may look like: in words, and in code.
+type Forbidden = (&'static str, fn(&Record) -> bool);
+
 /// What a case found.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -68,7 +71,7 @@ pub struct Lab {
     pub proxy: Proxy,
     /// How abusers reach the proxy: from another address than neighbours.
     abusers: Dialer,
-    forbidden: Vec<(&'static str, fn(&Record) -> bool)>,
+    forbidden: Vec<Forbidden>,
     neighbours: Vec<Neighbour>,
     faults: Vec<String>,
     notes: Vec<String>,

@@ -43,11 +43,11 @@ impl Half {
     fn new(number: usize) -> Self {
         let name = format!("half-{number}");
         let whole = pod(&name, [300, 20_000, 60_000][number % 3]);
-        let (create, ask) = (number % 2 == 0, Ask::put(format!("/api/v1/namespaces/abuse/configmaps/{name}")));
+        let (create, ask) = (number.is_multiple_of(2), Ask::put(format!("/api/v1/namespaces/abuse/configmaps/{name}")));
         let ask = if create { Ask::create("abuse") } else { ask };
         Self {
             // A declared length for some.
-            ask: if number % 5 == 0 { ask.with("content-length", whole.len()) } else { ask },
+            ask: if number.is_multiple_of(5) { ask.with("content-length", whole.len()) } else { ask },
             name,
             // All bytes of some: what is missing then is the end alone.
             sent: if number % 7 == 3 { whole } else { whole.slice(..whole.len() / 2) },

@@ -48,13 +48,13 @@ async fn an_upstream_that_closes_after_each_answer_meets_no_storm(size: Size) ->
     .await;
     lab.neighbours().await;
     let (clients, each) = (size.of(10, 40), size.of(10, 40));
-    let before = lab.upstreams[0].handshakes();
+    let before = lab.upstreams[0].accepted();
     let (answers, silent) = calls(&lab, clients, each).await;
-    let handshakes = lab.upstreams[0].handshakes() - before;
-    lab.note(format!("{answers} answers of {} for {handshakes} handshakes", clients * each));
+    let connections = lab.upstreams[0].accepted() - before;
+    lab.note(format!("{answers} answers of {} for {connections} connections", clients * each));
     lab.require(answers == clients * each, format!("{answers} of {} answered, {silent} got nothing at all", clients * each));
     // Twice is generous; the neighbours have connections too.
-    lab.require(handshakes <= 2 * clients * each + 50, format!("{handshakes} handshakes for {answers} answers"));
+    lab.require(connections <= 2 * clients * each + 50, format!("{connections} connections for {answers} answers"));
     lab.finish(()).await
 }
 
@@ -68,7 +68,7 @@ async fn an_upstream_that_resets_everything_meets_no_storm(size: Size) -> Outcom
     })
     .await;
     lab.neighbours().await;
-    let before = lab.upstreams[0].handshakes();
+    let before = lab.upstreams[0].accepted();
     let (clients, each) = (20, size.of(10, 40));
     let dialer = lab.dialer().clone();
     let honest = tokio::spawn(async move {
@@ -84,10 +84,10 @@ async fn an_upstream_that_resets_everything_meets_no_storm(size: Size) -> Outcom
     });
     let (_, silent) = calls(&lab, clients, each).await;
     let answered = honest.await.unwrap();
-    let handshakes = lab.upstreams[0].handshakes() - before;
-    lab.note(format!("{answered} of 10 honest creates, {handshakes} handshakes for {} requests that were reset", clients * each));
+    let connections = lab.upstreams[0].accepted() - before;
+    lab.note(format!("{answered} of 10 honest creates, {connections} connections for {} requests that were reset", clients * each));
     lab.require(answered == 10, format!("{answered} of 10 honest creates answered"));
     lab.require(silent == 0, format!("{silent} requests never answered"));
-    lab.require(handshakes <= 2 * clients * each + 50, format!("{handshakes} handshakes for {} requests", clients * each));
+    lab.require(connections <= 2 * clients * each + 50, format!("{connections} connections for {} requests", clients * each));
     lab.finish(()).await
 }

@@ -84,6 +84,11 @@ async fn stalled(size: Size, sent: usize) -> Outcome {
         let _closed = in_time(client.wire.write(&body[..sent])).await;
         open.push(client);
     }
+    if sent > 1 << 20 {
+        let told = lab.proxy.metric("buffered_bytes", "").await;
+        lab.note(format!("buffered_bytes {told}"));
+        lab.require(told > 0.0, "buffered_bytes does not show what has arrived");
+    }
     replayed(&mut lab).await;
     lab.finish(open).await
 }

@@ -1,7 +1,6 @@
 //! HTTP/1.1 byte by byte: what both sides read and write, and the client.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -202,11 +201,5 @@ impl Client {
     pub async fn call(&mut self, ask: &Ask, body: &[u8]) -> Result<Answer, Broken> {
         self.send(ask, body).await?;
         self.answer(&ask.method).await
-    }
-
-    /// Whether the other side closes within `bound`, whatever it sends before.
-    pub async fn is_closed_within(&mut self, bound: Duration) -> bool {
-        let closed = async { while matches!(self.wire.fill().await, Ok(more) if more > 0) {} };
-        tokio::time::timeout(bound, closed).await.is_ok()
     }
 }

@@ -12,8 +12,6 @@ pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const WINDOW_UPDATE: u8 = 8;
 
 pub const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -27,18 +25,11 @@ pub struct Frame {
     pub kind: u8,
     pub flags: u8,
     pub stream: u32,
-    pub payload: Vec<u8>,
 }
 
 impl Frame {
     pub fn ends_stream(&self) -> bool {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
-    }
-
-    /// The reason of a RST_STREAM or a GOAWAY.
-    pub fn reason(&self) -> u32 {
-        let at = if self.kind == GOAWAY { 4 } else { 0 };
-        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 }
 
@@ -57,16 +48,6 @@ pub fn request(stream: u32, ask: &Ask, end: bool) -> Vec<u8> {
         literal(&mut block, name, value);
     }
     frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &block)
-}
-
-/// An answer's head.
-pub fn answer(stream: u32, status: u16, headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    literal(&mut block, ":status", &status.to_string());
-    for (name, value) in headers {
-        literal(&mut block, name, value);
-    }
-    frame(HEADERS, END_HEADERS, stream, &block)
 }
 
 pub fn rst_stream(stream: u32, reason: h2::Reason) -> Vec<u8> {
@@ -108,18 +89,6 @@ impl Frames<ClientStream> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    /// A server's connection, with the prefaces exchanged.
-    pub async fn accept(mut stream: S) -> io::Result<Self> {
-        let mut preface = vec![0; PREFACE.len()];
-        stream.read_exact(&mut preface).await?;
-        let mut frames = Self { stream };
-        // Much of everything, so that no window is in the way: a connection's window can only be raised by an update.
-        let window = [&[0, 4][..], &(1_u32 << 30).to_be_bytes()].concat();
-        let raised = frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
-        frames.write(&[frame(SETTINGS, 0, 0, &window), raised].concat()).await?;
-        Ok(frames)
-    }
-
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
@@ -159,6 +128,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             PING if flags & ACK == 0 => self.write(&frame(PING, ACK, 0, &payload)).await?,
             _ => {}
         }
-        Ok(Frame { kind, flags, stream, payload })
+        Ok(Frame { kind, flags, stream })
     }
 }

@@ -47,7 +47,11 @@ impl Pki {
     pub fn acceptor(&self, protocol: Protocol) -> TlsAcceptor {
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions().unwrap();
         let mut config = builder.with_no_client_auth().with_single_cert(vec![self.certificate.clone()], self.key.clone_key()).unwrap();
+        // As an apiserver: whoever insists on HTTP/1.1, for a probe or an upgrade, gets it.
         config.alpn_protocols = vec![protocol.alpn()];
+        if protocol == Protocol::Http2 {
+            config.alpn_protocols.push(Protocol::Http1.alpn());
+        }
         TlsAcceptor::from(Arc::new(config))
     }
 }

@@ -69,9 +69,10 @@ impl Upstream {
                     let reset = TcpReset::of(&tcp);
                     let Ok(stream) = server.acceptor.accept(tcp).await else { return };
                     count.fetch_add(1, Ordering::Relaxed);
-                    match protocol {
-                        Protocol::Http1 => server.http1(stream, reset).await,
-                        Protocol::Http2 => server.http2(stream, reset).await,
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        server.http2(stream, reset).await;
+                    } else {
+                        server.http1(stream, reset).await;
                     }
                 });
                 while connections.try_join_next().is_some() {}
@@ -198,6 +199,7 @@ pub enum BreakOff {
     Goaway(Reason),
 }
 
+#[expect(clippy::large_enum_variant, reason = "few of them, and none is moved on a hot path")]
 enum Side {
     Http1 {
         wire: Option<Wire<ServerStream>>,
