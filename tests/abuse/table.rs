@@ -8,8 +8,8 @@ use libtest_mimic::Failed;
 use crate::lab::Size;
 use crate::{cases, runtime};
 
-/// What the process may take, at the most, under any abuse.
-const LIMIT_MIB: u64 = 640;
+/// What the process may take, at the most, under any abuse: the bound of docs/bounds.md, which is the limit of the chart.
+const LIMIT_MIB: u64 = 1009;
 
 /// Runs them all, and writes the table to `target/tmp/abuse/memory.md` as it grows. `ABUSE` runs those whose name has it.
 pub fn memory() -> Result<(), Failed> {
