@@ -31,8 +31,9 @@ use crate::error::ProxyError;
 use crate::forward::{to_client, until};
 use crate::headers;
 use crate::metrics::{BudgetKind, Metrics, NotReplayed, Outcome, RouteLabel};
+use crate::ratelimit::{Admitted, Ahead, Caller};
 use crate::route::timeout;
-use crate::status::object_meta;
+use crate::status::{Status, object_meta};
 use crate::trace::Tracer;
 use crate::upstream::{Lease, Upstream};
 use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
@@ -111,13 +112,15 @@ impl Creates {
         if let Some(meta) = object_meta(&body.data) {
             record.object(&meta);
         }
-        let budget = settings.budget.create(&target.namespace);
+        let caller = settings.rate_limit.caller(&head.headers, &target.namespace);
         let _in_flight = self.in_flight.token();
         let create = Create {
             all: self,
             settings: &settings,
             target: &target,
-            budget,
+            budget: None,
+            caller,
+            ahead: None,
             head,
             body,
             started,
@@ -156,7 +159,12 @@ struct Create<'a> {
     all: &'a Creates,
     settings: &'a Settings,
     target: &'a Target,
-    budget: NamespaceBudget,
+    /// None until there was an answer that is no refusal, so that invented namespaces take no place.
+    budget: Option<NamespaceBudget>,
+    /// Whom the rate limit counts it for.
+    caller: Option<Caller>,
+    /// The others of its caller wait for its answer.
+    ahead: Option<Ahead<'a>>,
     head: request::Parts,
     body: Buffered,
     started: Instant,
@@ -176,8 +184,11 @@ struct Create<'a> {
 
 impl Create<'_> {
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
-        match self.all.admit(self.settings, self.target).await {
-            Ok(waited) => self.elsewhere += waited,
+        match self.all.admit(self.settings, self.caller, self.target).await {
+            Ok(Admitted { waited, ahead }) => {
+                self.elsewhere += waited;
+                self.ahead = ahead;
+            }
             Err(rejected) => {
                 let kept = Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" };
                 return self.answer(kept, Err(ProxyError::RateLimited(rejected)));
@@ -240,7 +251,29 @@ impl Create<'_> {
         if class.is_quota_conflict() {
             self.all.metrics.conflict(&self.target.namespace, class.as_str());
         }
+        self.count(match &attempt {
+            Attempt::Final(..) => Some(false),
+            Attempt::Judged(_, reply) => reply.as_ref().ok().map(is_refusal),
+        });
         attempt
+    }
+
+    /// Tells the rate limit and the budget of an answer, a refusal or not, or that there was none. What the apiserver refuses counts for
+    /// nobody.
+    fn count(&mut self, refused: Option<bool>) {
+        match (refused, self.ahead.take()) {
+            (Some(refused), Some(ahead)) => ahead.answered(refused),
+            (Some(true), None) => self.settings.rate_limit.refused(self.caller),
+            // One that went ahead without an answer lets the next try.
+            (Some(false) | None, _) => {}
+        }
+        if refused == Some(false) {
+            self.budget();
+        }
+    }
+
+    fn budget(&mut self) -> &NamespaceBudget {
+        self.budget.get_or_insert_with(|| self.settings.budget.create(&self.target.namespace))
     }
 
     /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so a replay asks for what is left, and so does
@@ -319,7 +352,7 @@ impl Create<'_> {
         })?;
         if !self.left {
             let kind = if class.is_quota_conflict() { BudgetKind::QuotaConflict } else { BudgetKind::Other };
-            self.budget.withdraw(kind).map_err(|scope| {
+            self.budget().withdraw(kind).map_err(|scope| {
                 self.all.metrics.budget_exhausted(scope, kind);
                 self.give_up(NotReplayed::Budget)
             })?;
@@ -381,6 +414,18 @@ impl Drop for Create<'_> {
         if let Some(record) = self.record.take() {
             record.finish(outcome, why);
         }
+    }
+}
+
+/// Whether the caller may not create there at all, or nobody can: no credentials, no right, no such namespace.
+fn is_refusal(answer: &Response<Buffered>) -> bool {
+    match answer.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => true,
+        // Admission forbids objects, by their names; authorization forbids the verb.
+        // <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go>
+        StatusCode::FORBIDDEN => Status::decode(&answer.body().data)
+            .is_some_and(|status| status.details.name.is_empty() && status.message.contains(" cannot create resource ")),
+        _ => false,
     }
 }
 

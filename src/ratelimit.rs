@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -13,8 +14,11 @@ use crate::config;
 use crate::keyed::Keyed;
 pub use crate::metrics::Scope;
 
+mod callers;
 mod line;
 
+pub use callers::Caller;
+use callers::{Callers, Way};
 use line::Line;
 
 /// All limits. Replaced as a whole when the configuration changes; who waits then keeps its place under the old ones.
@@ -23,6 +27,7 @@ pub struct RateLimit {
     namespaces: Option<Namespaces>,
     global: Option<Line>,
     max_wait: Duration,
+    callers: Callers,
 }
 
 #[derive(Debug)]
@@ -34,10 +39,23 @@ struct Namespaces {
 }
 
 /// A create may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admitted {
+#[derive(Debug)]
+pub struct Admitted<'a> {
     /// How long it has waited for its turn; zero where it was its turn at once.
     pub waited: Duration,
+    /// Others of its caller wait for its answer.
+    pub ahead: Option<Ahead<'a>>,
+}
+
+/// The first create of a caller, until its answer has come, or never does.
+#[derive(Debug)]
+pub struct Ahead<'a> {
+    limit: &'a RateLimit,
+    caller: Caller,
+    namespace: &'a str,
+    /// It has taken a turn of the limit over all namespaces.
+    counted: bool,
+    answered: bool,
 }
 
 /// A create may not go: its turn would not have come in time.
@@ -60,19 +78,47 @@ impl RateLimit {
             let idle = overflow.refill().saturating_add(config.max_wait);
             Namespaces { rate, lines: Keyed::new(config.max_namespaces, idle), overflow }
         });
-        Self { namespaces, global: config.global.map(Line::new), max_wait: config.max_wait }
+        Self { namespaces, global: config.global.map(Line::new), max_wait: config.max_wait, callers: Callers::new() }
     }
 
-    /// Waits for the create's turn. Dropping the future gives the place up and costs nobody anything.
+    /// Whoever creates with these headers in this namespace. None: there is no limit.
+    pub fn caller(&self, headers: &HeaderMap, namespace: &str) -> Option<Caller> {
+        (self.namespaces.is_some() || self.global.is_some()).then(|| self.callers.of(headers, namespace))
+    }
+
+    /// Waits for the turn of a create. Dropping the future gives the place up and costs nobody anything.
     ///
     /// # Errors
     /// The turn would come after `max_wait`.
-    pub async fn admit(&self, namespace: &str) -> Result<Admitted, Rejected> {
-        if self.namespaces.is_none() && self.global.is_none() {
-            return Ok(Admitted { waited: Duration::ZERO });
-        }
+    pub async fn admit<'a>(&'a self, caller: Option<Caller>, namespace: &'a str) -> Result<Admitted<'a>, Rejected> {
+        let Some(caller) = caller else { return Ok(Admitted { waited: Duration::ZERO, ahead: None }) };
         let start = Instant::now();
         let deadline = start + self.max_wait;
+        match self.callers.way(caller, deadline).await {
+            Way::Counted => {}
+            Way::Uncounted => return Ok(Admitted { waited: Duration::ZERO, ahead: None }),
+            Way::Ahead { known } => {
+                let mut ahead = Ahead { limit: self, caller, namespace, counted: false, answered: false };
+                let mut waited = false;
+                if let Some(line) = self.global.as_ref().filter(|_| known) {
+                    waited = line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Global, retry_after })?;
+                    ahead.counted = true;
+                }
+                return Ok(Admitted { waited: if waited { start.elapsed() } else { Duration::ZERO }, ahead: Some(ahead) });
+            }
+            Way::TooLate => return Err(Rejected { scope: self.scope(), retry_after: self.max_wait.max(Duration::from_secs(1)) }),
+        }
+        self.counted(namespace, start, deadline).await.map(|waited| Admitted { waited, ahead: None })
+    }
+
+    /// A create that counted was refused: those that come next do not.
+    pub fn refused(&self, caller: Option<Caller>) {
+        if let Some(caller) = caller {
+            self.callers.answered(caller, true);
+        }
+    }
+
+    async fn counted(&self, namespace: &str, start: Instant, deadline: Instant) -> Result<Duration, Rejected> {
         let mut waited = false;
         // The namespace first, so that a busy one waits in its own line and not in front of all others.
         if let Some(namespaces) = &self.namespaces {
@@ -82,7 +128,35 @@ impl RateLimit {
         if let Some(line) = &self.global {
             waited |= line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Global, retry_after })?;
         }
-        Ok(Admitted { waited: if waited { start.elapsed() } else { Duration::ZERO } })
+        Ok(if waited { start.elapsed() } else { Duration::ZERO })
+    }
+
+    fn scope(&self) -> Scope {
+        if self.namespaces.is_some() { Scope::Namespace } else { Scope::Global }
+    }
+}
+
+impl Ahead<'_> {
+    /// Its answer has come. What is no refusal is counted now.
+    pub fn answered(mut self, refused: bool) {
+        self.answered = true;
+        self.limit.callers.answered(self.caller, refused);
+        if !refused {
+            let namespaces = self.limit.namespaces.iter().map(|namespaces| namespaces.line(self.namespace));
+            namespaces.for_each(|line| line.take());
+        }
+        if refused == self.counted {
+            let global = self.limit.global.iter();
+            global.for_each(if refused { Line::give_back } else { Line::take });
+        }
+    }
+}
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.limit.callers.unanswered(self.caller);
+        }
     }
 }
 

@@ -1,8 +1,6 @@
 //! Creates on their way to the loop or past it: the rate limit, and what streams through because it cannot or must not be replayed.
 
-use std::time::Duration;
-
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{Creates, Settings, Target};
@@ -10,19 +8,24 @@ use crate::body::Body;
 use crate::error::ProxyError;
 use crate::forward::{to_client, until};
 use crate::metrics::{NotReplayed, Outcome};
-use crate::ratelimit::{Admitted, Rejected};
+use crate::ratelimit::{Admitted, Caller, Rejected};
 use crate::route::timeout;
 use crate::upstream::Lease;
 
 impl Creates {
-    /// Waits for the rate limit; says for how long.
-    pub(super) async fn admit(&self, settings: &Settings, target: &Target) -> Result<Duration, Rejected> {
-        match settings.rate_limit.admit(&target.namespace).await {
-            Ok(Admitted { waited }) => {
-                if !waited.is_zero() {
-                    self.metrics.rate_limit_waited(waited);
+    /// Waits for the rate limit.
+    pub(super) async fn admit<'a>(
+        &self,
+        settings: &'a Settings,
+        caller: Option<Caller>,
+        target: &'a Target,
+    ) -> Result<Admitted<'a>, Rejected> {
+        match settings.rate_limit.admit(caller, &target.namespace).await {
+            Ok(admitted) => {
+                if !admitted.waited.is_zero() {
+                    self.metrics.rate_limit_waited(admitted.waited);
                 }
-                Ok(waited)
+                Ok(admitted)
             }
             Err(rejected) => {
                 self.metrics.rate_limit_rejected(rejected.scope);
@@ -40,11 +43,20 @@ impl Creates {
         why: NotReplayed,
         started: Instant,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
-        if let Err(rejected) = self.admit(settings, target).await {
-            self.metrics.outcome(&target.namespace, Outcome::RateLimited);
-            return Err(ProxyError::RateLimited(rejected));
+        let caller = settings.rate_limit.caller(request.headers(), &target.namespace);
+        let ahead = match self.admit(settings, caller, target).await {
+            Ok(admitted) => admitted.ahead,
+            Err(rejected) => {
+                self.metrics.outcome(&target.namespace, Outcome::RateLimited);
+                return Err(ProxyError::RateLimited(rejected));
+            }
+        };
+        let answer = self.pass(settings, target, request, why, started).await;
+        if let (Ok(answer), Some(ahead)) = (&answer, ahead) {
+            // Its body streams, so a 403 may be anybody's: it counts.
+            ahead.answered(matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND));
         }
-        self.pass(settings, target, request, why, started).await
+        answer
     }
 
     /// Streams a create that cannot or must not be replayed.

@@ -28,6 +28,8 @@ pub(super) struct Line {
     /// Held by the head of the line alone, while it waits for its slot: this is the queue, and fair.
     turn: Mutex<()>,
     waiting: AtomicU32,
+    /// Turns that were taken and not needed.
+    given_back: AtomicU32,
     /// Whether the head sleeps, so that everybody behind it must wait for a slot too.
     dry: AtomicBool,
 }
@@ -40,6 +42,7 @@ impl Line {
             quota,
             turn: Mutex::new(()),
             waiting: AtomicU32::new(0),
+            given_back: AtomicU32::new(0),
             dry: AtomicBool::new(false),
         }
     }
@@ -47,6 +50,23 @@ impl Line {
     /// After how long without creates the whole burst is there again.
     pub(super) fn refill(&self) -> Duration {
         self.quota.burst_size_replenished_in()
+    }
+
+    /// A turn that was taken was not needed.
+    pub(super) fn give_back(&self) {
+        let fits = |given: u32| (given < self.quota.burst_size().get()).then_some(given + 1);
+        // More than a burst is never due.
+        let _full = self.given_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+    }
+
+    fn take_given_back(&self) -> bool {
+        self.given_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |given| given.checked_sub(1)).is_ok()
+    }
+
+    /// Takes a turn, if there is one, of a create that has gone already.
+    pub(super) fn take(&self) {
+        // Where there is none, the next ones have waited for theirs.
+        let _taken = self.take_given_back() || self.limiter.check().is_ok();
     }
 
     /// Waits for a slot, in order of arrival; says whether that took more than asking.
@@ -62,6 +82,9 @@ impl Line {
             return Err(ahead);
         }
         let _turn = timeout_at(deadline, self.turn.lock()).await.map_err(|_| ahead.max(period))?;
+        if self.take_given_back() {
+            return Ok(waited);
+        }
         // Only the head asks, so a slot that governor promised is still there after the sleep: the loop is for the clock's rounding.
         while let Err(not_until) = self.limiter.check() {
             let now = Instant::now();

@@ -13,18 +13,24 @@ fn rate(qps: f64, burst: u32) -> Option<Rate> {
     Some(Rate { qps, burst })
 }
 
-const AT_ONCE: Result<Admitted, Rejected> = Ok(Admitted { waited: Duration::ZERO });
+const AT_ONCE: Result<Duration, Rejected> = Ok(Duration::ZERO);
+
+/// A create of a caller who is known.
+async fn admit(limit: &RateLimit, namespace: &str) -> Result<Duration, Rejected> {
+    let start = Instant::now();
+    limit.counted(namespace, start, start + limit.max_wait).await
+}
 
 /// Whole milliseconds, because tokio's timer rounds up to them.
-fn millis(admitted: Result<Admitted, Rejected>) -> u128 {
-    admitted.unwrap().waited.as_millis()
+fn millis(admitted: Result<Duration, Rejected>) -> u128 {
+    admitted.unwrap().as_millis()
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_limits_nobody_waits() {
     let limit = limit(None, None);
     for _ in 0..1000 {
-        assert_eq!(limit.admit("a").await, AT_ONCE);
+        assert_eq!(admit(&limit, "a").await, AT_ONCE);
     }
 }
 
@@ -32,33 +38,33 @@ async fn without_limits_nobody_waits() {
 async fn a_burst_passes_and_the_next_waits_its_turn() {
     let limit = limit(rate(10.0, 3), None);
     for _ in 0..3 {
-        assert_eq!(limit.admit("a").await, AT_ONCE);
+        assert_eq!(admit(&limit, "a").await, AT_ONCE);
     }
-    assert!((100..=101).contains(&millis(limit.admit("a").await)));
-    assert_eq!(limit.admit("b").await, AT_ONCE, "namespaces do not share");
+    assert!((100..=101).contains(&millis(admit(&limit, "a").await)));
+    assert_eq!(admit(&limit, "b").await, AT_ONCE, "namespaces do not share");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_global_limit_holds_over_all_namespaces() {
     let limit = limit(None, rate(1.0, 2));
-    assert_eq!(limit.admit("a").await, AT_ONCE);
-    assert_eq!(limit.admit("b").await, AT_ONCE);
-    assert!((1000..=1001).contains(&millis(limit.admit("c").await)));
+    assert_eq!(admit(&limit, "a").await, AT_ONCE);
+    assert_eq!(admit(&limit, "b").await, AT_ONCE);
+    assert!((1000..=1001).contains(&millis(admit(&limit, "c").await)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn rates_below_one_a_second_work() {
     let limit = limit(rate(0.5, 1), None);
-    assert_eq!(limit.admit("a").await, AT_ONCE);
-    assert!((2000..=2001).contains(&millis(limit.admit("a").await)));
+    assert_eq!(admit(&limit, "a").await, AT_ONCE);
+    assert!((2000..=2001).contains(&millis(admit(&limit, "a").await)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_would_wait_too_long_is_refused_at_once() {
     let limit = limit(rate(0.1, 1), None);
-    assert_eq!(limit.admit("a").await, AT_ONCE);
+    assert_eq!(admit(&limit, "a").await, AT_ONCE);
     let before = Instant::now();
-    let rejected = limit.admit("a").await.unwrap_err();
+    let rejected = admit(&limit, "a").await.unwrap_err();
     assert_eq!((rejected.scope, rejected.retry_after), (Scope::Namespace, Duration::from_secs(10)));
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
@@ -66,13 +72,13 @@ async fn who_would_wait_too_long_is_refused_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_long_line_refuses_newcomers_and_serves_the_rest_in_order() {
     let limit = limit(rate(1.0, 1), None);
-    assert_eq!(limit.admit("a").await, AT_ONCE);
+    assert_eq!(admit(&limit, "a").await, AT_ONCE);
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
     for n in 0..8 {
         let (limit, order) = (Arc::clone(&limit), Arc::clone(&order));
         tasks.spawn(async move {
-            let result = limit.admit("a").await;
+            let result = admit(&limit, "a").await;
             order.lock().unwrap().push((n, result.is_ok()));
         });
         // Lets it take its place.
@@ -88,29 +94,29 @@ async fn a_long_line_refuses_newcomers_and_serves_the_rest_in_order() {
 #[tokio::test(start_paused = true)]
 async fn who_leaves_the_line_costs_nobody_a_slot() {
     let limit = limit(rate(1.0, 1), None);
-    assert_eq!(limit.admit("a").await, AT_ONCE);
-    assert!(tokio::time::timeout(Duration::from_millis(400), limit.admit("a")).await.is_err());
-    assert!((600..=601).contains(&millis(limit.admit("a").await)));
+    assert_eq!(admit(&limit, "a").await, AT_ONCE);
+    assert!(tokio::time::timeout(Duration::from_millis(400), admit(&limit, "a")).await.is_err());
+    assert!((600..=601).contains(&millis(admit(&limit, "a").await)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn namespaces_without_room_share_one_line() {
     let limit = limit(rate(1.0, 1), None);
     for namespace in ["a", "b", "c"] {
-        assert_eq!(limit.admit(namespace).await, AT_ONCE, "{namespace}");
+        assert_eq!(admit(&limit, namespace).await, AT_ONCE, "{namespace}");
     }
-    assert!((1000..=1001).contains(&millis(limit.admit("d").await)), "c has just used the shared line");
+    assert!((1000..=1001).contains(&millis(admit(&limit, "d").await)), "c has just used the shared line");
 }
 
 #[tokio::test(start_paused = true)]
 async fn idle_namespaces_make_room() {
     let limit = limit(rate(1.0, 1), None);
     for namespace in ["a", "b", "c"] {
-        assert_eq!(limit.admit(namespace).await, AT_ONCE);
+        assert_eq!(admit(&limit, namespace).await, AT_ONCE);
     }
     tokio::time::advance(Duration::from_secs(7)).await;
     for namespace in ["d", "e"] {
-        assert_eq!(limit.admit(namespace).await, AT_ONCE, "{namespace} has a line of its own");
+        assert_eq!(admit(&limit, namespace).await, AT_ONCE, "{namespace} has a line of its own");
     }
 }
 
@@ -119,8 +125,8 @@ async fn extreme_rates_do_not_panic() {
     for qps in [f64::NAN, 0.0, -1.0, 1e-300, 0.001, 1e6, f64::INFINITY] {
         for burst in [0, 1, u32::MAX] {
             let limit = limit(rate(qps, burst), rate(qps, burst));
-            let _ = limit.admit("a").await;
-            let _ = limit.admit("a").await;
+            let _ = admit(&limit, "a").await;
+            let _ = admit(&limit, "a").await;
         }
     }
 }
@@ -131,7 +137,33 @@ async fn a_burst_on_many_threads_is_not_refused() {
     let mut tasks = JoinSet::new();
     for _ in 0..1000 {
         let limit = Arc::clone(&limit);
-        tasks.spawn(async move { limit.admit("a").await });
+        tasks.spawn(async move { admit(&limit, "a").await });
     }
     assert!(tasks.join_all().await.iter().all(Result::is_ok));
+}
+
+fn token(token: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(http::header::AUTHORIZATION, http::HeaderValue::from_static(token))])
+}
+
+/// The first create of a token in a namespace, and what the apiserver says of it.
+async fn first(limit: &RateLimit, headers: &HeaderMap, namespace: &str, refused: bool) -> Result<(), Rejected> {
+    let admitted = limit.admit(limit.caller(headers, namespace), namespace).await?;
+    admitted.ahead.unwrap().answered(refused);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_takes_nothing_from_the_limit_over_all_namespaces() {
+    let limit = limit(None, rate(0.001, 2));
+    for namespace in ["a", "b", "c", "d"] {
+        assert_eq!(first(&limit, &token("invalid"), namespace, true).await, Ok(()));
+    }
+    let valid = token("valid");
+    assert_eq!(first(&limit, &valid, "a", false).await, Ok(()), "and takes one of two turns");
+    for namespace in ["invented-1", "invented-2", "invented-3"] {
+        assert_eq!(first(&limit, &valid, namespace, true).await, Ok(()), "its turn is given back");
+    }
+    assert_eq!(first(&limit, &valid, "b", false).await, Ok(()));
+    assert_eq!(first(&limit, &valid, "c", false).await.unwrap_err().scope, Scope::Global);
 }

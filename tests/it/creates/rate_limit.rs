@@ -5,10 +5,11 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::{Config, Rate};
-use kube_retry_proxy::model::Settings;
+use kube_retry_proxy::model::{Fault, Settings};
+use tokio::task::JoinSet;
 
 use super::{ENCODINGS, assert_own_status, attempts, brisk, conflict, ended, rig};
-use crate::support::{Answer, BOTH, Client, NAMESPACE, Rig, sample};
+use crate::support::{Answer, BOTH, Client, NAMESPACE, Protocol, Rig, eventually, sample, soon};
 
 /// One create, and the next in a thousand seconds.
 const ONE: Rate = Rate { qps: 0.001, burst: 1 };
@@ -143,5 +144,49 @@ async fn there_is_no_limit_by_default() {
         assert_eq!(client.create(&format!("pod-{n}")).await.status, StatusCode::CREATED);
     }
     assert_eq!(sample(&rig.proxy, WAITED), 0.0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_apiserver_refuses_leaves_the_limit_to_others() {
+    for protocol in BOTH {
+        let rig = rig(|config| {
+            config.rate_limit.namespace = Some(ONE);
+            config.rate_limit.max_namespaces = 2;
+            config.rate_limit.max_wait = Duration::ZERO;
+        })
+        .await;
+        rig.plane.create_namespace("other").unwrap();
+        let ca = rig.proxy.ca_pem.clone().unwrap();
+        let mut honest = rig.client(protocol).await;
+        for n in 0..5 {
+            // The apiserver ends an HTTP/2 connection with its 401.
+            let mut stranger = Client::connect(rig.proxy.address, &ca, &format!("invalid-{}", n / 2), protocol).await;
+            assert_eq!(stranger.create("a").await.status, StatusCode::UNAUTHORIZED, "{n}");
+            assert_eq!(create_in(&mut honest, &format!("invented-{n}")).await.status, StatusCode::NOT_FOUND, "{n}");
+        }
+        for namespace in [NAMESPACE, "other"] {
+            assert_eq!(create_in(&mut honest, namespace).await.status, StatusCode::CREATED, "{namespace}");
+            assert_eq!(create_in(&mut honest, namespace).await.status, StatusCode::TOO_MANY_REQUESTS, "{namespace}");
+        }
+        assert_eq!(rejected(&rig, "namespace"), 2.0);
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn creates_of_a_new_caller_wait_for_the_answer_to_the_first_and_then_count() {
+    let rig = rig(|config| config.rate_limit.namespace = Some(Rate { qps: 0.001, burst: 3 })).await;
+    rig.faults().next_create(Fault::Hold);
+    let mut creates = JoinSet::new();
+    for n in 0..6 {
+        let mut client = rig.client(Protocol::Http1).await;
+        creates.spawn(async move { client.create(&format!("pod-{n}")).await.status });
+    }
+    eventually("one has gone ahead", || attempts(&rig) == 1).await;
+    rig.faults().release();
+    let codes = soon(creates.join_all()).await;
+    let of = |code| codes.iter().filter(|other| **other == code).count();
+    assert_eq!((of(StatusCode::CREATED), of(StatusCode::TOO_MANY_REQUESTS)), (3, 3), "{codes:?}");
     rig.stop().await;
 }
