@@ -76,6 +76,8 @@ impl Inflow {
                 self.last = Some(data);
                 None
             }
+            // The frame that only ends the stream: what was held is the end now. h2 ends connections that bring many empty frames.
+            Ok(data) if data.is_empty() && self.last.is_some() => None,
             Ok(data) => Some(Frame::data(data)),
             Err(frame) => match (self.last.take(), frame.into_trailers()) {
                 (Some(last), Ok(trailers)) => {

@@ -177,18 +177,19 @@ async fn a_create_without_a_trace_begins_one_as_often_as_configured() {
 async fn creates_that_the_proxy_answers_or_that_are_left_are_told_too() {
     let collector = Collector::start().await;
     let rig = rig(&collector, |config| {
-        config.rate_limit.global = Some(Rate { qps: 0.001, burst: 2 });
+        config.rate_limit.global = Some(Rate { qps: 0.001, burst: 3 });
         config.rate_limit.max_wait = Duration::ZERO;
     })
     .await;
+    let mut client = rig.client(Protocol::Http2).await;
+    assert_eq!(client.create("first").await.status, StatusCode::CREATED, "so that the limit counts what has no answer");
     rig.faults().next_create(Fault::LoseAnswer);
     rig.faults().next_create(Fault::Hold);
-    let mut client = rig.client(Protocol::Http2).await;
     assert_eq!(client.create("lost").await.status, StatusCode::GATEWAY_TIMEOUT);
     let mut leaving = client.share();
     let create = tokio::spawn(async move { leaving.create("left").await });
-    let arrived = || rig.plane.journal().creates().get(1).is_some_and(|create| create.body > 0);
-    eventually("the second create is with the apiserver", arrived).await;
+    let arrived = || rig.plane.journal().creates().get(2).is_some_and(|create| create.body > 0);
+    eventually("the third create is with the apiserver", arrived).await;
     create.abort();
     rig.faults().release();
     assert_eq!(client.create("limited").await.status, StatusCode::TOO_MANY_REQUESTS);

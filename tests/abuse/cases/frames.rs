@@ -15,6 +15,7 @@ cases![
     a_follower_of_short_lines_falls_behind_over_http2,
     a_follower_of_short_lines_falls_behind_over_http1,
     cancelled_followers_get_late_frames,
+    answers_whose_end_comes_in_a_frame_of_its_own_end_no_connection,
     an_upload_in_small_frames_is_not_read,
     a_burst_of_requests_is_cancelled_at_once,
     a_burst_of_watches_is_cancelled_at_once,
@@ -55,6 +56,21 @@ async fn a_follower_of_short_lines_falls_behind_over_http2(size: Size) -> Outcom
     lab.stands_still().await;
     lab.neighbours_go_round(2).await;
     lab.finish(unread).await
+}
+
+/// As Go's server answers. A client's library ends a connection that brings a hundred empty frames.
+async fn answers_whose_end_comes_in_a_frame_of_its_own_end_no_connection(size: Size) -> Outcome {
+    let mut lab = Lab::start(size, Protocol::Http2, ordinary).await;
+    lab.neighbours().await;
+    let client = http2::Client::connect(lab.dialer()).await.unwrap();
+    let total = size.of(150, 1000);
+    let mut answered = 0;
+    for number in 0..total {
+        let get = Ask::get(format!("/api/v1/namespaces/abuse/pods/{number}"));
+        answered += usize::from(client.call(&get, b"").await.is_ok_and(|answer| answer.whole && answer.body == "{}"));
+    }
+    lab.require(answered == total, format!("{answered} of {total} answered over one connection"));
+    lab.finish(client).await
 }
 
 async fn a_follower_of_short_lines_falls_behind_over_http1(size: Size) -> Outcome {
