@@ -12,6 +12,7 @@ mod health;
 mod lane;
 mod pins;
 mod seats;
+mod send_error;
 mod server;
 mod token;
 mod upgrades;
@@ -33,7 +34,6 @@ use crate::config::{self, Discover, Pin};
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::tls::TlsError;
-use crate::verdict::Class;
 use choice::{Tried, least_loaded, pinned};
 use connect::Connectors;
 pub use connect::{AddressError, ConnectError};
@@ -42,6 +42,7 @@ use health::Standing;
 pub use lane::Lease;
 use pins::Key;
 use seats::Seats;
+pub use send_error::SendError;
 use server::{Server, Shared};
 pub use token::{TokenError, bearer};
 
@@ -114,57 +115,6 @@ pub enum SetupError {
     /// The CA.
     #[error("the upstream cannot be verified")]
     Tls(#[from] TlsError),
-}
-
-/// Why there is no answer of the upstream.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// No connection could be made: the request never left.
-    #[error("no connection to the upstream")]
-    Connect(#[source] Arc<ConnectError>),
-    /// Every connection closed before the request was written: it never left.
-    #[error("the upstream closed {UNSENT_TRIES} connections before the request was sent")]
-    Unsent,
-    /// REFUSED_STREAM, or a GOAWAY that excludes the request: the upstream says that it was not processed.
-    #[error("the upstream refused the request unprocessed")]
-    Refused(#[source] hyper::Error),
-    /// The client's body broke off, so the request was never completed.
-    #[error("the request was not completed")]
-    Request(#[source] hyper::Error),
-    /// The connection failed after the request was sent: it may have been processed.
-    #[error("the connection to the upstream was lost before it answered")]
-    Lost(#[source] hyper::Error),
-    /// It answered 101 to a request that asked for no other protocol, or not for that one. What it did with the request is not known.
-    #[error("the upstream switched to a protocol that nobody asked for")]
-    Switched,
-}
-
-impl SendError {
-    /// The label of metrics.
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Connect(_) => "connect",
-            Self::Unsent => "unsent",
-            Self::Refused(_) => "refused",
-            Self::Request(_) => "request",
-            Self::Lost(_) => "lost",
-            Self::Switched => "switched",
-        }
-    }
-
-    /// What it proves of the request.
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Connect(_) | Self::Unsent => Class::ConnectFailed,
-            Self::Refused(_) => Class::Refused,
-            Self::Request(_) | Self::Lost(_) | Self::Switched => Class::Lost,
-        }
-    }
-
-    /// Whether the request surely was not processed.
-    pub fn provably_unprocessed(&self) -> bool {
-        !matches!(self, Self::Request(_) | Self::Lost(_) | Self::Switched)
-    }
 }
 
 impl Upstream {
