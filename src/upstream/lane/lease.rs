@@ -145,7 +145,11 @@ impl Drop for Lease {
                     tokio::spawn(async move {
                         // Ready again once the answer was read to its end; an error means that it was not, and the connection closes.
                         if sender.ready().await.is_ok() {
-                            lane.give_back(sender);
+                            // A server that closes behind its answer, without announcing it, often has done so by now.
+                            tokio::task::yield_now().await;
+                            if sender.is_ready() {
+                                lane.give_back(sender);
+                            }
                         }
                     });
                 }
