@@ -45,7 +45,8 @@ impl Judge {
         let answered = sent.iter().filter(|request| matches!(&request.answer, Some(Ok(answer)) if answer.whole)).count();
         let created =
             sent.iter().filter(|request| matches!(&request.answer, Some(Ok(answer)) if answer.whole && answer.status == 201)).count();
-        lab.note(format!("{} requests, {answered} answered, {created} of them 201", sent.len()));
+        let creates = sent.iter().filter(|request| request.how.contains("POST")).count();
+        lab.note(format!("{} requests, {creates} of them creates, {answered} answered, {created} with 201", sent.len()));
         let slowest = sent.iter().max_by_key(|request| request.took);
         lab.note(slowest.map_or_else(String::new, |request| format!("slowest {} ({}) {:?}", request.name, request.how, request.took)));
         for (what, mut which) in found.0 {
