@@ -101,7 +101,10 @@ async fn takes_the_apiserver_but_no_credentials_from_a_kubeconfig() {
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "it is not added");
     assert!(refused.headers.contains_key("audit-id"), "the apiserver's own answer: {refused:?}");
     let asked = place.plane.journal().attempts();
-    assert_eq!(asked.len(), 3, "the proxy asks nothing by itself: {asked:?}");
+    // The read that crosses the GOAWAY behind a 401 may be sent again.
+    let creates = asked.iter().filter(|attempt| attempt.method == Method::POST).count();
+    let own = asked.iter().filter(|attempt| attempt.path != "/api/v1/namespaces/team/pods").count();
+    assert_eq!((creates, own), (2, 0), "the proxy asks nothing by itself: {asked:?}");
 }
 
 #[tokio::test]
