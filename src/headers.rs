@@ -117,9 +117,9 @@ pub fn mark_sensitive(headers: &mut HeaderMap) {
     }
 }
 
-/// What a head or trailers occupy, as HTTP/2 counts them (RFC 9113 §6.5.2).
+/// What a head or trailers occupy: each line as much as its texts and its entry in the map.
 pub fn size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 96).sum()
 }
 
 /// Prints headers with secrets replaced by `<redacted>`: credentials, cookies, asserted identities, and the bearer token that browsers put into

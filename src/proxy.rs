@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::body::{Body, ConnectionShare};
+use crate::body::{Body, ConnectionShare, Reservation};
 use crate::create::{Creates, Target};
 use crate::error::ProxyError;
 use crate::forward::{forward, until};
@@ -19,6 +19,9 @@ use crate::route::{Matched, Route, timeout};
 use crate::status::Encoding;
 use crate::upgrade::{Tunnels, upgrade};
 use crate::upstream::{LaneKind, Lease, Upstream};
+
+/// A head that is not worth counting: those of controllers have some hundred bytes and a token.
+const SMALL_HEAD: usize = 8 << 10;
 
 /// Everything a request meets.
 pub struct Proxy {
@@ -94,6 +97,16 @@ impl Proxy {
         Ok(headers::check(request.uri(), request.version(), request.headers())?)
     }
 
+    /// Memory for a large head, until there is an answer. Creates reserve theirs with their bodies.
+    async fn room_for_head(&self, peer: &Peer, request: &Request<Body>) -> Result<Option<Reservation>, ProxyError> {
+        let size = headers::size(request.headers());
+        if size <= SMALL_HEAD {
+            return Ok(None);
+        }
+        let mut room = self.creates.buffers.reserve(peer.ip, &peer.buffered);
+        if room.grow(size as u64).await { Ok(Some(room)) } else { Err(ProxyError::TooManyRequests) }
+    }
+
     /// Each way has a box of its own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
     /// times before it first runs.
     async fn take(&self, step: Step, peer: &Peer, request: Request<Body>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
@@ -106,12 +119,14 @@ impl Proxy {
                 let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
                 let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
                 self.metrics.overhead(label, started.elapsed());
+                let _head = self.room_for_head(peer, &request).await?;
                 // A stream lasts, whatever its URL says.
                 let deadline = if open.is_some() { None } else { timeout::deadline(request.uri(), started) };
                 let response = until(deadline, Box::pin(forward(&self.upstream, lane, request))).await??;
                 Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
+                let _head = self.room_for_head(peer, &request).await?;
                 let open = self.metrics.stream_open(StreamKind::Upgrade);
                 Ok(Box::pin(upgrade(&self.upstream, &self.tunnels, request, open)).await?)
             }

@@ -2,12 +2,12 @@
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use kube_retry_proxy::model::Settings;
+use kube_retry_proxy::model::{Fault, Settings};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::support::raw::{Head, Raw};
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Answer, BOTH, PAIRS, Protocol, Rig, sample, speaking};
+use crate::support::{Answer, BOTH, Client, PAIRS, Protocol, Rig, eventually, sample, speaking};
 
 /// The default, and the size of one header that is beyond it by itself.
 const LIMIT: usize = 64 << 10;
@@ -110,4 +110,34 @@ fn assert_refused(answer: &Answer, code: StatusCode, words: &str) {
     assert_eq!((&status["kind"], &status["code"]), (&"Status".into(), &code.as_u16().into()));
     let message = status["message"].as_str().unwrap();
     assert!(message.starts_with("kube-retry-proxy: ") && message.contains(words), "{message}");
+}
+
+#[tokio::test]
+async fn large_heads_of_calls_have_a_bound_together_and_small_ones_pass() {
+    for protocol in BOTH {
+        let rig = Rig::with(Settings { apiservers: 1, ..Settings::quick() }, |config| {
+            config.creates.max_body = 4 << 10;
+            config.creates.max_buffered = 20 << 10;
+        })
+        .await;
+        let get = |client: &Client, size: usize| {
+            let mut request = client.request(Method::GET, "/api/v1/namespaces/team/pods", "");
+            request.headers_mut().insert("x-large", "x".repeat(size).parse().unwrap());
+            request
+        };
+        rig.faults().next_request(Fault::Hold);
+        let mut holding = rig.client(protocol).await;
+        let large = get(&holding, 12 << 10);
+        let held = tokio::spawn(async move { holding.ask(large).await.status });
+        eventually("it is with the apiserver", || rig.plane.journal().len() == 1).await;
+
+        let mut client = rig.client(protocol).await;
+        let refused = client.ask(get(&client, 12 << 10)).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
+        assert_eq!(client.ask(get(&client, 100)).await.status, StatusCode::OK);
+        rig.faults().release();
+        assert_eq!(held.await.unwrap(), StatusCode::OK);
+        assert_eq!(client.ask(get(&client, 12 << 10)).await.status, StatusCode::OK, "there is room again");
+        rig.stop().await;
+    }
 }
