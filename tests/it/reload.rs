@@ -228,7 +228,7 @@ async fn replaced_certificate_files_hold_for_new_connections_and_open_ones_live_
 }
 
 #[tokio::test]
-async fn a_replaced_upstream_ca_holds_for_new_connections_and_open_ones_live_on() {
+async fn a_replaced_upstream_ca_holds_for_new_connections() {
     let logs = Logs::collect();
     let place = Place::new().await;
     let right = place.read("upstream-ca.crt");
