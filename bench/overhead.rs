@@ -1,10 +1,17 @@
-//! What the proxy costs: the same requests direct and through the proxy, in turns, on loopback with TLS on every connection.
+//! What the proxy costs: the same requests direct and through the proxy, in turns, on loopback with
+//! TLS on every connection.
 //!
-//! Three processors' worth of work share the machine, each on one thread or process of its own: the client and a minimal upstream (both
-//! here) and the proxy (the real binary, so that `/proc` tells its processor time). The upstream answers from memory: what the model
-//! control plane does for a create would hide what is to be measured. `bench/README.md` says how to run this and how to read it.
+//! Three processors' worth of work share the machine, each on one thread or process of its own: the
+//! client and a minimal upstream (both here) and the proxy (the real binary, so that `/proc` tells
+//! its processor time). The upstream answers from memory: what the model control plane does for a
+//! create would hide what is to be measured. `bench/README.md` says how to run this and how to read
+//! it.
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench stops at what it did not expect, and prints its table")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench stops at what it did not expect, and prints its table"
+)]
 
 #[path = "overhead/client.rs"]
 mod client;
@@ -30,7 +37,8 @@ use proxy::Proxy;
 use report::{Report, Row};
 use upstream::Upstream;
 
-/// Direct and proxied take turns this often in each scenario, so that a noisy neighbour disturbs both.
+/// Direct and proxied take turns this often in each scenario, so that a noisy neighbour disturbs
+/// both.
 const ROUNDS: u32 = 20;
 
 /// How many requests, or watches, are in flight at the same time.
@@ -72,11 +80,24 @@ fn main() {
     let upstream = Upstream::start();
     let start = |program: &PathBuf| Proxy::start(program, upstream.server(), &args.proxy_arg);
     let (proxy, against) = (start(&args.proxy), args.against.as_ref().map(start));
-    let proxied = Path { upstream: &upstream, proxy: Some(&proxy) };
-    let baseline = Path { upstream: &upstream, proxy: against.as_ref() };
+    let proxied = Path {
+        upstream: &upstream,
+        proxy: Some(&proxy),
+    };
+    let baseline = Path {
+        upstream: &upstream,
+        proxy: against.as_ref(),
+    };
     let slice = Duration::from_secs(args.seconds.into()) / (2 * ROUNDS);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let mut report = Report::new(if against.is_some() { "before" } else { "direct" });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut report = Report::new(if against.is_some() {
+        "before"
+    } else {
+        "direct"
+    });
     for load in loads().filter(|load| load.to_string().contains(&args.only)) {
         report.add(runtime.block_on(compared(load, slice, &baseline, &proxied)));
     }
@@ -88,8 +109,16 @@ fn main() {
 
 fn loads() -> impl Iterator<Item = Load> {
     let works = [Work::Get, Work::Create, Work::Watch];
-    let versions = works.into_iter().flat_map(|work| [Version::HTTP_11, Version::HTTP_2].map(|version| (work, version)));
-    versions.flat_map(|(work, version)| CONCURRENCIES.map(|concurrency| Load { work, version, concurrency }))
+    let versions = works
+        .into_iter()
+        .flat_map(|work| [Version::HTTP_11, Version::HTTP_2].map(|version| (work, version)));
+    versions.flat_map(|(work, version)| {
+        CONCURRENCIES.map(|concurrency| Load {
+            work,
+            version,
+            concurrency,
+        })
+    })
 }
 
 /// Both sides in turns, after one turn each that is not counted.
@@ -100,20 +129,30 @@ async fn compared(load: Load, slice: Duration, baseline: &Path<'_>, proxied: &Pa
     proxied.turn(&mut after, slice).await;
     let mut row = Row::new(load);
     for _ in 0..ROUNDS {
-        row.round(baseline.turn(&mut before, slice).await, proxied.turn(&mut after, slice).await);
+        row.round(
+            baseline.turn(&mut before, slice).await,
+            proxied.turn(&mut after, slice).await,
+        );
     }
     row
 }
 
 impl Path<'_> {
     async fn connect(&self, load: Load) -> Connected {
-        load.connect(self.proxy.map_or(self.upstream.server(), Proxy::server), self.upstream).await
+        load.connect(
+            self.proxy.map_or(self.upstream.server(), Proxy::server),
+            self.upstream,
+        )
+        .await
     }
 
     async fn turn(&self, connected: &mut Connected, slice: Duration) -> Turn {
         let processor_time = || self.proxy.map_or(Duration::ZERO, Proxy::processor_time);
         let before = processor_time();
         let turn = connected.run(slice).await;
-        Turn { processor_time: processor_time() - before, ..turn }
+        Turn {
+            processor_time: processor_time() - before,
+            ..turn
+        }
     }
 }

@@ -1,7 +1,13 @@
-//! Who wins the race for a quota: the same storm of creates by every policy, over a grid of conditions, on the model control plane or on a
-//! real one. `bench/README.md` says how to run it and what came of it.
+//! Who wins the race for a quota: the same storm of creates by every policy, over a grid of
+//! conditions, on the model control plane or on a real one. `bench/README.md` says how to run it
+//! and what came of it.
 
-#![expect(clippy::expect_used, clippy::print_stdout, clippy::print_stderr, reason = "a bench stops at what it did not expect, and prints")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench stops at what it did not expect, and prints"
+)]
 
 #[path = "quota_race/args.rs"]
 mod args;
@@ -34,9 +40,12 @@ async fn main() {
     let mut done = 0;
     for cell in &plan.cells {
         // The table keeps their order, the runs do not.
-        plan.policies.iter().for_each(|policy| report.row(cell, policy));
-        // Whatever disturbs the machine for a while disturbs every policy. In turns of changing order, or what comes back regularly, such as a
-        // garbage collection after so many creates, would always meet the same one.
+        plan.policies
+            .iter()
+            .for_each(|policy| report.row(cell, policy));
+        // Whatever disturbs the machine for a while disturbs every policy. In turns of changing
+        // order, or what comes back regularly, such as a garbage collection after so many
+        // creates, would always meet the same one.
         let mut turn = plan.policies.clone();
         for _ in 0..plan.runs {
             fastrand::shuffle(&mut turn);

@@ -1,8 +1,9 @@
-//! The admin port: the status page, probes, metrics and what helps to understand the proxy, over plain HTTP/1.1. Read-only, and without
-//! credentials.
+//! The admin port: the status page, probes, metrics and what helps to understand the proxy, over
+//! plain HTTP/1.1. Read-only, and without credentials.
 //!
-//! `app` binds it apart from the proxy's own port, on which every path belongs to the apiserver. Probes are answered whatever else comes:
-//! when all of the few places are taken, whoever has sent no whole head for longest makes room, then whoever is answered for longest.
+//! `app` binds it apart from the proxy's own port, on which every path belongs to the apiserver.
+//! Probes are answered whatever else comes: when all of the few places are taken, whoever has sent
+//! no whole head for longest makes room, then whoever is answered for longest.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -39,13 +40,17 @@ pub use snapshot::{Server, Snapshot};
 use history::History;
 use snapshot::Sources;
 
-/// Connections at the same time. Far more than probes and scrapes need, and than pages that are kept live.
+/// Connections at the same time. Far more than probes and scrapes need, and than pages that are
+/// kept live.
 const MAX_CONNECTIONS: usize = 128;
-/// For a request's head: it is a few hundred bytes, and some kilobytes of what a browser has from others on the same host.
+/// For a request's head: it is a few hundred bytes, and some kilobytes of what a browser has from
+/// others on the same host.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a connection altogether, so that a client that does not read its answer goes too. Longer than Prometheus waits by default (10 s).
+/// For a connection altogether, so that a client that does not read its answer goes too. Longer
+/// than Prometheus waits by default (10 s).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// For a connection that keeps a page live. The browser makes a new one by itself, and whoever does not read gives its place up.
+/// For a connection that keeps a page live. The browser makes a new one by itself, and whoever does
+/// not read gives its place up.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(600);
 /// For answers under way when the process stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,7 +71,8 @@ pub struct Admin {
     pub decisions: Arc<Decisions>,
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
-    /// For `/configz`: the configuration in effect, which has no secrets. A function, because it changes at run time.
+    /// For `/configz`: the configuration in effect, which has no secrets. A function, because it
+    /// changes at run time.
     pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
     /// The upstream as it is now.
     pub servers: Box<dyn Fn() -> Vec<Server> + Send + Sync>,
@@ -102,13 +108,22 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
     let _ = shutdown.run_until_cancelled(serving).await;
     connections.close();
     if timeout(SHUTDOWN_TIMEOUT, connections.wait()).await.is_err() {
-        debug!(open = connections.len(), "Admin connections still open at shutdown");
+        debug!(
+            open = connections.len(),
+            "Admin connections still open at shutdown"
+        );
     }
 }
 
 impl Port {
     fn snapshot(&self) -> Snapshot {
-        let Admin { metrics, decisions, readiness, config, servers } = &self.admin;
+        let Admin {
+            metrics,
+            decisions,
+            readiness,
+            config,
+            servers,
+        } = &self.admin;
         let absorbed = snapshot::absorbed(metrics);
         Snapshot::new(Sources {
             config: &config(),
@@ -126,7 +141,12 @@ impl Port {
 }
 
 async fn accept(listener: TcpListener, port: &Arc<Port>, tasks: &TaskTracker) {
-    let limits = Limits { max: MAX_CONNECTIONS, per_address: MAX_CONNECTIONS, answered_too: true, requests: usize::MAX };
+    let limits = Limits {
+        max: MAX_CONNECTIONS,
+        per_address: MAX_CONNECTIONS,
+        answered_too: true,
+        requests: usize::MAX,
+    };
     let connections = Connections::new(metrics::Port::Admin, limits, &port.admin.metrics);
     let mut told: Option<Instant> = None;
     loop {

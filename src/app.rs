@@ -1,5 +1,5 @@
-//! The composition root: builds every part from the configuration, starts them, and stops them in the open order: unready, stop accepting,
-//! finish, release what is held, cut what streams.
+//! The composition root: builds every part from the configuration, starts them, and stops them in
+//! the open order: unready, stop accepting, finish, release what is held, cut what streams.
 
 mod reload;
 
@@ -37,10 +37,12 @@ use crate::upgrade::Tunnels;
 use crate::upstream::{SetupError, Upstream};
 use crate::verdict::Class;
 
-/// How long creates may take to answer once they are released: they have their answer and only write it.
+/// How long creates may take to answer once they are released: they have their answer and only
+/// write it.
 const RELEASE: Duration = Duration::from_secs(1);
 
-/// How long an answer may take from its end in the loop to the socket, before its connection is cut.
+/// How long an answer may take from its end in the loop to the socket, before its connection is
+/// cut.
 const FLUSH: Duration = Duration::from_millis(250);
 
 /// More than the head of a create, which its memory covers too.
@@ -91,7 +93,8 @@ pub enum StartError {
     Signals(#[source] io::Error),
 }
 
-/// Starts a proxy; it serves when this returns. With a `source`, its configuration is read again as it changes.
+/// Starts a proxy; it serves when this returns. With a `source`, its configuration is read again as
+/// it changes.
 ///
 /// # Errors
 /// What is missing or wrong in the configuration, before anything is served.
@@ -105,7 +108,11 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let tls = tls::server_config(Arc::clone(&certificate))?;
     reload::tell_expiry(&metrics, &certificate);
 
-    let socket = bind("serving", SocketAddr::new(config.serving.bind_address, config.serving.secure_port)).await?;
+    let socket = bind(
+        "serving",
+        SocketAddr::new(config.serving.bind_address, config.serving.secure_port),
+    )
+    .await?;
     let admin_socket = bind("admin", config.admin.bind_address).await?;
     let address = local_address("serving", &socket)?;
     let admin_address = local_address("admin", &admin_socket)?;
@@ -118,7 +125,11 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let creates = Creates {
         settings: ArcSwap::from_pointee(Settings::new(&config)),
         upstream: Arc::clone(&upstream),
-        buffers: Buffers::new(config.creates.max_buffered, config.creates.max_body + MAX_HEAD, metrics.buffered()),
+        buffers: Buffers::new(
+            config.creates.max_buffered,
+            config.creates.max_body + MAX_HEAD,
+            metrics.buffered(),
+        ),
         max_body: config.creates.max_body,
         held: Semaphore::new(config.creates.max_held.min(Semaphore::MAX_PERMITS)),
         in_flight: TaskTracker::new(),
@@ -131,7 +142,10 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         matched: Matched::from(&config.creates),
         creates,
         upstream: Arc::clone(&upstream),
-        tunnels: Tunnels { tasks: TaskTracker::new(), drain: watcher.clone() },
+        tunnels: Tunnels {
+            tasks: TaskTracker::new(),
+            drain: watcher.clone(),
+        },
         via: Via::new(fastrand::u64(..)),
         metrics: Arc::clone(&metrics),
     });
@@ -172,9 +186,17 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         let (upstream, stop) = (Arc::clone(&upstream), stop.clone());
         async move { upstream.run(stop).await }
     });
-    background.spawn(stop.clone().run_until_cancelled_owned(watch_upstream(Arc::clone(&upstream), reachable)));
-    let reload =
-        reload::Reload { source, current: Arc::clone(&current), proxy: Arc::clone(&proxy), certificate, metrics: Arc::clone(&metrics) };
+    background.spawn(
+        stop.clone()
+            .run_until_cancelled_owned(watch_upstream(Arc::clone(&upstream), reachable)),
+    );
+    let reload = reload::Reload {
+        source,
+        current: Arc::clone(&current),
+        proxy: Arc::clone(&proxy),
+        certificate,
+        metrics: Arc::clone(&metrics),
+    };
     background.spawn(stop.clone().run_until_cancelled_owned(reload.run()));
     if let Some(exporter) = exporter {
         background.spawn(exporter.run(stop.clone()));
@@ -186,11 +208,25 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     serving.set(Ok(String::new()));
     announce(address, admin_address, &current.load(), kubeconfig);
     let drain_timeout = current.load().drain.timeout;
-    Ok(App { address, admin_address, ca_pem, metrics, upstream, drain, drain_timeout, serving, proxy, connections, background, stop })
+    Ok(App {
+        address,
+        admin_address,
+        ca_pem,
+        metrics,
+        upstream,
+        drain,
+        drain_timeout,
+        serving,
+        proxy,
+        connections,
+        background,
+        stop,
+    })
 }
 
 impl App {
-    /// Drains and stops: returns when everything has ended, at the latest a little after `drain.timeout`.
+    /// Drains and stops: returns when everything has ended, at the latest a little after
+    /// `drain.timeout`.
     pub async fn stop(self) {
         info!(timeout = ?self.drain_timeout, "Stopping: no new connections, finishing requests");
         self.serving.set(Err("draining".to_owned()));
@@ -202,7 +238,10 @@ impl App {
             self.proxy.tunnels.tasks.wait().await;
         };
         let mut ended = std::pin::pin!(ended);
-        if tokio::time::timeout(self.drain_timeout, ended.as_mut()).await.is_err() {
+        if tokio::time::timeout(self.drain_timeout, ended.as_mut())
+            .await
+            .is_err()
+        {
             self.drain.advance(Stage::Releasing);
             let creates = &self.proxy.creates.in_flight;
             if !creates.is_empty() {
@@ -211,7 +250,11 @@ impl App {
                 let _answered = tokio::time::timeout(RELEASE, creates.wait()).await;
                 tokio::time::sleep(FLUSH).await;
             }
-            warn!(connections = self.connections.len(), tunnels = self.proxy.tunnels.tasks.len(), "Cutting what is still open");
+            warn!(
+                connections = self.connections.len(),
+                tunnels = self.proxy.tunnels.tasks.len(),
+                "Cutting what is still open"
+            );
             self.drain.advance(Stage::Cut);
             ended.await;
         }
@@ -250,8 +293,11 @@ pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<Stopped
 }
 
 /// The certificate to serve and, if it is self-signed, its CA.
-fn certificate(serving: &config::Serving) -> Result<(ServingCertificate, Option<String>), StartError> {
-    if let (Some(certificate), Some(key)) = (&serving.tls_cert_file, &serving.tls_private_key_file) {
+fn certificate(
+    serving: &config::Serving,
+) -> Result<(ServingCertificate, Option<String>), StartError> {
+    if let (Some(certificate), Some(key)) = (&serving.tls_cert_file, &serving.tls_private_key_file)
+    {
         return Ok((ServingCertificate::from_files(certificate, key)?, None));
     }
     let made = tls::self_signed(&serving.self_signed)?;
@@ -259,18 +305,41 @@ fn certificate(serving: &config::Serving) -> Result<(ServingCertificate, Option<
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Bind { what, address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Bind {
+            what,
+            address,
+            source,
+        })
 }
 
 fn local_address(what: &'static str, socket: &TcpListener) -> Result<SocketAddr, StartError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    socket.local_addr().map_err(|source| StartError::Bind { what, address: unknown, source })
+    socket.local_addr().map_err(|source| StartError::Bind {
+        what,
+        address: unknown,
+        source,
+    })
 }
 
 /// The one line that names the addresses, for people and for scripts that start with port 0.
-fn announce(address: SocketAddr, admin_address: SocketAddr, config: &Config, kubeconfig: Option<PathBuf>) {
-    let upstream = config.upstream.addresses().iter().map(|url| url.to_string()).collect::<Vec<_>>().join(",");
-    let kubeconfig = kubeconfig.as_ref().map(|path| tracing::field::display(path.display()));
+fn announce(
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    config: &Config,
+    kubeconfig: Option<PathBuf>,
+) {
+    let upstream = config
+        .upstream
+        .addresses()
+        .iter()
+        .map(|url| url.to_string())
+        .collect::<Vec<_>>()
+        .join(",");
+    let kubeconfig = kubeconfig
+        .as_ref()
+        .map(|path| tracing::field::display(path.display()));
     info!(%address, %admin_address, %upstream, kubeconfig, mode = ?config.mode, "Serving");
 }
 
@@ -293,7 +362,10 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, StartError> {
         let of = |kind| signal(kind).map_err(StartError::Signals);
-        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

@@ -1,18 +1,20 @@
 //! How long a create pauses before it is sent again, and when no further pause is worth it.
 //!
-//! Pure: random numbers and elapsed times are arguments. `create` keeps the count and the clock. The client's own `?timeout=` is read and
-//! rewritten in `route::timeout`.
+//! Pure: random numbers and elapsed times are arguments. `create` keeps the count and the clock.
+//! The client's own `?timeout=` is read and rewritten in `route::timeout`.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Exponential pauses with full jitter: the n-th is drawn evenly from nothing to `base × 2ⁿ⁻¹`, at most `cap`.
+/// Exponential pauses with full jitter: the n-th is drawn evenly from nothing to `base × 2ⁿ⁻¹`, at
+/// most `cap`.
 ///
-/// Full jitter because conflicts come in bursts: ninety creates of one lost batch must not return as one batch of ninety.
-/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
+/// Full jitter because conflicts come in bursts: ninety creates of one lost batch must not return
+/// as one batch of ninety. <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The longest first pause. It should outlast the lag of the apiservers' watches, in which a replay meets the same stale quota.
+    /// The longest first pause. It should outlast the lag of the apiservers' watches, in which a
+    /// replay meets the same stale quota.
     pub base: Duration,
     /// The longest pause of all, before what the server asks for on top.
     pub cap: Duration,
@@ -23,7 +25,8 @@ pub struct Backoff {
 pub struct Limits {
     /// Attempts altogether, the first included.
     pub max_attempts: u32,
-    /// The longest time from a create's arrival to the start of its last attempt, whatever it was spent on.
+    /// The longest time from a create's arrival to the start of its last attempt, whatever it was
+    /// spent on.
     pub max_hold: Duration,
 }
 
@@ -50,40 +53,57 @@ pub enum Exhausted {
 }
 
 impl Backoff {
-    /// The longest that the pause before `replay` (1 is the first) can be, before what the server asks for.
+    /// The longest that the pause before `replay` (1 is the first) can be, before what the server
+    /// asks for.
     pub fn ceiling(&self, replay: u32) -> Duration {
-        let factor = 1u32.checked_shl(replay.saturating_sub(1)).unwrap_or(u32::MAX);
+        let factor = 1u32
+            .checked_shl(replay.saturating_sub(1))
+            .unwrap_or(u32::MAX);
         self.base.saturating_mul(factor).min(self.cap)
     }
 
     /// The pause before `replay`, for a `random` number in [0, 1).
     ///
-    /// `at_least` is what the server asked for. It is a floor with the jitter on top, not a maximum of both: those who were all told
-    /// "one second" would else return together.
+    /// `at_least` is what the server asked for. It is a floor with the jitter on top, not a maximum
+    /// of both: those who were all told "one second" would else return together.
     pub fn delay(&self, replay: u32, random: f64, at_least: Duration) -> Duration {
         // `clamp` lets NaN through; as a fraction it is as good as 0.
-        let random = if random.is_nan() { 0.0 } else { random.clamp(0.0, 1.0) };
+        let random = if random.is_nan() {
+            0.0
+        } else {
+            random.clamp(0.0, 1.0)
+        };
         let nanos = self.ceiling(replay).as_nanos() as f64 * random;
         at_least.saturating_add(Duration::from_nanos(nanos as u64))
     }
 }
 
 impl Limits {
-    /// Whether another attempt may start after pausing for `delay`; the pause, or the limit in its way.
+    /// Whether another attempt may start after pausing for `delay`; the pause, or the limit in its
+    /// way.
     ///
-    /// `client_remaining` is what is left of the client's own timeout, where it told us one. Such a client has gone by then, and what an
-    /// attempt stores after that nobody knows of, so the attempt must be able to *end* before. Where the client tells none, only the start
-    /// is bounded: no attempt so far took longer than the hold, so one like them ends within twice the hold.
-    /// A pause is never cut short to fit: an attempt sooner than the server asked, or than the backoff drew, would only add load.
+    /// `client_remaining` is what is left of the client's own timeout, where it told us one. Such a
+    /// client has gone by then, and what an attempt stores after that nobody knows of, so the
+    /// attempt must be able to *end* before. Where the client tells none, only the start
+    /// is bounded: no attempt so far took longer than the hold, so one like them ends within twice
+    /// the hold. A pause is never cut short to fit: an attempt sooner than the server asked, or
+    /// than the backoff drew, would only add load.
     ///
     /// # Errors
     /// [`Exhausted`], and the last answer goes to the client.
-    pub fn next(&self, spent: Spent, client_remaining: Option<Duration>, delay: Duration) -> Result<Duration, Exhausted> {
+    pub fn next(
+        &self,
+        spent: Spent,
+        client_remaining: Option<Duration>,
+        delay: Duration,
+    ) -> Result<Duration, Exhausted> {
         if spent.attempts >= self.max_attempts {
             Err(Exhausted::Attempts)
         } else if spent.elapsed.saturating_add(delay) > self.max_hold {
             Err(Exhausted::Hold)
-        } else if client_remaining.is_some_and(|remaining| delay.saturating_add(spent.longest) >= remaining) {
+        } else if client_remaining
+            .is_some_and(|remaining| delay.saturating_add(spent.longest) >= remaining)
+        {
             Err(Exhausted::ClientTimeout)
         } else {
             Ok(delay)
@@ -107,7 +127,9 @@ impl fmt::Display for Exhausted {
         f.write_str(match self {
             Exhausted::Attempts => "all attempts are made",
             Exhausted::Hold => "the longest hold would be exceeded",
-            Exhausted::ClientTimeout => "the client's own timeout could have passed before the answer",
+            Exhausted::ClientTimeout => {
+                "the client's own timeout could have passed before the answer"
+            }
         })
     }
 }
@@ -117,8 +139,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const DEFAULT: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(2) };
-    const LIMITS: Limits = Limits { max_attempts: 8, max_hold: Duration::from_secs(8) };
+    const DEFAULT: Backoff = Backoff {
+        base: Duration::from_millis(100),
+        cap: Duration::from_secs(2),
+    };
+    const LIMITS: Limits = Limits {
+        max_attempts: 8,
+        max_hold: Duration::from_secs(8),
+    };
 
     fn millis(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -126,11 +154,23 @@ mod tests {
 
     #[test]
     fn ceilings_double_up_to_the_cap() {
-        let ceilings: Vec<_> = [0, 1, 2, 3, 4, 5, 6, 7, 33, u32::MAX].iter().map(|replay| DEFAULT.ceiling(*replay).as_millis()).collect();
-        assert_eq!(ceilings, [100, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000]);
-        let small = Backoff { base: millis(5), cap: millis(3) };
+        let ceilings: Vec<_> = [0, 1, 2, 3, 4, 5, 6, 7, 33, u32::MAX]
+            .iter()
+            .map(|replay| DEFAULT.ceiling(*replay).as_millis())
+            .collect();
+        assert_eq!(
+            ceilings,
+            [100, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000]
+        );
+        let small = Backoff {
+            base: millis(5),
+            cap: millis(3),
+        };
         assert_eq!(small.ceiling(1), millis(3));
-        let huge = Backoff { base: Duration::MAX, cap: Duration::MAX };
+        let huge = Backoff {
+            base: Duration::MAX,
+            cap: Duration::MAX,
+        };
         assert_eq!(huge.ceiling(u32::MAX), Duration::MAX);
     }
 
@@ -160,19 +200,65 @@ mod tests {
             (1, 0, 0, Some(100), 100, Err(Exhausted::ClientTimeout)),
             (1, 0, 0, Some(0), 0, Err(Exhausted::ClientTimeout)),
             (1, 2_000, 2_000, Some(2_101), 100, Ok(millis(100))),
-            (1, 2_000, 2_000, Some(2_100), 100, Err(Exhausted::ClientTimeout)),
-            (2, 2_100, 2_000, Some(2_100), 100, Err(Exhausted::ClientTimeout)),
+            (
+                1,
+                2_000,
+                2_000,
+                Some(2_100),
+                100,
+                Err(Exhausted::ClientTimeout),
+            ),
+            (
+                2,
+                2_100,
+                2_000,
+                Some(2_100),
+                100,
+                Err(Exhausted::ClientTimeout),
+            ),
         ];
         for (attempts, elapsed, longest, client, delay, expected) in table {
-            let spent = Spent { attempts, elapsed: millis(elapsed), longest: millis(longest) };
-            assert_eq!(LIMITS.next(spent, client.map(millis), millis(delay)), expected, "{spent:?}, {client:?}, {delay}");
+            let spent = Spent {
+                attempts,
+                elapsed: millis(elapsed),
+                longest: millis(longest),
+            };
+            assert_eq!(
+                LIMITS.next(spent, client.map(millis), millis(delay)),
+                expected,
+                "{spent:?}, {client:?}, {delay}"
+            );
         }
-        let spent = Spent { attempts: 1, elapsed: Duration::MAX, longest: Duration::MAX };
-        assert_eq!(LIMITS.next(spent, None, Duration::MAX), Err(Exhausted::Hold));
-        let nothing = Spent { attempts: 0, elapsed: Duration::ZERO, longest: Duration::ZERO };
-        assert_eq!(Limits { max_attempts: 0, ..LIMITS }.next(nothing, None, Duration::ZERO), Err(Exhausted::Attempts));
-        let patient = Limits { max_hold: Duration::MAX, ..LIMITS };
-        assert_eq!(patient.next(spent, Some(Duration::MAX), Duration::MAX), Err(Exhausted::ClientTimeout));
+        let spent = Spent {
+            attempts: 1,
+            elapsed: Duration::MAX,
+            longest: Duration::MAX,
+        };
+        assert_eq!(
+            LIMITS.next(spent, None, Duration::MAX),
+            Err(Exhausted::Hold)
+        );
+        let nothing = Spent {
+            attempts: 0,
+            elapsed: Duration::ZERO,
+            longest: Duration::ZERO,
+        };
+        assert_eq!(
+            Limits {
+                max_attempts: 0,
+                ..LIMITS
+            }
+            .next(nothing, None, Duration::ZERO),
+            Err(Exhausted::Attempts)
+        );
+        let patient = Limits {
+            max_hold: Duration::MAX,
+            ..LIMITS
+        };
+        assert_eq!(
+            patient.next(spent, Some(Duration::MAX), Duration::MAX),
+            Err(Exhausted::ClientTimeout)
+        );
     }
 
     proptest! {

@@ -1,8 +1,10 @@
-//! Bodies on their way through: streamed as they come, or, for creates and error answers, held in memory within a bound.
+//! Bodies on their way through: streamed as they come, or, for creates and error answers, held in
+//! memory within a bound.
 //!
-//! One type serves both directions. It carries a guard that lives exactly as long as the body does, so that whatever the body occupies
-//! (a stream of an upstream connection) is given back when it ends or is dropped. Nothing here decides; `create` and `forward` call it.
-//! A body that broke off ends in an error, never as if it were whole.
+//! One type serves both directions. It carries a guard that lives exactly as long as the body does,
+//! so that whatever the body occupies (a stream of an upstream connection) is given back when it
+//! ends or is dropped. Nothing here decides; `create` and `forward` call it. A body that broke off
+//! ends in an error, never as if it were whole.
 
 mod collect;
 mod flow;
@@ -39,7 +41,10 @@ pub struct Body<G = ()> {
 #[derive(Debug)]
 enum Source {
     /// Wholly in memory: the data, then the trailers.
-    Buffered { data: Bytes, trailers: Option<HeaderMap> },
+    Buffered {
+        data: Bytes,
+        trailers: Option<HeaderMap>,
+    },
     /// Streamed: what had been read of it before, then the rest.
     Streamed {
         prefix: Option<Box<Prefix>>,
@@ -83,7 +88,11 @@ impl<G> Body<G> {
 
     /// A body of exactly these bytes.
     pub fn full(data: Bytes) -> Self {
-        Buffered { data, trailers: None }.into()
+        Buffered {
+            data,
+            trailers: None,
+        }
+        .into()
     }
 
     /// The peer's body, streamed, of a message of this version.
@@ -97,13 +106,15 @@ impl<G> Body<G> {
         answer.map(|body| Self::streamed(body, version))
     }
 
-    /// A client's request with its body streamed, which is not whole when the drain cuts its connection.
+    /// A client's request with its body streamed, which is not whole when the drain cuts its
+    /// connection.
     pub fn of_request(request: Request<Incoming>, drain: &Watcher) -> Request<Self> {
         let version = request.version();
         request.map(|body| Self::flowing(Inflow::new(body, version).until_cut(drain)))
     }
 
-    /// The same body, counted among the answers under way; it may occupy `cost` bytes while nobody reads it.
+    /// The same body, counted among the answers under way; it may occupy `cost` bytes while nobody
+    /// reads it.
     pub fn counted(mut self, flows: &Arc<Flows>, cost: u64) -> Self {
         if let Source::Streamed { counted, .. } = &mut self.source {
             *counted = Some((Arc::clone(flows), cost));
@@ -112,7 +123,14 @@ impl<G> Body<G> {
     }
 
     fn flowing(rest: Inflow) -> Self {
-        Self { source: Source::Streamed { prefix: None, rest, counted: None }, guard: None }
+        Self {
+            source: Source::Streamed {
+                prefix: None,
+                rest,
+                counted: None,
+            },
+            guard: None,
+        }
     }
 
     /// Takes the guard out, to decide about it when the body has been read.
@@ -128,11 +146,20 @@ impl<G> Body<G> {
 
     /// The same body with its guard changed, if it still has one.
     pub fn map_guard<H>(self, change: impl FnOnce(G) -> H) -> Body<H> {
-        Body { source: self.source, guard: self.guard.map(change) }
+        Body {
+            source: self.source,
+            guard: self.guard.map(change),
+        }
     }
 
     fn count(&mut self, flows: Arc<Flows>, cost: u64) {
-        let source = std::mem::replace(&mut self.source, Source::Buffered { data: Bytes::new(), trailers: None });
+        let source = std::mem::replace(
+            &mut self.source,
+            Source::Buffered {
+                data: Bytes::new(),
+                trailers: None,
+            },
+        );
         self.source = match source {
             Source::Streamed { rest, .. } => Source::Counted(Flow::new(flows, rest, cost)),
             other => other,
@@ -148,13 +175,18 @@ impl<G> Body<G> {
             Source::Counted(flow) => {
                 // One that was let go ends in an error, whatever is before it.
                 if let Some((rest, flows, cost)) = flow.stop() {
-                    self.source = Source::Streamed { prefix: Prefix::of(read, room), rest, counted: Some((flows, cost)) };
+                    self.source = Source::Streamed {
+                        prefix: Prefix::of(read, room),
+                        rest,
+                        counted: Some((flows, cost)),
+                    };
                 }
             }
         }
     }
 
-    /// The same body, which can be had back from [`Returned`] when it is dropped, as long as no more than `limit` bytes of it had been read.
+    /// The same body, which can be had back from [`Returned`] when it is dropped, as long as no
+    /// more than `limit` bytes of it had been read.
     pub fn returning(self, limit: usize) -> (Self, Returned) {
         let (source, returned) = match self.source {
             Source::Streamed { prefix, rest, .. } if !rest.is_end_stream() || prefix.is_some() => {
@@ -162,20 +194,33 @@ impl<G> Body<G> {
                 let (kept, returned) = KeptBody::new(prefix, rest, limit);
                 (Source::Kept(Box::new(kept)), returned)
             }
-            // Nothing is read of a body that is empty, and one in memory costs nothing to have twice.
+            // Nothing is read of a body that is empty, and one in memory costs nothing to have
+            // twice.
             empty @ Source::Streamed { .. } => (empty, Returned::whole(Buffered::default())),
             Source::Buffered { data, trailers } => {
-                let copy = Buffered { data: data.clone(), trailers: trailers.clone() };
+                let copy = Buffered {
+                    data: data.clone(),
+                    trailers: trailers.clone(),
+                };
                 (Source::Buffered { data, trailers }, Returned::whole(copy))
             }
             other @ (Source::Kept(_) | Source::Counted(_)) => (other, Returned::never()),
         };
-        (Self { source, guard: self.guard }, returned)
+        (
+            Self {
+                source,
+                guard: self.guard,
+            },
+            returned,
+        )
     }
 
     /// The same body with `guard` held until it ends or is dropped.
     pub fn guarded<H>(self, guard: H) -> Body<H> {
-        Body { source: self.source, guard: Some(guard) }
+        Body {
+            source: self.source,
+            guard: Some(guard),
+        }
     }
 }
 
@@ -200,7 +245,10 @@ impl Prefix {
 
 impl<G> From<Buffered> for Body<G> {
     fn from(Buffered { data, trailers }: Buffered) -> Self {
-        Self { source: Source::Buffered { data, trailers }, guard: None }
+        Self {
+            source: Source::Buffered { data, trailers },
+            guard: None,
+        }
     }
 }
 
@@ -208,14 +256,28 @@ impl<G: Unpin> HttpBody for Body<G> {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut frame = match &mut self.source {
-            Source::Buffered { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
-            Source::Buffered { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
-            Source::Streamed { prefix: prefix @ Some(_), .. } => Prefix::next(prefix).map(|data| Ok(Frame::data(data))),
+            Source::Buffered { data, .. } if !data.is_empty() => {
+                Some(Ok(Frame::data(std::mem::take(data))))
+            }
+            Source::Buffered { trailers, .. } => trailers
+                .take()
+                .map(|trailers| Ok(Frame::trailers(trailers))),
+            Source::Streamed {
+                prefix: prefix @ Some(_),
+                ..
+            } => Prefix::next(prefix).map(|data| Ok(Frame::data(data))),
             Source::Streamed { rest, counted, .. } => {
                 let frame = ready!(rest.poll_frame(cx));
-                let flows = if matches!(frame, Some(Ok(_))) && !rest.is_end_stream() { counted.take() } else { None };
+                let flows = if matches!(frame, Some(Ok(_))) && !rest.is_end_stream() {
+                    counted.take()
+                } else {
+                    None
+                };
                 if let Some((flows, cost)) = flows {
                     self.count(flows, cost);
                 }
@@ -224,7 +286,11 @@ impl<G: Unpin> HttpBody for Body<G> {
             Source::Counted(flow) => ready!(flow.poll_frame(cx)),
             Source::Kept(kept) => ready!(kept.poll_frame(cx)),
         };
-        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut) {
+        if let Some(trailers) = frame
+            .as_mut()
+            .and_then(|frame| frame.as_mut().ok())
+            .and_then(Frame::trailers_mut)
+        {
             headers::strip_trailers(trailers);
             if trailers.is_empty() {
                 frame = None;
@@ -247,15 +313,23 @@ impl<G: Unpin> HttpBody for Body<G> {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Buffered { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            Source::Buffered {
+                data,
+                trailers: None,
+            } => SizeHint::with_exact(data.len() as u64),
             // An exact length becomes a Content-Length, behind which HTTP/1.1 has no trailers.
-            Source::Buffered { data, trailers: Some(_) } => {
+            Source::Buffered {
+                data,
+                trailers: Some(_),
+            } => {
                 let mut hint = SizeHint::new();
                 hint.set_lower(data.len() as u64);
                 hint
             }
             Source::Counted(flow) => flow.size_hint(),
-            Source::Streamed { prefix, rest, .. } => streamed_size(prefix.as_ref().map_or(0, |prefix| prefix.data.len()), rest),
+            Source::Streamed { prefix, rest, .. } => {
+                streamed_size(prefix.as_ref().map_or(0, |prefix| prefix.data.len()), rest)
+            }
             Source::Kept(kept) => kept.size_hint(),
         }
     }

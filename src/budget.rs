@@ -1,7 +1,8 @@
 //! The replay budget: how many replays creates may cause, per namespace and all together.
 //!
-//! Two kinds, because a storm of quota conflicts is what the proxy is for, while replays of the other classes burden an apiserver that
-//! is in trouble already. Counted over the last ten seconds. `create` withdraws before each replay; this module never waits.
+//! Two kinds, because a storm of quota conflicts is what the proxy is for, while replays of the
+//! other classes burden an apiserver that is in trouble already. Counted over the last ten seconds.
+//! `create` withdraws before each replay; this module never waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,14 +32,21 @@ impl Budget {
     /// Full budgets. Each namespace has what `config` says, and so have all of them together.
     #[must_use]
     pub fn new(config: &config::Budgets) -> Self {
-        Self { config: *config, global: Arc::new(Pair::new(config)), namespaces: Keyed::new(MAX_NAMESPACES, IDLE) }
+        Self {
+            config: *config,
+            global: Arc::new(Pair::new(config)),
+            namespaces: Keyed::new(MAX_NAMESPACES, IDLE),
+        }
     }
 
-    /// Counts a create, which earns its share of replays. Called once for each, not for its replays.
+    /// Counts a create, which earns its share of replays. Called once for each, not for its
+    /// replays.
     #[must_use]
     pub fn create(&self, namespace: &str) -> NamespaceBudget {
-        let budget =
-            NamespaceBudget { namespace: self.namespaces.get(namespace, || Pair::new(&self.config)), global: Arc::clone(&self.global) };
+        let budget = NamespaceBudget {
+            namespace: self.namespaces.get(namespace, || Pair::new(&self.config)),
+            global: Arc::clone(&self.global),
+        };
         budget.global.deposit();
         if let Some(namespace) = &budget.namespace {
             namespace.deposit();
@@ -60,11 +68,20 @@ impl NamespaceBudget {
     /// # Errors
     /// The scope whose budget is spent: the answer is to be relayed.
     pub fn withdraw(&self, kind: Kind) -> Result<(), Scope> {
-        // The namespace first: one that is over its own budget shall not use up what belongs to all.
-        if self.namespace.as_ref().is_some_and(|namespace| !namespace.of(kind).withdraw()) {
+        // The namespace first: one that is over its own budget shall not use up what belongs to
+        // all.
+        if self
+            .namespace
+            .as_ref()
+            .is_some_and(|namespace| !namespace.of(kind).withdraw())
+        {
             return Err(Scope::Namespace);
         }
-        if self.global.of(kind).withdraw() { Ok(()) } else { Err(Scope::Global) }
+        if self.global.of(kind).withdraw() {
+            Ok(())
+        } else {
+            Err(Scope::Global)
+        }
     }
 }
 
@@ -76,7 +93,10 @@ struct Pair {
 
 impl Pair {
     fn new(config: &config::Budgets) -> Self {
-        Self { quota_conflict: tps(config.quota_conflict), other: tps(config.other) }
+        Self {
+            quota_conflict: tps(config.quota_conflict),
+            other: tps(config.other),
+        }
     }
 
     fn deposit(&self) {
@@ -92,12 +112,22 @@ impl Pair {
     }
 }
 
-/// Tower counts in whole tokens: a ratio below 1 acts as the next higher 1/n (0.4 as 0.5), one above 1 is exact to a thousandth.
+/// Tower counts in whole tokens: a ratio below 1 acts as the next higher 1/n (0.4 as 0.5), one
+/// above 1 is exact to a thousandth.
 ///
-/// It asserts its ranges. The configuration has narrower ones; they are repeated here, for a panic would take the process down.
+/// It asserts its ranges. The configuration has narrower ones; they are repeated here, for a panic
+/// would take the process down.
 fn tps(budget: config::Budget) -> TpsBudget {
-    let ratio = if budget.ratio.is_nan() { 0.0 } else { budget.ratio.clamp(0.0, 1000.0) };
-    TpsBudget::new(TTL, budget.per_second.min(i32::MAX as u32 - 1), ratio as f32)
+    let ratio = if budget.ratio.is_nan() {
+        0.0
+    } else {
+        budget.ratio.clamp(0.0, 1000.0)
+    };
+    TpsBudget::new(
+        TTL,
+        budget.per_second.min(i32::MAX as u32 - 1),
+        ratio as f32,
+    )
 }
 
 #[cfg(test)]
@@ -106,18 +136,30 @@ mod tests {
 
     fn budgets(ratio: f64, per_second: u32) -> Budget {
         let budget = config::Budget { ratio, per_second };
-        Budget::new(&config::Budgets { quota_conflict: budget, other: config::Budget { ratio: 0.2, per_second: 0 } })
+        Budget::new(&config::Budgets {
+            quota_conflict: budget,
+            other: config::Budget {
+                ratio: 0.2,
+                per_second: 0,
+            },
+        })
     }
 
     /// How often `withdraw` succeeds, up to 10,000.
     fn drain(budget: &NamespaceBudget, kind: Kind) -> usize {
-        (0..10_000).take_while(|_| budget.withdraw(kind).is_ok()).count()
+        (0..10_000)
+            .take_while(|_| budget.withdraw(kind).is_ok())
+            .count()
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_reserve_allows_replays_however_few_creates_there_are() {
         let budget = budgets(0.0, 3);
-        assert_eq!(drain(&budget.create("a"), Kind::QuotaConflict), 30, "3 a second over 10 s");
+        assert_eq!(
+            drain(&budget.create("a"), Kind::QuotaConflict),
+            30,
+            "3 a second over 10 s"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -164,14 +206,20 @@ mod tests {
         budget.namespaces = Keyed::new(1, IDLE);
         let known = budget.create("a");
         let unknown = budget.create("b");
-        assert_eq!(drain(&unknown, Kind::QuotaConflict), 2, "what both creates earned");
+        assert_eq!(
+            drain(&unknown, Kind::QuotaConflict),
+            2,
+            "what both creates earned"
+        );
         assert_eq!(known.withdraw(Kind::QuotaConflict), Err(Scope::Global));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nonsense_does_not_panic() {
         for ratio in [f64::NAN, f64::INFINITY, -1.0, 1e-300] {
-            let _ = budgets(ratio, u32::MAX).create("a").withdraw(Kind::QuotaConflict);
+            let _ = budgets(ratio, u32::MAX)
+                .create("a")
+                .withdraw(Kind::QuotaConflict);
         }
     }
 }

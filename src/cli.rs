@@ -1,7 +1,7 @@
 //! The command line: arguments in, exit code out.
 //!
-//! Flags have kube-apiserver's spelling. Each command has its file below; this one lists them and dispatches. Only `cli` and `main` write
-//! to stdout and stderr.
+//! Flags have kube-apiserver's spelling. Each command has its file below; this one lists them and
+//! dispatches. Only `cli` and `main` write to stdout and stderr.
 
 mod admin;
 pub mod check_config;
@@ -24,7 +24,8 @@ use crate::config::units;
 use crate::demo;
 use crate::telemetry::{self, TelemetryError};
 
-/// Replays pod creates that a ResourceQuota conflict refused, between a Kubernetes controller and kube-apiserver.
+/// Replays pod creates that a ResourceQuota conflict refused, between a Kubernetes controller and
+/// kube-apiserver.
 #[derive(Debug, Parser)]
 #[command(name = "kube-retry-proxy", version, propagate_version = true, after_help = AFTER_HELP)]
 pub struct Cli {
@@ -93,7 +94,8 @@ pub struct DemoArgs {
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Serve a proxy under load until Ctrl-C instead, to look at its status page and try its other commands on.
+    /// Serve a proxy under load until Ctrl-C instead, to look at its status page and try its other
+    /// commands on.
     #[arg(long, conflicts_with_all = ["pods", "concurrency", "output"])]
     pub serve: bool,
 }
@@ -187,20 +189,29 @@ fn completion(shell: Shell, out: &mut impl Write) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A text that came from anywhere, on one line: control characters, which could steer the terminal, are escaped.
+/// A text that came from anywhere, on one line: control characters, which could steer the terminal,
+/// are escaped.
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for char in text.chars() {
-        if char.is_control() { printable.extend(char.escape_debug()) } else { printable.push(char) }
+        if char.is_control() {
+            printable.extend(char.escape_debug())
+        } else {
+            printable.push(char)
+        }
     }
     printable
 }
 
-/// Serves until a signal ends it. With `--config` the same sources are read again as the file changes.
+/// Serves until a signal ends it. With `--config` the same sources are read again as the file
+/// changes.
 fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
     let config = serve::load(&args)?;
     telemetry::init(&config.logging)?;
-    let source = args.config.is_some().then(|| ConfigSource::new(move || Ok(serve::load(&args)?)));
+    let source = args
+        .config
+        .is_some()
+        .then(|| ConfigSource::new(move || Ok(serve::load(&args)?)));
     let runtime = runtime()?;
     let stopped = runtime.block_on(app::run(config, source));
     // What still runs after a second signal is not waited for.
@@ -215,7 +226,10 @@ fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
     if args.serve {
         return serve_demo(out);
     }
-    let report = runtime()?.block_on(demo::run(demo::Options { pods: args.pods, concurrency: args.concurrency }))?;
+    let report = runtime()?.block_on(demo::run(demo::Options {
+        pods: args.pods,
+        concurrency: args.concurrency,
+    }))?;
     match args.output {
         Output::Table => write!(out, "{}", report.table()),
         Output::Json => writeln!(out, "{}", report.json()),
@@ -243,7 +257,10 @@ fn serve_demo(out: &mut impl Write) -> Result<ExitCode, Error> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)
 }
 
 #[cfg(test)]
@@ -257,7 +274,13 @@ mod tests {
 
     #[test]
     fn wrong_usage_exits_with_two() {
-        for wrong in [&["serve", "--secure-port", "x"][..], &["nothing"], &["check-config"], &["demo", "--pods", "0"], &[]] {
+        for wrong in [
+            &["serve", "--secure-port", "x"][..],
+            &["nothing"],
+            &["check-config"],
+            &["demo", "--pods", "0"],
+            &[],
+        ] {
             let error = Cli::try_parse_from(["kube-retry-proxy"].iter().chain(wrong)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong:?}");
         }
@@ -267,10 +290,16 @@ mod tests {
     fn every_flag_of_serve_has_an_environment_variable() {
         let command = Cli::command();
         let serve = command.find_subcommand("serve").unwrap();
-        for argument in serve.get_arguments().filter(|argument| argument.get_long().is_some()) {
+        for argument in serve
+            .get_arguments()
+            .filter(|argument| argument.get_long().is_some())
+        {
             let long = argument.get_long().unwrap();
             let expected = format!("KUBE_RETRY_PROXY_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
+            assert_eq!(
+                argument.get_env().and_then(|name| name.to_str()),
+                Some(expected.as_str())
+            );
             assert!(argument.get_help().is_some(), "{long}");
             assert!(argument.get_help_heading().is_some(), "{long}");
         }

@@ -1,7 +1,8 @@
 //! The configuration: one struct a section, each field in its own unit, with its default.
 //!
-//! Plain values only: every component takes its own section. The file format, its strictness and the report of every mistake at once
-//! are in `config/file.rs`; the unit types of the file in `config/units.rs`. Flags and environment are laid over it in `cli/serve.rs`.
+//! Plain values only: every component takes its own section. The file format, its strictness and
+//! the report of every mistake at once are in `config/file.rs`; the unit types of the file in
+//! `config/units.rs`. Flags and environment are laid over it in `cli/serve.rs`.
 
 mod decode;
 pub mod file;
@@ -71,24 +72,28 @@ pub struct Serving {
     pub bind_address: IpAddr,
     /// The port to listen on; 0 takes any free port.
     pub secure_port: u16,
-    /// PEM certificate chain, leaf first. Given with `tls_private_key_file` or not at all; without it the proxy signs its own.
+    /// PEM certificate chain, leaf first. Given with `tls_private_key_file` or not at all; without
+    /// it the proxy signs its own.
     pub tls_cert_file: Option<PathBuf>,
     /// PEM private key of the leaf in `tls_cert_file`.
     pub tls_private_key_file: Option<PathBuf>,
     /// Used when no certificate file is given.
     pub self_signed: SelfSigned,
-    /// How long a request's head may take, and a connection stays open without a request. Above the 90 s after which Go's client closes
-    /// an idle connection: the client must be the first, or a request may cross the close.
+    /// How long a request's head may take, and a connection stays open without a request. Above
+    /// the 90 s after which Go's client closes an idle connection: the client must be the
+    /// first, or a request may cross the close.
     pub head_timeout: Duration,
     /// The largest head of a request, in bytes as HTTP/1.1 writes it: its line and its headers.
     pub max_head: u32,
-    /// Open client connections, at least 1. Beyond it, the one without a request for longest makes room for a new one; while all have
-    /// requests, new ones wait in the kernel's queue.
+    /// Open client connections, at least 1. Beyond it, the one without a request for longest makes
+    /// room for a new one; while all have requests, new ones wait in the kernel's queue.
     pub max_connections: usize,
-    /// How many of them may come from one address, at least 1. Beyond it, its own one without a request for longest makes room; while
-    /// all have requests, new ones are refused. None: four fifths of `max_connections`.
+    /// How many of them may come from one address, at least 1. Beyond it, its own one without a
+    /// request for longest makes room; while all have requests, new ones are refused. None:
+    /// four fifths of `max_connections`.
     pub max_connections_per_address: Option<usize>,
-    /// Requests under way, watches included, at least 1; one address may have four fifths of them. Beyond it they are answered 429.
+    /// Requests under way, watches included, at least 1; one address may have four fifths of them.
+    /// Beyond it they are answered 429.
     pub max_requests: usize,
 }
 
@@ -109,13 +114,15 @@ impl Default for Serving {
     }
 }
 
-/// The CA and certificate that the proxy makes at start when it has no certificate file. Valid for a year; kept over a restart in
-/// `directory`, and renewed by a start in the last month.
+/// The CA and certificate that the proxy makes at start when it has no certificate file. Valid for
+/// a year; kept over a restart in `directory`, and renewed by a start in the last month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelfSigned {
-    /// Names and addresses that the certificate is valid for, at least one. Clients must reach the proxy by one of them.
+    /// Names and addresses that the certificate is valid for, at least one. Clients must reach the
+    /// proxy by one of them.
     pub hosts: Vec<String>,
-    /// Where `ca.crt` and `kubeconfig` are written for the clients, and the certificate and its key are kept. None: nowhere, and clients cannot verify the proxy.
+    /// Where `ca.crt` and `kubeconfig` are written for the clients, and the certificate and its
+    /// key are kept. None: nowhere, and clients cannot verify the proxy.
     pub directory: Option<PathBuf>,
     /// The token file that the written kubeconfig names. The proxy itself never reads it.
     pub token_file: PathBuf,
@@ -124,7 +131,11 @@ pub struct SelfSigned {
 impl Default for SelfSigned {
     fn default() -> Self {
         Self {
-            hosts: vec!["localhost".into(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()],
+            hosts: vec![
+                "localhost".into(),
+                Ipv4Addr::LOCALHOST.to_string(),
+                Ipv6Addr::LOCALHOST.to_string(),
+            ],
             directory: None,
             token_file: PathBuf::from(SERVICE_ACCOUNT_TOKEN),
         }
@@ -134,36 +145,47 @@ impl Default for SelfSigned {
 /// The port for probes, metrics and debugging: plain HTTP, read-only, without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// The address and port to listen on; port 0 takes any free port. All addresses by default, because the kubelet and Prometheus
-    /// come from outside of the pod, as with every controller's `:8080`.
+    /// The address and port to listen on; port 0 takes any free port. All addresses by default,
+    /// because the kubelet and Prometheus come from outside of the pod, as with every
+    /// controller's `:8080`.
     pub bind_address: SocketAddr,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { bind_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080) }
+        Self {
+            bind_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
+        }
     }
 }
 
 /// Which requests are creates, and how much of them may be held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Creates {
-    /// The resources whose creates are replayed, at least one. Others pass through as any call does.
+    /// The resources whose creates are replayed, at least one. Others pass through as any call
+    /// does.
     pub resources: Vec<Resource>,
     /// Whether a server-side-apply `PATCH` of these resources counts as a create too.
     pub server_side_apply: bool,
-    /// The largest body, in bytes, that is buffered for replay. A larger one is forwarded streaming and never replayed.
+    /// The largest body, in bytes, that is buffered for replay. A larger one is forwarded
+    /// streaming and never replayed.
     pub max_body: u64,
-    /// Bytes buffered over all creates together, at least `max_body`. When they are spent, a create is forwarded streaming.
+    /// Bytes buffered over all creates together, at least `max_body`. When they are spent, a
+    /// create is forwarded streaming.
     pub max_buffered: u64,
-    /// Creates that may wait between attempts at the same time, at least 1. Beyond it, the answer is relayed.
+    /// Creates that may wait between attempts at the same time, at least 1. Beyond it, the answer
+    /// is relayed.
     pub max_held: usize,
 }
 
 impl Default for Creates {
     fn default() -> Self {
         Self {
-            resources: vec![Resource { group: String::new(), version: "v1".into(), resource: "pods".into() }],
+            resources: vec![Resource {
+                group: String::new(),
+                version: "v1".into(),
+                resource: "pods".into(),
+            }],
             server_side_apply: false,
             max_body: 3 << 20,
             max_buffered: 256 << 20,
@@ -186,13 +208,15 @@ pub struct Resource {
 /// When and how often a create is sent again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replay {
-    /// The upper bound of the first pause; it doubles with each further attempt, and the pause is drawn evenly below it.
+    /// The upper bound of the first pause; it doubles with each further attempt, and the pause is
+    /// drawn evenly below it.
     pub base_delay: Duration,
     /// What the upper bound of a pause never exceeds. At least `base_delay`.
     pub max_delay: Duration,
     /// Attempts for one create, the first included. At least 1, which never replays.
     pub max_attempts: u32,
-    /// How long after a create's arrival its last attempt may start. When the next one would start later, the answer is relayed.
+    /// How long after a create's arrival its last attempt may start. When the next one would start
+    /// later, the answer is relayed.
     pub max_hold: Duration,
     /// How many replays a namespace, and all together, may cause.
     pub budget: Budgets,
@@ -215,13 +239,30 @@ impl Default for Replay {
             max_attempts,
             max_hold,
             budget: Budgets::default(),
-            // Quota frees when a pod ends: that takes as long as pods run, so a short hold would be of no use.
-            exceeded_quota: OptIn { enabled: false, max_attempts: 30, max_hold: Duration::from_secs(30) },
-            quota_status_unknown: OptIn { enabled: false, max_attempts, max_hold },
+            // Quota frees when a pod ends: that takes as long as pods run, so a short hold would be
+            // of no use.
+            exceeded_quota: OptIn {
+                enabled: false,
+                max_attempts: 30,
+                max_hold: Duration::from_secs(30),
+            },
+            quota_status_unknown: OptIn {
+                enabled: false,
+                max_attempts,
+                max_hold,
+            },
             // The apiserver has already spent 10 s when it gives this answer.
-            quota_evaluation_timeout: OptIn { enabled: false, max_attempts: 2, max_hold: Duration::from_secs(25) },
+            quota_evaluation_timeout: OptIn {
+                enabled: false,
+                max_attempts: 2,
+                max_hold: Duration::from_secs(25),
+            },
             // A webhook has 10 s to answer, unless its configuration says otherwise.
-            webhook_unreachable: OptIn { enabled: false, max_attempts: 4, max_hold: Duration::from_secs(25) },
+            webhook_unreachable: OptIn {
+                enabled: false,
+                max_attempts: 4,
+                max_hold: Duration::from_secs(25),
+            },
         }
     }
 }
@@ -248,7 +289,16 @@ pub struct Budgets {
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { quota_conflict: Budget { ratio: 1.0, per_second: 20 }, other: Budget { ratio: 0.2, per_second: 10 } }
+        Self {
+            quota_conflict: Budget {
+                ratio: 1.0,
+                per_second: 20,
+            },
+            other: Budget {
+                ratio: 0.2,
+                per_second: 10,
+            },
+        }
     }
 }
 
@@ -261,7 +311,8 @@ pub struct Budget {
     pub per_second: u32,
 }
 
-/// How fast creates may come. Waits inside the request up to `max_wait`, then answers 429 with Retry-After.
+/// How fast creates may come. Waits inside the request up to `max_wait`, then answers 429 with
+/// Retry-After.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RateLimit {
     /// The limit of each namespace. None: no limit.
@@ -270,13 +321,19 @@ pub struct RateLimit {
     pub global: Option<Rate>,
     /// How long a create may wait for its turn before it is answered with 429.
     pub max_wait: Duration,
-    /// Namespaces remembered at the same time, at least 1. The key comes from a URL, so it must be bounded.
+    /// Namespaces remembered at the same time, at least 1. The key comes from a URL, so it must be
+    /// bounded.
     pub max_namespaces: usize,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { namespace: None, global: None, max_wait: Duration::from_secs(5), max_namespaces: 10_000 }
+        Self {
+            namespace: None,
+            global: None,
+            max_wait: Duration::from_secs(5),
+            max_namespaces: 10_000,
+        }
     }
 }
 
@@ -292,13 +349,16 @@ pub struct Rate {
 /// How the process stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
-    /// How long open requests may take to finish after SIGTERM, before they are cut. Below the pod's grace period.
+    /// How long open requests may take to finish after SIGTERM, before they are cut. Below the
+    /// pod's grace period.
     pub timeout: Duration,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(20) }
+        Self {
+            timeout: Duration::from_secs(20),
+        }
     }
 }
 
@@ -313,7 +373,10 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { max_namespaces: 100, decisions: 256 }
+        Self {
+            max_namespaces: 100,
+            decisions: 256,
+        }
     }
 }
 
@@ -332,13 +395,17 @@ pub enum LogFormat {
 pub struct Logging {
     /// How a line looks.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`, or directives as `info,kube_retry_proxy::create=debug`.
+    /// `error`, `warn`, `info`, `debug` or `trace`, or directives as
+    /// `info,kube_retry_proxy::create=debug`.
     pub level: String,
 }
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".into() }
+        Self {
+            format: LogFormat::Text,
+            level: "info".into(),
+        }
     }
 }
 
@@ -347,7 +414,8 @@ impl Default for Logging {
 pub struct Tracing {
     /// The collector, `http://host[:port]`, which takes OTLP over HTTP in protobuf. None: nothing is traced.
     pub endpoint: Option<http::Uri>,
-    /// How many of the creates that come without a trace are traced, from 0 to 1. Where the caller has a trace, it has decided.
+    /// How many of the creates that come without a trace are traced, from 0 to 1. Where the caller
+    /// has a trace, it has decided.
     pub sample_ratio: f64,
     /// What the spans are shown under.
     pub service_name: String,
@@ -355,7 +423,11 @@ pub struct Tracing {
 
 impl Default for Tracing {
     fn default() -> Self {
-        Self { endpoint: None, sample_ratio: 1.0, service_name: "kube-retry-proxy".into() }
+        Self {
+            endpoint: None,
+            sample_ratio: 1.0,
+            service_name: "kube-retry-proxy".into(),
+        }
     }
 }
 
@@ -370,6 +442,9 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { enabled: false, token_file: PathBuf::from(SERVICE_ACCOUNT_TOKEN) }
+        Self {
+            enabled: false,
+            token_file: PathBuf::from(SERVICE_ACCOUNT_TOKEN),
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! Which connections of a port are open, how long each has been without a request, and which of them makes room for a new one.
+//! Which connections of a port are open, how long each has been without a request, and which of
+//! them makes room for a new one.
 //!
-//! A port has so many places, and an address has a share of them. When they are taken, whoever has been without a request for longest is
-//! told to leave; one with a request under way never is, unless the port says so. How a connection leaves is its own business: this only
+//! A port has so many places, and an address has a share of them. When they are taken, whoever has
+//! been without a request for longest is told to leave; one with a request under way never is,
+//! unless the port says so. How a connection leaves is its own business: this only
 //! counts. `listener` and `admin` use it, each with one of its own.
 
 mod line;
@@ -19,8 +21,9 @@ use tokio::time::{Instant, sleep};
 use crate::metrics::{Closed, Metrics, Port};
 use line::{Line, Rank};
 
-/// Connections that were told to leave and have not left yet, of all addresses and of one. They are over and above the places, so that a
-/// new connection does not wait for the farewell of an old one.
+/// Connections that were told to leave and have not left yet, of all addresses and of one. They are
+/// over and above the places, so that a new connection does not wait for the farewell of an old
+/// one.
 const MAX_LEAVING: usize = 512;
 const MAX_LEAVING_OF_ADDRESS: usize = 64;
 
@@ -34,7 +37,8 @@ pub struct Limits {
     pub max: usize,
     /// Places of one address.
     pub per_address: usize,
-    /// Whether one that is being answered makes room too, where none waits for a request. The longest goes first.
+    /// Whether one that is being answered makes room too, where none waits for a request. The
+    /// longest goes first.
     pub answered_too: bool,
     /// Requests under way altogether. An address may have four fifths of them.
     pub requests: usize,
@@ -125,11 +129,20 @@ impl Connections {
     /// None open yet.
     pub fn new(port: Port, limits: Limits, metrics: &Arc<Metrics>) -> Arc<Self> {
         let (metrics, began) = (Arc::clone(metrics), Instant::now());
-        Arc::new(Self { port, limits, metrics, began, under_way: AtomicUsize::new(0), state: Mutex::default(), left: Notify::new() })
+        Arc::new(Self {
+            port,
+            limits,
+            metrics,
+            began,
+            under_way: AtomicUsize::new(0),
+            state: Mutex::default(),
+            left: Notify::new(),
+        })
     }
 
-    /// A place for a connection from `ip`. Where there is none, the one idle longest is told to leave; where all are busy, this waits.
-    /// None: the address has its share already, and all of it is busy.
+    /// A place for a connection from `ip`. Where there is none, the one idle longest is told to
+    /// leave; where all are busy, this waits. None: the address has its share already, and all
+    /// of it is busy.
     pub async fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
         loop {
             match self.try_admit(ip) {
@@ -148,7 +161,11 @@ impl Connections {
 
     fn try_admit(self: &Arc<Self>, ip: IpAddr) -> Admission {
         let mut state = self.lock();
-        if state.addresses.get(&ip).is_some_and(|address| address.open >= self.limits.per_address) {
+        if state
+            .addresses
+            .get(&ip)
+            .is_some_and(|address| address.open >= self.limits.per_address)
+        {
             if !self.make_room(&mut state, Some(ip)) {
                 return Admission::Refused;
             }
@@ -175,7 +192,10 @@ impl Connections {
             leave: Notify::new(),
         });
         state.entries.insert(id, Arc::clone(&entry));
-        Admission::Admitted(Place { entry, connections: Arc::clone(self) })
+        Admission::Admitted(Place {
+            entry,
+            connections: Arc::clone(self),
+        })
     }
 
     /// Tells the one that has been idle longest to leave, of one address or of all.
@@ -184,7 +204,12 @@ impl Connections {
             return false;
         }
         let now = milliseconds(self.began.elapsed());
-        let State { entries, addresses, all, .. } = state;
+        let State {
+            entries,
+            addresses,
+            all,
+            ..
+        } = state;
         let line = match ip {
             Some(ip) => match addresses.get_mut(&ip) {
                 Some(address) if address.leaving < MAX_LEAVING_OF_ADDRESS => &mut address.line,
@@ -193,7 +218,9 @@ impl Connections {
             None => &mut all.line,
         };
         let first = line.next(now, entries, |entry| {
-            let rank = entry.rank().filter(|rank| self.limits.answered_too || !rank.busy);
+            let rank = entry
+                .rank()
+                .filter(|rank| self.limits.answered_too || !rank.busy);
             rank.filter(|_| ip.is_none_or(|ip| entry.ip == ip))
         });
         let Some(entry) = first else { return false };
@@ -227,7 +254,10 @@ impl Entry {
     /// Its place in the order of those that may be told to leave; None if it may not.
     fn rank(&self) -> Option<Rank> {
         let stays = self.kept.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed);
-        (!stays).then(|| Rank { busy: self.is_busy(), since: self.since.load(Ordering::Relaxed) })
+        (!stays).then(|| Rank {
+            busy: self.is_busy(),
+            since: self.since.load(Ordering::Relaxed),
+        })
     }
 
     fn is_busy(&self) -> bool {
@@ -235,7 +265,8 @@ impl Entry {
     }
 
     fn touch(&self) {
-        self.since.store(milliseconds(self.began.elapsed()), Ordering::Relaxed);
+        self.since
+            .store(milliseconds(self.began.elapsed()), Ordering::Relaxed);
     }
 }
 
@@ -249,7 +280,12 @@ impl Place {
         let of_address = self.entry.of_address.fetch_add(1, Ordering::Relaxed);
         let of_all = self.connections.under_way.fetch_add(1, Ordering::Relaxed);
         let exceeds = of_all >= most || of_address >= most - most / 5;
-        UnderWay { entry: Arc::clone(&self.entry), connections: Arc::clone(&self.connections), others, exceeds }
+        UnderWay {
+            entry: Arc::clone(&self.entry),
+            connections: Arc::clone(&self.connections),
+            others,
+            exceeds,
+        }
     }
 
     /// Whether a whole request ever came.
@@ -262,8 +298,8 @@ impl Place {
         self.entry.is_busy()
     }
 
-    /// Returns when the connection has been without a request for so long. One whose last answer does not go out counts from when it
-    /// last did.
+    /// Returns when the connection has been without a request for so long. One whose last answer
+    /// does not go out counts from when it last did.
     pub async fn idle_for(&self, bound: Duration) {
         let mut pause = bound;
         loop {
@@ -273,7 +309,9 @@ impl Place {
                 let since = Duration::from_millis(self.entry.since.load(Ordering::Relaxed));
                 let idle = self.entry.began.elapsed().saturating_sub(since);
                 if idle >= bound {
-                    self.connections.metrics.connection_closed(self.connections.port, Closed::Idle);
+                    self.connections
+                        .metrics
+                        .connection_closed(self.connections.port, Closed::Idle);
                     return;
                 }
                 // The clock of `since` is a millisecond coarse.
@@ -295,7 +333,8 @@ impl Place {
         }
     }
 
-    /// It is not told to leave from now on: it is no longer asked anything, but in use for as long as it is open.
+    /// It is not told to leave from now on: it is no longer asked anything, but in use for as long
+    /// as it is open.
     pub fn keep(&self) {
         self.entry.kept.store(true, Ordering::Relaxed);
         self.stay();
@@ -318,7 +357,11 @@ impl Drop for Place {
         let mut state = self.connections.lock();
         let leaving = self.entry.leaving.load(Ordering::Relaxed);
         state.entries.remove(&self.entry.id);
-        state.shift(self.entry.ip, if leaving { 0 } else { -1 }, if leaving { -1 } else { 0 });
+        state.shift(
+            self.entry.ip,
+            if leaving { 0 } else { -1 },
+            if leaving { -1 } else { 0 },
+        );
         drop(state);
         self.connections.left.notify_one();
     }

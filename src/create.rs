@@ -1,7 +1,9 @@
-//! The loop: buffer a create, send it, judge the answer, and send it again until the apiserver has really decided.
+//! The loop: buffer a create, send it, judge the answer, and send it again until the apiserver has
+//! really decided.
 //!
-//! One final answer, the apiserver's own; a request is sent again only when the attempt before provably stored nothing; nothing is held
-//! across a pause but the body and its place in the count. Dropping the future, because the client left, stops it at any point.
+//! One final answer, the apiserver's own; a request is sent again only when the attempt before
+//! provably stored nothing; nothing is held across a pause but the body and its place in the count.
+//! Dropping the future, because the client left, stops it at any point.
 
 mod pass;
 mod replay;
@@ -20,7 +22,9 @@ use tokio_util::task::TaskTracker;
 pub use settings::Settings;
 pub use target::Target;
 
-use crate::body::{Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_bounded, collect_within};
+use crate::body::{
+    Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_bounded, collect_within,
+};
 use crate::budget::NamespaceBudget;
 use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
@@ -36,19 +40,21 @@ use crate::trace::Tracer;
 use crate::upstream::{Lease, Upstream};
 use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
 
-/// Answers larger than this are relayed as they stream, unjudged: an apiserver's error stays far below, and so do most pods.
+/// Answers larger than this are relayed as they stream, unjudged: an apiserver's error stays far
+/// below, and so do most pods.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
 /// The most that comes in one piece.
 const MAX_SHARED: usize = 64 << 10;
 
-/// How long a create's body may take to come. One that is slower passes as it comes, unreplayed, and is the apiserver's to wait for; what had
-/// come of it occupies memory for no longer than that.
+/// How long a create's body may take to come. One that is slower passes as it comes, unreplayed,
+/// and is the apiserver's to wait for; what had come of it occupies memory for no longer than that.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// What all creates share.
 pub struct Creates {
-    /// Replaced as a whole when the configuration is loaded again; a create keeps the one that it began with.
+    /// Replaced as a whole when the configuration is loaded again; a create keeps the one that it
+    /// began with.
     pub settings: ArcSwap<Settings>,
     /// The way to the apiserver.
     pub upstream: Arc<Upstream>,
@@ -90,15 +96,30 @@ impl Creates {
     ///
     /// # Errors
     /// Where there is no answer of the apiserver to relay.
-    pub async fn create(&self, target: Target, room: Reservation, mut request: Request<Body>) -> Result<Response<Body<Lease>>, ProxyError> {
+    pub async fn create(
+        &self,
+        target: Target,
+        room: Reservation,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body<Lease>>, ProxyError> {
         let started = Instant::now();
         let settings = self.settings.load_full();
         if settings.mode == Mode::Off {
-            return self.pass(&settings, &target, request, NotReplayed::ModeOff, started).await;
+            return self
+                .pass(&settings, &target, request, NotReplayed::ModeOff, started)
+                .await;
         }
-        let (body, _room) = match self.read(&mut request, room, started).await.map_err(ProxyError::RequestBody)? {
+        let (body, _room) = match self
+            .read(&mut request, room, started)
+            .await
+            .map_err(ProxyError::RequestBody)?
+        {
             Ok(whole) => whole,
-            Err(why) => return self.pass_limited(&settings, &target, request, why, started).await,
+            Err(why) => {
+                return self
+                    .pass_limited(&settings, &target, request, why, started)
+                    .await;
+            }
         };
         let read = started.elapsed();
         let (head, _) = request.into_parts();
@@ -143,12 +164,21 @@ impl Creates {
         if !room.grow(headers::size(request.headers()) as u64).await {
             return Ok(Err(NotReplayed::BufferFull));
         }
-        Ok(match collect_within(request.body_mut(), self.max_body, room, started + BODY_WITHIN).await? {
-            Collected::Whole(body, room) => Ok((body, room)),
-            Collected::TooLarge => Err(NotReplayed::BodyTooLarge),
-            Collected::OverBudget => Err(NotReplayed::BufferFull),
-            Collected::TooSlow => Err(NotReplayed::BodySlow),
-        })
+        Ok(
+            match collect_within(
+                request.body_mut(),
+                self.max_body,
+                room,
+                started + BODY_WITHIN,
+            )
+            .await?
+            {
+                Collected::Whole(body, room) => Ok((body, room)),
+                Collected::TooLarge => Err(NotReplayed::BodyTooLarge),
+                Collected::OverBudget => Err(NotReplayed::BufferFull),
+                Collected::TooSlow => Err(NotReplayed::BodySlow),
+            },
+        )
     }
 }
 
@@ -157,7 +187,8 @@ struct Create<'a> {
     all: &'a Creates,
     settings: &'a Settings,
     target: &'a Target,
-    /// None until there was an answer that is no refusal, so that invented namespaces take no place.
+    /// None until there was an answer that is no refusal, so that invented namespaces take no
+    /// place.
     budget: Option<NamespaceBudget>,
     /// Whom the rate limit counts it for.
     caller: Option<Caller>,
@@ -171,7 +202,8 @@ struct Create<'a> {
     attempts: u32,
     /// How long the longest attempt took.
     longest: Duration,
-    /// The time that was not the proxy's own: reading the body, waiting for the rate limit, attempts.
+    /// The time that was not the proxy's own: reading the body, waiting for the rate limit,
+    /// attempts.
     elsewhere: Duration,
     /// The last answer came from a server that is going or coming, and another one is up.
     left: bool,
@@ -182,18 +214,31 @@ struct Create<'a> {
 
 impl Create<'_> {
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
-        match self.all.admit(self.settings, self.caller, self.target).await {
+        match self
+            .all
+            .admit(self.settings, self.caller, self.target)
+            .await
+        {
             Ok(Admitted { waited, ahead }) => {
                 self.elsewhere += waited;
                 self.ahead = ahead;
             }
             Err(rejected) => {
-                let kept = Kept { outcome: Outcome::RateLimited, why: "the rate limit of creates was reached" };
+                let kept = Kept {
+                    outcome: Outcome::RateLimited,
+                    why: "the rate limit of creates was reached",
+                };
                 return self.answer(kept, Err(ProxyError::RateLimited(rejected)));
             }
         }
-        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            let kept = Kept { outcome: Outcome::NoAnswer, why: "the client's own timeout had passed before it could be sent" };
+        if self
+            .deadline
+            .is_some_and(|deadline| deadline <= Instant::now())
+        {
+            let kept = Kept {
+                outcome: Outcome::NoAnswer,
+                why: "the client's own timeout had passed before it could be sent",
+            };
             return self.answer(kept, Err(ProxyError::TimedOut));
         }
         loop {
@@ -205,17 +250,32 @@ impl Create<'_> {
                 Attempt::Judged(answer, reply) => (answer, reply),
             };
             if let Err(kept) = self.wait_to_replay(&answer).await {
-                let kept = if reply.is_ok() { kept } else { Kept { outcome: Outcome::NoAnswer, ..kept } };
+                let kept = if reply.is_ok() {
+                    kept
+                } else {
+                    Kept {
+                        outcome: Outcome::NoAnswer,
+                        ..kept
+                    }
+                };
                 return self.answer(kept, reply.map(|response| response.map(Body::from)));
             }
         }
     }
 
     /// Ends the create with this answer.
-    fn answer<T>(&mut self, kept: Kept, reply: Result<Response<T>, ProxyError>) -> Result<Response<T>, ProxyError> {
+    fn answer<T>(
+        &mut self,
+        kept: Kept,
+        reply: Result<Response<T>, ProxyError>,
+    ) -> Result<Response<T>, ProxyError> {
         self.ended = Some(kept);
         if let Some(record) = &mut self.record {
-            record.answer(reply.as_ref().map_or_else(|error| error.code(&self.head.method), Response::status));
+            record.answer(
+                reply
+                    .as_ref()
+                    .map_or_else(|error| error.code(&self.head.method), Response::status),
+            );
         }
         reply
     }
@@ -228,15 +288,24 @@ impl Create<'_> {
         let request = self.request(sent);
         let no_answer_after = self.deadline.map(|deadline| deadline + timeout::GRACE);
         let answered = until(no_answer_after, async {
-            match all.upstream.create(&self.target.namespace, settle, request).await.map(to_client) {
+            match all
+                .upstream
+                .create(&self.target.namespace, settle, request)
+                .await
+                .map(to_client)
+            {
                 Ok(response) => self.judged(response).await,
                 Err(error) => Attempt::Judged(error.class().into(), Err(error.into())),
             }
         });
-        let attempt = answered.await.unwrap_or_else(|silent| Attempt::Judged(Class::Lost.into(), Err(silent)));
+        let attempt = answered
+            .await
+            .unwrap_or_else(|silent| Attempt::Judged(Class::Lost.into(), Err(silent)));
         let (class, code) = match &attempt {
             Attempt::Final(response, class) => (*class, Some(response.status())),
-            Attempt::Judged(answer, reply) => (answer.class, reply.as_ref().ok().map(Response::status)),
+            Attempt::Judged(answer, reply) => {
+                (answer.class, reply.as_ref().ok().map(Response::status))
+            }
         };
         let code = code.map(|code| code.as_u16());
         self.all.metrics.attempt(class.as_str(), code);
@@ -247,7 +316,9 @@ impl Create<'_> {
             record.attempt(code.ok_or(class.as_str()), class.as_str(), took);
         }
         if class.is_quota_conflict() {
-            self.all.metrics.conflict(&self.target.namespace, class.as_str());
+            self.all
+                .metrics
+                .conflict(&self.target.namespace, class.as_str());
         }
         self.count(match &attempt {
             Attempt::Final(..) => Some(false),
@@ -256,8 +327,8 @@ impl Create<'_> {
         attempt
     }
 
-    /// Tells the rate limit and the budget of an answer, a refusal or not, or that there was none. What the apiserver refuses counts for
-    /// nobody.
+    /// Tells the rate limit and the budget of an answer, a refusal or not, or that there was none.
+    /// What the apiserver refuses counts for nobody.
     fn count(&mut self, refused: Option<bool>) {
         match (refused, self.ahead.take()) {
             (Some(refused), Some(ahead)) => ahead.answered(refused),
@@ -271,11 +342,13 @@ impl Create<'_> {
     }
 
     fn budget(&mut self) -> &NamespaceBudget {
-        self.budget.get_or_insert_with(|| self.settings.budget.create(&self.target.namespace))
+        self.budget
+            .get_or_insert_with(|| self.settings.budget.create(&self.target.namespace))
     }
 
-    /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so a replay asks for what is left, and so does
-    /// a first attempt that begins late: the apiserver's own 504 is to be there before ours.
+    /// The request of this attempt. The apiserver's clock for `?timeout=` starts anew with each, so
+    /// a replay asks for what is left, and so does a first attempt that begins late: the
+    /// apiserver's own 504 is to be there before ours.
     fn request(&mut self, now: Instant) -> Request<Body> {
         let mut request = Request::new(Body::from(self.body.clone()));
         *request.method_mut() = self.head.method.clone();
@@ -293,8 +366,9 @@ impl Create<'_> {
         request
     }
 
-    /// Reads an answer and says what it proves. A success too is read to its end, so that the client gets it whole, or else learns that it
-    /// was lost, even if the apiserver dies while it writes.
+    /// Reads an answer and says what it proves. A success too is read to its end, so that the
+    /// client gets it whole, or else learns that it was lost, even if the apiserver dies while
+    /// it writes.
     async fn judged(&mut self, response: Response<Body<Lease>>) -> Attempt {
         let (head, mut body) = response.into_parts();
         let lease = body.take_guard();
@@ -304,7 +378,13 @@ impl Create<'_> {
         match collect_bounded(&mut body, MAX_ANSWER_BYTES).await {
             Ok(Some(body)) => {
                 let answer = classify(head.status, &head.headers, &body.data);
-                if let (Verdict::Replay { elsewhere: true, .. }, Some(lease)) = (verdict(&answer, &Policy::default()), lease) {
+                if let (
+                    Verdict::Replay {
+                        elsewhere: true, ..
+                    },
+                    Some(lease),
+                ) = (verdict(&answer, &Policy::default()), lease)
+                {
                     self.left = self.all.upstream.leave(lease, answer.class.why());
                 }
                 Attempt::Judged(answer, Ok(Response::from_parts(head, body)))
@@ -334,7 +414,10 @@ impl Create<'_> {
 
     fn give_up(&self, why: NotReplayed) -> Kept {
         self.all.metrics.not_replayed(why);
-        Kept { outcome: Outcome::GaveUp, why: why.in_words() }
+        Kept {
+            outcome: Outcome::GaveUp,
+            why: why.in_words(),
+        }
     }
 
     fn final_answer(&self, class: Class) -> Kept {
@@ -344,34 +427,45 @@ impl Create<'_> {
             (_, 1) => Outcome::Refused,
             (_, _) => Outcome::RefusedAfterReplay,
         };
-        Kept { outcome, why: class.why() }
+        Kept {
+            outcome,
+            why: class.why(),
+        }
     }
 }
 
 impl Drop for Create<'_> {
     fn drop(&mut self) {
-        let gone = Kept { outcome: Outcome::ClientGone, why: "the client left before there was an answer" };
+        let gone = Kept {
+            outcome: Outcome::ClientGone,
+            why: "the client left before there was an answer",
+        };
         let Kept { outcome, why } = self.ended.unwrap_or(gone);
         self.all.metrics.outcome(&self.target.namespace, outcome);
         let held = self.held();
         if !held.is_zero() {
             self.all.metrics.hold(held);
         }
-        self.all.metrics.overhead(RouteLabel::Create, self.started.elapsed().saturating_sub(self.elsewhere + held));
+        self.all.metrics.overhead(
+            RouteLabel::Create,
+            self.started.elapsed().saturating_sub(self.elsewhere + held),
+        );
         if let Some(record) = self.record.take() {
             record.finish(outcome, why);
         }
     }
 }
 
-/// Whether the caller may not create there at all, or nobody can: no credentials, no right, no such namespace.
+/// Whether the caller may not create there at all, or nobody can: no credentials, no right, no such
+/// namespace.
 fn is_refusal(answer: &Response<Buffered>) -> bool {
     match answer.status() {
         StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => true,
         // Admission forbids objects, by their names; authorization forbids the verb.
         // <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go>
-        StatusCode::FORBIDDEN => Status::decode(&answer.body().data)
-            .is_some_and(|status| status.details.name.is_empty() && status.message.contains(" cannot create resource ")),
+        StatusCode::FORBIDDEN => Status::decode(&answer.body().data).is_some_and(|status| {
+            status.details.name.is_empty() && status.message.contains(" cannot create resource ")
+        }),
         _ => false,
     }
 }

@@ -1,7 +1,9 @@
-//! What was decided about the last creates, and which are held now: `/debug/decisions` and `/debug/held` of the admin port.
+//! What was decided about the last creates, and which are held now: `/debug/decisions` and
+//! `/debug/held` of the admin port.
 //!
-//! `create` keeps one [`Record`] for each create and finishes it; a record that is dropped unfinished says that the client left. Bounded
-//! in number and in size. No tokens and no bodies: names, codes and classes only.
+//! `create` keeps one [`Record`] for each create and finishes it; a record that is dropped
+//! unfinished says that the client left. Bounded in number and in size. No tokens and no bodies:
+//! names, codes and classes only.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -22,7 +24,8 @@ mod json;
 
 pub use json::rfc3339;
 
-/// The longest name of a Kubernetes object. Names come from bodies and URLs that nobody has checked yet.
+/// The longest name of a Kubernetes object. Names come from bodies and URLs that nobody has checked
+/// yet.
 const MAX_NAME: usize = 253;
 
 /// The last creates and those held now.
@@ -48,7 +51,8 @@ pub struct Decision {
     /// The kind, as in `Pod`; empty where the body did not say.
     #[serde(skip)]
     pub kind: Box<str>,
-    /// The name; `generateName` with a `*` behind it where the apiserver makes the name; empty where the body did not say.
+    /// The name; `generateName` with a `*` behind it where the apiserver makes the name; empty
+    /// where the body did not say.
     pub name: Box<str>,
     /// The resource, as in `pods`.
     pub resource: Box<str>,
@@ -77,7 +81,11 @@ pub struct Attempt {
     #[serde(rename = "durationMs", serialize_with = "json::millis")]
     pub duration: Duration,
     /// The pause before the next attempt. None: there was no next one.
-    #[serde(rename = "delayMs", serialize_with = "json::optional_millis", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "delayMs",
+        serialize_with = "json::optional_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub delay: Option<Duration>,
 }
 
@@ -107,7 +115,13 @@ impl Decisions {
     /// Keeps the last `capacity` creates; 0 keeps none.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, recent: Mutex::default(), held: Mutex::default(), next_id: AtomicU64::new(0), given_up: None }
+        Self {
+            capacity,
+            recent: Mutex::default(),
+            held: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            given_up: None,
+        }
     }
 
     /// Hands over every create that is given up at a limit.
@@ -129,14 +143,26 @@ impl Decisions {
             why: Cow::Borrowed("the client left before there was an answer"),
             held: Duration::ZERO,
         };
-        Record { decisions: Arc::clone(self), id: None, decision: Some(decision), trace: None }
+        Record {
+            decisions: Arc::clone(self),
+            id: None,
+            decision: Some(decision),
+            trace: None,
+        }
     }
 
-    /// The last creates, newest first: at most `limit`, and only those of `namespace` if one is given.
+    /// The last creates, newest first: at most `limit`, and only those of `namespace` if one is
+    /// given.
     #[must_use]
     pub fn recent(&self, namespace: Option<&str>, limit: usize) -> Vec<Decision> {
         let recent = lock(&self.recent);
-        recent.iter().rev().filter(|each| namespace.is_none_or(|namespace| *each.namespace == *namespace)).take(limit).cloned().collect()
+        recent
+            .iter()
+            .rev()
+            .filter(|each| namespace.is_none_or(|namespace| *each.namespace == *namespace))
+            .take(limit)
+            .cloned()
+            .collect()
     }
 
     /// The creates held now, the longest first.
@@ -176,7 +202,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Has the create traced too, if the caller's own trace or chance says so. It came with this head at `received`.
+    /// Has the create traced too, if the caller's own trace or chance says so. It came with this
+    /// head at `received`.
     pub fn trace(&mut self, tracer: &Arc<Tracer>, head: &request::Parts, received: Instant) {
         if let Some(decision) = &self.decision {
             self.trace = tracer.begin(head, &decision.namespace, &decision.resource, received);
@@ -199,8 +226,17 @@ impl Record {
 
     /// What the body says of its object. At most one of its names is kept.
     pub fn object(&mut self, meta: &ObjectMeta) {
-        let ObjectMeta { kind, name, generate_name, .. } = meta;
-        let name = if name.is_empty() && !generate_name.is_empty() { format!("{}*", bounded(generate_name)).into() } else { bounded(name) };
+        let ObjectMeta {
+            kind,
+            name,
+            generate_name,
+            ..
+        } = meta;
+        let name = if name.is_empty() && !generate_name.is_empty() {
+            format!("{}*", bounded(generate_name)).into()
+        } else {
+            bounded(name)
+        };
         if let Some(decision) = &mut self.decision {
             decision.kind = bounded(kind);
             decision.name = name;
@@ -208,12 +244,22 @@ impl Record {
     }
 
     /// An attempt ended with an answer of this code, or with this kind of error.
-    pub fn attempt(&mut self, answer: Result<u16, &'static str>, class: &'static str, duration: Duration) {
+    pub fn attempt(
+        &mut self,
+        answer: Result<u16, &'static str>,
+        class: &'static str,
+        duration: Duration,
+    ) {
         if let Some(trace) = &mut self.trace {
             trace.attempt(class, answer.ok());
         }
         if let Some(decision) = &mut self.decision {
-            decision.attempts.push(Attempt { answer, class, duration, delay: None });
+            decision.attempts.push(Attempt {
+                answer,
+                class,
+                duration,
+                delay: None,
+            });
         }
     }
 
@@ -225,7 +271,9 @@ impl Record {
             if let Some(attempt) = decision.attempts.last_mut() {
                 attempt.delay = Some(delay);
             }
-            let id = *self.id.get_or_insert_with(|| self.decisions.next_id.fetch_add(1, Ordering::Relaxed));
+            let id = *self
+                .id
+                .get_or_insert_with(|| self.decisions.next_id.fetch_add(1, Ordering::Relaxed));
             let mut held = lock(&self.decisions.held);
             let entry = held.entry(id).or_insert_with(|| HeldCreate {
                 namespace: decision.namespace.clone(),
@@ -240,7 +288,10 @@ impl Record {
             entry.class = decision.attempts.last().map_or("", |attempt| attempt.class);
             entry.next_attempt = Some(now + delay);
         }
-        Hold { record: self, since: now }
+        Hold {
+            record: self,
+            since: now,
+        }
     }
 
     /// The client gets an answer of this code.
@@ -261,7 +312,9 @@ impl Record {
     /// How long it has waited between attempts so far, the current pause not included.
     #[must_use]
     pub fn held(&self) -> Duration {
-        self.decision.as_ref().map_or(Duration::ZERO, |decision| decision.held)
+        self.decision
+            .as_ref()
+            .map_or(Duration::ZERO, |decision| decision.held)
     }
 }
 

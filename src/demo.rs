@@ -1,10 +1,12 @@
-//! The `demo` command: a race of creates for one quota, first straight at a control plane, then through the proxy, which once only mends
-//! the conflicts by replaying and once avoids them by pinning.
+//! The `demo` command: a race of creates for one quota, first straight at a control plane, then
+//! through the proxy, which once only mends the conflicts by replaying and once avoids them by
+//! pinning.
 //!
-//! The control plane is the model, in this process: three apiservers, straight behind one load balancer, and known to the proxy by their
-//! addresses. All phases send the same creates with the same client. What was created is read back from the store, never from what the
-//! client was told. The progress bars go to stderr; printing the report is the caller's. [`serve()`] goes on for ever instead,
-//! for people who want to look at it.
+//! The control plane is the model, in this process: three apiservers, straight behind one load
+//! balancer, and known to the proxy by their addresses. All phases send the same creates with the
+//! same client. What was created is read back from the store, never from what the client was told.
+//! The progress bars go to stderr; printing the report is the caller's. [`serve()`] goes on for
+//! ever instead, for people who want to look at it.
 
 mod phase;
 mod serve;
@@ -92,20 +94,37 @@ pub enum DemoError {
     Twice(String, usize),
 }
 
-/// Runs both phases. What it reports has been checked: no pod twice, and none missing that was acknowledged.
+/// Runs both phases. What it reports has been checked: no pod twice, and none missing that was
+/// acknowledged.
 ///
 /// # Errors
 /// If something cannot start, or a check fails.
 pub async fn run(options: Options) -> Result<Report, DemoError> {
     let plane = ControlPlane::start(Settings::default()).await?;
     let direct = {
-        let endpoint = Endpoint::new(&plane.balanced_url(), plane.ca_pem(), plane.token(), Version::HTTP_11)?;
-        phase::run(&plane, "direct", &endpoint, options, progress("direct", options.pods)).await?
+        let endpoint = Endpoint::new(
+            &plane.balanced_url(),
+            plane.ca_pem(),
+            plane.token(),
+            Version::HTTP_11,
+        )?;
+        phase::run(
+            &plane,
+            "direct",
+            &endpoint,
+            options,
+            progress("direct", options.pods),
+        )
+        .await?
     };
     let unpinned = proxied(&plane, "unpinned", Pin::None, options).await?;
     let pinned = proxied(&plane, "pinned", Pin::Namespace, options).await?;
     plane.shutdown().await;
-    Ok(Report { direct, unpinned, pinned })
+    Ok(Report {
+        direct,
+        unpinned,
+        pinned,
+    })
 }
 
 impl Report {
@@ -122,12 +141,29 @@ impl Report {
 }
 
 /// One phase through a proxy of its own, in a namespace called like the phase.
-async fn proxied(plane: &ControlPlane, name: &'static str, pin: Pin, options: Options) -> Result<Outcome, DemoError> {
+async fn proxied(
+    plane: &ControlPlane,
+    name: &'static str,
+    pin: Pin,
+    options: Options,
+) -> Result<Outcome, DemoError> {
     let proxy = start_proxy(plane, pin).await?;
     // The demo configures no certificate, so there always is a self-signed one.
     let ca = proxy.ca_pem.as_deref().unwrap_or_default();
-    let endpoint = Endpoint::new(&format!("https://{}", proxy.address), ca, plane.token(), Version::HTTP_11)?;
-    let mut outcome = phase::run(plane, name, &endpoint, options, progress(name, options.pods)).await?;
+    let endpoint = Endpoint::new(
+        &format!("https://{}", proxy.address),
+        ca,
+        plane.token(),
+        Version::HTTP_11,
+    )?;
+    let mut outcome = phase::run(
+        plane,
+        name,
+        &endpoint,
+        options,
+        progress(name, options.pods),
+    )
+    .await?;
     outcome.replays = proxy.metrics.replays();
     proxy.stop().await;
     Ok(outcome)
@@ -136,7 +172,11 @@ async fn proxied(plane: &ControlPlane, name: &'static str, pin: Pin, options: Op
 /// A proxy before all apiservers, as `serve` would start it.
 async fn start_proxy(plane: &ControlPlane, pin: Pin) -> Result<App, DemoError> {
     let mut config = Config::default();
-    config.upstream.servers = plane.urls().iter().map(|url| url.parse()).collect::<Result<_, _>>()?;
+    config.upstream.servers = plane
+        .urls()
+        .iter()
+        .map(|url| url.parse())
+        .collect::<Result<_, _>>()?;
     config.upstream.pin = pin;
     config.upstream.ca = Some(CaSource::Pem(plane.ca_pem().as_bytes().to_vec()));
     config.serving.bind_address = [127, 0, 0, 1].into();
@@ -150,7 +190,9 @@ async fn start_proxy(plane: &ControlPlane, pin: Pin) -> Result<App, DemoError> {
 /// A bar on stderr; nothing where stderr is no terminal.
 fn progress(name: &'static str, pods: u32) -> ProgressBar {
     const TEMPLATE: &str = "{prefix:8} [{bar:40}] {pos}/{len} creates, {msg}";
-    let bar = ProgressBar::new(pods.into()).with_prefix(name).with_message("0 failed");
+    let bar = ProgressBar::new(pods.into())
+        .with_prefix(name)
+        .with_message("0 failed");
     match indicatif::ProgressStyle::with_template(TEMPLATE) {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
         Err(_) => bar,
@@ -163,20 +205,46 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn creates_everything_through_the_proxy_and_tells_so() {
-        let report = run(Options { pods: 60, concurrency: 20 }).await.unwrap();
+        let report = run(Options {
+            pods: 60,
+            concurrency: 20,
+        })
+        .await
+        .unwrap();
         for proxied in [&report.unpinned, &report.pinned] {
             assert_eq!((proxied.created, proxied.failed), (60, 0), "{report:?}");
         }
-        assert_eq!((report.pinned.conflicts, report.pinned.replays), (0, 0), "{report:?}");
+        assert_eq!(
+            (report.pinned.conflicts, report.pinned.replays),
+            (0, 0),
+            "{report:?}"
+        );
         assert_eq!(report.direct.created + report.direct.failed, 60);
-        assert_eq!((report.direct.replays, report.direct.conflicts), (0, report.direct.failed));
+        assert_eq!(
+            (report.direct.replays, report.direct.conflicts),
+            (0, report.direct.failed)
+        );
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
         for phase in ["direct", "unpinned", "pinned"] {
-            for field in ["requested", "created", "failed", "conflicts", "replays", "seconds", "p50_ms", "p99_ms"] {
+            for field in [
+                "requested",
+                "created",
+                "failed",
+                "conflicts",
+                "replays",
+                "seconds",
+                "p50_ms",
+                "p99_ms",
+            ] {
                 assert!(json[phase][field].is_number(), "{phase}.{field}");
             }
         }
         let table = report.table();
-        assert!(["direct", "unpinned", "pinned"].iter().all(|phase| table.contains(phase)), "{table}");
+        assert!(
+            ["direct", "unpinned", "pinned"]
+                .iter()
+                .all(|phase| table.contains(phase)),
+            "{table}"
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! The order of stopping: serve, drain, release, cut. One sender in `app`, a watcher wherever something must end.
+//! The order of stopping: serve, drain, release, cut. One sender in `app`, a watcher wherever
+//! something must end.
 //!
-//! `Draining`: no new connections, idle ones close, requests finish. `Releasing`: creates that are held answer what they have.
-//! `Cut`: what still streams is dropped.
+//! `Draining`: no new connections, idle ones close, requests finish. `Releasing`: creates that are
+//! held answer what they have. `Cut`: what still streams is dropped.
 
 use tokio::sync::watch;
 
@@ -44,7 +45,8 @@ impl Drain {
 }
 
 impl Watcher {
-    /// Returns when `stage` or a later one has been reached. Without a sender nothing more can be decided, so that counts as the last.
+    /// Returns when `stage` or a later one has been reached. Without a sender nothing more can be
+    /// decided, so that counts as the last.
     pub async fn reached(&self, stage: Stage) {
         let mut receiver = self.0.clone();
         // An error means that the sender is gone.

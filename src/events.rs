@@ -1,7 +1,9 @@
-//! Kubernetes Events for creates that were given up at a limit, where they are asked for: `kubectl get events` tells whoever owns the namespace.
+//! Kubernetes Events for creates that were given up at a limit, where they are asked for: `kubectl
+//! get events` tells whoever owns the namespace.
 //!
-//! `decisions` hands over each such create. At most one Event for a namespace in half a minute, which says how many it stands for; what the
-//! apiserver does not take is dropped and counted, as Events are best effort everywhere in Kubernetes. With a token of the proxy's own, which
+//! `decisions` hands over each such create. At most one Event for a namespace in half a minute,
+//! which says how many it stands for; what the apiserver does not take is dropped and counted, as
+//! Events are best effort everywhere in Kubernetes. With a token of the proxy's own, which
 //! must be allowed to `create` `events` of `events.k8s.io` in the namespaces of the creates.
 
 use std::collections::HashMap;
@@ -79,8 +81,13 @@ enum EventError {
 }
 
 impl Recorder {
-    /// Where `decisions` puts creates that were given up, and what tells of them; None where nobody asked for it.
-    pub fn new(config: &config::Events, upstream: &Arc<Upstream>, metrics: &Arc<Metrics>) -> Option<(mpsc::Sender<Decision>, Self)> {
+    /// Where `decisions` puts creates that were given up, and what tells of them; None where nobody
+    /// asked for it.
+    pub fn new(
+        config: &config::Events,
+        upstream: &Arc<Upstream>,
+        metrics: &Arc<Metrics>,
+    ) -> Option<(mpsc::Sender<Decision>, Self)> {
         let (sender, given_up) = mpsc::channel(MAX_QUEUED);
         let recorder = Self {
             given_up,
@@ -106,7 +113,8 @@ impl Recorder {
         stop.run_until_cancelled(until_stopped).await;
     }
 
-    /// How many creates of `namespace` its next Event stands for besides its own; None while it is too soon for one.
+    /// How many creates of `namespace` its next Event stands for besides its own; None while it is
+    /// too soon for one.
     fn due(&mut self, namespace: &str, now: Instant) -> Option<u32> {
         if let Some(told) = self.told.get_mut(namespace) {
             if now < told.last + EVERY {
@@ -119,20 +127,41 @@ impl Recorder {
         if self.told.len() >= MAX_NAMESPACES {
             self.told.retain(|_, told| now < told.last + EVERY);
         }
-        // Nobody gets here with namespaces that he makes up: the apiserver would refuse those for good. Metrics tell of a thousand at once.
+        // Nobody gets here with namespaces that he makes up: the apiserver would refuse those for
+        // good. Metrics tell of a thousand at once.
         (self.told.len() < MAX_NAMESPACES).then(|| {
-            self.told.insert(namespace.into(), Told { last: now, left_out: 0 });
+            self.told.insert(
+                namespace.into(),
+                Told {
+                    last: now,
+                    left_out: 0,
+                },
+            );
             0
         })
     }
 
     async fn tell(&mut self, decision: &Decision, left_out: u32) {
-        let namespace = if decision.namespace.is_empty() { NO_NAMESPACE } else { &decision.namespace };
-        let event = event(decision, namespace, left_out, &self.instance, SystemTime::now());
-        let taken = timeout(TIMEOUT, self.post(namespace, event)).await.unwrap_or(Err(EventError::Timeout));
+        let namespace = if decision.namespace.is_empty() {
+            NO_NAMESPACE
+        } else {
+            &decision.namespace
+        };
+        let event = event(
+            decision,
+            namespace,
+            left_out,
+            &self.instance,
+            SystemTime::now(),
+        );
+        let taken = timeout(TIMEOUT, self.post(namespace, event))
+            .await
+            .unwrap_or(Err(EventError::Timeout));
         self.metrics.event(taken.is_ok());
         match &taken {
-            Err(error) if !self.failing => warn!(error = %chain(error), "Cannot write Events of creates that were given up"),
+            Err(error) if !self.failing => {
+                warn!(error = %chain(error), "Cannot write Events of creates that were given up")
+            }
             Ok(()) if self.failing => info!("Events are written again"),
             _ => {}
         }
@@ -143,27 +172,50 @@ impl Recorder {
         let token = bearer(&self.token_file).await?;
         let mut request = Request::new(Body::full(Bytes::from(event.to_string())));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events").parse().unwrap_or_default();
+        *request.uri_mut() = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")
+            .parse()
+            .unwrap_or_default();
         request.headers_mut().insert(AUTHORIZATION, token);
         for name in [ACCEPT, CONTENT_TYPE] {
-            request.headers_mut().insert(name, HeaderValue::from_static("application/json"));
+            request
+                .headers_mut()
+                .insert(name, HeaderValue::from_static("application/json"));
         }
         let answer = self.upstream.send(LaneKind::Call, request).await?;
         let code = answer.status();
         // To its end, or the connection could not be used again. What it says is known.
         let _read = collect_bounded(&mut answer.into_body(), MAX_ANSWER).await;
-        if code.is_success() { Ok(()) } else { Err(EventError::Refused(code, namespace.into())) }
+        if code.is_success() {
+            Ok(())
+        } else {
+            Err(EventError::Refused(code, namespace.into()))
+        }
     }
 }
 
 /// The Event, as events.k8s.io/v1 wants it.
-fn event(decision: &Decision, namespace: &str, left_out: u32, instance: &str, now: SystemTime) -> Value {
+fn event(
+    decision: &Decision,
+    namespace: &str,
+    left_out: u32,
+    instance: &str,
+    now: SystemTime,
+) -> Value {
     let attempts = decision.attempts.len();
-    let times = if attempts == 1 { "once".to_owned() } else { format!("{attempts} times") };
+    let times = if attempts == 1 {
+        "once".to_owned()
+    } else {
+        format!("{attempts} times")
+    };
     let held = decision.held.as_secs_f64();
-    let mut note = format!("Sent {times}, held for {held:.1} s, given up: {}.", decision.why);
+    let mut note = format!(
+        "Sent {times}, held for {held:.1} s, given up: {}.",
+        decision.why
+    );
     if let Some(last) = decision.attempts.last() {
-        let said = last.answer.map_or_else(str::to_owned, |code| code.to_string());
+        let said = last
+            .answer
+            .map_or_else(str::to_owned, |code| code.to_string());
         note += &format!(" The last answer was {said} ({}).", last.class);
     }
     if left_out > 0 {
@@ -190,12 +242,18 @@ fn micro_time(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     let (date, (hour, minute, second, micro)) = (time.date(), time.to_hms_micro());
     let (year, month, day) = date.to_calendar_date();
-    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z", u8::from(month))
+    format!(
+        "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z",
+        u8::from(month)
+    )
 }
 
 /// The name of the pod, which is its host name.
 fn instance() -> String {
-    let mut name = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| CONTROLLER.to_owned());
+    let mut name = std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| CONTROLLER.to_owned());
     name.truncate(name.floor_char_boundary(MAX_INSTANCE));
     name
 }

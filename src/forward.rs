@@ -1,5 +1,6 @@
-//! Pass-through: one request streamed to the upstream and its answer streamed back, with nothing changed but what RFC 9110 §7.6.1 asks of
-//! an intermediary. No buffering, and no timeout but the client's own, which ends with the head of an answer. `proxy` calls it for calls and
+//! Pass-through: one request streamed to the upstream and its answer streamed back, with nothing
+//! changed but what RFC 9110 §7.6.1 asks of an intermediary. No buffering, and no timeout but the
+//! client's own, which ends with the head of an answer. `proxy` calls it for calls and
 //! streams; `create` has its own way to the upstream, but the same to do with the answer.
 
 use http::{Request, Response, Version};
@@ -14,17 +15,27 @@ use crate::upstream::{LaneKind, Lease, SendError, Upstream};
 ///
 /// # Errors
 /// As [`Upstream::send`].
-pub async fn forward(upstream: &Upstream, lane: LaneKind, request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
+pub async fn forward(
+    upstream: &Upstream,
+    lane: LaneKind,
+    request: Request<Body>,
+) -> Result<Response<Body<Lease>>, SendError> {
     Ok(to_client(upstream.send(lane, request).await?))
 }
 
-/// What comes of `answering`, unless that takes until after the client's own timeout: then it is dropped, and the apiserver told so.
+/// What comes of `answering`, unless that takes until after the client's own timeout: then it is
+/// dropped, and the apiserver told so.
 ///
 /// # Errors
 /// [`ProxyError::TimedOut`].
-pub async fn until<T>(deadline: Option<Instant>, answering: impl Future<Output = T>) -> Result<T, ProxyError> {
+pub async fn until<T>(
+    deadline: Option<Instant>,
+    answering: impl Future<Output = T>,
+) -> Result<T, ProxyError> {
     match deadline {
-        Some(deadline) => timeout_at(deadline, answering).await.map_err(|_| ProxyError::TimedOut),
+        Some(deadline) => timeout_at(deadline, answering)
+            .await
+            .map_err(|_| ProxyError::TimedOut),
         None => Ok(answering.await),
     }
 }

@@ -1,7 +1,7 @@
 //! A bounded map from namespaces to shared state, for `budget`, `ratelimit` and `upstream`.
 //!
-//! The keys come from URLs, so anybody can make them up. Entries that nobody has used for long make room for others; where there is
-//! none, the caller falls back to what all share.
+//! The keys come from URLs, so anybody can make them up. Entries that nobody has used for long make
+//! room for others; where there is none, the caller falls back to what all share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,8 @@ const MAX_KEY: usize = 63;
 /// Looking for idle entries costs a walk over all of them: not for each request of a flood.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// At most `max` entries; those that nobody holds and nobody has asked for in `idle` may be dropped.
+/// At most `max` entries; those that nobody holds and nobody has asked for in `idle` may be
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Keyed<V> {
     entries: Mutex<Entries<V>>,
@@ -35,9 +36,17 @@ struct Entry<V> {
 }
 
 impl<V> Keyed<V> {
-    /// An empty map. A dropped entry starts afresh, so `idle` should outlast whatever the state remembers.
+    /// An empty map. A dropped entry starts afresh, so `idle` should outlast whatever the state
+    /// remembers.
     pub(crate) fn new(max: usize, idle: Duration) -> Self {
-        Self { entries: Mutex::new(Entries { by_key: HashMap::new(), swept: None }), max, idle }
+        Self {
+            entries: Mutex::new(Entries {
+                by_key: HashMap::new(),
+                swept: None,
+            }),
+            max,
+            idle,
+        }
     }
 
     /// The state of `key`, made if it is new. None if there is no room for it.
@@ -55,26 +64,41 @@ impl<V> Keyed<V> {
             return None;
         }
         let value = Arc::new(make());
-        entries.by_key.insert(key.into(), Entry { value: Arc::clone(&value), used: now });
+        entries.by_key.insert(
+            key.into(),
+            Entry {
+                value: Arc::clone(&value),
+                used: now,
+            },
+        );
         Some(value)
     }
 
     /// All entries, in no order.
     pub(crate) fn all(&self) -> Vec<(Box<str>, Arc<V>)> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.by_key.iter().map(|(key, entry)| (key.clone(), Arc::clone(&entry.value))).collect()
+        entries
+            .by_key
+            .iter()
+            .map(|(key, entry)| (key.clone(), Arc::clone(&entry.value)))
+            .collect()
     }
 }
 
 impl<V> Entries<V> {
     /// Drops what is idle, if it is time to look. Whether there is room now.
     fn sweep(&mut self, now: Instant, idle: Duration) -> bool {
-        if self.swept.is_some_and(|swept| now.duration_since(swept) < SWEEP_EVERY) {
+        if self
+            .swept
+            .is_some_and(|swept| now.duration_since(swept) < SWEEP_EVERY)
+        {
             return false;
         }
         self.swept = Some(now);
         let before = self.by_key.len();
-        self.by_key.retain(|_, entry| Arc::strong_count(&entry.value) > 1 || now.duration_since(entry.used) < idle);
+        self.by_key.retain(|_, entry| {
+            Arc::strong_count(&entry.value) > 1 || now.duration_since(entry.used) < idle
+        });
         self.by_key.len() < before
     }
 }

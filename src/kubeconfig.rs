@@ -1,7 +1,9 @@
-//! Kubeconfig files: where the apiserver is (`read.rs`), and how clients reach the proxy instead (`write.rs`).
+//! Kubeconfig files: where the apiserver is (`read.rs`), and how clients reach the proxy instead
+//! (`write.rs`).
 //!
-//! Reading takes the server and what verifies it, never the credentials: the proxy has none of its own. Rewriting works on a generic
-//! tree, so that fields unknown here survive. `cli/serve.rs`, `cli/kubeconfig.rs` and `tls/self_signed.rs` call this.
+//! Reading takes the server and what verifies it, never the credentials: the proxy has none of its
+//! own. Rewriting works on a generic tree, so that fields unknown here survive. `cli/serve.rs`,
+//! `cli/kubeconfig.rs` and `tls/self_signed.rs` call this.
 
 mod file;
 mod read;
@@ -38,7 +40,10 @@ pub enum KubeconfigError {
     #[error("expected a kubeconfig: a mapping with `clusters` and `contexts`")]
     NotAKubeconfig,
     /// Neither `--context` nor `current-context` says which cluster is meant.
-    #[error("the kubeconfig has no current-context; name one with --context (it has {})", names(known))]
+    #[error(
+        "the kubeconfig has no current-context; name one with --context (it has {})",
+        names(known)
+    )]
     NoContext {
         /// The contexts that the file has.
         known: Vec<String>,
@@ -52,7 +57,9 @@ pub enum KubeconfigError {
         known: Vec<String>,
     },
     /// The context names a cluster that the file does not have.
-    #[error("context '{context}' names the cluster '{cluster}', which the kubeconfig does not have")]
+    #[error(
+        "context '{context}' names the cluster '{cluster}', which the kubeconfig does not have"
+    )]
     UnknownCluster {
         /// The context.
         context: String,
@@ -81,5 +88,9 @@ pub enum KubeconfigError {
 }
 
 fn names(known: &[String]) -> String {
-    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+    if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    }
 }

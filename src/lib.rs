@@ -1,8 +1,9 @@
 //! kube-retry-proxy: a reverse proxy between a Kubernetes controller and kube-apiserver.
 //!
-//! Everything streams through untouched, except creates that a ResourceQuota can refuse by accident: those are buffered and replayed
-//! until the apiserver has really decided. The modules stand in the order in which a request meets them; imports only point down
-//! (`tests/it/architecture.rs` checks it against this list).
+//! Everything streams through untouched, except creates that a ResourceQuota can refuse by
+//! accident: those are buffered and replayed until the apiserver has really decided. The modules
+//! stand in the order in which a request meets them; imports only point down (`tests/it/
+//! architecture.rs` checks it against this list).
 
 // What a person calls.
 pub mod cli;

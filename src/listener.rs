@@ -1,7 +1,8 @@
-//! The downstream side: accept, TLS handshake, then HTTP/1.1 or HTTP/2 as ALPN chose, one task a connection.
+//! The downstream side: accept, TLS handshake, then HTTP/1.1 or HTTP/2 as ALPN chose, one task a
+//! connection.
 //!
-//! Bounded: connections, and those of an address; time for a handshake, time without a request; size of a request's head. Never bounded:
-//! the time of an answer.
+//! Bounded: connections, and those of an address; time for a handshake, time without a request;
+//! size of a request's head. Never bounded: the time of an answer.
 
 mod head;
 mod refusal;
@@ -42,27 +43,30 @@ use crate::upstream::Lease;
 use head::Head;
 use socket::{Socket, Turn};
 
-/// As kube-apiserver: `http.Server.ReadHeaderTimeout` is 32 s there, which bounds the handshake too.
+/// As kube-apiserver: `http.Server.ReadHeaderTimeout` is 32 s there, which bounds the handshake
+/// too.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(32);
 
 /// Go's default; client-go opens a further connection by itself.
 const MAX_STREAMS: u32 = 250;
 
-/// How many bytes a client may send ahead on one HTTP/2 stream. The connection's window is that of all its streams, so that an upload which
-/// the apiserver does not read cannot stop the others.
+/// How many bytes a client may send ahead on one HTTP/2 stream. The connection's window is that of
+/// all its streams, so that an upload which the apiserver does not read cannot stop the others.
 const STREAM_WINDOW: u32 = 64 << 10;
 
 /// What may wait to be sent on one HTTP/2 stream, to a client that does not read.
 const MAX_SEND_BUFFER: usize = 64 << 10;
-/// Requests that were cancelled before anybody looked at them, in one turn of an HTTP/2 connection: a client that ends cancels all that it
-/// has, and its library may send and cancel as many more that waited for a stream. A connection that floods (CVE-2023-44487) ends here; one
-/// that floods slower does the work of any other, for what is read in a turn is looked at before more is read.
+/// Requests that were cancelled before anybody looked at them, in one turn of an HTTP/2 connection:
+/// a client that ends cancels all that it has, and its library may send and cancel as many more
+/// that waited for a stream. A connection that floods (CVE-2023-44487) ends here; one that floods
+/// slower does the work of any other, for what is read in a turn is looked at before more is read.
 const MAX_UNSEEN_RESETS: usize = 2 * MAX_STREAMS as usize;
 
 /// From how many requests under way on its connection on a request may be one of a flood.
 const CROWD: usize = 32;
 
-/// How long a connection may take to leave when it has been told to: the farewell of HTTP/2 (GOAWAY) needs a round trip.
+/// How long a connection may take to leave when it has been told to: the farewell of HTTP/2
+/// (GOAWAY) needs a round trip.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often the log is told that connections cannot be accepted.
@@ -96,17 +100,26 @@ pub struct Limits {
 impl From<&config::Serving> for Limits {
     fn from(serving: &config::Serving) -> Self {
         let max = serving.max_connections.max(1);
-        let per_address = serving.max_connections_per_address.unwrap_or(max - max / 5).max(1);
+        let per_address = serving
+            .max_connections_per_address
+            .unwrap_or(max - max / 5)
+            .max(1);
         Self {
             idle: serving.head_timeout,
             head: Head::of(serving.max_head),
-            connections: connections::Limits { max, per_address, answered_too: false, requests: serving.max_requests },
+            connections: connections::Limits {
+                max,
+                per_address,
+                answered_too: false,
+                requests: serving.max_requests,
+            },
         }
     }
 }
 
 impl Listener {
-    /// Accepts connections until the drain begins; those that are open are then tasks of `connections`.
+    /// Accepts connections until the drain begins; those that are open are then tasks of
+    /// `connections`.
     pub async fn serve(self, socket: TcpListener) {
         let places = Connections::new(Port::Serving, self.limits.connections, &self.metrics);
         let listener = Arc::new(self);
@@ -126,12 +139,26 @@ impl Listener {
                 continue;
             };
             let open = listener.metrics.downstream_connection();
-            listener.connections.spawn(Arc::clone(&listener).connection(stream, peer, Arc::new(place), open));
+            listener.connections.spawn(Arc::clone(&listener).connection(
+                stream,
+                peer,
+                Arc::new(place),
+                open,
+            ));
         }
     }
 
-    async fn connection(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, place: Arc<Place>, open: GaugeGuard) {
-        let handshake = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(Arc::clone(&self.tls)).accept(tcp));
+    async fn connection(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        place: Arc<Place>,
+        open: GaugeGuard,
+    ) {
+        let handshake = timeout(
+            HANDSHAKE_TIMEOUT,
+            TlsAcceptor::from(Arc::clone(&self.tls)).accept(tcp),
+        );
         let stream = tokio::select! {
             done = handshake => match done {
                 Ok(Ok(stream)) => stream,
@@ -142,7 +169,11 @@ impl Listener {
             () = self.drain.reached(Stage::Draining) => return,
         };
         let session = stream.get_ref().1;
-        let peer = Peer { ip: peer.ip(), certificate: session.peer_certificates().is_some(), buffered: ConnectionShare::default() };
+        let peer = Peer {
+            ip: peer.ip(),
+            certificate: session.peer_certificates().is_some(),
+            buffered: ConnectionShare::default(),
+        };
         let http2 = session.alpn_protocol() == Some(tls::H2);
         let turn = Turn::default();
         let socket = Socket::new(stream, turn.clone(), Arc::clone(&place), open);
@@ -152,11 +183,27 @@ impl Listener {
         });
         let ended = if http2 {
             let connection = self.http2().serve_connection(TokioIo::new(socket), service);
-            self.attend(connection, http2::Connection::graceful_shutdown, &turn, &place).await
+            self.attend(
+                connection,
+                http2::Connection::graceful_shutdown,
+                &turn,
+                &place,
+            )
+            .await
         } else {
             let socket = socket.refusing(self.limits.head, &self.metrics);
-            let connection = self.http1().serve_connection(TokioIo::new(socket), service).with_upgrades();
-            let ended = self.attend(connection, http1::UpgradeableConnection::graceful_shutdown, &turn, &place).await;
+            let connection = self
+                .http1()
+                .serve_connection(TokioIo::new(socket), service)
+                .with_upgrades();
+            let ended = self
+                .attend(
+                    connection,
+                    http1::UpgradeableConnection::graceful_shutdown,
+                    &turn,
+                    &place,
+                )
+                .await;
             // If there is still a socket, it has become a tunnel.
             turn.end();
             place.keep();
@@ -167,9 +214,16 @@ impl Listener {
         }
     }
 
-    /// Runs a connection to its end, or ends it: when it was without a request for too long, when its place is needed, when the proxy stops.
-    /// A request that crosses the farewell is still answered.
-    async fn attend<C, F>(&self, connection: C, farewell: F, turn: &Turn, place: &Place) -> Result<(), hyper::Error>
+    /// Runs a connection to its end, or ends it: when it was without a request for too long, when
+    /// its place is needed, when the proxy stops. A request that crosses the farewell is still
+    /// answered.
+    async fn attend<C, F>(
+        &self,
+        connection: C,
+        farewell: F,
+        turn: &Turn,
+        place: &Place,
+    ) -> Result<(), hyper::Error>
     where
         C: Future<Output = Result<(), hyper::Error>>,
         F: FnOnce(Pin<&mut C>),
@@ -210,19 +264,34 @@ impl Listener {
         }
     }
 
-    /// Answers one request. It is under way until the body of its answer has been taken, or is dropped.
-    async fn answer(&self, peer: Peer, under_way: UnderWay, request: Request<Incoming>) -> Response<Body<(Option<Lease>, UnderWay)>> {
+    /// Answers one request. It is under way until the body of its answer has been taken, or is
+    /// dropped.
+    async fn answer(
+        &self,
+        peer: Peer,
+        under_way: UnderWay,
+        request: Request<Incoming>,
+    ) -> Response<Body<(Option<Lease>, UnderWay)>> {
         if under_way.others() >= CROWD {
-            // hyper looks whether a request has been cancelled when it has to wait: one of a flood has been, and costs nothing more.
+            // hyper looks whether a request has been cancelled when it has to wait: one of a flood
+            // has been, and costs nothing more.
             tokio::task::yield_now().await;
         }
-        let refused = if under_way.exceeds() { Err(ProxyError::TooManyRequests) } else { self.limits.head.check(&request) };
+        let refused = if under_way.exceeds() {
+            Err(ProxyError::TooManyRequests)
+        } else {
+            self.limits.head.check(&request)
+        };
         let answer = match refused {
             Ok(()) => self.proxy.handle(peer, request).await,
             Err(error) => {
                 let code = error.code(request.method());
-                self.metrics.request(RouteLabel::Call, code.as_u16(), Duration::ZERO);
-                error.into_response(request.method(), Encoding::of_accept(request.headers().get(ACCEPT)))
+                self.metrics
+                    .request(RouteLabel::Call, code.as_u16(), Duration::ZERO);
+                error.into_response(
+                    request.method(),
+                    Encoding::of_accept(request.headers().get(ACCEPT)),
+                )
             }
         };
         answer.map(|mut body| {
@@ -265,7 +334,9 @@ async fn accept(socket: &TcpListener, told: &mut Option<Instant>) -> (TcpStream,
     loop {
         match connections::socket::accept(socket).await {
             Ok(accepted) => return accepted,
-            Err(error) if of_one_connection(&error) => debug!(%error, "A connection failed before it was accepted"),
+            Err(error) if of_one_connection(&error) => {
+                debug!(%error, "A connection failed before it was accepted")
+            }
             Err(error) => {
                 // Out of file descriptors, most likely: trying again at once would only spin.
                 if told.is_none_or(|then| then.elapsed() > TELL_AGAIN) {
@@ -281,5 +352,8 @@ async fn accept(socket: &TcpListener, told: &mut Option<Instant>) -> (TcpStream,
 
 fn of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput
+    )
 }

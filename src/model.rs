@@ -1,8 +1,9 @@
 //! The model control plane: several apiservers over one store, in this process, on real sockets.
 //!
-//! Quota conflicts emerge in it from the same race as in a real control plane, calibrated on measurements (bench/README.md). `demo`, the
-//! integration tests and the benchmarks run against it. It makes the race, not the answers; what else goes wrong is asked for through
-//! [`Faults`], and the [`Journal`] keeps every attempt.
+//! Quota conflicts emerge in it from the same race as in a real control plane, calibrated on
+//! measurements (bench/README.md). `demo`, the integration tests and the benchmarks run against it.
+//! It makes the race, not the answers; what else goes wrong is asked for through [`Faults`], and
+//! the [`Journal`] keeps every attempt.
 
 pub mod amounts;
 pub mod apiserver;
@@ -48,12 +49,14 @@ use store::{QuotaWrites, Store};
 use tasks::Tasks;
 use tokens::Tokens;
 
-/// How the control plane is built and how long things take in it. The default is calibrated on a real one.
+/// How the control plane is built and how long things take in it. The default is calibrated on a
+/// real one.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How many apiservers, at least one.
     pub apiservers: usize,
-    /// Mean time until a change in the store reaches a watch or, exponentially distributed, an informer.
+    /// Mean time until a change in the store reaches a watch or, exponentially distributed, an
+    /// informer.
     pub watch_latency: Duration,
     /// What everybody who shares the processors adds to that on the way to an informer.
     pub event_time: Duration,
@@ -71,8 +74,8 @@ pub struct Settings {
     pub tokens: Vec<String>,
     /// Offer no HTTP/2.
     pub http1_only: bool,
-    /// Every apiserver has an address of its own, 127.0.0.1, 127.0.0.2 and so on, and all have the same port, as in a cluster. Not on every
-    /// system are these addresses there.
+    /// Every apiserver has an address of its own, 127.0.0.1, 127.0.0.2 and so on, and all have the
+    /// same port, as in a cluster. Not on every system are these addresses there.
     pub own_addresses: bool,
     /// After this long without a request an HTTP/1.1 connection is closed.
     pub idle_timeout: Duration,
@@ -113,7 +116,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Nothing takes any time, and every cache is current, so that next to nobody loses a race: for tests that are about something else.
+    /// Nothing takes any time, and every cache is current, so that next to nobody loses a race: for
+    /// tests that are about something else.
     pub fn quick() -> Settings {
         Settings {
             watch_latency: Duration::ZERO,
@@ -128,11 +132,20 @@ impl Settings {
 
     /// The lag of one more informer.
     fn lag(&self, dice: &Dice) -> Lag {
-        Lag { mean: self.watch_latency, shared: self.event_time, salt: dice.next() }
+        Lag {
+            mean: self.watch_latency,
+            shared: self.event_time,
+            salt: dice.next(),
+        }
     }
 
     fn costs(&self) -> Costs {
-        Costs { request: self.handler_time, update: self.update_time, read: self.read_time, write: self.write_time }
+        Costs {
+            request: self.handler_time,
+            update: self.update_time,
+            read: self.read_time,
+            write: self.write_time,
+        }
     }
 }
 
@@ -167,7 +180,8 @@ pub enum ModelError {
     NoApiserver,
 }
 
-/// A running control plane. Dropped without [`ControlPlane::shutdown`], its tasks stop without saying whether one had panicked.
+/// A running control plane. Dropped without [`ControlPlane::shutdown`], its tasks stop without
+/// saying whether one had panicked.
 #[derive(Debug)]
 pub struct ControlPlane {
     store: Arc<Store>,
@@ -195,7 +209,11 @@ impl ControlPlane {
         let store = Arc::new(Store::keeping(settings.changes, dice.next()).on(&machine));
         let lag = settings.lag(&dice);
         let (qps, burst) = settings.controller_rate;
-        let pace = Pace { resync: settings.resync, qps, burst };
+        let pace = Pace {
+            resync: settings.resync,
+            qps,
+            burst,
+        };
         let controller = Controller::new(store.clone(), machine.clone(), tasks.clone(), lag, pace);
         let plane = ControlPlane {
             store,
@@ -210,8 +228,11 @@ impl ControlPlane {
             tasks,
         };
         plane.tasks.spawn_until_stop(plane.controller.clone().run());
-        let serving =
-            Serving { tls: TlsAcceptor::from(certificates.server), max_streams: settings.max_streams, idle_timeout: settings.idle_timeout };
+        let serving = Serving {
+            tls: TlsAcceptor::from(certificates.server),
+            max_streams: settings.max_streams,
+            idle_timeout: settings.idle_timeout,
+        };
         plane.listen(&settings, &machine, &serving, &dice).await
     }
 
@@ -222,7 +243,11 @@ impl ControlPlane {
         serving: &Serving,
         dice: &Dice,
     ) -> Result<ControlPlane, ModelError> {
-        for (index, listener) in serve::bind_all(settings.apiservers, settings.own_addresses).await?.into_iter().enumerate() {
+        for (index, listener) in serve::bind_all(settings.apiservers, settings.own_addresses)
+            .await?
+            .into_iter()
+            .enumerate()
+        {
             let address = listener.local_addr()?;
             let lag = settings.lag(dice);
             let faults = Arc::new(Faults::new());
@@ -234,25 +259,42 @@ impl ControlPlane {
                 tokens: self.tokens.clone(),
                 logs: self.logs.clone(),
                 endpoints: self.endpoints.clone(),
-                evaluator: Evaluator::new(self.store.clone(), machine.clone(), self.tasks.clone(), lag),
+                evaluator: Evaluator::new(
+                    self.store.clone(),
+                    machine.clone(),
+                    self.tasks.clone(),
+                    lag,
+                ),
                 faults: faults.clone(),
                 dice: Dice::seeded(dice.next()),
                 watch_latency: settings.watch_latency,
                 tasks: self.tasks.clone(),
             });
-            self.tasks.spawn_until_stop(serve::serve(listener, address, apiserver, serving.clone()));
+            self.tasks.spawn_until_stop(serve::serve(
+                listener,
+                address,
+                apiserver,
+                serving.clone(),
+            ));
             self.servers.push(Backend { address, faults });
         }
         let listener = serve::bind().await?;
         self.balancer = listener.local_addr()?;
-        self.tasks.spawn_until_stop(balancer::serve(listener, self.servers.clone(), self.tasks.clone()));
+        self.tasks.spawn_until_stop(balancer::serve(
+            listener,
+            self.servers.clone(),
+            self.tasks.clone(),
+        ));
         self.list_apiservers(&Vec::from_iter(0..self.servers.len()));
         Ok(self)
     }
 
     /// `https://127.0.0.1:port` of every apiserver.
     pub fn urls(&self) -> Vec<String> {
-        self.servers.iter().map(|server| format!("https://{}", server.address)).collect()
+        self.servers
+            .iter()
+            .map(|server| format!("https://{}", server.address))
+            .collect()
     }
 
     /// The address of every apiserver.
@@ -270,9 +312,14 @@ impl ControlPlane {
         self.balancer
     }
 
-    /// Names these apiservers, counted from 0, in the EndpointSlice of the Service `kubernetes`. At first all are named.
+    /// Names these apiservers, counted from 0, in the EndpointSlice of the Service `kubernetes`. At
+    /// first all are named.
     pub fn list_apiservers(&self, apiservers: &[usize]) {
-        let addresses = apiservers.iter().filter_map(|index| self.servers.get(*index)).map(|server| server.address).collect();
+        let addresses = apiservers
+            .iter()
+            .filter_map(|index| self.servers.get(*index))
+            .map(|server| server.address)
+            .collect();
         self.endpoints.send_modify(|endpoints| {
             endpoints.addresses = addresses;
             endpoints.revision += 1;
@@ -300,25 +347,46 @@ impl ControlPlane {
     /// Stores a namespace.
     pub fn create_namespace(&self, name: &str) -> Result<(), ModelError> {
         let stored = self.store.create_namespace(name);
-        stored.map(drop).map_err(|source| ModelError::Store { kind: "namespace", name: name.to_owned(), source })
+        stored.map(drop).map_err(|source| ModelError::Store {
+            kind: "namespace",
+            name: name.to_owned(),
+            source,
+        })
     }
 
     /// Marks a namespace as being deleted: from now on it refuses new pods.
     pub fn terminate_namespace(&self, name: &str) -> Result<(), ModelError> {
         let stored = self.store.terminate_namespace(name);
-        stored.map_err(|source| ModelError::Store { kind: "namespace", name: name.to_owned(), source })
+        stored.map_err(|source| ModelError::Store {
+            kind: "namespace",
+            name: name.to_owned(),
+            source,
+        })
     }
 
-    /// Stores a quota whose status is computed already: `create_quota("ns", "q", &[("pods", "100"), ("requests.cpu", "10")])`.
-    pub fn create_quota(&self, namespace: &str, name: &str, hard: &[(&str, &str)]) -> Result<(), ModelError> {
-        let hard = Amounts::parse(hard.iter().copied()).ok_or_else(|| ModelError::Quantity(name.to_owned()))?;
+    /// Stores a quota whose status is computed already: `create_quota("ns", "q", &[("pods", "100"),
+    /// ("requests.cpu", "10")])`.
+    pub fn create_quota(
+        &self,
+        namespace: &str,
+        name: &str,
+        hard: &[(&str, &str)],
+    ) -> Result<(), ModelError> {
+        let hard = Amounts::parse(hard.iter().copied())
+            .ok_or_else(|| ModelError::Quantity(name.to_owned()))?;
         let mut used = Amounts::new();
         hard.names().for_each(|resource| used.set(resource, 0));
         for pod in self.pods(namespace) {
             used.add(&pod.posted.usage.masked(&hard));
         }
-        let stored = self.store.create_quota_with_status(namespace, name, hard.clone(), hard, used);
-        stored.map(drop).map_err(|source| ModelError::Store { kind: "quota", name: name.to_owned(), source })
+        let stored = self
+            .store
+            .create_quota_with_status(namespace, name, hard.clone(), hard, used);
+        stored.map(drop).map_err(|source| ModelError::Store {
+            kind: "quota",
+            name: name.to_owned(),
+            source,
+        })
     }
 
     /// The pods of a namespace, by name.
@@ -346,7 +414,8 @@ impl ControlPlane {
         self.store.quota_writes()
     }
 
-    /// The store itself, for whatever else a test wants to see or change behind the apiservers' backs.
+    /// The store itself, for whatever else a test wants to see or change behind the apiservers'
+    /// backs.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }

@@ -51,15 +51,25 @@ pub struct Peer {
 }
 
 impl Proxy {
-    /// Answers one request. Dropping the future, as hyper does when the client leaves, stops everything that it does.
-    pub async fn handle(&self, peer: Peer, mut request: Request<Incoming>) -> Response<Body<Lease>> {
+    /// Answers one request. Dropping the future, as hyper does when the client leaves, stops
+    /// everything that it does.
+    pub async fn handle(
+        &self,
+        peer: Peer,
+        mut request: Request<Incoming>,
+    ) -> Response<Body<Lease>> {
         let started = Instant::now();
         let method = request.method().clone();
         let accept = request.headers().get(ACCEPT).cloned();
         if request.version() == Version::HTTP_10 {
             headers::strip_upgrade(request.headers_mut());
         }
-        let (label, step) = match Route::of(request.method(), request.uri(), request.headers(), &self.matched) {
+        let (label, step) = match Route::of(
+            request.method(),
+            request.uri(),
+            request.headers(),
+            &self.matched,
+        ) {
             Route::Create(target) => (RouteLabel::Create, Step::Create(Target::from(target))),
             Route::Call => (RouteLabel::Call, Step::Forward(LaneKind::Call)),
             Route::Stream => (RouteLabel::Stream, Step::Forward(LaneKind::Stream)),
@@ -68,18 +78,29 @@ impl Proxy {
         let answer = match self.admit(&peer, &request) {
             Err(error) => Err(error),
             Ok(()) => {
-                let keep = if matches!(step, Step::Upgrade) { headers::Upgrade::Keep } else { headers::Upgrade::Strip };
+                let keep = if matches!(step, Step::Upgrade) {
+                    headers::Upgrade::Keep
+                } else {
+                    headers::Upgrade::Strip
+                };
                 let version = request.version();
                 headers::to_upstream(request.headers_mut(), peer.ip, keep);
                 self.via.append(request.headers_mut(), version);
-                self.take(step, &peer, Body::of_request(request, &self.creates.drain), started).await
+                self.take(
+                    step,
+                    &peer,
+                    Body::of_request(request, &self.creates.drain),
+                    started,
+                )
+                .await
             }
         };
         let response = answer.unwrap_or_else(|error| {
             debug!(route = label.as_str(), error = %crate::telemetry::chain(&error), "Answering by ourselves");
             error.into_response(&method, Encoding::of_accept(accept.as_ref()))
         });
-        self.metrics.request(label, response.status().as_u16(), started.elapsed());
+        self.metrics
+            .request(label, response.status().as_u16(), started.elapsed());
         response
     }
 
@@ -94,35 +115,63 @@ impl Proxy {
         if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
             return Err(ProxyError::ClientCertificate);
         }
-        Ok(headers::check(request.uri(), request.version(), request.headers())?)
+        Ok(headers::check(
+            request.uri(),
+            request.version(),
+            request.headers(),
+        )?)
     }
 
     /// Memory for a large head, until there is an answer. Creates reserve theirs with their bodies.
-    async fn room_for_head(&self, peer: &Peer, request: &Request<Body>) -> Result<Option<Reservation>, ProxyError> {
+    async fn room_for_head(
+        &self,
+        peer: &Peer,
+        request: &Request<Body>,
+    ) -> Result<Option<Reservation>, ProxyError> {
         let size = headers::size(request.headers());
         if size <= SMALL_HEAD {
             return Ok(None);
         }
         let mut room = self.creates.buffers.reserve(peer.ip, &peer.buffered);
-        if room.grow(size as u64).await { Ok(Some(room)) } else { Err(ProxyError::TooManyRequests) }
+        if room.grow(size as u64).await {
+            Ok(Some(room))
+        } else {
+            Err(ProxyError::TooManyRequests)
+        }
     }
 
-    /// Each way has a box of its own: a future is as large as its longest way, and hyper and tokio move that of a request a dozen
-    /// times before it first runs.
-    async fn take(&self, step: Step, peer: &Peer, request: Request<Body>, started: Instant) -> Result<Response<Body<Lease>>, ProxyError> {
+    /// Each way has a box of its own: a future is as large as its longest way, and hyper and tokio
+    /// move that of a request a dozen times before it first runs.
+    async fn take(
+        &self,
+        step: Step,
+        peer: &Peer,
+        request: Request<Body>,
+        started: Instant,
+    ) -> Result<Response<Body<Lease>>, ProxyError> {
         match step {
             Step::Create(target) => {
                 let room = self.creates.buffers.reserve(peer.ip, &peer.buffered);
                 Box::pin(self.creates.create(target, room, request)).await
             }
             Step::Forward(lane) => {
-                let open = (lane == LaneKind::Stream).then(|| self.metrics.stream_open(StreamKind::Stream));
-                let label = if open.is_some() { RouteLabel::Stream } else { RouteLabel::Call };
+                let open = (lane == LaneKind::Stream)
+                    .then(|| self.metrics.stream_open(StreamKind::Stream));
+                let label = if open.is_some() {
+                    RouteLabel::Stream
+                } else {
+                    RouteLabel::Call
+                };
                 self.metrics.overhead(label, started.elapsed());
                 let _head = self.room_for_head(peer, &request).await?;
                 // A stream lasts, whatever its URL says.
-                let deadline = if open.is_some() { None } else { timeout::deadline(request.uri(), started) };
-                let response = until(deadline, Box::pin(forward(&self.upstream, lane, request))).await??;
+                let deadline = if open.is_some() {
+                    None
+                } else {
+                    timeout::deadline(request.uri(), started)
+                };
+                let response =
+                    until(deadline, Box::pin(forward(&self.upstream, lane, request))).await??;
                 Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
@@ -150,7 +199,12 @@ mod tests {
         fn size_of_future<A, F>(_: impl FnOnce(A) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size_of_future(|(proxy, peer, request): (&Proxy, Peer, Request<Incoming>)| proxy.handle(peer, request));
-        assert!(size < 4096, "{size} bytes, moved a dozen times for each request");
+        let size = size_of_future(
+            |(proxy, peer, request): (&Proxy, Peer, Request<Incoming>)| proxy.handle(peer, request),
+        );
+        assert!(
+            size < 4096,
+            "{size} bytes, moved a dozen times for each request"
+        );
     }
 }

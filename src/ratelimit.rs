@@ -1,7 +1,8 @@
 //! The rate limit on creates, per namespace and all together. Off by default.
 //!
-//! A create waits for its turn inside the request, first come first served, and is refused at once when its turn would come too late.
-//! governor keeps the rate; the waiting is ours, on tokio's clock, because governor's own has a timer thread.
+//! A create waits for its turn inside the request, first come first served, and is refused at once
+//! when its turn would come too late. governor keeps the rate; the waiting is ours, on tokio's
+//! clock, because governor's own has a timer thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ pub use callers::Caller;
 use callers::{Callers, Way};
 use line::Line;
 
-/// All limits. Replaced as a whole when the configuration changes; who waits then keeps its place under the old ones.
+/// All limits. Replaced as a whole when the configuration changes; who waits then keeps its place
+/// under the old ones.
 #[derive(Debug)]
 pub struct RateLimit {
     namespaces: Option<Namespaces>,
@@ -76,39 +78,90 @@ impl RateLimit {
             let overflow = Arc::new(Line::new(rate));
             // Once the burst is back, a line is as good as new.
             let idle = overflow.refill().saturating_add(config.max_wait);
-            Namespaces { rate, lines: Keyed::new(config.max_namespaces, idle), overflow }
+            Namespaces {
+                rate,
+                lines: Keyed::new(config.max_namespaces, idle),
+                overflow,
+            }
         });
-        Self { namespaces, global: config.global.map(Line::new), max_wait: config.max_wait, callers: Callers::new() }
+        Self {
+            namespaces,
+            global: config.global.map(Line::new),
+            max_wait: config.max_wait,
+            callers: Callers::new(),
+        }
     }
 
     /// Whoever creates with these headers in this namespace. None: there is no limit.
     pub fn caller(&self, headers: &HeaderMap, namespace: &str) -> Option<Caller> {
-        (self.namespaces.is_some() || self.global.is_some()).then(|| self.callers.of(headers, namespace))
+        (self.namespaces.is_some() || self.global.is_some())
+            .then(|| self.callers.of(headers, namespace))
     }
 
-    /// Waits for the turn of a create. Dropping the future gives the place up and costs nobody anything.
+    /// Waits for the turn of a create. Dropping the future gives the place up and costs nobody
+    /// anything.
     ///
     /// # Errors
     /// The turn would come after `max_wait`.
-    pub async fn admit<'a>(&'a self, caller: Option<Caller>, namespace: &'a str) -> Result<Admitted<'a>, Rejected> {
-        let Some(caller) = caller else { return Ok(Admitted { waited: Duration::ZERO, ahead: None }) };
+    pub async fn admit<'a>(
+        &'a self,
+        caller: Option<Caller>,
+        namespace: &'a str,
+    ) -> Result<Admitted<'a>, Rejected> {
+        let Some(caller) = caller else {
+            return Ok(Admitted {
+                waited: Duration::ZERO,
+                ahead: None,
+            });
+        };
         let start = Instant::now();
         let deadline = start + self.max_wait;
         match self.callers.way(caller, deadline).await {
             Way::Counted => {}
-            Way::Uncounted => return Ok(Admitted { waited: Duration::ZERO, ahead: None }),
+            Way::Uncounted => {
+                return Ok(Admitted {
+                    waited: Duration::ZERO,
+                    ahead: None,
+                });
+            }
             Way::Ahead { known } => {
-                let mut ahead = Ahead { limit: self, caller, namespace, counted: false, answered: false };
+                let mut ahead = Ahead {
+                    limit: self,
+                    caller,
+                    namespace,
+                    counted: false,
+                    answered: false,
+                };
                 let mut waited = false;
                 if let Some(line) = self.global.as_ref().filter(|_| known) {
-                    waited = line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Global, retry_after })?;
+                    waited = line.pass(deadline).await.map_err(|retry_after| Rejected {
+                        scope: Scope::Global,
+                        retry_after,
+                    })?;
                     ahead.counted = true;
                 }
-                return Ok(Admitted { waited: if waited { start.elapsed() } else { Duration::ZERO }, ahead: Some(ahead) });
+                return Ok(Admitted {
+                    waited: if waited {
+                        start.elapsed()
+                    } else {
+                        Duration::ZERO
+                    },
+                    ahead: Some(ahead),
+                });
             }
-            Way::TooLate => return Err(Rejected { scope: self.scope(), retry_after: self.max_wait.max(Duration::from_secs(1)) }),
+            Way::TooLate => {
+                return Err(Rejected {
+                    scope: self.scope(),
+                    retry_after: self.max_wait.max(Duration::from_secs(1)),
+                });
+            }
         }
-        self.counted(namespace, start, deadline).await.map(|waited| Admitted { waited, ahead: None })
+        self.counted(namespace, start, deadline)
+            .await
+            .map(|waited| Admitted {
+                waited,
+                ahead: None,
+            })
     }
 
     /// A create that counted was refused: those that come next do not.
@@ -118,21 +171,41 @@ impl RateLimit {
         }
     }
 
-    async fn counted(&self, namespace: &str, start: Instant, deadline: Instant) -> Result<Duration, Rejected> {
+    async fn counted(
+        &self,
+        namespace: &str,
+        start: Instant,
+        deadline: Instant,
+    ) -> Result<Duration, Rejected> {
         let mut waited = false;
-        // The namespace first, so that a busy one waits in its own line and not in front of all others.
+        // The namespace first, so that a busy one waits in its own line and not in front of all
+        // others.
         if let Some(namespaces) = &self.namespaces {
             let line = namespaces.line(namespace);
-            waited |= line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Namespace, retry_after })?;
+            waited |= line.pass(deadline).await.map_err(|retry_after| Rejected {
+                scope: Scope::Namespace,
+                retry_after,
+            })?;
         }
         if let Some(line) = &self.global {
-            waited |= line.pass(deadline).await.map_err(|retry_after| Rejected { scope: Scope::Global, retry_after })?;
+            waited |= line.pass(deadline).await.map_err(|retry_after| Rejected {
+                scope: Scope::Global,
+                retry_after,
+            })?;
         }
-        Ok(if waited { start.elapsed() } else { Duration::ZERO })
+        Ok(if waited {
+            start.elapsed()
+        } else {
+            Duration::ZERO
+        })
     }
 
     fn scope(&self) -> Scope {
-        if self.namespaces.is_some() { Scope::Namespace } else { Scope::Global }
+        if self.namespaces.is_some() {
+            Scope::Namespace
+        } else {
+            Scope::Global
+        }
     }
 }
 
@@ -142,7 +215,11 @@ impl Ahead<'_> {
         self.answered = true;
         self.limit.callers.answered(self.caller, refused);
         if !refused {
-            let namespaces = self.limit.namespaces.iter().map(|namespaces| namespaces.line(self.namespace));
+            let namespaces = self
+                .limit
+                .namespaces
+                .iter()
+                .map(|namespaces| namespaces.line(self.namespace));
             namespaces.for_each(|line| line.take());
         }
         if refused == self.counted {
@@ -162,7 +239,9 @@ impl Drop for Ahead<'_> {
 
 impl Namespaces {
     fn line(&self, namespace: &str) -> Arc<Line> {
-        self.lines.get(namespace, || Line::new(self.rate)).unwrap_or_else(|| Arc::clone(&self.overflow))
+        self.lines
+            .get(namespace, || Line::new(self.rate))
+            .unwrap_or_else(|| Arc::clone(&self.overflow))
     }
 }
 

@@ -1,7 +1,9 @@
-//! Which of the four ways a request takes, decided from its method, URL and headers alone, by the apiserver's own rules.
+//! Which of the four ways a request takes, decided from its method, URL and headers alone, by the
+//! apiserver's own rules.
 //!
-//! [`RequestInfo`] mirrors the Go code that the apiserver itself decides with; [`Route`] adds what this proxy makes of it. Total and safe:
-//! whatever looks odd is a `Call` (forwarded, never replayed). Called once per request by `proxy`.
+//! [`RequestInfo`] mirrors the Go code that the apiserver itself decides with; [`Route`] adds what
+//! this proxy makes of it. Total and safe: whatever looks odd is a `Call` (forwarded, never
+//! replayed). Called once per request by `proxy`.
 
 mod query;
 mod request_info;
@@ -46,7 +48,8 @@ impl Route {
         // The apiserver decides on the decoded path, in which `%2F` separates.
         let path = query::unescape_path(uri.path());
         let info = RequestInfo::new(method, &path, query);
-        // First, because some clients offer `Upgrade: h2c` with every request, and a create never becomes a tunnel.
+        // First, because some clients offer `Upgrade: h2c` with every request, and a create never
+        // becomes a tunnel.
         match create_target(&info, query, headers, matched) {
             Some(target) if has_no_gaps(&path) => Route::Create(target),
             _ => Route::without_create(&info, query, headers),
@@ -56,7 +59,9 @@ impl Route {
     fn without_create(info: &RequestInfo<'_>, query: &str, headers: &HeaderMap) -> Route {
         if wants_upgrade(headers) {
             Route::Upgrade
-        } else if info.is_long_running() || (info.verb == "list" && query::flag(query, "sendInitialEvents")) {
+        } else if info.is_long_running()
+            || (info.verb == "list" && query::flag(query, "sendInitialEvents"))
+        {
             Route::Stream
         } else {
             Route::Call
@@ -73,26 +78,43 @@ pub struct Matched {
 
 impl Matched {
     /// Matches (group, version, plural) exactly; with `server_side_apply` also their apply patches.
-    pub fn new<S: Into<String>>(resources: impl IntoIterator<Item = (S, S, S)>, server_side_apply: bool) -> Matched {
-        let resources = resources.into_iter().map(|(group, version, plural)| (group.into(), version.into(), plural.into())).collect();
-        Matched { resources, server_side_apply }
+    pub fn new<S: Into<String>>(
+        resources: impl IntoIterator<Item = (S, S, S)>,
+        server_side_apply: bool,
+    ) -> Matched {
+        let resources = resources
+            .into_iter()
+            .map(|(group, version, plural)| (group.into(), version.into(), plural.into()))
+            .collect();
+        Matched {
+            resources,
+            server_side_apply,
+        }
     }
 
     fn has(&self, info: &RequestInfo<'_>) -> bool {
-        self.resources
-            .iter()
-            .any(|(group, version, plural)| plural == info.resource && version == info.api_version && group == info.api_group)
+        self.resources.iter().any(|(group, version, plural)| {
+            plural == info.resource && version == info.api_version && group == info.api_group
+        })
     }
 }
 
 impl From<&config::Creates> for Matched {
     fn from(creates: &config::Creates) -> Matched {
-        let resources = creates.resources.iter().map(|r| (r.group.as_str(), r.version.as_str(), r.resource.as_str()));
+        let resources = creates
+            .resources
+            .iter()
+            .map(|r| (r.group.as_str(), r.version.as_str(), r.resource.as_str()));
         Matched::new(resources, creates.server_side_apply)
     }
 }
 
-fn create_target(info: &RequestInfo<'_>, query: &str, headers: &HeaderMap, matched: &Matched) -> Option<CreateTarget> {
+fn create_target(
+    info: &RequestInfo<'_>,
+    query: &str,
+    headers: &HeaderMap,
+    matched: &Matched,
+) -> Option<CreateTarget> {
     let apply = match info.verb {
         "create" if info.name.is_empty() => false,
         "patch" if matched.server_side_apply && !info.name.is_empty() && is_apply(headers) => true,
@@ -101,15 +123,21 @@ fn create_target(info: &RequestInfo<'_>, query: &str, headers: &HeaderMap, match
     if !info.is_resource || !info.subresource.is_empty() || !matched.has(info) {
         return None;
     }
-    // A dry run never touches the quota, so it is an ordinary call. Any value counts: the apiserver knows only `All` and refuses the rest.
+    // A dry run never touches the quota, so it is an ordinary call. Any value counts: the apiserver
+    // knows only `All` and refuses the rest.
     if query::first(query, "dryRun").is_some() {
         return None;
     }
-    Some(CreateTarget { namespace: info.namespace.to_owned(), resource: info.resource.to_owned(), apply })
+    Some(CreateTarget {
+        namespace: info.namespace.to_owned(),
+        resource: info.resource.to_owned(),
+        apply,
+    })
 }
 
-/// No empty segments but at the end, which go-restful trims as RequestInfo does. RequestInfo also trims those at the beginning, but the
-/// apiserver knows no path that begins with `//`, and one in the middle makes a path of other length, or a namespace without a name.
+/// No empty segments but at the end, which go-restful trims as RequestInfo does. RequestInfo also
+/// trims those at the beginning, but the apiserver knows no path that begins with `//`, and one in
+/// the middle makes a path of other length, or a namespace without a name.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/handler.go> (`director`)
 /// <https://github.com/emicklei/go-restful/blob/v3.12.0/route.go> (`tokenizePath`)
@@ -119,15 +147,26 @@ fn has_no_gaps(path: &str) -> bool {
 
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go>
 fn is_apply(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
-    let media_type = content_type.split(|b| *b == b';').next().unwrap_or_default();
-    matches!(media_type, b"application/apply-patch+yaml" | b"application/apply-patch+cbor")
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map(|value| value.as_bytes())
+        .unwrap_or_default();
+    let media_type = content_type
+        .split(|b| *b == b';')
+        .next()
+        .unwrap_or_default();
+    matches!(
+        media_type,
+        b"application/apply-patch+yaml" | b"application/apply-patch+cbor"
+    )
 }
 
-/// `h2c` alone is no tunnel but an offer to change the version, which a proxy passes over (RFC 9110 §7.8).
+/// `h2c` alone is no tunnel but an offer to change the version, which a proxy passes over (RFC 9110
+/// §7.8).
 fn wants_upgrade(headers: &HeaderMap) -> bool {
     tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
-        && tokens(headers, &UPGRADE).any(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
+        && tokens(headers, &UPGRADE)
+            .any(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
 #[cfg(test)]

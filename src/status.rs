@@ -1,7 +1,9 @@
-//! `metav1.Status`, the apiserver's error object: decoding what upstream answered, encoding what we have to answer ourselves.
+//! `metav1.Status`, the apiserver's error object: decoding what upstream answered, encoding what we
+//! have to answer ourselves.
 //!
-//! Knows the three encodings of the apiserver (JSON, protobuf, YAML) and the name of an object in a request body. Decides nothing: what a
-//! Status proves is `verdict`'s business. Total over any bytes: malformed input is `None`, never a panic.
+//! Knows the three encodings of the apiserver (JSON, protobuf, YAML) and the name of an object in a
+//! request body. Decides nothing: what a Status proves is `verdict`'s business. Total over any
+//! bytes: malformed input is `None`, never a panic.
 
 mod json;
 mod meta;
@@ -29,7 +31,8 @@ pub struct Status {
     pub details: Details,
 }
 
-/// The object that an error is about, and how long to wait. It need not be the requested object: a quota conflict names the quota.
+/// The object that an error is about, and how long to wait. It need not be the requested object: a
+/// quota conflict names the quota.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details {
     /// Name of the object.
@@ -73,10 +76,13 @@ impl Encoding {
 
     /// The same for the first `Accept` line alone, which is all that Go's `Header.Get` sees.
     pub fn of_accept(accept: Option<&HeaderValue>) -> Encoding {
-        accept.map_or(Encoding::Json, |accept| negotiate::negotiate(accept.as_bytes()))
+        accept.map_or(Encoding::Json, |accept| {
+            negotiate::negotiate(accept.as_bytes())
+        })
     }
 
-    /// The encoding of a body, judged by its first bytes: `Content-Type` is wrong too often. Text counts as YAML.
+    /// The encoding of a body, judged by its first bytes: `Content-Type` is wrong too often. Text
+    /// counts as YAML.
     pub fn sniff(body: &[u8]) -> Encoding {
         if body.starts_with(&protobuf::MAGIC) {
             Encoding::Protobuf
@@ -105,10 +111,16 @@ impl Encoding {
 impl Status {
     /// A Status without details.
     pub fn new(code: u16, reason: impl Into<String>, message: impl Into<String>) -> Status {
-        Status { code, reason: reason.into(), message: message.into(), details: Details::default() }
+        Status {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            details: Details::default(),
+        }
     }
 
-    /// The same with `details.retryAfterSeconds`. It is advice to people: client-go obeys the `Retry-After` header, so send that too.
+    /// The same with `details.retryAfterSeconds`. It is advice to people: client-go obeys the
+    /// `Retry-After` header, so send that too.
     #[must_use]
     pub fn with_retry_after(mut self, seconds: u32) -> Status {
         self.details.retry_after_seconds = seconds;
@@ -124,7 +136,8 @@ impl Status {
         }
     }
 
-    /// The Status in `body`, whatever its encoding (see [`Encoding::sniff`]); None where it is no failure Status.
+    /// The Status in `body`, whatever its encoding (see [`Encoding::sniff`]); None where it is no
+    /// failure Status.
     pub fn decode(body: &[u8]) -> Option<Status> {
         match Encoding::sniff(body) {
             Encoding::Json => json::decode(body),
@@ -158,8 +171,17 @@ mod tests {
 
     #[test]
     fn reads_the_same_status_from_every_encoding_the_apiserver_sent() {
-        for name in ["quota_conflict_409", "quota_conflict_409_protobuf", "quota_conflict_409_clientgo_accept", "quota_conflict_409_yaml"] {
-            assert_eq!(Status::decode(&sample(name)), Some(quota_conflict()), "{name}");
+        for name in [
+            "quota_conflict_409",
+            "quota_conflict_409_protobuf",
+            "quota_conflict_409_clientgo_accept",
+            "quota_conflict_409_yaml",
+        ] {
+            assert_eq!(
+                Status::decode(&sample(name)),
+                Some(quota_conflict()),
+                "{name}"
+            );
         }
     }
 
@@ -185,13 +207,20 @@ mod tests {
         ];
         for name in all {
             let body = sample(name);
-            let written = Status::decode(&body).unwrap().encode(Encoding::sniff(&body));
+            let written = Status::decode(&body)
+                .unwrap()
+                .encode(Encoding::sniff(&body));
             if name.starts_with("invalid") {
                 // The field paths of causes are not kept.
                 assert_ne!(written, body);
                 continue;
             }
-            assert_eq!(written, body, "{name}: {:?}", String::from_utf8_lossy(&written));
+            assert_eq!(
+                written,
+                body,
+                "{name}: {:?}",
+                String::from_utf8_lossy(&written)
+            );
         }
     }
 
@@ -209,7 +238,12 @@ mod tests {
             b"kind: Status\napiVersion: [v1",
         ];
         for body in none {
-            assert_eq!(Status::decode(body), None, "{}", String::from_utf8_lossy(body));
+            assert_eq!(
+                Status::decode(body),
+                None,
+                "{}",
+                String::from_utf8_lossy(body)
+            );
         }
         assert_eq!(Status::decode(&sample("created_201")), None);
         assert_eq!(Status::decode(&sample("too_many_requests_429")), None);
@@ -219,7 +253,8 @@ mod tests {
     fn finds_no_status_in_a_truncated_body() {
         for name in ["quota_conflict_409", "quota_conflict_409_protobuf"] {
             let body = sample(name);
-            // The last bytes of the protobuf are the envelope's two empty strings, the last of the JSON is the newline.
+            // The last bytes of the protobuf are the envelope's two empty strings, the last of the
+            // JSON is the newline.
             for end in 0..body.len() - 5 {
                 assert_eq!(Status::decode(&body[..end]), None, "{name} cut at {end}");
             }
@@ -233,15 +268,30 @@ mod tests {
     }
 
     fn any_status() -> impl Strategy<Value = Status> {
-        let cause = ("\\PC{0,20}", "\\PC{0,90}").prop_map(|(reason, message)| Cause { reason, message });
-        let details = ("\\PC{0,20}", "[a-z.]{0,20}", "\\PC{0,20}", prop::collection::vec(cause, 0..3), 0..=i32::MAX as u32)
-            .prop_map(|(name, group, kind, causes, retry_after_seconds)| Details { name, group, kind, causes, retry_after_seconds });
-        (any::<u16>(), "\\PC{0,20}", any::<String>(), details).prop_map(|(code, reason, message, details)| Status {
-            code,
-            reason,
-            message,
-            details,
-        })
+        let cause =
+            ("\\PC{0,20}", "\\PC{0,90}").prop_map(|(reason, message)| Cause { reason, message });
+        let details = (
+            "\\PC{0,20}",
+            "[a-z.]{0,20}",
+            "\\PC{0,20}",
+            prop::collection::vec(cause, 0..3),
+            0..=i32::MAX as u32,
+        )
+            .prop_map(|(name, group, kind, causes, retry_after_seconds)| Details {
+                name,
+                group,
+                kind,
+                causes,
+                retry_after_seconds,
+            });
+        (any::<u16>(), "\\PC{0,20}", any::<String>(), details).prop_map(
+            |(code, reason, message, details)| Status {
+                code,
+                reason,
+                message,
+                details,
+            },
+        )
     }
 
     proptest! {

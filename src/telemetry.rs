@@ -1,8 +1,10 @@
-//! Logging: text or JSON on stderr, as Kubernetes components do. `main` calls [`init`] once; the only module that knows tracing-subscriber.
+//! Logging: text or JSON on stderr, as Kubernetes components do. `main` calls [`init`] once; the
+//! only module that knows tracing-subscriber.
 //!
-//! The configured level holds for the proxy's own modules. Other crates only tell of errors: h2 warns of every connection that breaks its
-//! rules, which is a line for whoever wants to write one. Where a directive names them, they are capped at `warn`, whoever asks for more:
-//! below that, h2 and hyper print whole headers, bearer tokens included.
+//! The configured level holds for the proxy's own modules. Other crates only tell of errors: h2
+//! warns of every connection that breaks its rules, which is a line for whoever wants to write one.
+//! Where a directive names them, they are capped at `warn`, whoever asks for more: below that, h2
+//! and hyper print whole headers, bearer tokens included.
 
 use std::error::Error as StdError;
 use std::fmt::{self as std_fmt, Display};
@@ -21,7 +23,9 @@ use crate::config::{LogFormat, Logging};
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// The operator's mistake.
-    #[error("the log level {level:?} is neither a level nor a list of directives such as `info,kube_retry_proxy::create=debug`")]
+    #[error(
+        "the log level {level:?} is neither a level nor a list of directives such as `info,kube_retry_proxy::create=debug`"
+    )]
     Level {
         /// What was configured.
         level: String,
@@ -40,37 +44,70 @@ pub enum TelemetryError {
 /// The level cannot be read, or logging has been started before.
 pub fn init(config: &Logging) -> Result<(), TelemetryError> {
     // Colours only for people: https://no-color.org
-    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    Ok(subscriber::set_global_default(logger(config, ansi, std::io::stderr)?)?)
+    let ansi = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Ok(subscriber::set_global_default(logger(
+        config,
+        ansi,
+        std::io::stderr,
+    )?)?)
 }
 
 /// What writes the lines. Apart from [`init`], so that tests can read them.
-fn logger<W>(config: &Logging, ansi: bool, writer: W) -> Result<impl Subscriber + Send + Sync, TelemetryError>
+fn logger<W>(
+    config: &Logging,
+    ansi: bool,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync, TelemetryError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let level =
-        EnvFilter::builder().parse(&config.level).map_err(|source| TelemetryError::Level { level: config.level.clone(), source })?;
+    let level = EnvFilter::builder()
+        .parse(&config.level)
+        .map_err(|source| TelemetryError::Level {
+            level: config.level.clone(),
+            source,
+        })?;
     let lines = fmt::layer().with_writer(writer).with_ansi(ansi);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
         LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
     };
     let named = targets(&config.level);
-    Ok(tracing_subscriber::registry().with(lines.with_filter(level.and(filter_fn(move |metadata| may_be_logged(metadata, &named))))))
+    Ok(tracing_subscriber::registry().with(
+        lines.with_filter(level.and(filter_fn(move |metadata| may_be_logged(metadata, &named)))),
+    ))
 }
 
 /// Whether it comes from the proxy itself, or is as grave as other crates' lines must be.
 fn may_be_logged(metadata: &Metadata<'_>, named: &[String]) -> bool {
-    let within = |module: &str| metadata.target().strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    let cap = if named.iter().any(|module| within(module)) { Level::WARN } else { Level::ERROR };
+    let within = |module: &str| {
+        metadata
+            .target()
+            .strip_prefix(module)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let cap = if named.iter().any(|module| within(module)) {
+        Level::WARN
+    } else {
+        Level::ERROR
+    };
     within(env!("CARGO_CRATE_NAME")) || *metadata.level() <= cap
 }
 
 /// The modules that directives such as `info,h2=warn` name.
 fn targets(level: &str) -> Vec<String> {
-    let names = level.split(',').filter_map(|directive| directive.split(['=', '[']).next());
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    let names = level
+        .split(',')
+        .filter_map(|directive| directive.split(['=', '[']).next());
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// An error with all its causes, each after a colon.
@@ -112,7 +149,15 @@ mod tests {
     fn logged(format: LogFormat, level: &str, events: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let logger = logger(&Logging { format, level: level.into() }, false, move || writer.clone()).unwrap();
+        let logger = logger(
+            &Logging {
+                format,
+                level: level.into(),
+            },
+            false,
+            move || writer.clone(),
+        )
+        .unwrap();
         subscriber::with_default(logger, events);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -124,22 +169,33 @@ mod tests {
             info!(namespace = "argo", "Shown");
             debug!("Hidden");
         });
-        assert!(text.contains("INFO") && text.contains("Shown") && text.contains("argo"), "{text}");
+        assert!(
+            text.contains("INFO") && text.contains("Shown") && text.contains("argo"),
+            "{text}"
+        );
         assert!(!text.contains("Hidden"), "{text}");
     }
 
     #[test]
     fn directives_single_out_a_module() {
-        let text = logged(LogFormat::Text, "warn,kube_retry_proxy::create=debug", || {
-            debug!(target: "kube_retry_proxy::create", "Shown");
-            info!(target: "kube_retry_proxy::listener", "Hidden");
-        });
+        let text = logged(
+            LogFormat::Text,
+            "warn,kube_retry_proxy::create=debug",
+            || {
+                debug!(target: "kube_retry_proxy::create", "Shown");
+                info!(target: "kube_retry_proxy::listener", "Hidden");
+            },
+        );
         assert!(text.contains("Shown") && !text.contains("Hidden"), "{text}");
     }
 
     #[test]
     fn other_crates_are_capped_at_warn_whoever_asks_for_more() {
-        for level in ["trace", "h2=trace,hyper=trace", "kube_retry_proxy=trace,[request]=trace,h2::codec=debug"] {
+        for level in [
+            "trace",
+            "h2=trace,hyper=trace",
+            "kube_retry_proxy=trace,[request]=trace,h2::codec=debug",
+        ] {
             let text = logged(LogFormat::Text, level, || {
                 trace!(target: "h2::codec", "authorization: secret");
                 debug!(target: "hyper::proto", "authorization: secret");
@@ -157,12 +213,23 @@ mod tests {
                 error!(target: "h2", "Broken");
             })
         };
-        for level in ["info", "trace", "info,h=warn", "info,rustls=warn", "[h2]=warn"] {
+        for level in [
+            "info",
+            "trace",
+            "info,h=warn",
+            "info,rustls=warn",
+            "[h2]=warn",
+        ] {
             let text = warned(level);
             assert!(!text.contains("Odd"), "{level}: {text}");
         }
         assert!(warned("info").contains("Broken"));
-        for level in ["info,h2=warn", "info,h2::proto=trace", "info,h2", "h2[span]=info,info"] {
+        for level in [
+            "info,h2=warn",
+            "info,h2::proto=trace",
+            "info,h2",
+            "h2[span]=info,info",
+        ] {
             let text = warned(level);
             assert!(text.contains("Odd"), "{level}: {text}");
         }
@@ -174,14 +241,33 @@ mod tests {
             info!(attempt = 2, "First");
             info!("Second\nline");
         });
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!((&lines[0]["message"], &lines[0]["attempt"], &lines[0]["level"]), (&"First".into(), &2.into(), &"INFO".into()));
+        assert_eq!(
+            (
+                &lines[0]["message"],
+                &lines[0]["attempt"],
+                &lines[0]["level"]
+            ),
+            (&"First".into(), &2.into(), &"INFO".into())
+        );
     }
 
     #[test]
     fn a_level_that_cannot_be_read_is_an_error() {
-        let error = logger(&Logging { format: LogFormat::Text, level: "loud=very".into() }, false, io::sink).err().unwrap();
+        let error = logger(
+            &Logging {
+                format: LogFormat::Text,
+                level: "loud=very".into(),
+            },
+            false,
+            io::sink,
+        )
+        .err()
+        .unwrap();
         assert!(matches!(error, TelemetryError::Level { .. }), "{error}");
     }
 }

@@ -1,8 +1,9 @@
 //! TLS on both sides, and the only owner of rustls, rcgen and the certificate parsers.
 //!
-//! Serving: a certificate from files, reloaded on change, or one signed here at start. Upstream: verified against a CA, without a client
-//! certificate. TLS 1.2 and 1.3, by the ring provider, which is passed explicitly: there is no process-wide default. `listener` and
-//! `upstream` call this; `app` calls for reloads.
+//! Serving: a certificate from files, reloaded on change, or one signed here at start. Upstream:
+//! verified against a CA, without a client certificate. TLS 1.2 and 1.3, by the ring provider,
+//! which is passed explicitly: there is no process-wide default. `listener` and `upstream` call
+//! this; `app` calls for reloads.
 
 mod certificate;
 mod client_auth;
@@ -27,7 +28,8 @@ pub const H2: &[u8] = b"h2";
 /// ALPN for HTTP/1.1.
 pub const HTTP1: &[u8] = b"http/1.1";
 
-/// Why a certificate, a key or a CA cannot be used. Always the operator's to mend, never the client's.
+/// Why a certificate, a key or a CA cannot be used. Always the operator's to mend, never the
+/// client's.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file could not be read.

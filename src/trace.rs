@@ -1,11 +1,14 @@
-//! OpenTelemetry traces of creates, where they are asked for: one server span for each create, one client span for each attempt.
+//! OpenTelemetry traces of creates, where they are asked for: one server span for each create, one
+//! client span for each attempt.
 //!
-//! The caller's W3C trace is continued, and each attempt tells the apiserver its own span as the parent. Nothing waits for a collector: ended
-//! spans go into a bounded queue, and are dropped and counted where it is full. `decisions` tells a [`Trace`] what it records itself. No
+//! The caller's W3C trace is continued, and each attempt tells the apiserver its own span as the
+//! parent. Nothing waits for a collector: ended spans go into a bounded queue, and are dropped and
+//! counted where it is full. `decisions` tells a [`Trace`] what it records itself. No
 //! names of objects, no tokens and no bodies: codes, classes, servers and the namespace only.
 //!
-//! Written here rather than with the OpenTelemetry SDK: its batch processor exports from a thread without tokio and counts what it drops in
-//! a log line only, and the wire format needs little beyond the protobuf that `status` has already.
+//! Written here rather than with the OpenTelemetry SDK: its batch processor exports from a thread
+//! without tokio and counts what it drops in a log line only, and the wire format needs little
+//! beyond the protobuf that `status` has already.
 
 mod context;
 mod export;
@@ -33,21 +36,40 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// The tracer and what carries its spans to the collector; None where no collector is configured.
+    /// The tracer and what carries its spans to the collector; None where no collector is
+    /// configured.
     pub fn new(config: &config::Tracing, metrics: &Arc<Metrics>) -> Option<(Arc<Self>, Exporter)> {
-        let (queue, exporter) = export::to(config.endpoint.as_ref()?, &config.service_name, metrics);
-        Some((Arc::new(Self { ratio: config.sample_ratio, queue }), exporter))
+        let (queue, exporter) =
+            export::to(config.endpoint.as_ref()?, &config.service_name, metrics);
+        Some((
+            Arc::new(Self {
+                ratio: config.sample_ratio,
+                queue,
+            }),
+            exporter,
+        ))
     }
 
-    /// Begins the span of a create of `resource` that came at `received`. None where it is not sampled: the caller decides that where it has
-    /// a trace, chance otherwise.
+    /// Begins the span of a create of `resource` that came at `received`. None where it is not
+    /// sampled: the caller decides that where it has a trace, chance otherwise.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, head: &request::Parts, namespace: &str, resource: &str, received: Instant) -> Option<Box<Trace>> {
+    pub fn begin(
+        self: &Arc<Self>,
+        head: &request::Parts,
+        namespace: &str,
+        resource: &str,
+        received: Instant,
+    ) -> Option<Box<Trace>> {
         let context = match Context::of(&head.headers) {
             Some(caller) => Some(caller).filter(Context::is_sampled),
             None => (fastrand::f64() < self.ratio).then(|| Context::root(fastrand::u128(1..))),
         }?;
-        let route = route(head.uri.path(), !namespace.is_empty(), resource, &head.method);
+        let route = route(
+            head.uri.path(),
+            !namespace.is_empty(),
+            resource,
+            &head.method,
+        );
         Some(Box::new(Trace {
             tracer: Arc::clone(self),
             context,
@@ -58,7 +80,10 @@ impl Tracer {
             namespace: namespace.into(),
             received,
             // Instants have no date: all times of a trace are counted from this one.
-            since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(received.elapsed()),
+            since_epoch: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .saturating_sub(received.elapsed()),
             answer: None,
             sending: None,
             resends: 0,
@@ -112,7 +137,12 @@ impl Trace {
         let span_id = fastrand::u64(1..);
         self.context.tell(span_id, headers);
         let sent = Instant::now();
-        self.sending = Some(Sending { span_id, sent, pause: self.last_ended.map(|ended| sent - ended), server: None });
+        self.sending = Some(Sending {
+            span_id,
+            sent,
+            pause: self.last_ended.map(|ended| sent - ended),
+            server: None,
+        });
     }
 
     /// The attempt is being answered by this server.
@@ -151,13 +181,31 @@ impl Trace {
         }
         // Of a server's span only what is the server's fault is an error.
         let failed = self.answer.is_none_or(|code| code.is_server_error());
-        self.ended.push(self.span(Kind::Server, self.span_id, self.context.parent, self.received, attributes, failed).encode());
+        self.ended.push(
+            self.span(
+                Kind::Server,
+                self.span_id,
+                self.context.parent,
+                self.received,
+                attributes,
+                failed,
+            )
+            .encode(),
+        );
         self.tracer.queue.push(self.ended);
     }
 
     /// Without `ended` it was cut short, because the client left.
     fn end_attempt(&mut self, ended: Option<Ended>) {
-        let Some(Sending { span_id, sent, pause, server }) = self.sending.take() else { return };
+        let Some(Sending {
+            span_id,
+            sent,
+            pause,
+            server,
+        }) = self.sending.take()
+        else {
+            return;
+        };
         let mut attributes = Attributes::default();
         attributes.text("http.request.method", self.method.as_str());
         if self.resends > 0 {
@@ -178,10 +226,20 @@ impl Trace {
         if failed {
             attributes.text(
                 "error.type",
-                &code.map_or_else(|| ended.map_or("canceled", |ended| ended.class).to_owned(), |code| code.to_string()),
+                &code.map_or_else(
+                    || ended.map_or("canceled", |ended| ended.class).to_owned(),
+                    |code| code.to_string(),
+                ),
             );
         }
-        let mut span = self.span(Kind::Client, span_id, self.span_id, sent, attributes, failed);
+        let mut span = self.span(
+            Kind::Client,
+            span_id,
+            self.span_id,
+            sent,
+            attributes,
+            failed,
+        );
         if let Some(pause) = pause {
             let mut attributes = Attributes::default();
             attributes.seconds("kube_retry_proxy.pause", pause);
@@ -191,7 +249,15 @@ impl Trace {
         self.ended.push(span);
     }
 
-    fn span(&self, kind: Kind, id: u64, parent: u64, began: Instant, attributes: Attributes, failed: bool) -> Span<'_> {
+    fn span(
+        &self,
+        kind: Kind,
+        id: u64,
+        parent: u64,
+        began: Instant,
+        attributes: Attributes,
+        failed: bool,
+    ) -> Span<'_> {
         Span {
             trace_id: self.context.trace_id,
             id,
@@ -229,7 +295,11 @@ fn route(path: &str, namespaced: bool, resource: &str, method: &Method) -> Strin
     }
     route = route + "/" + resource;
     // A server-side-apply names the object.
-    if method == Method::PATCH { route + "/{name}" } else { route }
+    if method == Method::PATCH {
+        route + "/{name}"
+    } else {
+        route
+    }
 }
 
 #[cfg(test)]
@@ -239,12 +309,25 @@ mod tests {
     #[test]
     fn a_route_names_no_object() {
         let of = |path, namespaced, method| route(path, namespaced, "pods", &method);
-        assert_eq!(of("/api/v1/namespaces/team/pods", true, Method::POST), "/api/v1/namespaces/{namespace}/pods");
         assert_eq!(
-            of("/apis/batch/v1/namespaces/team/pods/mine", true, Method::PATCH),
+            of("/api/v1/namespaces/team/pods", true, Method::POST),
+            "/api/v1/namespaces/{namespace}/pods"
+        );
+        assert_eq!(
+            of(
+                "/apis/batch/v1/namespaces/team/pods/mine",
+                true,
+                Method::PATCH
+            ),
             "/apis/batch/v1/namespaces/{namespace}/pods/{name}"
         );
-        assert_eq!(of("/apis/g/v1/pods", false, Method::POST), "/apis/g/v1/pods");
-        assert_eq!(of("//api//v1/namespaces/team/pods/", true, Method::POST), "/api/v1/namespaces/{namespace}/pods");
+        assert_eq!(
+            of("/apis/g/v1/pods", false, Method::POST),
+            "/apis/g/v1/pods"
+        );
+        assert_eq!(
+            of("//api//v1/namespaces/team/pods/", true, Method::POST),
+            "/api/v1/namespaces/{namespace}/pods"
+        );
     }
 }

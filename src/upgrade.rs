@@ -1,5 +1,6 @@
-//! Upgrades: exec, attach and port-forward over SPDY or WebSocket. The 101 is relayed, then bytes are copied both ways until both sides
-//! have ended; one side's end is passed on as a half-close. A tunnel leaves hyper's own tracking, so it is tracked here for the drain.
+//! Upgrades: exec, attach and port-forward over SPDY or WebSocket. The 101 is relayed, then bytes
+//! are copied both ways until both sides have ended; one side's end is passed on as a half-close. A
+//! tunnel leaves hyper's own tracking, so it is tracked here for the drain.
 
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -22,7 +23,8 @@ pub struct Tunnels {
     pub drain: Watcher,
 }
 
-/// Sends an upgrade request, and joins the two sides if the upstream agrees. `open` is held for as long as the tunnel is.
+/// Sends an upgrade request, and joins the two sides if the upstream agrees. `open` is held for as
+/// long as the tunnel is.
 ///
 /// # Errors
 /// As [`Upstream::upgrade`].
@@ -64,6 +66,7 @@ enum TunnelError {
 
 async fn join(downstream: OnUpgrade, upstream: OnUpgrade) -> Result<(), TunnelError> {
     let (downstream, upstream) = tokio::try_join!(downstream, upstream)?;
-    tokio::io::copy_bidirectional(&mut TokioIo::new(downstream), &mut TokioIo::new(upstream)).await?;
+    tokio::io::copy_bidirectional(&mut TokioIo::new(downstream), &mut TokioIo::new(upstream))
+        .await?;
     Ok(())
 }

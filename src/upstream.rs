@@ -1,9 +1,10 @@
-//! The way to kube-apiserver: the servers, which of them a request goes to, and connections kept in lanes, so that watches, which never
-//! end, can never use up what creates need.
+//! The way to kube-apiserver: the servers, which of them a request goes to, and connections kept in
+//! lanes, so that watches, which never end, can never use up what creates need.
 //!
-//! Calls and streams are spread over the servers that are up; the creates of a namespace keep to one. A request that provably did not
-//! reach a server goes on to the next; where none is left it is given back as an error that says so, and whether to send it again is for
-//! the caller. Nothing here repeats what may have been processed.
+//! Calls and streams are spread over the servers that are up; the creates of a namespace keep to
+//! one. A request that provably did not reach a server goes on to the next; where none is left it
+//! is given back as an error that says so, and whether to send it again is for the caller. Nothing
+//! here repeats what may have been processed.
 
 mod choice;
 mod connect;
@@ -46,8 +47,9 @@ pub use send_error::SendError;
 use server::{Server, Shared};
 pub use token::{TokenError, bearer};
 
-/// How often a request that never left is offered to another connection of the same server. A connection closes between two requests now
-/// and then, several in a row only while a server goes away.
+/// How often a request that never left is offered to another connection of the same server. A
+/// connection closes between two requests now and then, several in a row only while a server goes
+/// away.
 const UNSENT_TRIES: usize = 3;
 
 /// How often connections are looked through for idle ones.
@@ -94,7 +96,8 @@ pub struct ServerStatus {
     pub connections: usize,
     /// Requests in flight, watches included.
     pub in_flight: usize,
-    /// The namespaces whose creates went there last, in order; those idle for minutes are forgotten, and 10,000 are remembered over all servers.
+    /// The namespaces whose creates went there last, in order; those idle for minutes are
+    /// forgotten, and 10,000 are remembered over all servers.
     pub namespaces: Vec<String>,
 }
 
@@ -126,15 +129,29 @@ impl Upstream {
         let urls = settings.addresses();
         let connectors = Connectors::new(settings, &urls)?;
         let flows = Flows::new(settings.max_unread, metrics);
-        let shared = Shared { metrics: Arc::clone(metrics), changed: Arc::default(), flows };
+        let shared = Shared {
+            metrics: Arc::clone(metrics),
+            changed: Arc::default(),
+            flows,
+        };
         let mut servers = Vec::new();
         for url in urls.into_iter().take(MAX_SERVERS) {
-            let connector = connectors.to(&url).map_err(|source| SetupError::Address { url: url.to_string(), source: Box::new(source) })?;
+            let connector = connectors.to(&url).map_err(|source| SetupError::Address {
+                url: url.to_string(),
+                source: Box::new(source),
+            })?;
             servers.push(Arc::new(Server::new(connector, settings, &shared)));
         }
-        let Some(service) = servers.first().map(Arc::clone) else { return Err(SetupError::NoServer) };
-        let discovery = |Discover::Kubernetes| Discovery { service, token_file: settings.discover_token_file.clone() };
-        servers.iter().for_each(|server| metrics.upstream_up(&server.name, false));
+        let Some(service) = servers.first().map(Arc::clone) else {
+            return Err(SetupError::NoServer);
+        };
+        let discovery = |Discover::Kubernetes| Discovery {
+            service,
+            token_file: settings.discover_token_file.clone(),
+        };
+        servers
+            .iter()
+            .for_each(|server| metrics.upstream_up(&server.name, false));
         Ok(Self {
             servers: ArcSwap::from_pointee(servers),
             listed: Notify::new(),
@@ -147,15 +164,21 @@ impl Upstream {
         })
     }
 
-    /// Sends one request to the least loaded server and returns the head of its answer; the body streams and holds its place in the lane.
+    /// Sends one request to the least loaded server and returns the head of its answer; the body
+    /// streams and holds its place in the lane.
     ///
     /// # Errors
     /// See [`SendError`]; only `Lost` leaves open whether the request was processed.
-    pub async fn send(&self, kind: LaneKind, mut request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
+    pub async fn send(
+        &self,
+        kind: LaneKind,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body<Lease>>, SendError> {
         let servers = self.servers.load_full();
         let mut tried = Tried::default();
         loop {
-            let (index, server) = least_loaded(&servers, tried, |server| server.lane(kind).in_flight());
+            let (index, server) =
+                least_loaded(&servers, tried, |server| server.lane(kind).in_flight());
             let failed = match server.send_again(server.lane(kind), request).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
@@ -165,22 +188,35 @@ impl Upstream {
         }
     }
 
-    /// Sends one create to the server of its namespace. `settle` is how long news take from one server to another: a namespace that returns
-    /// to a server waits for so long.
+    /// Sends one create to the server of its namespace. `settle` is how long news take from one
+    /// server to another: a namespace that returns to a server waits for so long.
     ///
     /// # Errors
     /// As [`Upstream::send`].
-    pub async fn create(&self, namespace: &str, settle: Duration, mut request: Request<Body>) -> Result<Response<Body<Lease>>, SendError> {
+    pub async fn create(
+        &self,
+        namespace: &str,
+        settle: Duration,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body<Lease>>, SendError> {
         let key = Key::of(namespace);
         let servers = self.servers.load_full();
         let mut tried = Tried::default();
         loop {
             let pinned = match self.pin {
-                Pin::Namespace => self.seats.take(namespace, settle, || pinned(&servers, tried, key)).await,
+                Pin::Namespace => {
+                    self.seats
+                        .take(namespace, settle, || pinned(&servers, tried, key))
+                        .await
+                }
                 Pin::None => None,
             };
-            let ((index, server), _seated) =
-                pinned.unwrap_or_else(|| (least_loaded(&servers, tried, |server| server.slot(key).in_flight()), None));
+            let ((index, server), _seated) = pinned.unwrap_or_else(|| {
+                (
+                    least_loaded(&servers, tried, |server| server.slot(key).in_flight()),
+                    None,
+                )
+            });
             let failed = match server.send(server.slot(key), request).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
@@ -190,15 +226,21 @@ impl Upstream {
         }
     }
 
-    /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a tunnel.
+    /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a
+    /// tunnel.
     ///
     /// # Errors
     /// As [`Upstream::send`].
-    pub async fn upgrade(&self, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+    pub async fn upgrade(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
         let servers = self.servers.load_full();
         let mut tried = Tried::default();
         loop {
-            let (index, server) = least_loaded(&servers, tried, |server| server.lane(LaneKind::Stream).in_flight());
+            let (index, server) = least_loaded(&servers, tried, |server| {
+                server.lane(LaneKind::Stream).in_flight()
+            });
             let failed = match server.upgrade(request).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
@@ -208,11 +250,14 @@ impl Upstream {
         }
     }
 
-    /// The answer with this lease said that its server is going or coming: its connection is not used again, and where there are other
-    /// servers neither is that one, until it is ready. Whether the next create surely goes to another server, which is up.
+    /// The answer with this lease said that its server is going or coming: its connection is not
+    /// used again, and where there are other servers neither is that one, until it is ready.
+    /// Whether the next create surely goes to another server, which is up.
     pub fn leave(&self, lease: Lease, why: &str) -> bool {
         let servers = self.servers.load();
-        let server = servers.iter().find(|server| server.lanes().any(|lane| lease.is_of(lane)));
+        let server = servers
+            .iter()
+            .find(|server| server.lanes().any(|lane| lease.is_of(lane)));
         lease.retire();
         // One address may be a balancer's, and its other servers be well.
         if servers.len() == 1 {
@@ -224,8 +269,8 @@ impl Upstream {
         servers.iter().any(|server| server.health.is_usable())
     }
 
-    /// Finds and probes the servers and closes idle connections in time (a server that closes first may do so just as a request is on its
-    /// way), until `stop`.
+    /// Finds and probes the servers and closes idle connections in time (a server that closes first
+    /// may do so just as a request is on its way), until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let discovering = async {
             match &self.discovery {
@@ -233,7 +278,8 @@ impl Upstream {
                 None => std::future::pending().await,
             }
         };
-        stop.run_until_cancelled(async { tokio::join!(self.keep(), discovering) }).await;
+        stop.run_until_cancelled(async { tokio::join!(self.keep(), discovering) })
+            .await;
     }
 
     async fn keep(&self) {
@@ -244,9 +290,15 @@ impl Upstream {
             let servers = self.servers.load_full();
             probing.retain(|(server, _)| contains(&servers, server));
             for server in servers.iter() {
-                if !probing.iter().any(|(probed, _)| Arc::ptr_eq(probed, server)) {
+                if !probing
+                    .iter()
+                    .any(|(probed, _)| Arc::ptr_eq(probed, server))
+                {
                     let probe = probe_for_ever(Arc::clone(server));
-                    probing.push((Arc::clone(server), AbortOnDropHandle::new(tokio::spawn(probe))));
+                    probing.push((
+                        Arc::clone(server),
+                        AbortOnDropHandle::new(tokio::spawn(probe)),
+                    ));
                 }
             }
             tokio::select! {
@@ -260,7 +312,8 @@ impl Upstream {
         }
     }
 
-    /// Uses the servers at `urls` from now on, and those of them that are known already as they are. Without any, nothing changes.
+    /// Uses the servers at `urls` from now on, and those of them that are known already as they
+    /// are. Without any, nothing changes.
     fn found(&self, urls: &[Uri]) {
         let known = self.servers.load_full();
         let mut servers = Vec::new();
@@ -283,7 +336,14 @@ impl Upstream {
         if servers.len() == known.len() && servers.iter().all(|server| contains(&known, server)) {
             return;
         }
-        info!(servers = servers.iter().map(|server| &*server.name).collect::<Vec<_>>().join(","), "Found the apiservers");
+        info!(
+            servers = servers
+                .iter()
+                .map(|server| &*server.name)
+                .collect::<Vec<_>>()
+                .join(","),
+            "Found the apiservers"
+        );
         let servers = Arc::new(servers);
         self.servers.store(Arc::clone(&servers));
         for gone in known.iter().filter(|server| !contains(&servers, server)) {
@@ -294,7 +354,8 @@ impl Upstream {
         self.shared.changed.notify_one();
     }
 
-    /// Reads the CA that verifies the servers again; says whether it has changed, so that new connections are verified by another one.
+    /// Reads the CA that verifies the servers again; says whether it has changed, so that new
+    /// connections are verified by another one.
     ///
     /// # Errors
     /// It cannot be read, or is none: the last good one stays in use.
@@ -302,16 +363,20 @@ impl Upstream {
         self.connectors.reload_trust()
     }
 
-    /// Returns when a server has gone up or down, or is down for another reason, since the last call. For one caller.
+    /// Returns when a server has gone up or down, or is down for another reason, since the last
+    /// call. For one caller.
     pub async fn changed(&self) {
         self.shared.changed.notified().await;
     }
 
-    /// Whether a server is up, in words where there are several, or why none is; None as long as nothing is known of any. Tells metrics of
-    /// each.
+    /// Whether a server is up, in words where there are several, or why none is; None as long as
+    /// nothing is known of any. Tells metrics of each.
     pub fn condition(&self) -> Option<Result<String, String>> {
         let servers = self.servers.load();
-        let states: Vec<_> = servers.iter().map(|server| (server, server.health.state())).collect();
+        let states: Vec<_> = servers
+            .iter()
+            .map(|server| (server, server.health.state()))
+            .collect();
         let is = |standing| states.iter().any(|(_, state)| state.standing == standing);
         let mut words = Vec::new();
         for (server, state) in &states {
@@ -337,7 +402,9 @@ impl Upstream {
         seats.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let status = |server: &Arc<Server>| {
             let state = server.health.state();
-            let here = seats.iter().filter(|(_, at)| Arc::ptr_eq(at, &server.health));
+            let here = seats
+                .iter()
+                .filter(|(_, at)| Arc::ptr_eq(at, &server.health));
             ServerStatus {
                 address: server.name.to_string(),
                 healthy: state.standing == Standing::Up,

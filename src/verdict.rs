@@ -1,7 +1,8 @@
 //! What an answer to a create proves, and whether to send the create again.
 //!
-//! [`classify()`] puts every answer into one [`Class`]; a class knows whether its answer proves that nothing was stored; [`verdict`] turns it, with
-//! what the operator opted in to, into relay or replay. Pure: waiting, limits and budgets are `create`'s business. Whatever is not known
+//! [`classify()`] puts every answer into one [`Class`]; a class knows whether its answer proves
+//! that nothing was stored; [`verdict`] turns it, with what the operator opted in to, into relay or
+//! replay. Pure: waiting, limits and budgets are `create`'s business. Whatever is not known
 //! for certain is relayed.
 
 mod class;
@@ -23,7 +24,10 @@ pub struct Answer {
 
 impl From<Class> for Answer {
     fn from(class: Class) -> Answer {
-        Answer { class, retry_after: None }
+        Answer {
+            class,
+            retry_after: None,
+        }
     }
 }
 
@@ -41,8 +45,9 @@ pub enum Verdict {
     },
 }
 
-/// The classes that are replayed only where the operator says so. Their answers prove that nothing was stored, but a replay has a price: it
-/// holds the client for long, charges the quota again, or repeats a webhook's side effects.
+/// The classes that are replayed only where the operator says so. Their answers prove that nothing
+/// was stored, but a replay has a price: it holds the client for long, charges the quota again, or
+/// repeats a webhook's side effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Hold creates until the quota frees.
@@ -55,17 +60,26 @@ pub struct Policy {
     pub webhook_unreachable: bool,
 }
 
-/// etcd refuses proposals while it lags 5,000 behind; coming back within a second only adds to that.
+/// etcd refuses proposals while it lags 5,000 behind; coming back within a second only adds to
+/// that.
 const ETCD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether to send the create again after `answer`.
 pub fn verdict(answer: &Answer, policy: &Policy) -> Verdict {
     let asked = answer.retry_after.unwrap_or_default();
-    let replay = |wait_at_least, elsewhere| Verdict::Replay { wait_at_least, elsewhere };
+    let replay = |wait_at_least, elsewhere| Verdict::Replay {
+        wait_at_least,
+        elsewhere,
+    };
     match answer.class {
-        Class::QuotaConflict | Class::QuotaConflictUid | Class::ClusterQuotaConflict | Class::Throttled => replay(asked, false),
+        Class::QuotaConflict
+        | Class::QuotaConflictUid
+        | Class::ClusterQuotaConflict
+        | Class::Throttled => replay(asked, false),
         Class::EtcdOverload => replay(asked.max(ETCD_PAUSE), false),
-        Class::ShuttingDown | Class::StartingUp | Class::ConnectFailed | Class::Refused => replay(asked, true),
+        Class::ShuttingDown | Class::StartingUp | Class::ConnectFailed | Class::Refused => {
+            replay(asked, true)
+        }
         Class::ExceededQuota if policy.exceeded_quota => replay(asked, false),
         Class::QuotaStatusUnknown if policy.quota_status_unknown => replay(asked, false),
         Class::QuotaEvaluationTimeout if policy.quota_evaluation_timeout => replay(asked, false),

@@ -1,4 +1,5 @@
-//! The client: a number of requests always in flight, each sent as soon as its predecessor is answered.
+//! The client: a number of requests always in flight, each sent as soon as its predecessor is
+//! answered.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -45,7 +46,11 @@ impl fmt::Display for Load {
             Work::Create => "create",
             Work::Watch => "watch event",
         };
-        let version = if self.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
+        let version = if self.version == Version::HTTP_2 {
+            "HTTP/2"
+        } else {
+            "HTTP/1.1"
+        };
         write!(f, "{work}, {version}, {} at a time", self.concurrency)
     }
 }
@@ -63,12 +68,20 @@ pub(crate) struct Turn {
 }
 
 enum Worker {
-    Request { client: Client, work: Work },
-    Watch { watch: Watch, answer: Incoming, _client: Client },
+    Request {
+        client: Client,
+        work: Work,
+    },
+    Watch {
+        watch: Watch,
+        answer: Incoming,
+        _client: Client,
+    },
 }
 
 impl Load {
-    /// Over HTTP/2 all requests share one connection, as in client-go; over HTTP/1.1 each has its own.
+    /// Over HTTP/2 all requests share one connection, as in client-go; over HTTP/1.1 each has its
+    /// own.
     pub(crate) async fn connect(self, server: &Server, upstream: &Upstream) -> Connected {
         let first = Client::connect(server, self.version).await;
         let mut workers = Vec::with_capacity(self.concurrency);
@@ -114,10 +127,18 @@ impl Worker {
             return Self::Request { client, work };
         }
         let (id, watching) = upstream.expect_watch();
-        let mut request = client.request(Method::GET, "/api/v1/pods?allowWatchBookmarks=true&watch=true", Bytes::new());
+        let mut request = client.request(
+            Method::GET,
+            "/api/v1/pods?allowWatchBookmarks=true&watch=true",
+            Bytes::new(),
+        );
         request.headers_mut().insert(WATCH_ID, id.into());
         let answer = client.send(request).await.into_body();
-        Self::Watch { watch: watching.await.expect("the upstream got the watch"), answer, _client: client }
+        Self::Watch {
+            watch: watching.await.expect("the upstream got the watch"),
+            answer,
+            _client: client,
+        }
     }
 
     async fn once(&mut self) -> Duration {
@@ -125,8 +146,14 @@ impl Worker {
         match self {
             Self::Request { client, work } => {
                 let request = match work {
-                    Work::Create => client.request(Method::POST, "/api/v1/namespaces/argo/pods", POD),
-                    _ => client.request(Method::GET, "/apis/coordination.k8s.io/v1/namespaces/argo/leases/controller", Bytes::new()),
+                    Work::Create => {
+                        client.request(Method::POST, "/api/v1/namespaces/argo/pods", POD)
+                    }
+                    _ => client.request(
+                        Method::GET,
+                        "/apis/coordination.k8s.io/v1/namespaces/argo/leases/controller",
+                        Bytes::new(),
+                    ),
                 };
                 let response = client.send(request).await;
                 assert!(response.status().is_success(), "{response:?}");
@@ -135,7 +162,11 @@ impl Worker {
             Self::Watch { watch, answer, .. } => {
                 let mut expected = watch.tell();
                 while expected > 0 {
-                    let frame = answer.frame().await.expect("the watch goes on").expect("the watch is whole");
+                    let frame = answer
+                        .frame()
+                        .await
+                        .expect("the watch goes on")
+                        .expect("the watch is whole");
                     expected -= frame.data_ref().map_or(0, Bytes::len);
                 }
             }

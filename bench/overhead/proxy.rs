@@ -20,13 +20,20 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts `program`; returns when it serves. It may be a script that starts the proxy under a profiler, as long as it ends in `exec`.
+    /// Starts `program`; returns when it serves. It may be a script that starts the proxy under a
+    /// profiler, as long as it ends in `exec`.
     pub(crate) fn start(program: &Path, upstream: &Server, more: &[String]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let upstream_ca = directory.path().join("upstream-ca.crt");
         fs::write(&upstream_ca, &upstream.ca_pem).expect("a file");
         let mut child = Command::new(program)
-            .args(["serve", "--bind-address=127.0.0.1", "--secure-port=0", "--admin-bind-address=127.0.0.1:0", "--log-format=json"])
+            .args([
+                "serve",
+                "--bind-address=127.0.0.1",
+                "--secure-port=0",
+                "--admin-bind-address=127.0.0.1:0",
+                "--log-format=json",
+            ])
             .arg(format!("--upstream=https://{}", upstream.address))
             .arg(format!("--upstream-ca-file={}", upstream_ca.display()))
             .arg(format!("--self-signed-dir={}", directory.path().display()))
@@ -38,12 +45,24 @@ impl Proxy {
         let address = log
             .by_ref()
             .map(|line| line.expect("the proxy logs text"))
-            .find_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok()?.get("address")?.as_str()?.parse().ok())
+            .find_map(|line| {
+                serde_json::from_str::<serde_json::Value>(&line)
+                    .ok()?
+                    .get("address")?
+                    .as_str()?
+                    .parse()
+                    .ok()
+            })
             .expect("the proxy says where it serves");
         // A full pipe would stop the proxy.
         thread::spawn(move || log.for_each(drop));
-        let ca_pem = fs::read_to_string(directory.path().join("ca.crt")).expect("the proxy writes its CA");
-        Self { child, server: Server { address, ca_pem }, _directory: directory }
+        let ca_pem =
+            fs::read_to_string(directory.path().join("ca.crt")).expect("the proxy writes its CA");
+        Self {
+            child,
+            server: Server { address, ca_pem },
+            _directory: directory,
+        }
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -59,7 +78,9 @@ impl Proxy {
 impl Drop for Proxy {
     /// Asks first: a profiler writes its result at the end.
     fn drop(&mut self) {
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
+        let asked = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
         if !asked.is_ok_and(|status| status.success()) {
             // Already gone is as good.
             let _killed = self.child.kill();

@@ -32,7 +32,10 @@ struct Side {
 
 impl Report {
     pub(crate) fn new(baseline: &'static str) -> Self {
-        Self { baseline, rows: Vec::new() }
+        Self {
+            baseline,
+            rows: Vec::new(),
+        }
     }
 
     pub(crate) fn add(&mut self, mut row: Row) {
@@ -43,13 +46,24 @@ impl Report {
     }
 
     pub(crate) fn json(&self) -> String {
-        format!("{:#}\n", self.rows.iter().map(|row| row.json(self.baseline)).collect::<Value>())
+        format!(
+            "{:#}\n",
+            self.rows
+                .iter()
+                .map(|row| row.json(self.baseline))
+                .collect::<Value>()
+        )
     }
 }
 
 impl Row {
     pub(crate) fn new(load: Load) -> Self {
-        Self { load, before: Side::default(), after: Side::default(), ratios: Vec::new() }
+        Self {
+            load,
+            before: Side::default(),
+            after: Side::default(),
+            ratios: Vec::new(),
+        }
     }
 
     pub(crate) fn round(&mut self, before: Turn, after: Turn) {
@@ -128,13 +142,38 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { load, before, after, .. } = self;
+        let Self {
+            load,
+            before,
+            after,
+            ..
+        } = self;
         let [median, low, high] = self.ratio();
-        write!(f, "| {load} | {:.0} µs | {:.0} µs ", before.quantile(0.5), before.quantile(0.99))?;
-        write!(f, "| {:.0} µs | {:.0} µs ", self.added(0.5), self.added(0.99))?;
-        write!(f, "| {:.0} | {:.0} | {median:.2} ({low:.2}–{high:.2}) ", before.rate(), after.rate())?;
+        write!(
+            f,
+            "| {load} | {:.0} µs | {:.0} µs ",
+            before.quantile(0.5),
+            before.quantile(0.99)
+        )?;
+        write!(
+            f,
+            "| {:.0} µs | {:.0} µs ",
+            self.added(0.5),
+            self.added(0.99)
+        )?;
+        write!(
+            f,
+            "| {:.0} | {:.0} | {median:.2} ({low:.2}–{high:.2}) ",
+            before.rate(),
+            after.rate()
+        )?;
         if before.processor_time > Duration::ZERO {
-            write!(f, "| {:.1} → {:.1} µs |", before.processor_time(), after.processor_time())
+            write!(
+                f,
+                "| {:.1} → {:.1} µs |",
+                before.processor_time(),
+                after.processor_time()
+            )
         } else {
             write!(f, "| {:.1} µs |", after.processor_time())
         }

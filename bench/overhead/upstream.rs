@@ -1,4 +1,5 @@
-//! The least that can stand in for kube-apiserver: TLS, both protocols, and answers from memory. On a thread of its own.
+//! The least that can stand in for kube-apiserver: TLS, both protocols, and answers from memory. On
+//! a thread of its own.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -51,14 +52,24 @@ struct Watches {
 impl Upstream {
     pub(crate) fn start() -> Self {
         let made = tls::self_signed(&SelfSigned::default()).expect("a certificate");
-        let acceptor = TlsAcceptor::from(tls::server_config(Arc::new(made.certificate)).expect("a TLS configuration"));
+        let acceptor = TlsAcceptor::from(
+            tls::server_config(Arc::new(made.certificate)).expect("a TLS configuration"),
+        );
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a socket that does not block");
-        let server = Server { address: listener.local_addr().expect("an address"), ca_pem: made.ca_pem };
+        listener
+            .set_nonblocking(true)
+            .expect("a socket that does not block");
+        let server = Server {
+            address: listener.local_addr().expect("an address"),
+            ca_pem: made.ca_pem,
+        };
         let watches = Arc::<Watches>::default();
         let serving = serve(listener, acceptor, Arc::clone(&watches));
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(serving);
         });
         Self { server, watches }
@@ -72,7 +83,11 @@ impl Upstream {
     pub(crate) fn expect_watch(&self) -> (u64, oneshot::Receiver<Watch>) {
         let id = self.watches.next.fetch_add(1, Ordering::Relaxed);
         let (opened, watching) = oneshot::channel();
-        self.watches.expected.lock().expect("no thread has panicked").insert(id, opened);
+        self.watches
+            .expected
+            .lock()
+            .expect("no thread has panicked")
+            .insert(id, opened);
         (id, watching)
     }
 }
@@ -102,14 +117,26 @@ async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, watches: 
     }
 }
 
-async fn answer(request: Request<Incoming>, watches: Arc<Watches>) -> Result<Response<Either<Full<Bytes>, Events>>, Infallible> {
-    let watch = request.headers().get(WATCH_ID).and_then(|id| id.to_str().ok()?.parse().ok());
+async fn answer(
+    request: Request<Incoming>,
+    watches: Arc<Watches>,
+) -> Result<Response<Either<Full<Bytes>, Events>>, Infallible> {
+    let watch = request
+        .headers()
+        .get(WATCH_ID)
+        .and_then(|id| id.to_str().ok()?.parse().ok());
     let created = request.method() == Method::POST;
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
         frame.expect("the request is whole");
     }
-    let body = match watch.and_then(|id: u64| watches.expected.lock().expect("no thread has panicked").remove(&id)) {
+    let body = match watch.and_then(|id: u64| {
+        watches
+            .expected
+            .lock()
+            .expect("no thread has panicked")
+            .remove(&id)
+    }) {
         Some(opened) => {
             let (sender, events) = mpsc::unbounded_channel();
             // Nobody waits for it if the client has left.
@@ -119,13 +146,29 @@ async fn answer(request: Request<Incoming>, watches: Arc<Watches>) -> Result<Res
         None => Either::Left(Full::new(if created { POD } else { LEASE })),
     };
     let mut response = Response::new(body);
-    *response.status_mut() = if created { StatusCode::CREATED } else { StatusCode::OK };
+    *response.status_mut() = if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("audit-id", HeaderValue::from_static("5f3c3a0e-8e6d-4d2b-9f57-0d6c2a7e1b44"));
-    headers.insert("cache-control", HeaderValue::from_static("no-cache, private"));
-    headers.insert("x-kubernetes-pf-flowschema-uid", HeaderValue::from_static("0f1d9c0e-6c55-4b76-8f21-5d0f5b6f1a11"));
-    headers.insert("x-kubernetes-pf-prioritylevel-uid", HeaderValue::from_static("6d2a7c34-16c0-4d0f-9a2e-93f1b1c0de22"));
+    headers.insert(
+        "audit-id",
+        HeaderValue::from_static("5f3c3a0e-8e6d-4d2b-9f57-0d6c2a7e1b44"),
+    );
+    headers.insert(
+        "cache-control",
+        HeaderValue::from_static("no-cache, private"),
+    );
+    headers.insert(
+        "x-kubernetes-pf-flowschema-uid",
+        HeaderValue::from_static("0f1d9c0e-6c55-4b76-8f21-5d0f5b6f1a11"),
+    );
+    headers.insert(
+        "x-kubernetes-pf-prioritylevel-uid",
+        HeaderValue::from_static("6d2a7c34-16c0-4d0f-9a2e-93f1b1c0de22"),
+    );
     Ok(response)
 }
 
@@ -136,7 +179,12 @@ impl http_body::Body for Events {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|event| event.map(|data| Ok(Frame::data(data))))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|event| event.map(|data| Ok(Frame::data(data))))
     }
 }

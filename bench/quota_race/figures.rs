@@ -13,7 +13,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_own: f64,
     /// The same of the whole machine, a real control plane included.
     pub(crate) cpu_machine: f64,
-    /// The same of each apiserver of a real control plane, in the order in which it started them; of the model nothing.
+    /// The same of each apiserver of a real control plane, in the order in which it started them;
+    /// of the model nothing.
     pub(crate) cpu_apiservers: Vec<f64>,
     /// Creates that succeeded.
     pub(crate) created: u64,
@@ -43,7 +44,12 @@ pub(crate) struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { makespan, failed, conflicts, .. } = self;
+        let Figures {
+            makespan,
+            failed,
+            conflicts,
+            ..
+        } = self;
         write!(f, "{makespan:.2} s, {failed} failed, {conflicts} conflicts")
     }
 }

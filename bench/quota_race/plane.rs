@@ -1,7 +1,8 @@
-//! Where the race is held: the model control plane in this process, or a real one that controlplane.sh has started.
+//! Where the race is held: the model control plane in this process, or a real one that
+//! controlplane.sh has started.
 //!
-//! Both are read over HTTP with the same requests. They differ in how namespaces come to be, where quota writes are counted, and in the
-//! journal, which only the model has.
+//! Both are read over HTTP with the same requests. They differ in how namespaces come to be, where
+//! quota writes are counted, and in the journal, which only the model has.
 
 use std::collections::HashSet;
 use std::fs;
@@ -32,7 +33,8 @@ pub(crate) struct Plane {
     token: String,
     /// Every apiserver, for somebody who sees everything.
     admin: Vec<Endpoint>,
-    /// The process ids of a real control plane's apiservers, in the order in which it started them.
+    /// The process ids of a real control plane's apiservers, in the order in which it started
+    /// them.
     processes: Vec<u32>,
     model: Option<ControlPlane>,
 }
@@ -64,30 +66,64 @@ impl Plane {
             event_time: calibrated.event_time / processors,
             ..calibrated
         };
-        let model = ControlPlane::start(settings).await.expect("loopback ports are free");
+        let model = ControlPlane::start(settings)
+            .await
+            .expect("loopback ports are free");
         let (ca_pem, token) = (model.ca_pem().to_owned(), model.token().to_owned());
         Plane::new(model.urls(), ca_pem, &token, &token, Some(model))
     }
 
     fn real(directory: &Path, apiservers: usize) -> Plane {
-        let read = |name| fs::read_to_string(directory.join(name)).expect("a directory that controlplane.sh made");
+        let read = |name| {
+            fs::read_to_string(directory.join(name)).expect("a directory that controlplane.sh made")
+        };
         let mut servers: Vec<_> = read("servers").lines().map(str::to_owned).collect();
-        assert!(servers.len() >= apiservers, "the control plane has fewer apiservers");
-        let processes = servers.iter().map(|url| process_at(directory, url)).collect();
-        // They are not alike: the first also serves kube-controller-manager, and what more it keeps in memory makes it collect garbage at other
-        // times. A policy that uses few of them must not always have the same ones.
+        assert!(
+            servers.len() >= apiservers,
+            "the control plane has fewer apiservers"
+        );
+        let processes = servers
+            .iter()
+            .map(|url| process_at(directory, url))
+            .collect();
+        // They are not alike: the first also serves kube-controller-manager, and what more it keeps
+        // in memory makes it collect garbage at other times. A policy that uses few of them
+        // must not always have the same ones.
         fastrand::shuffle(&mut servers);
-        let mut plane = Plane::new(servers, read("pki/ca.crt"), read("user.token").trim(), read("admin.token").trim(), None);
+        let mut plane = Plane::new(
+            servers,
+            read("pki/ca.crt"),
+            read("user.token").trim(),
+            read("admin.token").trim(),
+            None,
+        );
         plane.servers.truncate(apiservers);
         plane.processes = processes;
-        // Nor must the one that makes the namespaces, lists the pods and deletes them be the oracle's each time.
+        // Nor must the one that makes the namespaces, lists the pods and deletes them be the
+        // oracle's each time.
         fastrand::shuffle(&mut plane.admin);
         plane
     }
 
-    fn new(servers: Vec<String>, ca_pem: String, token: &str, admin_token: &str, model: Option<ControlPlane>) -> Plane {
-        let endpoint = |url: &String| Endpoint::new(url, &ca_pem, admin_token, Version::HTTP_11).expect("an address on loopback");
-        Plane { admin: servers.iter().map(endpoint).collect(), servers, ca_pem, token: token.to_owned(), processes: Vec::new(), model }
+    fn new(
+        servers: Vec<String>,
+        ca_pem: String,
+        token: &str,
+        admin_token: &str,
+        model: Option<ControlPlane>,
+    ) -> Plane {
+        let endpoint = |url: &String| {
+            Endpoint::new(url, &ca_pem, admin_token, Version::HTTP_11)
+                .expect("an address on loopback")
+        };
+        Plane {
+            admin: servers.iter().map(endpoint).collect(),
+            servers,
+            ca_pem,
+            token: token.to_owned(),
+            processes: Vec::new(),
+            model,
+        }
     }
 
     /// The URL of each apiserver.
@@ -107,32 +143,58 @@ impl Plane {
 
     /// Processor seconds that each apiserver of a real control plane has spent since it started.
     pub(crate) fn apiservers_spent(&self) -> Vec<f64> {
-        self.processes.iter().map(|&id| processors::process(id)).collect()
+        self.processes
+            .iter()
+            .map(|&id| processors::process(id))
+            .collect()
     }
 
     /// Makes new namespaces with their quotas; pods can be created in them when this returns.
     pub(crate) async fn namespaces(&self, cell: &Cell) -> Vec<String> {
-        let names: Vec<_> = (0..cell.namespaces).map(|index| format!("race-{:08x}-{index}", fastrand::u32(..))).collect();
+        let names: Vec<_> = (0..cell.namespaces)
+            .map(|index| format!("race-{:08x}-{index}", fastrand::u32(..)))
+            .collect();
         // Plenty, for a create that loses a race may leave its charge behind.
-        let pods = cell.margin.map_or(cell.pods * 100, |margin| cell.pods / cell.namespaces + margin).to_string();
-        let hard = [("pods", pods.as_str()), ("requests.cpu", "100000"), ("requests.memory", "10000Gi")];
+        let pods = cell
+            .margin
+            .map_or(cell.pods * 100, |margin| {
+                cell.pods / cell.namespaces + margin
+            })
+            .to_string();
+        let hard = [
+            ("pods", pods.as_str()),
+            ("requests.cpu", "100000"),
+            ("requests.memory", "10000Gi"),
+        ];
         let quotas = || (0..cell.quotas).map(|index| format!("quota-{index}"));
         if let Some(model) = &self.model {
             for namespace in &names {
                 model.create_namespace(namespace).expect("a new namespace");
-                quotas().for_each(|quota| model.create_quota(namespace, &quota, &hard).expect("a new quota"));
+                quotas().for_each(|quota| {
+                    model
+                        .create_quota(namespace, &quota, &hard)
+                        .expect("a new quota")
+                });
             }
             return names;
         }
         let mut client = self.admin().await;
-        let hard: Value = hard.into_iter().map(|(name, limit)| (name.to_owned(), limit.into())).collect::<serde_json::Map<_, _>>().into();
+        let hard: Value = hard
+            .into_iter()
+            .map(|(name, limit)| (name.to_owned(), limit.into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
         for namespace in &names {
             let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
             post(&mut client, "/api/v1/namespaces", &object).await;
             for quota in quotas() {
-                let object =
-                    json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": quota }, "spec": { "hard": hard } });
-                post(&mut client, &format!("/api/v1/namespaces/{namespace}/resourcequotas"), &object).await;
+                let object = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": quota }, "spec": { "hard": hard } });
+                post(
+                    &mut client,
+                    &format!("/api/v1/namespaces/{namespace}/resourcequotas"),
+                    &object,
+                )
+                .await;
             }
         }
         for namespace in &names {
@@ -141,8 +203,8 @@ impl Plane {
         names
     }
 
-    /// Until whatever the run before has left to the controllers is done: a real control plane goes on for seconds after it has answered, on the
-    /// processors of this machine.
+    /// Until whatever the run before has left to the controllers is done: a real control plane goes
+    /// on for seconds after it has answered, on the processors of this machine.
     pub(crate) async fn settled(&self) {
         if self.model.is_some() {
             return;
@@ -154,7 +216,10 @@ impl Plane {
             if processors::machine() - before < 0.2 {
                 return;
             }
-            assert!(Instant::now() < deadline, "something else keeps this machine busy: a race that it disturbs shows nothing");
+            assert!(
+                Instant::now() < deadline,
+                "something else keeps this machine busy: a race that it disturbs shows nothing"
+            );
         }
     }
 
@@ -169,7 +234,12 @@ impl Plane {
             let metrics = get(&mut client, "/metrics").await;
             let metrics = String::from_utf8_lossy(&metrics.body);
             let updates = |code| {
-                let labels = [r#"resource="resourcequotas""#, r#"subresource="status""#, r#"verb="PUT""#, code];
+                let labels = [
+                    r#"resource="resourcequotas""#,
+                    r#"subresource="status""#,
+                    r#"verb="PUT""#,
+                    code,
+                ];
                 counted(&metrics, "apiserver_request_total", &labels)
             };
             writes.won += updates(r#"code="200""#);
@@ -181,14 +251,25 @@ impl Plane {
     /// The pods of these namespaces, and what their quotas count.
     pub(crate) async fn state(&self, namespaces: &[String]) -> State {
         let mut client = self.admin().await;
-        let mut state = State { pods: HashSet::new(), charged: 0 };
+        let mut state = State {
+            pods: HashSet::new(),
+            charged: 0,
+        };
         for namespace in namespaces {
             for pod in items(&mut client, &format!("/api/v1/namespaces/{namespace}/pods")).await {
-                state.pods.insert((namespace.clone(), text(&pod["metadata"]["name"]).to_owned()));
+                state
+                    .pods
+                    .insert((namespace.clone(), text(&pod["metadata"]["name"]).to_owned()));
             }
-            for quota in items(&mut client, &format!("/api/v1/namespaces/{namespace}/resourcequotas")).await {
+            for quota in items(
+                &mut client,
+                &format!("/api/v1/namespaces/{namespace}/resourcequotas"),
+            )
+            .await
+            {
                 // 1,000 pods are `1k`.
-                let used = Amounts::parse([("pods", text(&quota["status"]["used"]["pods"]))]).expect("a quantity");
+                let used = Amounts::parse([("pods", text(&quota["status"]["used"]["pods"]))])
+                    .expect("a quantity");
                 state.charged += used.whole("pods");
             }
         }
@@ -198,16 +279,30 @@ impl Plane {
     /// Where there is a journal, it must know every acknowledged pod, and none twice.
     pub(crate) fn check_journal(&self, ended: &Ended) {
         let Some(model) = &self.model else { return };
-        assert_eq!(model.journal().stored_twice(), None, "a pod was stored twice");
+        assert_eq!(
+            model.journal().stored_twice(),
+            None,
+            "a pod was stored twice"
+        );
         let mut stored = 0;
-        model.journal().for_each_create(|attempt| stored += usize::from(attempt.stored.is_some()));
-        let unanswered = ended.creates.iter().filter(|create| create.status.is_none()).count();
+        model
+            .journal()
+            .for_each_create(|attempt| stored += usize::from(attempt.stored.is_some()));
+        let unanswered = ended
+            .creates
+            .iter()
+            .filter(|create| create.status.is_none())
+            .count();
         let acknowledged = ended.creates.len() - ended.failed();
-        assert!((acknowledged..=acknowledged + unanswered).contains(&stored), "{acknowledged} acknowledged, {stored} stored");
+        assert!(
+            (acknowledged..=acknowledged + unanswered).contains(&stored),
+            "{acknowledged} acknowledged, {stored} stored"
+        );
     }
 
-    /// Stops the model; takes the pods out of a real control plane, so that the next run finds it much as this one did. The namespaces stay:
-    /// their deletion would go on for seconds, in the way of the next run.
+    /// Stops the model; takes the pods out of a real control plane, so that the next run finds it
+    /// much as this one did. The namespaces stay: their deletion would go on for seconds, in
+    /// the way of the next run.
     pub(crate) async fn stop(self, namespaces: &[String]) {
         if let Some(model) = self.model {
             return model.shutdown().await;
@@ -216,8 +311,15 @@ impl Plane {
         for namespace in namespaces {
             // No node has these pods, so they are gone when this is answered.
             let path = format!("/api/v1/namespaces/{namespace}/pods");
-            let answer = client.send(Method::DELETE, &path, "").await.expect("an apiserver answers");
-            assert!(answer.status.is_success(), "DELETE {path}: {}", String::from_utf8_lossy(&answer.body));
+            let answer = client
+                .send(Method::DELETE, &path, "")
+                .await
+                .expect("an apiserver answers");
+            assert!(
+                answer.status.is_success(),
+                "DELETE {path}: {}",
+                String::from_utf8_lossy(&answer.body)
+            );
         }
     }
 
@@ -226,39 +328,69 @@ impl Plane {
     }
 }
 
-/// The id of the process that serves `url`, as controlplane.sh has written it down: `NAME.url` and `NAME.pid`.
+/// The id of the process that serves `url`, as controlplane.sh has written it down: `NAME.url` and
+/// `NAME.pid`.
 fn process_at(directory: &Path, url: &str) -> u32 {
     let read = |path: &Path| fs::read_to_string(path).expect("a control plane that is up");
-    let entries = fs::read_dir(directory.join("run")).expect("a directory that controlplane.sh made");
+    let entries =
+        fs::read_dir(directory.join("run")).expect("a directory that controlplane.sh made");
     let mut paths = entries.map(|entry| entry.expect("an entry of the directory").path());
-    let is_it = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "url") && read(path).trim() == url;
+    let is_it = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "url") && read(path).trim() == url
+    };
     let path = paths.find(is_it).expect("a component for each apiserver");
-    read(&path.with_extension("pid")).trim().parse().expect("a process id")
+    read(&path.with_extension("pid"))
+        .trim()
+        .parse()
+        .expect("a process id")
 }
 
-/// The sum of the counters of `family` that have all of `labels`, in a page of metrics in Prometheus' text format.
+/// The sum of the counters of `family` that have all of `labels`, in a page of metrics in
+/// Prometheus' text format.
 pub(crate) fn counted(metrics: &str, family: &str, labels: &[&str]) -> u64 {
-    let of_family = metrics.lines().filter(|line| line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let of_family = metrics.lines().filter(|line| {
+        line.strip_prefix(family)
+            .is_some_and(|rest| rest.starts_with(['{', ' ']))
+    });
     let wanted = of_family.filter(|line| labels.iter().all(|label| line.contains(label)));
-    wanted.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+    wanted
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum::<f64>() as u64
 }
 
-/// Until the quota controller has computed every quota and, without which no pod is admitted, there is a service account.
+/// Until the quota controller has computed every quota and, without which no pod is admitted, there
+/// is a service account.
 async fn until_prepared(client: &mut Client, namespace: &str) {
     let started = Instant::now();
     loop {
-        let quotas = items(client, &format!("/api/v1/namespaces/{namespace}/resourcequotas")).await;
-        let account = get_any(client, &format!("/api/v1/namespaces/{namespace}/serviceaccounts/default")).await;
-        if account.status.is_success() && quotas.iter().all(|quota| quota["status"]["used"]["pods"].is_string()) {
+        let quotas = items(
+            client,
+            &format!("/api/v1/namespaces/{namespace}/resourcequotas"),
+        )
+        .await;
+        let account = get_any(
+            client,
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts/default"),
+        )
+        .await;
+        if account.status.is_success()
+            && quotas
+                .iter()
+                .all(|quota| quota["status"]["used"]["pods"].is_string())
+        {
             return;
         }
-        assert!(started.elapsed() < PATIENCE, "the controllers do not prepare the namespace {namespace}");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the controllers do not prepare the namespace {namespace}"
+        );
         tokio::time::sleep(POLL).await;
     }
 }
 
 async fn items(client: &mut Client, path: &str) -> Vec<Value> {
-    let mut list: Value = serde_json::from_slice(&get(client, path).await.body).expect("a list in JSON");
+    let mut list: Value =
+        serde_json::from_slice(&get(client, path).await.body).expect("a list in JSON");
     match list["items"].take() {
         Value::Array(items) => items,
         // `null` where Go has no slice.
@@ -272,15 +404,30 @@ fn text(value: &Value) -> &str {
 
 async fn get(client: &mut Client, path: &str) -> Answer {
     let answer = get_any(client, path).await;
-    assert!(answer.status.is_success(), "GET {path}: {}", String::from_utf8_lossy(&answer.body));
+    assert!(
+        answer.status.is_success(),
+        "GET {path}: {}",
+        String::from_utf8_lossy(&answer.body)
+    );
     answer
 }
 
 async fn get_any(client: &mut Client, path: &str) -> Answer {
-    client.send(Method::GET, path, "").await.expect("an apiserver answers")
+    client
+        .send(Method::GET, path, "")
+        .await
+        .expect("an apiserver answers")
 }
 
 async fn post(client: &mut Client, path: &str, object: &Value) {
-    let answer = client.send(Method::POST, path, object.to_string()).await.expect("an apiserver answers");
-    assert_eq!(answer.status, StatusCode::CREATED, "POST {path}: {}", String::from_utf8_lossy(&answer.body));
+    let answer = client
+        .send(Method::POST, path, object.to_string())
+        .await
+        .expect("an apiserver answers");
+    assert_eq!(
+        answer.status,
+        StatusCode::CREATED,
+        "POST {path}: {}",
+        String::from_utf8_lossy(&answer.body)
+    );
 }

@@ -1,4 +1,5 @@
-//! The plot: for each set of conditions the makespan and the conflicts of every policy, as bars. SVG by hand: a few rectangles and words.
+//! The plot: for each set of conditions the makespan and the conflicts of every policy, as bars.
+//! SVG by hand: a few rectangles and words.
 
 use std::fmt::Write as _;
 
@@ -19,9 +20,21 @@ struct Measure {
 }
 
 const MEASURES: [Measure; 3] = [
-    Measure { name: "seconds until all creates were over", of: |figures| figures.makespan, digits: 2 },
-    Measure { name: "creates that failed", of: |figures| figures.failed as f64, digits: 0 },
-    Measure { name: "conflicts that apiservers answered", of: |figures| figures.conflicts as f64, digits: 0 },
+    Measure {
+        name: "seconds until all creates were over",
+        of: |figures| figures.makespan,
+        digits: 2,
+    },
+    Measure {
+        name: "creates that failed",
+        of: |figures| figures.failed as f64,
+        digits: 0,
+    },
+    Measure {
+        name: "conflicts that apiservers answered",
+        of: |figures| figures.conflicts as f64,
+        digits: 0,
+    },
 ];
 
 /// Colours by class, so that the page decides between light and dark.
@@ -37,24 +50,54 @@ const STYLE: &str = "
   }
 ";
 
-/// One column of panels for each set of conditions, one row for each measure; within a row all bars have one scale.
+/// One column of panels for each set of conditions, one row for each measure; within a row all bars
+/// have one scale.
 pub(crate) fn draw(report: &Report) -> String {
     let cells: Vec<_> = report.cells().collect();
-    let bars = cells.iter().map(|rows| rows.len() as u32).max().unwrap_or(0);
+    let bars = cells
+        .iter()
+        .map(|rows| rows.len() as u32)
+        .max()
+        .unwrap_or(0);
     let height = bars * BAR + GAP * 2;
-    let (width, total) = (LABELS + cells.len() as u32 * (PANEL + GAP), TITLE + MEASURES.len() as u32 * height);
-    let mut svg = format!(r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total}" role="img">"#);
-    let _ = write!(svg, "\n<title>The race for a quota, by policy</title>\n<style>{STYLE}</style>\n");
+    let (width, total) = (
+        LABELS + cells.len() as u32 * (PANEL + GAP),
+        TITLE + MEASURES.len() as u32 * height,
+    );
+    let mut svg = format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total}" role="img">"#
+    );
+    let _ = write!(
+        svg,
+        "\n<title>The race for a quota, by policy</title>\n<style>{STYLE}</style>\n"
+    );
     for (column, rows) in cells.iter().enumerate() {
         let x = LABELS + column as u32 * (PANEL + GAP);
-        for (line, words) in rows[0].cell.to_string().split(", ").collect::<Vec<_>>().chunks(2).enumerate() {
-            text(&mut svg, x, 16 + line as u32 * 15, "quiet", &words.join(", "));
+        for (line, words) in rows[0]
+            .cell
+            .to_string()
+            .split(", ")
+            .collect::<Vec<_>>()
+            .chunks(2)
+            .enumerate()
+        {
+            text(
+                &mut svg,
+                x,
+                16 + line as u32 * 15,
+                "quiet",
+                &words.join(", "),
+            );
         }
     }
     for (row, measure) in MEASURES.iter().enumerate() {
         let y = TITLE + row as u32 * height;
         text(&mut svg, 0, y + GAP - 8, "name", measure.name);
-        let most = report.rows.iter().map(|row| row.spread(measure.of)[2]).fold(0.0, f64::max);
+        let most = report
+            .rows
+            .iter()
+            .map(|row| row.spread(measure.of)[2])
+            .fold(0.0, f64::max);
         for (column, rows) in cells.iter().enumerate() {
             let x = LABELS + column as u32 * (PANEL + GAP);
             for (bar, each) in rows.iter().enumerate() {
@@ -79,17 +122,41 @@ fn draw_bar(svg: &mut String, x: u32, y: u32, row: &Row, measure: &Measure, most
     };
     let [low, median, high] = row.spread(measure.of);
     // The figure stands behind its bar.
-    let scaled = |value: f64| if most > 0.0 { value / most * f64::from(PANEL - 44) } else { 0.0 };
-    let _ = writeln!(svg, r#"<rect class="{class}" x="{x}" y="{}" width="{:.1}" height="{}"/>"#, y + 2, scaled(median), BAR - 4);
+    let scaled = |value: f64| {
+        if most > 0.0 {
+            value / most * f64::from(PANEL - 44)
+        } else {
+            0.0
+        }
+    };
+    let _ = writeln!(
+        svg,
+        r#"<rect class="{class}" x="{x}" y="{}" width="{:.1}" height="{}"/>"#,
+        y + 2,
+        scaled(median),
+        BAR - 4
+    );
     if high > low {
         let (from, to) = (f64::from(x) + scaled(low), f64::from(x) + scaled(high));
         let y = f64::from(y) + f64::from(BAR) / 2.0;
-        let _ = writeln!(svg, r#"<line class="range" x1="{from:.1}" x2="{to:.1}" y1="{y}" y2="{y}"/>"#);
+        let _ = writeln!(
+            svg,
+            r#"<line class="range" x1="{from:.1}" x2="{to:.1}" y1="{y}" y2="{y}"/>"#
+        );
     }
-    text(svg, x + scaled(high.max(median)) as u32 + 5, y + 11, "quiet", &format!("{median:.*}", measure.digits));
+    text(
+        svg,
+        x + scaled(high.max(median)) as u32 + 5,
+        y + 11,
+        "quiet",
+        &format!("{median:.*}", measure.digits),
+    );
 }
 
 fn text(svg: &mut String, x: u32, y: u32, class: &str, words: &str) {
     // Our own words only: nothing in them needs to be escaped.
-    let _ = writeln!(svg, r#"<text class="{class}" x="{x}" y="{y}">{words}</text>"#);
+    let _ = writeln!(
+        svg,
+        r#"<text class="{class}" x="{x}" y="{y}">{words}</text>"#
+    );
 }

@@ -1,4 +1,5 @@
-//! How creates come to the apiservers: straight, with client-go's retries or without, or through the proxy.
+//! How creates come to the apiservers: straight, with client-go's retries or without, or through
+//! the proxy.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +13,8 @@ use kube_retry_proxy::model::storm::Retry;
 /// One policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Policy {
-    /// One apiserver takes everything, and nobody else writes but for the deletions: the best that can be had.
+    /// One apiserver takes everything, and nobody else writes but for the deletions: the best that
+    /// can be had.
     Oracle,
     /// Over all apiservers in turn.
     Direct(Retry),
@@ -25,17 +27,31 @@ pub(crate) struct Proxies(Vec<App>);
 
 impl Proxies {
     /// Starts proxies, all alike, before `servers`.
-    pub(crate) async fn start(replicas: usize, pinned: bool, servers: &[String], ca_pem: &str) -> Proxies {
+    pub(crate) async fn start(
+        replicas: usize,
+        pinned: bool,
+        servers: &[String],
+        ca_pem: &str,
+    ) -> Proxies {
         let mut proxies = Vec::new();
         for _ in 0..replicas {
-            proxies.push(app::start(config(pinned, servers, ca_pem), None).await.expect("a proxy starts"));
+            proxies.push(
+                app::start(config(pinned, servers, ca_pem), None)
+                    .await
+                    .expect("a proxy starts"),
+            );
         }
         Proxies(proxies)
     }
 
     /// Address and certificate authority of each.
     pub(crate) fn servers(&self) -> impl Iterator<Item = (String, &str)> {
-        self.0.iter().map(|app| (format!("https://{}", app.address), app.ca_pem.as_deref().unwrap_or_default()))
+        self.0.iter().map(|app| {
+            (
+                format!("https://{}", app.address),
+                app.ca_pem.as_deref().unwrap_or_default(),
+            )
+        })
     }
 
     /// The metrics of all, in Prometheus' text format.
@@ -53,7 +69,10 @@ impl Proxies {
 /// The one place where the proxied policies differ.
 fn config(pinned: bool, servers: &[String], ca_pem: &str) -> Config {
     let mut config = Config::default();
-    config.upstream.servers = servers.iter().map(|server| server.parse().expect("an address")).collect();
+    config.upstream.servers = servers
+        .iter()
+        .map(|server| server.parse().expect("an address"))
+        .collect();
     config.upstream.pin = if pinned { Pin::Namespace } else { Pin::None };
     config.upstream.ca = Some(CaSource::Pem(ca_pem.as_bytes().to_vec()));
     config.serving.bind_address = [127, 0, 0, 1].into();
@@ -68,12 +87,20 @@ impl FromStr for Policy {
 
     fn from_str(name: &str) -> Result<Policy, String> {
         let (kind, replicas) = match name.rsplit_once('-') {
-            Some((kind, count)) if count.parse::<usize>().is_ok_and(|count| count > 0) => (kind, count.parse().unwrap_or(1)),
+            Some((kind, count)) if count.parse::<usize>().is_ok_and(|count| count > 0) => {
+                (kind, count.parse().unwrap_or(1))
+            }
             _ => (name, 1),
         };
         match (kind, name) {
-            ("unpinned", _) => Ok(Policy::Proxied { pinned: false, replicas }),
-            ("pinned", _) => Ok(Policy::Proxied { pinned: true, replicas }),
+            ("unpinned", _) => Ok(Policy::Proxied {
+                pinned: false,
+                replicas,
+            }),
+            ("pinned", _) => Ok(Policy::Proxied {
+                pinned: true,
+                replicas,
+            }),
             (_, "oracle") => Ok(Policy::Oracle),
             (_, "direct") => Ok(Policy::Direct(Retry::NONE)),
             (_, "direct-retry") => Ok(Policy::Direct(Retry::DEFAULT_RETRY)),
@@ -89,11 +116,17 @@ impl fmt::Display for Policy {
         match self {
             Policy::Oracle => f.write_str("oracle"),
             Policy::Direct(retry) if *retry == Retry::DEFAULT_RETRY => f.write_str("direct-retry"),
-            Policy::Direct(retry) if *retry == Retry::DEFAULT_BACKOFF => f.write_str("direct-backoff"),
+            Policy::Direct(retry) if *retry == Retry::DEFAULT_BACKOFF => {
+                f.write_str("direct-backoff")
+            }
             Policy::Direct(_) => f.write_str("direct"),
             Policy::Proxied { pinned, replicas } => {
                 f.write_str(if *pinned { "pinned" } else { "unpinned" })?;
-                if *replicas > 1 { write!(f, "-{replicas}") } else { Ok(()) }
+                if *replicas > 1 {
+                    write!(f, "-{replicas}")
+                } else {
+                    Ok(())
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! One run: makes the namespaces, sends the storm by one policy, and reads back what is really there.
+//! One run: makes the namespaces, sends the storm by one policy, and reads back what is really
+//! there.
 
 use http::StatusCode;
 use kube_retry_proxy::model::client::Endpoint;
@@ -18,49 +19,88 @@ const DELETES_PER_SECOND: u32 = 100;
 /// # Panics
 /// If a pod is missing that was acknowledged, is there though it was refused, or was stored twice.
 pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
-    let apiservers = if *policy == Policy::Oracle { 1 } else { cell.apiservers };
+    let apiservers = if *policy == Policy::Oracle {
+        1
+    } else {
+        cell.apiservers
+    };
     let plane = Plane::start(apiservers, cell.watch_latency, plan).await;
     let namespaces = plane.namespaces(cell).await;
     let writes = plane.quota_writes().await;
     let proxies = match *policy {
-        Policy::Proxied { pinned, replicas } => Some(Proxies::start(replicas, pinned, plane.servers(), plane.ca_pem()).await),
+        Policy::Proxied { pinned, replicas } => {
+            Some(Proxies::start(replicas, pinned, plane.servers(), plane.ca_pem()).await)
+        }
         Policy::Oracle | Policy::Direct(_) => None,
     };
-    let endpoint = |url: &str, ca_pem: &str| Endpoint::new(url, ca_pem, plane.token(), plan.version).expect("an address on loopback");
+    let endpoint = |url: &str, ca_pem: &str| {
+        Endpoint::new(url, ca_pem, plane.token(), plan.version).expect("an address on loopback")
+    };
     let storm = Storm {
         servers: match &proxies {
-            Some(proxies) => proxies.servers().map(|(url, ca_pem)| endpoint(&url, ca_pem)).collect(),
-            None => plane.servers().iter().map(|url| endpoint(url, plane.ca_pem())).collect(),
+            Some(proxies) => proxies
+                .servers()
+                .map(|(url, ca_pem)| endpoint(&url, ca_pem))
+                .collect(),
+            None => plane
+                .servers()
+                .iter()
+                .map(|url| endpoint(url, plane.ca_pem()))
+                .collect(),
         },
         namespaces,
         pods: cell.pods,
         in_flight: cell.in_flight,
-        retry: if let Policy::Direct(retry) = policy { *retry } else { Retry::NONE },
+        retry: if let Policy::Direct(retry) = policy {
+            *retry
+        } else {
+            Retry::NONE
+        },
         deletes_per_second: cell.deletes.then_some(DELETES_PER_SECOND),
     };
     plane.settled().await;
     // Of this process: the clients, the proxies, and the model.
-    let spent = || (processors::process(std::process::id()), processors::machine(), plane.apiservers_spent());
+    let spent = || {
+        (
+            processors::process(std::process::id()),
+            processors::machine(),
+            plane.apiservers_spent(),
+        )
+    };
     let before = spent();
     let ended = storm.run(|_| ()).await.expect("every server accepts");
     let after = spent();
     let written = plane.quota_writes().await;
     let state = plane.state(&storm.namespaces).await;
-    ended.check(&state.pods).unwrap_or_else(|wrong| unreachable!("{wrong}"));
+    ended
+        .check(&state.pods)
+        .unwrap_or_else(|wrong| unreachable!("{wrong}"));
     plane.check_journal(&ended);
 
     let mut figures = seen_by_clients(&ended);
     figures.overcharge = state.charged - (state.pods.len() * cell.quotas) as i64;
     (figures.cpu_own, figures.cpu_machine) = (after.0 - before.0, after.1 - before.1);
-    figures.cpu_apiservers = after.2.iter().zip(&before.2).map(|(after, before)| after - before).collect();
-    (figures.writes_won, figures.writes_lost) = (written.won - writes.won, written.lost - writes.lost);
+    figures.cpu_apiservers = after
+        .2
+        .iter()
+        .zip(&before.2)
+        .map(|(after, before)| after - before)
+        .collect();
+    (figures.writes_won, figures.writes_lost) =
+        (written.won - writes.won, written.lost - writes.lost);
     if let Some(proxies) = proxies {
         let metrics = proxies.metrics();
         let replays = counted(&metrics, "kube_retry_proxy_replays_total", &[]);
         figures.conflicts = counted(&metrics, "kube_retry_proxy_conflicts_total", &[]);
-        figures.attempts_per_success = (ended.creates.len() as u64 + replays) as f64 / figures.created.max(1) as f64;
-        // Nothing but quota conflicts is replayed here, and what is refused after a replay is refused for want of quota.
-        figures.conflict_then_exceeded = counted(&metrics, "kube_retry_proxy_outcomes_total", &[r#"outcome="refused_after_replay""#]);
+        figures.attempts_per_success =
+            (ended.creates.len() as u64 + replays) as f64 / figures.created.max(1) as f64;
+        // Nothing but quota conflicts is replayed here, and what is refused after a replay is
+        // refused for want of quota.
+        figures.conflict_then_exceeded = counted(
+            &metrics,
+            "kube_retry_proxy_outcomes_total",
+            &[r#"outcome="refused_after_replay""#],
+        );
         proxies.stop().await;
     }
     plane.stop(&storm.namespaces).await;
@@ -69,18 +109,31 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
 
 /// The figures of a storm without a proxy; the quotas' own come from elsewhere.
 fn seen_by_clients(ended: &Ended) -> Figures {
-    let count = |of: &dyn Fn(&Create) -> bool| ended.creates.iter().filter(|create| of(create)).count() as u64;
+    let count = |of: &dyn Fn(&Create) -> bool| {
+        ended.creates.iter().filter(|create| of(create)).count() as u64
+    };
     let failed = ended.failed() as u64;
     let created = ended.creates.len() as u64 - failed;
-    let exceeded = |create: &Create| create.class == Class::ExceededQuota && create.status == Some(StatusCode::FORBIDDEN);
-    let client_conflicts = ended.creates.iter().map(|create| u64::from(create.conflicts)).sum();
+    let exceeded = |create: &Create| {
+        create.class == Class::ExceededQuota && create.status == Some(StatusCode::FORBIDDEN)
+    };
+    let client_conflicts = ended
+        .creates
+        .iter()
+        .map(|create| u64::from(create.conflicts))
+        .sum();
     Figures {
         makespan: ended.elapsed.as_secs_f64(),
         created,
         failed,
         client_conflicts,
         conflicts: client_conflicts,
-        attempts_per_success: ended.creates.iter().map(|create| u64::from(create.attempts)).sum::<u64>() as f64 / created.max(1) as f64,
+        attempts_per_success: ended
+            .creates
+            .iter()
+            .map(|create| u64::from(create.attempts))
+            .sum::<u64>() as f64
+            / created.max(1) as f64,
         cpu_own: 0.0,
         cpu_machine: 0.0,
         cpu_apiservers: Vec::new(),

@@ -1,5 +1,5 @@
-//! Live updates of the status page as server-sent events: once a second, the sections that have changed.
-//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+//! Live updates of the status page as server-sent events: once a second, the sections that have
+//! changed. <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::page;
 use super::snapshot::Snapshot;
 
-/// Pages that are kept live at the same time. Far below the connections of the port, which probes need.
+/// Pages that are kept live at the same time. Far below the connections of the port, which probes
+/// need.
 pub(super) const MAX_VIEWERS: usize = 8;
 /// As often as a person can read.
 const EVERY: Duration = Duration::from_secs(1);
@@ -40,14 +41,22 @@ async fn send(mut sender: Sender<Bytes>, snapshot: impl Fn() -> Snapshot) {
     let mut sent: Vec<String> = Vec::new();
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    if sender.send_data(Bytes::from_static(RETRY.as_bytes())).await.is_err() {
+    if sender
+        .send_data(Bytes::from_static(RETRY.as_bytes()))
+        .await
+        .is_err()
+    {
         return;
     }
     loop {
         every.tick().await;
-        // The headline tells the time, so that there is something to send each time, and a reader that has left is noticed.
+        // The headline tells the time, so that there is something to send each time, and a reader
+        // that has left is noticed.
         let sections = page::live(&snapshot());
-        let changed = sections.iter().enumerate().filter(|(index, section)| sent.get(*index) != Some(*section));
+        let changed = sections
+            .iter()
+            .enumerate()
+            .filter(|(index, section)| sent.get(*index) != Some(*section));
         let events: String = changed.map(|(_, section)| event(section)).collect();
         if sender.send_data(events.into()).await.is_err() {
             return;
@@ -58,7 +67,11 @@ async fn send(mut sender: Sender<Bytes>, snapshot: impl Fn() -> Snapshot) {
 
 /// One event; each line of `data` has the name of the field before it.
 fn event(data: &str) -> String {
-    let mut event: String = data.trim_end().lines().flat_map(|line| ["data: ", line, "\n"]).collect();
+    let mut event: String = data
+        .trim_end()
+        .lines()
+        .flat_map(|line| ["data: ", line, "\n"])
+        .collect();
     event.push('\n');
     event
 }

@@ -1,5 +1,5 @@
-//! How many conflicts were absorbed in each minute of the last half hour: one number every few seconds, taken from the metrics, so that
-//! requests pay nothing for it.
+//! How many conflicts were absorbed in each minute of the last half hour: one number every few
+//! seconds, taken from the metrics, so that requests pay nothing for it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,13 +44,16 @@ impl History {
         totals.push_back(total);
     }
 
-    /// The increase within the minute before each step, oldest first. The last one is that of the minute before now, when the counter
-    /// is at `total`.
+    /// The increase within the minute before each step, oldest first. The last one is that of the
+    /// minute before now, when the counter is at `total`.
     pub(super) fn per_minute(&self, total: u64) -> Vec<u64> {
         let mut totals: Vec<u64> = self.lock().iter().copied().collect();
         totals.push(total);
-        let increase = |index: usize| totals[index].saturating_sub(totals[index.saturating_sub(A_MINUTE)]);
-        (totals.len().saturating_sub(SHOWN)..totals.len()).map(increase).collect()
+        let increase =
+            |index: usize| totals[index].saturating_sub(totals[index.saturating_sub(A_MINUTE)]);
+        (totals.len().saturating_sub(SHOWN)..totals.len())
+            .map(increase)
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<u64>> {
@@ -65,11 +68,19 @@ mod tests {
     #[test]
     fn each_point_counts_the_minute_before_it() {
         let history = History::new();
-        assert_eq!(history.per_minute(3), [0, 3], "the counter was 0 at the start");
+        assert_eq!(
+            history.per_minute(3),
+            [0, 3],
+            "the counter was 0 at the start"
+        );
         (1..=13).for_each(|step| history.sample(step * 10));
         let points = history.per_minute(130);
         assert_eq!(points[..5], [0, 10, 20, 30, 40]);
-        assert_eq!(points[12..], [120, 120, 110], "the last minute goes from the second sample to now, and nothing came since the last");
+        assert_eq!(
+            points[12..],
+            [120, 120, 110],
+            "the last minute goes from the second sample to now, and nothing came since the last"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The status page: a [`Snapshot`] as HTML, whole or section by section. Pure.
 //!
-//! Everything is in the one document, and a content security policy forbids the rest. The page is complete without scripts; the script
-//! only puts newer sections in the place of older ones.
+//! Everything is in the one document, and a content security policy forbids the rest. The page is
+//! complete without scripts; the script only puts newer sections in the place of older ones.
 
 mod chart;
 mod html;
@@ -20,9 +20,15 @@ use html::Text;
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
 
-/// The page's `Content-Security-Policy`: this style, this script, this server, and an empty icon so that browsers ask for none.
+/// The page's `Content-Security-Policy`: this style, this script, this server, and an empty icon so
+/// that browsers ask for none.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(digest(&SHA256, text.as_bytes())));
+    let hash = |text: &str| {
+        format!(
+            "'sha256-{}'",
+            BASE64.encode(digest(&SHA256, text.as_bytes()))
+        )
+    };
     format!(
         "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'",
@@ -34,18 +40,26 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// Writes one section.
 type Section = fn(&mut String, &Snapshot) -> fmt::Result;
 
-/// The parts of the page below the headline: the class of each, and its sections. Each section is one element.
+/// The parts of the page below the headline: the class of each, and its sections. Each section is
+/// one element.
 const PARTS: [(&str, &[Section]); 4] = [
     ("whole", &[sections::conflicts]),
-    ("half", &[sections::namespaces, sections::outcomes, sections::held]),
+    (
+        "half",
+        &[sections::namespaces, sections::outcomes, sections::held],
+    ),
     ("half", &[sections::servers, sections::limits]),
     ("whole", &[sections::decisions]),
 ];
 
-/// The elements that change, the headline first. Each has an id of its own, by which the script finds the one to replace.
+/// The elements that change, the headline first. Each has an id of its own, by which the script
+/// finds the one to replace.
 pub(super) fn live(snapshot: &Snapshot) -> Vec<String> {
     let sections = PARTS.iter().flat_map(|(_, sections)| *sections);
-    std::iter::once(&(sections::headline as Section)).chain(sections).map(|section| written(|out| section(out, snapshot))).collect()
+    std::iter::once(&(sections::headline as Section))
+        .chain(sections)
+        .map(|section| written(|out| section(out, snapshot)))
+        .collect()
 }
 
 /// The whole document.
@@ -75,11 +89,17 @@ pub(super) fn page(snapshot: &Snapshot) -> String {
 "##,
             headline = written(|out| sections::headline(out, snapshot)),
             mode = Text(&snapshot.mode),
-            ready = if snapshot.is_ready() { "ready" } else { "not ready" },
+            ready = if snapshot.is_ready() {
+                "ready"
+            } else {
+                "not ready"
+            },
         )?;
         for (class, sections) in PARTS {
             writeln!(out, "<div class=\"{class}\">")?;
-            sections.iter().try_for_each(|section| section(out, snapshot))?;
+            sections
+                .iter()
+                .try_for_each(|section| section(out, snapshot))?;
             writeln!(out, "</div>")?;
         }
         write!(

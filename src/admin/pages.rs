@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method, Response, StatusCode, Uri};
 use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
@@ -26,20 +29,38 @@ pub(super) fn answer(port: &Arc<Port>, method: &Method, uri: &Uri) -> Response<B
     let page: fn(&Arc<Port>, Query<'_>) -> Response<Body> = match uri.path() {
         "/" => |port, _| status_page(port),
         "/status.json" => |port, _| json(&port.snapshot()),
-        "/events" if *method == Method::HEAD => |_, _| response(StatusCode::OK, EVENTS, String::new()),
+        "/events" if *method == Method::HEAD => {
+            |_, _| response(StatusCode::OK, EVENTS, String::new())
+        }
         "/events" => |port, _| live(port),
         "/livez" => |_, query| health("livez", query, (true, "[+]ping ok\n".into())),
         "/healthz" => |_, query| health("healthz", query, (true, "[+]ping ok\n".into())),
         "/readyz" => |port, query| health("readyz", query, port.admin.readiness.report()),
-        "/metrics" => |port, _| response(StatusCode::OK, metrics::CONTENT_TYPE, port.admin.metrics.render()),
+        "/metrics" => |port, _| {
+            response(
+                StatusCode::OK,
+                metrics::CONTENT_TYPE,
+                port.admin.metrics.render(),
+            )
+        },
         "/configz" => |port, _| json(&config::show(&(port.admin.config)())),
         "/debug/decisions" => decisions,
         "/debug/held" => |port, _| json(&port.admin.decisions.held()),
-        _ => return text(StatusCode::NOT_FOUND, "No such page. The list is at the end of /\n"),
+        _ => {
+            return text(
+                StatusCode::NOT_FOUND,
+                "No such page. The list is at the end of /\n",
+            );
+        }
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "The admin port is read-only: GET and HEAD only\n");
-        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let mut refusal = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "The admin port is read-only: GET and HEAD only\n",
+        );
+        refusal
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
     page(port, query)
@@ -59,7 +80,10 @@ fn status_page(port: &Port) -> Response<Body> {
 /// What the status page's script listens to.
 fn live(port: &Arc<Port>) -> Response<Body> {
     let Ok(viewer) = Arc::clone(&port.viewers).try_acquire_owned() else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "Too many pages are kept live already; this one can be reloaded\n");
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many pages are kept live already; this one can be reloaded\n",
+        );
     };
     let (snapshots, stop) = (Arc::clone(port), port.stop.clone());
     let body = events::stream(move || snapshots.snapshot(), viewer, stop);
@@ -71,7 +95,10 @@ fn health(name: &str, query: Query<'_>, (passed, checks): (bool, String)) -> Res
     match (passed, query.value("verbose")) {
         (true, None) => text(StatusCode::OK, "ok"),
         (true, Some(_)) => text(StatusCode::OK, format!("{checks}{name} check passed\n")),
-        (false, _) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{checks}{name} check failed\n")),
+        (false, _) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{checks}{name} check failed\n"),
+        ),
     }
 }
 
@@ -79,7 +106,12 @@ fn decisions(port: &Arc<Port>, query: Query<'_>) -> Response<Body> {
     let limit = match query.value("limit").map(str::parse) {
         None => usize::MAX,
         Some(Ok(limit)) => limit,
-        Some(Err(_)) => return text(StatusCode::BAD_REQUEST, "limit must be a whole number, as in ?limit=20\n"),
+        Some(Err(_)) => {
+            return text(
+                StatusCode::BAD_REQUEST,
+                "limit must be a whole number, as in ?limit=20\n",
+            );
+        }
     };
     json(&port.admin.decisions.recent(query.value("namespace"), limit))
 }
@@ -91,14 +123,20 @@ struct Query<'a>(&'a str);
 impl<'a> Query<'a> {
     /// The first value of `key`, empty if it has none.
     fn value(self, key: &str) -> Option<&'a str> {
-        self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find_map(|(k, value)| (k == key).then_some(value))
+        self.0
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .find_map(|(k, value)| (k == key).then_some(value))
     }
 }
 
 fn json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_string_pretty(value) {
         Ok(text) => response(StatusCode::OK, JSON, text + "\n"),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("This page cannot be shown as JSON: {error}\n")),
+        Err(error) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("This page cannot be shown as JSON: {error}\n"),
+        ),
     }
 }
 

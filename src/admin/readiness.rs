@@ -1,6 +1,7 @@
 //! Whether the proxy is ready: named checks, each kept by the part of the proxy that knows.
 //!
-//! A check fails until it is first set, and again when its keeper is gone: a task that has died must not look well.
+//! A check fails until it is first set, and again when its keeper is gone: a task that has died
+//! must not look well.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +29,10 @@ impl Readiness {
     pub fn check(self: &Arc<Self>, name: &'static str) -> Check {
         let mut checks = self.lock();
         checks.push((name, Err("not checked yet".into())));
-        Check { readiness: Arc::clone(self), index: checks.len() - 1 }
+        Check {
+            readiness: Arc::clone(self),
+            index: checks.len() - 1,
+        }
     }
 
     /// Whether every check passes.
@@ -77,7 +81,9 @@ impl Check {
     /// Says how it is now. The reason is shown to whoever can reach the admin port.
     pub fn set(&self, passes: Passes) {
         let mut checks = self.readiness.lock();
-        let Some((name, before)) = checks.get_mut(self.index) else { return };
+        let Some((name, before)) = checks.get_mut(self.index) else {
+            return;
+        };
         if *before == passes {
             return;
         }
@@ -125,6 +131,12 @@ mod tests {
         let check = readiness.check("upstream");
         check.set(Ok(String::new()));
         drop(check);
-        assert_eq!(readiness.report(), (false, "[+]ping ok\n[-]upstream failed: no longer checked\n".into()));
+        assert_eq!(
+            readiness.report(),
+            (
+                false,
+                "[+]ping ok\n[-]upstream failed: no longer checked\n".into()
+            )
+        );
     }
 }

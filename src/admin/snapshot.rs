@@ -1,5 +1,5 @@
-//! The status of the proxy at one moment, as plain data: the one source of the page, of its live updates, of `/status.json` and of the
-//! `status` command. Its numbers are those of `/metrics`.
+//! The status of the proxy at one moment, as plain data: the one source of the page, of its live
+//! updates, of `/status.json` and of the `status` command. Its numbers are those of `/metrics`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -85,7 +85,8 @@ pub struct Conflicts {
     pub met: u64,
     /// Followed by another attempt, since the start: the client did not see these.
     pub absorbed: u64,
-    /// Absorbed within a minute, one value every `step_seconds`; the last one is that of the minute before now.
+    /// Absorbed within a minute, one value every `step_seconds`; the last one is that of the
+    /// minute before now.
     pub absorbed_per_minute: Vec<u64>,
     /// The time between two values.
     pub step_seconds: u64,
@@ -101,7 +102,11 @@ impl Conflicts {
     /// The highest value of the history.
     #[must_use]
     pub fn peak(&self) -> u64 {
-        self.absorbed_per_minute.iter().copied().max().unwrap_or_default()
+        self.absorbed_per_minute
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -121,7 +126,8 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Namespace {
-    /// The label of the metrics: the name, `_other` for those beyond `metrics.maxNamespaces`, `_cluster` for none.
+    /// The label of the metrics: the name, `_other` for those beyond `metrics.maxNamespaces`,
+    /// `_cluster` for none.
     pub name: String,
     /// Quota conflicts.
     pub conflicts: u64,
@@ -175,12 +181,29 @@ pub struct Server {
 
 impl From<ServerStatus> for Server {
     fn from(status: ServerStatus) -> Self {
-        let ServerStatus { address, healthy, since, last_error, connections, in_flight, mut namespaces } = status;
+        let ServerStatus {
+            address,
+            healthy,
+            since,
+            last_error,
+            connections,
+            in_flight,
+            mut namespaces,
+        } = status;
         let pinned = namespaces.len() as u64;
         namespaces.truncate(PINS);
         let for_seconds = since.elapsed().ok().map(|since| since.as_secs());
         let (connections, in_flight) = (connections as u64, in_flight as u64);
-        Self { address, healthy, for_seconds, last_error, connections, in_flight, pinned, namespaces }
+        Self {
+            address,
+            healthy,
+            for_seconds,
+            last_error,
+            connections,
+            in_flight,
+            pinned,
+            namespaces,
+        }
     }
 }
 
@@ -225,35 +248,74 @@ pub(super) struct Sources<'a> {
 
 /// Quota conflicts that were followed by another attempt.
 pub(super) fn absorbed(metrics: &Metrics) -> u64 {
-    Class::ALL.iter().filter(|class| class.is_quota_conflict()).map(|class| metrics.replays_after(class.as_str())).sum()
+    Class::ALL
+        .iter()
+        .filter(|class| class.is_quota_conflict())
+        .map(|class| metrics.replays_after(class.as_str()))
+        .sum()
 }
 
 impl Snapshot {
     pub(super) fn new(sources: Sources<'_>) -> Self {
-        let Sources { config, readings, checks, absorbed, absorbed_per_minute, held, decisions, servers, uptime, now } = sources;
-        let (plain, told): (Vec<_>, Vec<_>) = decisions.iter().partition(|decision| decision.outcome == Outcome::Created);
+        let Sources {
+            config,
+            readings,
+            checks,
+            absorbed,
+            absorbed_per_minute,
+            held,
+            decisions,
+            servers,
+            uptime,
+            now,
+        } = sources;
+        let (plain, told): (Vec<_>, Vec<_>) = decisions
+            .iter()
+            .partition(|decision| decision.outcome == Outcome::Created);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: decisions::rfc3339(now),
             uptime_seconds: uptime.as_secs(),
             mode: format!("{:?}", config.mode),
-            checks: checks.into_iter().map(|(name, passes)| Check { name: name.to_owned(), failure: passes.err() }).collect(),
+            checks: checks
+                .into_iter()
+                .map(|(name, passes)| Check {
+                    name: name.to_owned(),
+                    failure: passes.err(),
+                })
+                .collect(),
             conflicts: Conflicts {
-                met: readings.namespaces.values().map(|namespace| namespace.conflicts).sum(),
+                met: readings
+                    .namespaces
+                    .values()
+                    .map(|namespace| namespace.conflicts)
+                    .sum(),
                 absorbed,
                 absorbed_per_minute,
                 step_seconds: STEP.as_secs(),
             },
-            outcomes: Outcome::ALL.iter().map(|outcome| Ended::of(*outcome, &readings)).collect(),
+            outcomes: Outcome::ALL
+                .iter()
+                .map(|outcome| Ended::of(*outcome, &readings))
+                .collect(),
             namespaces: ranked(&readings),
             held: readings.held,
-            longest_held: held.iter().filter(|held| held.next_attempt.is_some()).take(HELD).map(Held::from).collect(),
+            longest_held: held
+                .iter()
+                .filter(|held| held.next_attempt.is_some())
+                .take(HELD)
+                .map(Held::from)
+                .collect(),
             streams: readings.streams,
             downstream_connections: readings.downstream_connections,
             servers,
             limits: limits::of(config, &readings),
             certificate: Certificate::of(readings.certificate_expiry, now),
-            decisions: told.into_iter().take(DECISIONS).map(Decision::from).collect(),
+            decisions: told
+                .into_iter()
+                .take(DECISIONS)
+                .map(Decision::from)
+                .collect(),
             decided: decisions.len() as u64,
             plain: plain.len() as u64,
         }
@@ -271,7 +333,10 @@ impl Snapshot {
         match self.mode.as_str() {
             "Off" => "A plain proxy: nothing is replayed.".to_owned(),
             "Observe" => {
-                format!("Nothing is replayed; {} would have been.", counted(self.ended(Outcome::Observed), "create"))
+                format!(
+                    "Nothing is replayed; {} would have been.",
+                    counted(self.ended(Outcome::Observed), "create")
+                )
             }
             _ => "Creates are sent again until the apiserver has decided.".to_owned(),
         }
@@ -280,25 +345,49 @@ impl Snapshot {
     /// How many creates ended so, all namespaces together.
     #[must_use]
     pub fn ended(&self, outcome: Outcome) -> u64 {
-        self.outcomes.iter().filter(|each| each.outcome == outcome.as_str()).map(|each| each.count).sum()
+        self.outcomes
+            .iter()
+            .filter(|each| each.outcome == outcome.as_str())
+            .map(|each| each.count)
+            .sum()
     }
 }
 
 /// Those with anything to tell, by conflicts and then by name.
 fn ranked(readings: &Readings) -> Vec<Namespace> {
-    let namespaces = readings.namespaces.iter().map(|(name, reading)| Namespace::of(name, reading));
-    let mut ranked: Vec<_> = namespaces.filter(|namespace| namespace.conflicts + namespace.creates() > 0).collect();
-    ranked.sort_by(|a, b| b.conflicts.cmp(&a.conflicts).then_with(|| a.name.cmp(&b.name)));
+    let namespaces = readings
+        .namespaces
+        .iter()
+        .map(|(name, reading)| Namespace::of(name, reading));
+    let mut ranked: Vec<_> = namespaces
+        .filter(|namespace| namespace.conflicts + namespace.creates() > 0)
+        .collect();
+    ranked.sort_by(|a, b| {
+        b.conflicts
+            .cmp(&a.conflicts)
+            .then_with(|| a.name.cmp(&b.name))
+    });
     ranked
 }
 
 impl Namespace {
     fn of(name: &str, reading: &NamespaceReading) -> Self {
-        let [created, created_after_replay, gave_up] =
-            [Outcome::Created, Outcome::CreatedAfterReplay, Outcome::GaveUp].map(|outcome| reading.ended(outcome));
+        let [created, created_after_replay, gave_up] = [
+            Outcome::Created,
+            Outcome::CreatedAfterReplay,
+            Outcome::GaveUp,
+        ]
+        .map(|outcome| reading.ended(outcome));
         let all: u64 = reading.outcomes.values().sum();
         let others = all - created - created_after_replay - gave_up;
-        Self { name: name.to_owned(), conflicts: reading.conflicts, created, created_after_replay, gave_up, others }
+        Self {
+            name: name.to_owned(),
+            conflicts: reading.conflicts,
+            created,
+            created_after_replay,
+            gave_up,
+            others,
+        }
     }
 
     /// Creates that have ended.
@@ -320,21 +409,42 @@ impl Namespace {
 
 impl Ended {
     fn of(outcome: Outcome, readings: &Readings) -> Self {
-        let count = readings.namespaces.values().map(|namespace| namespace.ended(outcome)).sum();
-        Self { outcome: outcome.as_str().to_owned(), in_words: outcome.in_words().to_owned(), count }
+        let count = readings
+            .namespaces
+            .values()
+            .map(|namespace| namespace.ended(outcome))
+            .sum();
+        Self {
+            outcome: outcome.as_str().to_owned(),
+            in_words: outcome.in_words().to_owned(),
+            count,
+        }
     }
 }
 
 impl Certificate {
     fn of(expiry: u64, now: SystemTime) -> Self {
         if expiry == 0 {
-            return Self { expires: String::new(), seconds_left: 0 };
+            return Self {
+                expires: String::new(),
+                seconds_left: 0,
+            };
         }
-        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let seconds_left = i64::try_from(expiry).unwrap_or(i64::MAX).saturating_sub_unsigned(now);
+        let now = now
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let seconds_left = i64::try_from(expiry)
+            .unwrap_or(i64::MAX)
+            .saturating_sub_unsigned(now);
         // What no calendar has is left empty.
-        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(expiry)).map(decisions::rfc3339).unwrap_or_default();
-        Self { expires, seconds_left }
+        let expires = UNIX_EPOCH
+            .checked_add(Duration::from_secs(expiry))
+            .map(decisions::rfc3339)
+            .unwrap_or_default();
+        Self {
+            expires,
+            seconds_left,
+        }
     }
 }
 

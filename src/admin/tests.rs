@@ -31,7 +31,13 @@ async fn start() -> Running {
     };
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(serve(listener, admin, shutdown.clone()));
-    Running { address, readiness, decisions, shutdown, task }
+    Running {
+        address,
+        readiness,
+        decisions,
+        shutdown,
+        task,
+    }
 }
 
 impl Running {
@@ -46,18 +52,29 @@ impl Running {
 
     /// Status code and body.
     async fn get(&self, path: &str) -> (u16, String) {
-        let answer = self.raw(&format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n")).await;
+        let answer = self
+            .raw(&format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n"))
+            .await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body.to_owned(),
+        )
     }
 
     /// Starts to listen to the live updates: the code, and the connection.
     async fn view(&self) -> (u16, TcpStream) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(b"GET /events HTTP/1.1\r\nHost: admin\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /events HTTP/1.1\r\nHost: admin\r\n\r\n")
+            .await
+            .unwrap();
         let mut begin = [0; 12];
         stream.read_exact(&mut begin).await.unwrap();
-        (std::str::from_utf8(&begin[9..]).unwrap().parse().unwrap(), stream)
+        (
+            std::str::from_utf8(&begin[9..]).unwrap().parse().unwrap(),
+            stream,
+        )
     }
 
     async fn json(&self, path: &str) -> Value {
@@ -77,12 +94,18 @@ async fn probes_answer_as_those_of_kube_apiserver() {
     let check = admin.readiness.check("upstream");
     assert_eq!(admin.get("/livez").await, ok("ok"));
     assert_eq!(admin.get("/healthz").await, ok("ok"));
-    assert_eq!(admin.get("/livez?verbose").await, ok("[+]ping ok\nlivez check passed\n"));
+    assert_eq!(
+        admin.get("/livez?verbose").await,
+        ok("[+]ping ok\nlivez check passed\n")
+    );
     let failed = "[+]ping ok\n[-]upstream failed: not checked yet\nreadyz check failed\n";
     assert_eq!(admin.get("/readyz").await, (500, failed.into()));
     check.set(Ok(String::new()));
     assert_eq!(admin.get("/readyz").await, ok("ok"));
-    assert_eq!(admin.get("/readyz?verbose=true").await, ok("[+]ping ok\n[+]upstream ok\nreadyz check passed\n"));
+    assert_eq!(
+        admin.get("/readyz?verbose=true").await,
+        ok("[+]ping ok\n[+]upstream ok\nreadyz check passed\n")
+    );
 }
 
 #[tokio::test]
@@ -90,7 +113,11 @@ async fn metrics_and_configuration_are_shown() {
     let admin = start().await;
     let (code, body) = admin.get("/metrics").await;
     assert_eq!(code, 200);
-    assert!(body.contains("# TYPE kube_retry_proxy_requests_total counter") || body.contains("kube_retry_proxy_build_info"), "{body}");
+    assert!(
+        body.contains("# TYPE kube_retry_proxy_requests_total counter")
+            || body.contains("kube_retry_proxy_build_info"),
+        "{body}"
+    );
     assert_eq!(admin.json("/configz").await["mode"], "Enforce");
 }
 
@@ -102,9 +129,18 @@ async fn decisions_are_narrowed_by_namespace_and_limit() {
         record.object(&ObjectMeta::named(name, ""));
         record.finish(Outcome::Created, "the first attempt succeeded");
     }
-    let names = |json: Value| json.as_array().unwrap().iter().map(|each| each["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let names = |json: Value| {
+        json.as_array()
+            .unwrap()
+            .iter()
+            .map(|each| each["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(admin.json("/debug/decisions").await), ["3", "2", "1"]);
-    assert_eq!(names(admin.json("/debug/decisions?namespace=a&limit=1").await), ["3"]);
+    assert_eq!(
+        names(admin.json("/debug/decisions?namespace=a&limit=1").await),
+        ["3"]
+    );
     assert_eq!(admin.get("/debug/decisions?limit=many").await.0, 400);
     assert_eq!(admin.json("/debug/held").await, json!([]));
 }
@@ -114,8 +150,12 @@ async fn the_status_page_links_to_every_other_page() {
     let admin = start().await;
     let (code, body) = admin.get("/").await;
     assert_eq!(code, 200);
-    let pages: Vec<_> =
-        body.split("href=\"/").skip(1).filter_map(|rest| rest.split_once('"')).map(|(page, _)| format!("/{page}")).collect();
+    let pages: Vec<_> = body
+        .split("href=\"/")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('"'))
+        .map(|(page, _)| format!("/{page}"))
+        .collect();
     assert!(pages.len() >= 7, "{pages:?}");
     for page in pages {
         assert_eq!(admin.get(&page).await.0, 200, "{page}");
@@ -132,9 +172,18 @@ async fn viewers_are_bounded_and_leave_their_places() {
         viewers.push(viewer);
     }
     assert_eq!(admin.view().await.0, 503);
-    assert_eq!(admin.get("/livez").await, ok("ok"), "probes have their own places");
-    let head = admin.raw("HEAD /events HTTP/1.1\r\nHost: admin\r\n\r\n").await;
-    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("text/event-stream"), "{head}");
+    assert_eq!(
+        admin.get("/livez").await,
+        ok("ok"),
+        "probes have their own places"
+    );
+    let head = admin
+        .raw("HEAD /events HTTP/1.1\r\nHost: admin\r\n\r\n")
+        .await;
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.contains("text/event-stream"),
+        "{head}"
+    );
     drop(viewers);
     let freed = timeout(Duration::from_secs(30), async {
         while admin.view().await.0 != 200 {
@@ -151,28 +200,61 @@ async fn shutdown_ends_live_pages() {
     admin.shutdown.cancel();
     admin.task.await.unwrap();
     let mut rest = String::new();
-    timeout(Duration::from_secs(30), viewer.read_to_string(&mut rest)).await.expect("it ends").unwrap();
-    assert!(rest.ends_with("\r\n0\r\n\r\n"), "ended and not cut: {rest:?}");
+    timeout(Duration::from_secs(30), viewer.read_to_string(&mut rest))
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert!(
+        rest.ends_with("\r\n0\r\n\r\n"),
+        "ended and not cut: {rest:?}"
+    );
 }
 
 #[tokio::test]
 async fn other_paths_and_methods_are_refused_in_clear_words() {
     let admin = start().await;
-    assert_eq!(admin.get("/api/v1/pods").await, (404, "No such page. The list is at the end of /\n".into()));
-    let answer = admin.raw("POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 1000000\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD") && answer.contains("read-only"), "{answer}");
-    let answer = admin.raw("HEAD /livez HTTP/1.1\r\nHost: admin\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(
+        admin.get("/api/v1/pods").await,
+        (404, "No such page. The list is at the end of /\n".into())
+    );
+    let answer = admin
+        .raw("POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 1000000\r\n\r\n")
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 405 ")
+            && answer.contains("allow: GET, HEAD")
+            && answer.contains("read-only"),
+        "{answer}"
+    );
+    let answer = admin
+        .raw("HEAD /livez HTTP/1.1\r\nHost: admin\r\n\r\n")
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
 async fn malformed_and_oversized_requests_hurt_nobody() {
     let admin = start().await;
-    assert!(admin.raw("\x16\x03\x01 no http\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
-    let cookies = format!("GET / HTTP/1.1\r\nHost: admin\r\nCookie: {}\r\n\r\n", "x".repeat(MAX_HEAD / 2));
-    assert!(admin.raw(&cookies).await.starts_with("HTTP/1.1 200 "), "what a browser brings is no reason to refuse it");
+    assert!(
+        admin
+            .raw("\x16\x03\x01 no http\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 400 ")
+    );
+    let cookies = format!(
+        "GET / HTTP/1.1\r\nHost: admin\r\nCookie: {}\r\n\r\n",
+        "x".repeat(MAX_HEAD / 2)
+    );
+    assert!(
+        admin.raw(&cookies).await.starts_with("HTTP/1.1 200 "),
+        "what a browser brings is no reason to refuse it"
+    );
     let head = format!("GET /livez HTTP/1.1\r\nX-Large: {}", "x".repeat(MAX_HEAD));
-    // Not a byte more than the limit: what nobody reads would reset the connection under the answer.
+    // Not a byte more than the limit: what nobody reads would reset the connection under the
+    // answer.
     let answer = admin.raw(&head[..MAX_HEAD]).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     // A client that says nothing holds one connection; probes get theirs.

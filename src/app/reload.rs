@@ -1,8 +1,9 @@
-//! What changes while the proxy runs: `mode`, `replay` and `rateLimit` of the configuration, the serving certificate and the CA of the
-//! upstream. Whatever cannot be read or is wrong is told once, and the last good one stays in use.
+//! What changes while the proxy runs: `mode`, `replay` and `rateLimit` of the configuration, the
+//! serving certificate and the CA of the upstream. Whatever cannot be read or is wrong is told
+//! once, and the last good one stays in use.
 //!
-//! Files are read again every few seconds and compared by content: a ConfigMap or Secret is replaced by swapping symlinks, which watches
-//! of the file miss.
+//! Files are read again every few seconds and compared by content: a ConfigMap or Secret is
+//! replaced by swapping symlinks, which watches of the file miss.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -29,8 +30,13 @@ pub struct ConfigSource {
 
 impl ConfigSource {
     /// Read every five seconds: kubelet takes longer to bring a changed ConfigMap.
-    pub fn new(read: impl Fn() -> Result<Config, Box<dyn Error + Send + Sync>> + Send + Sync + 'static) -> Self {
-        Self { read: Box::new(read), every: EVERY }
+    pub fn new(
+        read: impl Fn() -> Result<Config, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            read: Box::new(read),
+            every: EVERY,
+        }
     }
 }
 
@@ -47,7 +53,8 @@ impl Reload {
     /// Looks for changes, for ever.
     pub(super) async fn run(self) {
         let mut told = Told::default();
-        let mut every = tokio::time::interval(self.source.as_ref().map_or(EVERY, |source| source.every));
+        let mut every =
+            tokio::time::interval(self.source.as_ref().map_or(EVERY, |source| source.every));
         loop {
             every.tick().await;
             let config = self.config(&mut told.waiting);
@@ -59,22 +66,32 @@ impl Reload {
         }
     }
 
-    /// What can change changes, whatever else is in the file: an edit that waits for a restart must not keep somebody from `mode: Off`.
+    /// What can change changes, whatever else is in the file: an edit that waits for a restart must
+    /// not keep somebody from `mode: Off`.
     fn config(&self, waiting: &mut Vec<&'static str>) -> Outcome {
-        let Some(source) = &self.source else { return Ok(false) };
+        let Some(source) = &self.source else {
+            return Ok(false);
+        };
         let read = (source.read)()?;
         let current = self.current.load();
         let mut new = Config::clone(&current);
-        (new.mode, new.replay, new.rate_limit) = (read.mode, read.replay.clone(), read.rate_limit.clone());
+        (new.mode, new.replay, new.rate_limit) =
+            (read.mode, read.replay.clone(), read.rate_limit.clone());
         let fixed = fixed_sections_changed(&read, &current);
         if !fixed.is_empty() && fixed != *waiting {
-            warn!(sections = fixed.join(", "), "These sections have changed, but take effect at the next start only");
+            warn!(
+                sections = fixed.join(", "),
+                "These sections have changed, but take effect at the next start only"
+            );
         }
         *waiting = fixed;
         if new == **current {
             return Ok(false);
         }
-        self.proxy.creates.settings.store(Arc::new(Settings::new(&new)));
+        self.proxy
+            .creates
+            .settings
+            .store(Arc::new(Settings::new(&new)));
         self.metrics.mode(new.mode);
         self.current.store(Arc::new(new));
         Ok(true)
@@ -92,7 +109,20 @@ impl Reload {
 /// The names of the sections that differ, of those that only a start reads.
 fn fixed_sections_changed(read: &Config, current: &Config) -> Vec<&'static str> {
     // Taken apart, so that no section is forgotten.
-    let Config { mode: _, replay: _, rate_limit: _, upstream, serving, admin, creates, drain, metrics, logging, tracing, events } = read;
+    let Config {
+        mode: _,
+        replay: _,
+        rate_limit: _,
+        upstream,
+        serving,
+        admin,
+        creates,
+        drain,
+        metrics,
+        logging,
+        tracing,
+        events,
+    } = read;
     let changed = [
         ("upstream", *upstream != current.upstream),
         ("serving", *serving != current.serving),
@@ -104,7 +134,10 @@ fn fixed_sections_changed(read: &Config, current: &Config) -> Vec<&'static str> 
         ("tracing", *tracing != current.tracing),
         ("events", *events != current.events),
     ];
-    changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
+    changed
+        .into_iter()
+        .filter_map(|(name, changed)| changed.then_some(name))
+        .collect()
 }
 
 /// Whether something changed.
@@ -139,7 +172,11 @@ impl Told {
                 let text = crate::telemetry::chain(&*error).to_string();
                 if last.as_ref() != Some(&text) {
                     metrics.reload(what, false);
-                    error!(what = what.as_str(), error = text, "Cannot reload, the last good one stays in use");
+                    error!(
+                        what = what.as_str(),
+                        error = text,
+                        "Cannot reload, the last good one stays in use"
+                    );
                     *last = Some(text);
                 }
             }
@@ -149,7 +186,9 @@ impl Told {
 
 pub(super) fn tell_expiry(metrics: &Metrics, certificate: &ServingCertificate) {
     let expiry = certificate.not_after();
-    let seconds = expiry.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = expiry
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     metrics.certificate_expiry(i64::try_from(seconds).unwrap_or(i64::MAX));
     if expiry < std::time::SystemTime::now() {
         warn!("The serving certificate has expired");

@@ -1,7 +1,8 @@
 //! Reads a body into memory, within bounds. The only place where one is gathered.
 //!
-//! Chunks are joined as they come, since a chunk of one byte occupies a hundred; a body that comes in one piece, as most do, is not copied.
-//! What the buffer may grow to is reserved before it grows.
+//! Chunks are joined as they come, since a chunk of one byte occupies a hundred; a body that comes
+//! in one piece, as most do, is not copied. What the buffer may grow to is reserved before it
+//! grows.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use crate::headers;
 /// The least that a buffer grows to, once it must.
 const FIRST: usize = 8 << 10;
 
-/// A body that comes without a pause of this length is not passed over for others that wait for room.
+/// A body that comes without a pause of this length is not passed over for others that wait for
+/// room.
 const STALL: Duration = Duration::from_millis(250);
 
 /// What came of [`collect_within`].
@@ -37,7 +39,10 @@ pub enum Collected {
 ///
 /// # Errors
 /// The peer's body broke off.
-pub async fn collect_bounded<G: Unpin>(body: &mut Body<G>, limit: u64) -> Result<Option<Buffered>, BodyError> {
+pub async fn collect_bounded<G: Unpin>(
+    body: &mut Body<G>,
+    limit: u64,
+) -> Result<Option<Buffered>, BodyError> {
     // What is declared is judged before anything is read, and trusted for nothing else.
     if body.size_hint().lower() > limit {
         return Ok(None);
@@ -57,15 +62,23 @@ pub async fn collect_bounded<G: Unpin>(body: &mut Body<G>, limit: u64) -> Result
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok(Some(Buffered { data: gathered.into_bytes(), trailers }))
+    Ok(Some(Buffered {
+        data: gathered.into_bytes(),
+        trailers,
+    }))
 }
 
-/// As [`collect_bounded`], as far as `room` grants it, and until `until`. Where it is not `Whole` nothing is lost: `body` still yields every
-/// byte.
+/// As [`collect_bounded`], as far as `room` grants it, and until `until`. Where it is not `Whole`
+/// nothing is lost: `body` still yields every byte.
 ///
 /// # Errors
 /// The peer's body broke off.
-pub async fn collect_within(body: &mut Body, limit: u64, mut room: Reservation, until: Instant) -> Result<Collected, BodyError> {
+pub async fn collect_within(
+    body: &mut Body,
+    limit: u64,
+    mut room: Reservation,
+    until: Instant,
+) -> Result<Collected, BodyError> {
     if body.size_hint().lower() > limit {
         return Ok(Collected::TooLarge);
     }
@@ -80,7 +93,13 @@ pub async fn collect_within(body: &mut Body, limit: u64, mut room: Reservation, 
         };
         let Some(frame) = next else {
             room.shrink(gathered.spare() as u64);
-            return Ok(Collected::Whole(Buffered { data: gathered.into_bytes(), trailers }, room));
+            return Ok(Collected::Whole(
+                Buffered {
+                    data: gathered.into_bytes(),
+                    trailers,
+                },
+                room,
+            ));
         };
         match frame?.into_data() {
             Ok(data) => {
@@ -97,7 +116,9 @@ pub async fn collect_within(body: &mut Body, limit: u64, mut room: Reservation, 
             Err(frame) => {
                 trailers = frame.into_trailers().ok();
                 // They are here, and within the bound of a head, whether they fit or not.
-                let _fits = room.grow(trailers.as_ref().map_or(0, headers::size) as u64).await;
+                let _fits = room
+                    .grow(trailers.as_ref().map_or(0, headers::size) as u64)
+                    .await;
             }
         }
     };
@@ -207,7 +228,10 @@ mod tests {
         for chunk in chunks {
             reserved += gathered.more_for(chunk.len(), most);
             gathered.push(Bytes::from_static(chunk), most);
-            assert!(gathered.capacity() <= reserved, "nothing is occupied that is not reserved");
+            assert!(
+                gathered.capacity() <= reserved,
+                "nothing is occupied that is not reserved"
+            );
         }
         (gathered, reserved)
     }
@@ -238,6 +262,10 @@ mod tests {
         let (_, reserved) = gathered(&[chunk, chunk, chunk], 1 << 20);
         assert_eq!(reserved, 40_000);
         let (lied, reserved) = gathered(&[chunk, chunk], 10_001);
-        assert_eq!((lied.len(), reserved), (20_000, 20_000), "more than there can be is still held whole");
+        assert_eq!(
+            (lied.len(), reserved),
+            (20_000, 20_000),
+            "more than there can be is still held whole"
+        );
     }
 }

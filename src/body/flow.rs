@@ -1,6 +1,7 @@
-//! Answers under way, and what is done about those that nobody reads: each occupies what its server may send ahead, so together they are
-//! bounded. Beyond the bound the answers that have stood still the longest are let go: their streams to the apiserver end, and their readers
-//! find them broken off. kube-apiserver does the same with watches that do not keep up.
+//! Answers under way, and what is done about those that nobody reads: each occupies what its server
+//! may send ahead, so together they are bounded. Beyond the bound the answers that have stood still
+//! the longest are let go: their streams to the apiserver end, and their readers find them broken
+//! off. kube-apiserver does the same with watches that do not keep up.
 //!
 //! An answer that is whole with its first frame, as most are, is not counted.
 
@@ -45,7 +46,8 @@ pub(super) struct Flow {
 struct Shared {
     /// None once it was let go.
     rest: Mutex<Option<Inflow>>,
-    /// When a frame was last taken, in milliseconds and at least 1; 0 while all that came has been taken.
+    /// When a frame was last taken, in milliseconds and at least 1; 0 while all that came has been
+    /// taken.
     since: AtomicU64,
     /// What its server may send ahead, and what may wait for the client.
     cost: u64,
@@ -64,13 +66,16 @@ impl Flows {
         })
     }
 
-    /// Lets go of what has stood still the longest, as long as all together are beyond the bound. To be called every second or so.
+    /// Lets go of what has stood still the longest, as long as all together are beyond the bound.
+    /// To be called every second or so.
     pub fn let_go(&self) {
         let unread = self.unread.load(Ordering::Relaxed);
         if unread <= self.limit {
             return;
         }
-        let latest = self.now().saturating_sub(u64::try_from(STILL.as_millis()).unwrap_or(u64::MAX));
+        let latest = self
+            .now()
+            .saturating_sub(u64::try_from(STILL.as_millis()).unwrap_or(u64::MAX));
         let mut still: Vec<_> = lock(&self.open).values().cloned().collect();
         still.retain(|shared| (1..=latest).contains(&shared.since.load(Ordering::Relaxed)));
         still.sort_unstable_by_key(|shared| shared.since.load(Ordering::Relaxed));
@@ -92,7 +97,9 @@ impl Flows {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.began.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1)
     }
 
     /// A frame of it was taken: what comes behind it is not read yet.
@@ -115,7 +122,11 @@ impl Flows {
 impl Flow {
     /// An answer whose first frame was taken.
     pub(super) fn new(flows: Arc<Flows>, rest: Inflow, cost: u64) -> Self {
-        let shared = Arc::new(Shared { rest: Mutex::new(Some(rest)), since: AtomicU64::new(0), cost });
+        let shared = Arc::new(Shared {
+            rest: Mutex::new(Some(rest)),
+            since: AtomicU64::new(0),
+            cost,
+        });
         let id = flows.next.fetch_add(1, Ordering::Relaxed);
         lock(&flows.open).insert(id, Arc::clone(&shared));
         flows.taken(&shared);
@@ -128,9 +139,14 @@ impl Flow {
         Some((rest, Arc::clone(&self.flows), self.shared.cost))
     }
 
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut rest = lock(&self.shared.rest);
-        let Some(inflow) = rest.as_mut() else { return Poll::Ready(Some(Err(BodyError::LetGo))) };
+        let Some(inflow) = rest.as_mut() else {
+            return Poll::Ready(Some(Err(BodyError::LetGo)));
+        };
         let polled = inflow.poll_frame(cx);
         if polled.is_pending() {
             self.flows.drained(&self.shared);
@@ -144,11 +160,15 @@ impl Flow {
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        lock(&self.shared.rest).as_ref().is_some_and(Inflow::is_end_stream)
+        lock(&self.shared.rest)
+            .as_ref()
+            .is_some_and(Inflow::is_end_stream)
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        lock(&self.shared.rest).as_ref().map_or_else(SizeHint::default, Inflow::size_hint)
+        lock(&self.shared.rest)
+            .as_ref()
+            .map_or_else(SizeHint::default, Inflow::size_hint)
     }
 }
 

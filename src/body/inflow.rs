@@ -1,5 +1,5 @@
-//! What comes of a body from its peer, and whether it is whole. hyper ends some bodies that broke off as if they were complete; whoever
-//! passes one on must not.
+//! What comes of a body from its peer, and whether it is whole. hyper ends some bodies that broke
+//! off as if they were complete; whoever passes one on must not.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,7 +17,8 @@ use crate::drain::{Stage, Watcher};
 pub(super) struct Inflow {
     incoming: Incoming,
     end: End,
-    /// The last bytes of a body that declared its length, while its end has not come: over HTTP/1.1 they would be the end.
+    /// The last bytes of a body that declared its length, while its end has not come: over
+    /// HTTP/1.1 they would be the end.
     last: Option<Bytes>,
     /// The trailers that came behind them.
     trailers: Option<HeaderMap>,
@@ -26,20 +27,31 @@ pub(super) struct Inflow {
 /// How the end of a body proves that it is whole.
 #[derive(Debug)]
 enum End {
-    /// HTTP/2: by END_STREAM, which hyper does not ask for. It takes every error with the code NO_ERROR for the end: RST_STREAM(NO_ERROR) of
-    /// a stream that was never completed, as Envoy sends for each reset of its own, and GOAWAY(NO_ERROR) of a connection that closes.
+    /// HTTP/2: by END_STREAM, which hyper does not ask for. It takes every error with the code
+    /// NO_ERROR for the end: RST_STREAM(NO_ERROR) of a stream that was never completed, as
+    /// Envoy sends for each reset of its own, and GOAWAY(NO_ERROR) of a connection that closes.
     /// RFC 9113 §8.1 allows the former after a complete message only.
     Stream,
     /// HTTP/1.1: hyper itself tells what is missing of a length or of the last chunk.
     Message,
-    /// The same, but hyper's connection may be dropped under it, at the deadline of the drain, and hyper takes that for the end.
+    /// The same, but hyper's connection may be dropped under it, at the deadline of the drain, and
+    /// hyper takes that for the end.
     MessageUntilCut(Watcher),
 }
 
 impl Inflow {
     /// A body of a message of this version.
     pub(super) fn new(incoming: Incoming, version: Version) -> Self {
-        Self { incoming, end: if version == Version::HTTP_2 { End::Stream } else { End::Message }, last: None, trailers: None }
+        Self {
+            incoming,
+            end: if version == Version::HTTP_2 {
+                End::Stream
+            } else {
+                End::Message
+            },
+            last: None,
+            trailers: None,
+        }
     }
 
     /// A body whose connection is dropped when the drain has come to its last stage.
@@ -50,7 +62,10 @@ impl Inflow {
         self
     }
 
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
@@ -61,22 +76,28 @@ impl Inflow {
                     None => continue,
                 },
                 Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Read(error)))),
-                None if self.is_whole() => return Poll::Ready(self.last.take().map(|last| Ok(Frame::data(last)))),
+                None if self.is_whole() => {
+                    return Poll::Ready(self.last.take().map(|last| Ok(Frame::data(last))));
+                }
                 None => return Poll::Ready(Some(Err(BodyError::Unfinished))),
             };
             return Poll::Ready(Some(Ok(frame)));
         }
     }
 
-    /// Keeps the bytes that complete the declared length until the end is known; gives back everything else.
+    /// Keeps the bytes that complete the declared length until the end is known; gives back
+    /// everything else.
     fn hold_last(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
-        let complete = matches!(self.end, End::Stream) && self.incoming.size_hint().exact() == Some(0) && !self.incoming.is_end_stream();
+        let complete = matches!(self.end, End::Stream)
+            && self.incoming.size_hint().exact() == Some(0)
+            && !self.incoming.is_end_stream();
         match frame.into_data() {
             Ok(data) if complete && !data.is_empty() => {
                 self.last = Some(data);
                 None
             }
-            // The frame that only ends the stream: what was held is the end now. h2 ends connections that bring many empty frames.
+            // The frame that only ends the stream: what was held is the end now. h2 ends
+            // connections that bring many empty frames.
             Ok(data) if data.is_empty() && self.last.is_some() => None,
             Ok(data) => Some(Frame::data(data)),
             Err(frame) => match (self.last.take(), frame.into_trailers()) {

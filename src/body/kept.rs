@@ -1,4 +1,5 @@
-//! A streamed body that comes back when it is dropped unsent, so that a request which its server refused unprocessed can be sent again.
+//! A streamed body that comes back when it is dropped unsent, so that a request which its server
+//! refused unprocessed can be sent again.
 
 use std::task::{Context, Poll, ready};
 
@@ -9,7 +10,8 @@ use tokio::sync::oneshot;
 use super::inflow::Inflow;
 use super::{Body, BodyError, Buffered, Prefix, Source, streamed_size};
 
-/// The most chunks that are kept: what comes in smaller ones than is usual occupies more than it is worth.
+/// The most chunks that are kept: what comes in smaller ones than is usual occupies more than it is
+/// worth.
 const MAX_CHUNKS: usize = 16;
 
 /// What there is to read, as [`Source::Streamed`] has it.
@@ -43,7 +45,13 @@ impl KeptBody {
     /// A body that returns as long as at most `limit` bytes of it have been read.
     pub(super) fn new(unread: Bytes, rest: Inflow, limit: usize) -> (Self, Returned) {
         let (home, returned) = oneshot::channel();
-        let kept = Self { unread, read: Vec::new(), left: limit, rest: Some(rest), home: Some(home) };
+        let kept = Self {
+            unread,
+            read: Vec::new(),
+            left: limit,
+            rest: Some(rest),
+            home: Some(home),
+        };
         (kept, Returned(Return::WhenDropped(returned)))
     }
 
@@ -51,7 +59,10 @@ impl KeptBody {
         self.unread = read;
     }
 
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = match &mut self.rest {
             _ if !self.unread.is_empty() => Some(Ok(Frame::data(std::mem::take(&mut self.unread)))),
             Some(rest) => ready!(rest.poll_frame(cx)),
@@ -70,12 +81,16 @@ impl KeptBody {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.rest.as_ref().map_or_else(SizeHint::default, |rest| streamed_size(self.unread.len(), rest))
+        self.rest.as_ref().map_or_else(SizeHint::default, |rest| {
+            streamed_size(self.unread.len(), rest)
+        })
     }
 
     /// Keeps a chunk that goes out; trailers (None) are not kept, nor is what is too large.
     fn keep(&mut self, data: Option<&Bytes>) {
-        match data.filter(|data| data.len() <= self.left && self.read.len() < MAX_CHUNKS && self.home.is_some()) {
+        match data.filter(|data| {
+            data.len() <= self.left && self.read.len() < MAX_CHUNKS && self.home.is_some()
+        }) {
             Some(data) => {
                 self.left -= data.len();
                 self.read.push(data.clone());
@@ -102,7 +117,8 @@ fn joined(read: &[Bytes], unread: Bytes) -> Bytes {
     if read.is_empty() {
         return unread;
     }
-    let mut whole = BytesMut::with_capacity(read.iter().map(Bytes::len).sum::<usize>() + unread.len());
+    let mut whole =
+        BytesMut::with_capacity(read.iter().map(Bytes::len).sum::<usize>() + unread.len());
     read.iter().for_each(|chunk| whole.extend_from_slice(chunk));
     whole.extend_from_slice(&unread);
     whole.freeze()
@@ -117,13 +133,21 @@ impl Returned {
         Self(Return::Never)
     }
 
-    /// The body as it was, once the connection has let go of it; None if too much of it had been read.
+    /// The body as it was, once the connection has let go of it; None if too much of it had been
+    /// read.
     pub async fn body(self) -> Option<Body> {
         match self.0 {
             Return::Whole(body) => Some(body.into()),
             Return::WhenDropped(returned) => {
                 let (prefix, rest) = returned.await.ok()?;
-                Some(Body { source: Source::Streamed { prefix: Prefix::of(prefix, None), rest, counted: None }, guard: None })
+                Some(Body {
+                    source: Source::Streamed {
+                        prefix: Prefix::of(prefix, None),
+                        rest,
+                        counted: None,
+                    },
+                    guard: None,
+                })
             }
             Return::Never => None,
         }

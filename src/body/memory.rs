@@ -1,7 +1,9 @@
-//! The memory that all buffered creates share, heads included. What has arrived is reserved, never what is declared.
+//! The memory that all buffered creates share, heads included. What has arrived is reserved, never
+//! what is declared.
 //!
-//! One address may have half of it and one connection a quarter, so that no client can switch replay off for the others. The shares of
-//! addresses are counters that addresses are hashed to: two that meet in one only share it, and a create costs no lock.
+//! One address may have half of it and one connection a quarter, so that no client can switch
+//! replay off for the others. The shares of addresses are counters that addresses are hashed to:
+//! two that meet in one only share it, and a create costs no lock.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -44,11 +46,15 @@ pub struct Buffers {
 pub type ConnectionShare = Arc<AtomicU64>;
 
 impl Buffers {
-    /// Room for `limit` bytes over all creates, of which `most` fit into any share, told as `level`.
+    /// Room for `limit` bytes over all creates, of which `most` fit into any share, told as
+    /// `level`.
     pub fn new(limit: u64, most: u64, level: Level) -> Arc<Self> {
         Arc::new(Self {
             limit,
-            shares: ((limit / OF_A_CONNECTION).max(most), (limit / OF_AN_ADDRESS).max(most)),
+            shares: (
+                (limit / OF_A_CONNECTION).max(most),
+                (limit / OF_AN_ADDRESS).max(most),
+            ),
             used: AtomicU64::new(0),
             addresses: (0..ADDRESSES).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
@@ -67,7 +73,12 @@ impl Buffers {
     /// An empty reservation of a client; it grows as a create is read and is given back on drop.
     pub fn reserve(self: &Arc<Self>, address: IpAddr, connection: &ConnectionShare) -> Reservation {
         let hash = self.hasher.hash_one(address) as usize;
-        Reservation { buffers: Arc::clone(self), address: hash % ADDRESSES, connection: Arc::clone(connection), bytes: 0 }
+        Reservation {
+            buffers: Arc::clone(self),
+            address: hash % ADDRESSES,
+            connection: Arc::clone(connection),
+            bytes: 0,
+        }
     }
 }
 
@@ -111,7 +122,11 @@ impl Reservation {
             if waiting && Instant::now() >= at {
                 return;
             }
-            if waiting { tokio::time::sleep_until(at).await } else { wanted.await }
+            if waiting {
+                tokio::time::sleep_until(at).await
+            } else {
+                wanted.await
+            }
         }
     }
 
@@ -134,7 +149,10 @@ impl Reservation {
     fn try_grow(&mut self, more: u64) -> bool {
         for (index, (counter, limit)) in self.counters().into_iter().enumerate() {
             let fits = |used: u64| used.checked_add(more).filter(|sum| *sum <= limit);
-            if counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            if counter
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+                .is_err()
+            {
                 for (counter, _) in self.counters().into_iter().take(index) {
                     counter.fetch_sub(more, Ordering::Relaxed);
                 }
@@ -148,8 +166,18 @@ impl Reservation {
 
     /// What is counted where, with its limit.
     fn counters(&self) -> [(&AtomicU64, u64); 3] {
-        let Buffers { limit, shares, used, addresses, .. } = &*self.buffers;
-        [(&*self.connection, shares.0), (&addresses[self.address], shares.1), (used, *limit)]
+        let Buffers {
+            limit,
+            shares,
+            used,
+            addresses,
+            ..
+        } = &*self.buffers;
+        [
+            (&*self.connection, shares.0),
+            (&addresses[self.address], shares.1),
+            (used, *limit),
+        ]
     }
 }
 
@@ -193,7 +221,9 @@ mod tests {
         let mut seen = Vec::new();
         let place = |address: &IpAddr| buffers.hasher.hash_one(*address) as usize % ADDRESSES;
         let mut addresses: Vec<_> = (0..=255).map(address).collect();
-        addresses.retain(|address| !seen.contains(&place(address)) && (seen.push(place(address)), true).1);
+        addresses.retain(|address| {
+            !seen.contains(&place(address)) && (seen.push(place(address)), true).1
+        });
         addresses.truncate(4);
         addresses
     }
@@ -201,7 +231,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reservation_grows_within_the_whole_and_is_given_back() {
         let buffers = buffers(100);
-        let mut held: Vec<_> = apart(&buffers).into_iter().map(|address| buffers.reserve(address, &ConnectionShare::default())).collect();
+        let mut held: Vec<_> = apart(&buffers)
+            .into_iter()
+            .map(|address| buffers.reserve(address, &ConnectionShare::default()))
+            .collect();
         for reservation in &mut held {
             assert!(reservation.grow(25).await);
         }
@@ -223,11 +256,26 @@ mod tests {
         let one = ConnectionShare::default();
         let mut first = buffers.reserve(mine, &one);
         assert!(first.grow(25).await);
-        assert!(!buffers.reserve(mine, &one).grow(1).await, "the connection has its share");
+        assert!(
+            !buffers.reserve(mine, &one).grow(1).await,
+            "the connection has its share"
+        );
         let mut second = buffers.reserve(mine, &ConnectionShare::default());
         assert!(second.grow(25).await);
-        assert!(!buffers.reserve(mine, &ConnectionShare::default()).grow(1).await, "the address has its share");
-        assert!(buffers.reserve(others, &ConnectionShare::default()).grow(25).await, "another address has its own");
+        assert!(
+            !buffers
+                .reserve(mine, &ConnectionShare::default())
+                .grow(1)
+                .await,
+            "the address has its share"
+        );
+        assert!(
+            buffers
+                .reserve(others, &ConnectionShare::default())
+                .grow(25)
+                .await,
+            "another address has its own"
+        );
         assert_eq!((one.load(Ordering::Relaxed), buffers.used()), (25, 50));
     }
 

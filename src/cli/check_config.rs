@@ -56,14 +56,17 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let mut out = Vec::new();
         let code = run(&CheckConfigArgs { file }, &mut out).unwrap();
-        let printed = String::from_utf8(out).unwrap().replace(&format!("{}/", directory.path().display()), "");
+        let printed = String::from_utf8(out)
+            .unwrap()
+            .replace(&format!("{}/", directory.path().display()), "");
         (printed, code == ExitCode::SUCCESS)
     }
 
     #[test]
     fn says_ok_or_prints_a_line_for_each_mistake() {
         assert_eq!(check(""), ("config.yaml: ok\n".into(), true));
-        let wrong = "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\nmode: 1\ndrian: {}\n";
+        let wrong =
+            "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\nmode: 1\ndrian: {}\n";
         let expected = "config.yaml:3: mode: 1: expected Off or Observe or Enforce\n\
                         config.yaml:4: drian: unknown field; did you mean 'drain'?\n";
         assert_eq!(check(wrong), (expected.into(), false));
@@ -71,7 +74,12 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error() {
-        let args = CheckConfigArgs { file: "/nowhere.yaml".into() };
-        assert!(matches!(run(&args, &mut Vec::new()), Err(Error::CheckConfig(_))));
+        let args = CheckConfigArgs {
+            file: "/nowhere.yaml".into(),
+        };
+        assert!(matches!(
+            run(&args, &mut Vec::new()),
+            Err(Error::CheckConfig(_))
+        ));
     }
 }

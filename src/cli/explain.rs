@@ -1,7 +1,9 @@
-//! `explain`: what the proxy would do about an answer that somebody captured, e.g. with `curl -i`, or what it did about the last creates.
+//! `explain`: what the proxy would do about an answer that somebody captured, e.g. with `curl -i`,
+//! or what it did about the last creates.
 //!
-//! Takes the capture apart, asks the same [`classify`] and [`verdict`] that serve, and lays out the pauses. [`explain`] is pure; [`run`] reads
-//! the files, or the decisions of a running proxy, and prints.
+//! Takes the capture apart, asks the same [`classify`] and [`verdict`] that serve, and lays out the
+//! pauses. [`explain`] is pure; [`run`] reads the files, or the decisions of a running proxy, and
+//! prints.
 
 mod capture;
 mod decided;
@@ -32,7 +34,8 @@ Examples:
   kube-retry-proxy explain --admin-address localhost:8080 --namespace argo
   curl -s localhost:8080/debug/decisions | kube-retry-proxy explain")]
 pub struct ExplainArgs {
-    /// The captured answer, `-` for stdin: a raw HTTP answer, only its body, or what /debug/decisions answered.
+    /// The captured answer, `-` for stdin: a raw HTTP answer, only its body, or what
+    /// /debug/decisions answered.
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
     /// The configuration whose opt-ins and limits count [default: the defaults].
@@ -83,15 +86,32 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Error> 
         return decided::print(&decisions, out);
     }
     let path = &args.file;
-    let raw = if path.as_os_str() == "-" { read(&mut io::stdin().lock()) } else { std::fs::read(path) };
-    let raw = raw.map_err(|source| ExplainCommandError::Read { path: path.clone(), source })?;
+    let raw = if path.as_os_str() == "-" {
+        read(&mut io::stdin().lock())
+    } else {
+        std::fs::read(path)
+    };
+    let raw = raw.map_err(|source| ExplainCommandError::Read {
+        path: path.clone(),
+        source,
+    })?;
     if let Some(decisions) = decided::parse(&raw) {
         return decided::print(&decisions, out);
     }
-    let config = args.config.as_deref().map(file::load).transpose().map_err(ExplainCommandError::from)?;
+    let config = args
+        .config
+        .as_deref()
+        .map(file::load)
+        .transpose()
+        .map_err(ExplainCommandError::from)?;
     let settings = Settings::new(&config.unwrap_or_default());
-    let explained = explain(&raw, &settings.policy, &settings.backoff, |class| settings.limits(class));
-    let explained = explained.map_err(|source| ExplainCommandError::Capture { path: path.clone(), source })?;
+    let explained = explain(&raw, &settings.policy, &settings.backoff, |class| {
+        settings.limits(class)
+    });
+    let explained = explained.map_err(|source| ExplainCommandError::Capture {
+        path: path.clone(),
+        source,
+    })?;
     writeln!(out, "{explained}").map_err(Error::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -133,7 +153,8 @@ pub struct Pause {
     pub from: Duration,
     /// The longest that it can be.
     pub to: Duration,
-    /// The longest that the create can have been held when the replay starts, attempts taking no time.
+    /// The longest that the create can have been held when the replay starts, attempts taking no
+    /// time.
     pub held_at_most: Duration,
 }
 
@@ -141,16 +162,22 @@ pub struct Pause {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
     /// Nothing to explain.
-    #[error("the capture is empty; expected an HTTP answer, as `curl -i` prints it, or the body of one")]
+    #[error(
+        "the capture is empty; expected an HTTP answer, as `curl -i` prints it, or the body of one"
+    )]
     Empty,
     /// The first line begins like a status line and is none.
-    #[error("line 1: {line:?} is no status line; expected for example \"HTTP/1.1 409 Conflict\" or \"HTTP/2 409\"")]
+    #[error(
+        "line 1: {line:?} is no status line; expected for example \"HTTP/1.1 409 Conflict\" or \"HTTP/2 409\""
+    )]
     StatusLine {
         /// The line.
         line: String,
     },
     /// A line of the head is no header.
-    #[error("line {number}: {line:?} is no header; expected \"Name: value\", and an empty line before the body")]
+    #[error(
+        "line {number}: {line:?} is no header; expected \"Name: value\", and an empty line before the body"
+    )]
     Header {
         /// Counted from 1.
         number: usize,
@@ -164,23 +191,34 @@ pub enum ExplainError {
         code: u16,
     },
     /// A bare body that tells no code.
-    #[error("neither a status line nor a Status with a code; expected \"HTTP/1.1 CODE\" as first line, or a metav1.Status as body")]
+    #[error(
+        "neither a status line nor a Status with a code; expected \"HTTP/1.1 CODE\" as first line, or a metav1.Status as body"
+    )]
     NoCode,
 }
 
-/// Explains `raw`: status line, headers, an empty line, body; with CRLF or LF. A bare body will do where it is a Status.
+/// Explains `raw`: status line, headers, an empty line, body; with CRLF or LF. A bare body will do
+/// where it is a Status.
 ///
 /// # Errors
 /// What is wrong with the capture, and where.
-pub fn explain(raw: &[u8], policy: &Policy, backoff: &Backoff, limits: impl Fn(Class) -> Limits) -> Result<Explanation, ExplainError> {
+pub fn explain(
+    raw: &[u8],
+    policy: &Policy,
+    backoff: &Backoff,
+    limits: impl Fn(Class) -> Limits,
+) -> Result<Explanation, ExplainError> {
     if raw.trim_ascii().is_empty() {
         return Err(ExplainError::Empty);
     }
     let captured = Captured::parse(raw)?;
-    let status = Status::decode(captured.body).map(|status| (status, Encoding::sniff(captured.body)));
+    let status =
+        Status::decode(captured.body).map(|status| (status, Encoding::sniff(captured.body)));
     let code = match (captured.code, &status) {
         (Some(code), _) => code,
-        (None, Some((status, _))) => StatusCode::from_u16(status.code).map_err(|_| ExplainError::NoCode)?,
+        (None, Some((status, _))) => {
+            StatusCode::from_u16(status.code).map_err(|_| ExplainError::NoCode)?
+        }
         (None, None) => return Err(ExplainError::NoCode),
     };
     let answer = classify(code, &captured.headers, captured.body);
@@ -191,7 +229,16 @@ pub fn explain(raw: &[u8], policy: &Policy, backoff: &Backoff, limits: impl Fn(C
         Verdict::Replay { wait_at_least, .. } => plan(wait_at_least, backoff, &limits),
     };
     let (max_attempts, max_hold) = (limits.max_attempts, limits.max_hold);
-    Ok(Explanation { code, code_from_body: captured.code.is_none(), status, answer, verdict, plan, max_attempts, max_hold })
+    Ok(Explanation {
+        code,
+        code_from_body: captured.code.is_none(),
+        status,
+        answer,
+        verdict,
+        plan,
+        max_attempts,
+        max_hold,
+    })
 }
 
 /// Until the attempts end, or until even the shortest pauses exceed the hold.
@@ -199,12 +246,24 @@ fn plan(at_least: Duration, backoff: &Backoff, limits: &Limits) -> Vec<Pause> {
     let mut plan = Vec::new();
     let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
     for replay in 1..limits.max_attempts {
-        let (from, to) = (backoff.delay(replay, 0.0, at_least), backoff.delay(replay, 1.0, at_least));
+        let (from, to) = (
+            backoff.delay(replay, 0.0, at_least),
+            backoff.delay(replay, 1.0, at_least),
+        );
         // The worst case is a pause that ends just within the hold.
         most = most.saturating_add(to).min(limits.max_hold);
-        let spent = Spent { attempts: replay, elapsed: least, longest: Duration::ZERO };
+        let spent = Spent {
+            attempts: replay,
+            elapsed: least,
+            longest: Duration::ZERO,
+        };
         match limits.next(spent, None, from) {
-            Ok(_) => plan.push(Pause { replay, from, to, held_at_most: most }),
+            Ok(_) => plan.push(Pause {
+                replay,
+                from,
+                to,
+                held_at_most: most,
+            }),
             Err(_) => break,
         }
         least = least.saturating_add(from);
@@ -214,12 +273,20 @@ fn plan(at_least: Duration, backoff: &Backoff, limits: &Limits) -> Vec<Pause> {
 
 /// As Debug has it, but nothing is `0s`, not `0ns`.
 fn readable(duration: Duration) -> String {
-    if duration.is_zero() { "0s".to_owned() } else { format!("{duration:?}") }
+    if duration.is_zero() {
+        "0s".to_owned()
+    } else {
+        format!("{duration:?}")
+    }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = if self.code_from_body { " (from the body: the capture has no status line)" } else { "" };
+        let source = if self.code_from_body {
+            " (from the body: the capture has no status line)"
+        } else {
+            ""
+        };
         writeln!(f, "code      {}{source}", self.code)?;
         match &self.status {
             Some((status, encoding)) => {
@@ -238,7 +305,15 @@ impl fmt::Display for Explanation {
         match self.verdict {
             Verdict::Relay => writeln!(f, "verdict   relay"),
             Verdict::Replay { elsewhere, .. } => {
-                writeln!(f, "verdict   replay{}", if elsewhere { ", on another connection" } else { "" })?;
+                writeln!(
+                    f,
+                    "verdict   replay{}",
+                    if elsewhere {
+                        ", on another connection"
+                    } else {
+                        ""
+                    }
+                )?;
                 self.fmt_plan(f)
             }
         }
@@ -255,10 +330,20 @@ impl Explanation {
                 readable(self.max_hold)
             );
         }
-        writeln!(f, "plan      at most {} attempts within {}", self.max_attempts, readable(self.max_hold))?;
+        writeln!(
+            f,
+            "plan      at most {} attempts within {}",
+            self.max_attempts,
+            readable(self.max_hold)
+        )?;
         for pause in &self.plan {
             let range = format!("{} to {}", readable(pause.from), readable(pause.to));
-            writeln!(f, "  replay {:<3} after {range:<20} held at most {}", pause.replay, readable(pause.held_at_most))?;
+            writeln!(
+                f,
+                "  replay {:<3} after {range:<20} held at most {}",
+                pause.replay,
+                readable(pause.held_at_most)
+            )?;
         }
         Ok(())
     }

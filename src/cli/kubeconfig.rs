@@ -89,31 +89,56 @@ pub enum KubeconfigCommandError {
 
 /// Makes the kubeconfig, without writing it.
 pub fn make(args: &KubeconfigArgs) -> Result<Rewritten, KubeconfigCommandError> {
-    let ca = args.certificate_authority.as_deref().map(tls::read_authority).transpose().map_err(KubeconfigCommandError::Authority)?;
-    let target = Target { server: &args.server, ca: ca.as_deref() };
+    let ca = args
+        .certificate_authority
+        .as_deref()
+        .map(tls::read_authority)
+        .transpose()
+        .map_err(KubeconfigCommandError::Authority)?;
+    let target = Target {
+        server: &args.server,
+        ca: ca.as_deref(),
+    };
     match (&args.from, &args.token_file) {
         (Some(from), _) => {
-            let text = fs::read_to_string(from).map_err(|source| KubeconfigCommandError::Read { path: from.clone(), source })?;
+            let text = fs::read_to_string(from).map_err(|source| KubeconfigCommandError::Read {
+                path: from.clone(),
+                source,
+            })?;
             let directory = from.parent().unwrap_or(Path::new(""));
-            kubeconfig::rewrite(&text, directory, args.context.as_deref(), target)
-                .map_err(|source| KubeconfigCommandError::Rewrite { path: from.clone(), source })
+            kubeconfig::rewrite(&text, directory, args.context.as_deref(), target).map_err(
+                |source| KubeconfigCommandError::Rewrite {
+                    path: from.clone(),
+                    source,
+                },
+            )
         }
         (None, token_file) => {
             let default = config::SelfSigned::default().token_file;
             let token_file = token_file.as_ref().unwrap_or(&default);
-            kubeconfig::with_token_file(target, token_file, args.namespace.as_deref()).map_err(KubeconfigCommandError::Make)
+            kubeconfig::with_token_file(target, token_file, args.namespace.as_deref())
+                .map_err(KubeconfigCommandError::Make)
         }
     }
 }
 
 /// Writes the result where the arguments say.
-pub fn write(args: &KubeconfigArgs, text: &str, stdout: &mut impl Write) -> Result<(), KubeconfigCommandError> {
+pub fn write(
+    args: &KubeconfigArgs,
+    text: &str,
+    stdout: &mut impl Write,
+) -> Result<(), KubeconfigCommandError> {
     let written = match &args.output {
         Some(path) => replace_file(path, text.as_bytes(), 0o600),
-        None => stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()),
+        None => stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush()),
     };
     let path = || args.output.clone().unwrap_or_else(|| PathBuf::from("-"));
-    written.map_err(|source| KubeconfigCommandError::Write { path: path(), source })
+    written.map_err(|source| KubeconfigCommandError::Write {
+        path: path(),
+        source,
+    })
 }
 
 fn parse_server(text: &str) -> Result<String, String> {
@@ -132,46 +157,90 @@ mod tests {
 
     fn args(args: &[&str]) -> Result<KubeconfigArgs, clap::Error> {
         let cli = Cli::try_parse_from(["kube-retry-proxy", "kubeconfig"].iter().chain(args))?;
-        let Command::Kubeconfig(args) = cli.command else { unreachable!() };
+        let Command::Kubeconfig(args) = cli.command else {
+            unreachable!()
+        };
         Ok(args)
     }
 
     #[test]
     fn a_new_kubeconfig_goes_to_a_private_file_or_to_stdout() {
         let directory = tempfile::tempdir().unwrap();
-        tls::self_signed(&SelfSigned { directory: Some(directory.path().to_owned()), ..Default::default() }).unwrap();
-        let (ca, output) = (directory.path().join("ca.crt"), directory.path().join("kubeconfig"));
-        let server = ["--server", "https://127.0.0.1:8443", "--certificate-authority", ca.to_str().unwrap(), "--token-file", "/token"];
+        tls::self_signed(&SelfSigned {
+            directory: Some(directory.path().to_owned()),
+            ..Default::default()
+        })
+        .unwrap();
+        let (ca, output) = (
+            directory.path().join("ca.crt"),
+            directory.path().join("kubeconfig"),
+        );
+        let server = [
+            "--server",
+            "https://127.0.0.1:8443",
+            "--certificate-authority",
+            ca.to_str().unwrap(),
+            "--token-file",
+            "/token",
+        ];
         let to_stdout = args(&server).unwrap();
         let made = make(&to_stdout).unwrap();
         let mut stdout = Vec::new();
         write(&to_stdout, &made.text, &mut stdout).unwrap();
         assert_eq!(String::from_utf8(stdout.clone()).unwrap(), made.text);
 
-        let to_file = args(&[&server[..], &["--output", output.to_str().unwrap()]].concat()).unwrap();
+        let to_file =
+            args(&[&server[..], &["--output", output.to_str().unwrap()]].concat()).unwrap();
         write(&to_file, &made.text, &mut Vec::new()).unwrap();
         assert_eq!(fs::read(&output).unwrap(), stdout);
-        assert_eq!(fs::metadata(&output).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&output).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
     fn a_private_key_is_not_taken_for_a_ca() {
         let directory = tempfile::tempdir().unwrap();
-        tls::self_signed(&SelfSigned { directory: Some(directory.path().to_owned()), ..Default::default() }).unwrap();
+        tls::self_signed(&SelfSigned {
+            directory: Some(directory.path().to_owned()),
+            ..Default::default()
+        })
+        .unwrap();
         let both = directory.path().join("both.pem");
         let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
         fs::write(&both, read("ca.crt") + &read("tls.key")).unwrap();
-        let args = args(&["--server", "https://h", "--token-file", "t", "--certificate-authority", both.to_str().unwrap()]).unwrap();
-        assert!(matches!(make(&args), Err(KubeconfigCommandError::Authority(_))));
+        let args = args(&[
+            "--server",
+            "https://h",
+            "--token-file",
+            "t",
+            "--certificate-authority",
+            both.to_str().unwrap(),
+        ])
+        .unwrap();
+        assert!(matches!(
+            make(&args),
+            Err(KubeconfigCommandError::Authority(_))
+        ));
     }
 
     #[test]
     fn either_a_token_file_or_an_original_is_needed_and_never_both() {
         args(&["--server", "https://h"]).unwrap_err();
         args(&["--server", "https://h", "--token-file", "t", "--from", "f"]).unwrap_err();
-        args(&["--server", "https://h", "--token-file", "t", "--context", "c"]).unwrap_err();
+        args(&[
+            "--server",
+            "https://h",
+            "--token-file",
+            "t",
+            "--context",
+            "c",
+        ])
+        .unwrap_err();
         args(&["--server", "https://h/path", "--token-file", "t"]).unwrap_err();
-        let missing = make(&args(&["--server", "https://h", "--from", "/nowhere/config"]).unwrap()).unwrap_err();
+        let missing = make(&args(&["--server", "https://h", "--from", "/nowhere/config"]).unwrap())
+            .unwrap_err();
         assert_eq!(missing.to_string(), "cannot read /nowhere/config");
     }
 }

@@ -1,6 +1,7 @@
 //! `serve`: puts the configuration together from flags, environment, file, kubeconfig and cluster.
 //!
-//! [`load`] reads them, [`resolve`] decides, without IO. Both may be called again at run time, to reload.
+//! [`load`] reads them, [`resolve`] decides, without IO. Both may be called again at run time, to
+//! reload.
 
 mod args;
 
@@ -54,8 +55,11 @@ pub enum ServeError {
         #[source]
         source: KubeconfigError,
     },
-    /// A server that the proxy cannot put itself in front of. Not printed, because a URL may carry a password.
-    #[error("the server of {origin} is no upstream: expected a URL like https://10.0.0.1:6443, without path, query or credentials")]
+    /// A server that the proxy cannot put itself in front of. Not printed, because a URL may carry
+    /// a password.
+    #[error(
+        "the server of {origin} is no upstream: expected a URL like https://10.0.0.1:6443, without path, query or credentials"
+    )]
     Server {
         /// Where it came from.
         origin: &'static str,
@@ -80,34 +84,75 @@ pub enum ServeError {
 
 /// Reads what the arguments name, and resolves it.
 pub fn load(args: &ServeArgs) -> Result<Config, ServeError> {
-    let file = args.config.as_deref().map(file::load).transpose().map_err(ServeError::File)?.unwrap_or_default();
+    let file = args
+        .config
+        .as_deref()
+        .map(file::load)
+        .transpose()
+        .map_err(ServeError::File)?
+        .unwrap_or_default();
     let kubeconfig = args.kubeconfig.as_deref().map(|path| {
-        kubeconfig::read_endpoint(path, args.context.as_deref()).map_err(|source| ServeError::Kubeconfig { path: path.to_owned(), source })
+        kubeconfig::read_endpoint(path, args.context.as_deref()).map_err(|source| {
+            ServeError::Kubeconfig {
+                path: path.to_owned(),
+                source,
+            }
+        })
     });
     let cluster = Cluster::from_environment(|name| std::env::var(name).ok());
-    resolve(args, Given { file, kubeconfig: kubeconfig.transpose()?, cluster })
+    resolve(
+        args,
+        Given {
+            file,
+            kubeconfig: kubeconfig.transpose()?,
+            cluster,
+        },
+    )
 }
 
-/// Decides which source each setting is taken from. The result always has an upstream, and a CA when that is `https`.
+/// Decides which source each setting is taken from. The result always has an upstream, and a CA
+/// when that is `https`.
 pub fn resolve(args: &ServeArgs, given: Given) -> Result<Config, ServeError> {
-    let Given { file: mut config, kubeconfig, cluster } = given;
+    let Given {
+        file: mut config,
+        kubeconfig,
+        cluster,
+    } = given;
     resolve_upstream(args, &mut config, kubeconfig, cluster)?;
     overlay(args, &mut config);
-    let broken: Vec<_> = rules::broken(&config).into_iter().map(|broken| broken.mistake).collect();
-    if broken.is_empty() { Ok(config) } else { Err(ServeError::Rules(Mistakes(broken))) }
+    let broken: Vec<_> = rules::broken(&config)
+        .into_iter()
+        .map(|broken| broken.mistake)
+        .collect();
+    if broken.is_empty() {
+        Ok(config)
+    } else {
+        Err(ServeError::Rules(Mistakes(broken)))
+    }
 }
 
 impl Cluster {
     /// As client-go's `InClusterConfig` finds it; `variable` looks an environment variable up.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let set = |name| variable(name).filter(|value| !value.is_empty());
-        let (host, port) = (set("KUBERNETES_SERVICE_HOST")?, set("KUBERNETES_SERVICE_PORT")?);
-        Some(Self { host, port, ca_file: SERVICE_ACCOUNT_CA.into() })
+        let (host, port) = (
+            set("KUBERNETES_SERVICE_HOST")?,
+            set("KUBERNETES_SERVICE_PORT")?,
+        );
+        Some(Self {
+            host,
+            port,
+            ca_file: SERVICE_ACCOUNT_CA.into(),
+        })
     }
 
     fn url(&self) -> String {
         let Self { host, port, .. } = self;
-        if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") }
+        if host.contains(':') {
+            format!("https://[{host}]:{port}")
+        } else {
+            format!("https://{host}:{port}")
+        }
     }
 }
 
@@ -130,7 +175,9 @@ fn resolve_upstream(
         None if args.upstream_discover.is_some() => upstream.servers.clear(),
         None => {}
         Some([url]) => (upstream.url, upstream.servers) = (Some(url.clone()), Vec::new()),
-        Some(servers) => (upstream.url, upstream.servers, upstream.discover) = (None, servers.to_vec(), None),
+        Some(servers) => {
+            (upstream.url, upstream.servers, upstream.discover) = (None, servers.to_vec(), None)
+        }
     }
     set_some(&mut upstream.discover, &args.upstream_discover);
     if let Some(file) = &args.upstream_ca_file {
@@ -148,7 +195,10 @@ fn resolve_upstream(
     if urls.is_empty() {
         return Err(ServeError::NoUpstream);
     }
-    match urls.into_iter().find(|url| url.scheme_str() == Some("https")) {
+    match urls
+        .into_iter()
+        .find(|url| url.scheme_str() == Some("https"))
+    {
         Some(url) if upstream.ca.is_none() => Err(ServeError::NoAuthority { url }),
         _ => Ok(()),
     }
@@ -161,14 +211,22 @@ fn overlay(args: &ServeArgs, config: &mut Config) {
     set(&mut serving.bind_address, &args.bind_address);
     set(&mut serving.secure_port, &args.secure_port);
     set_some(&mut serving.tls_cert_file, &args.tls_cert_file);
-    set_some(&mut serving.tls_private_key_file, &args.tls_private_key_file);
+    set_some(
+        &mut serving.tls_private_key_file,
+        &args.tls_private_key_file,
+    );
     set_some(&mut serving.self_signed.directory, &args.self_signed_dir);
     set(&mut serving.self_signed.hosts, &args.self_signed_hosts);
     set(&mut serving.self_signed.token_file, &args.token_file);
     set(&mut config.admin.bind_address, &args.admin_bind_address);
     set(&mut config.logging.format, &args.log_format);
     set(&mut config.logging.level, &args.log_level);
-    set(&mut config.logging.level, &args.verbosity.map(|number| args::verbosity(number).to_owned()));
+    set(
+        &mut config.logging.level,
+        &args
+            .verbosity
+            .map(|number| args::verbosity(number).to_owned()),
+    );
 }
 
 fn set<T: Clone>(place: &mut T, flag: &Option<T>) {

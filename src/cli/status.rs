@@ -28,8 +28,14 @@ Examples:
 
 Exits with 0 whenever the proxy answers, ready or not.")]
 pub struct StatusArgs {
-    /// The admin port of the proxy. In the proxy's own container the variable says where `serve` has put it.
-    #[arg(long, value_name = "HOST:PORT", env = "KUBE_RETRY_PROXY_ADMIN_BIND_ADDRESS", default_value = "127.0.0.1:8080")]
+    /// The admin port of the proxy. In the proxy's own container the variable says where `serve`
+    /// has put it.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "KUBE_RETRY_PROXY_ADMIN_BIND_ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
     pub admin_address: String,
     /// How the status is printed.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
@@ -42,7 +48,11 @@ pub fn run(args: &StatusArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
     match args.output {
         Output::Table => write!(out, "{}", text(&snapshot)),
         // Plain data with names cannot fail to serialise.
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&snapshot).unwrap_or_default()),
+        Output::Json => writeln!(
+            out,
+            "{}",
+            serde_json::to_string_pretty(&snapshot).unwrap_or_default()
+        ),
     }
     .map_err(Error::Stdout)?;
     Ok(ExitCode::SUCCESS)
@@ -65,13 +75,24 @@ fn text(snapshot: &Snapshot) -> String {
 }
 
 fn headline(snapshot: &Snapshot) -> String {
-    let ready = if snapshot.is_ready() { "ready" } else { "NOT READY" };
+    let ready = if snapshot.is_ready() {
+        "ready"
+    } else {
+        "NOT READY"
+    };
     let uptime = span(Duration::from_secs(snapshot.uptime_seconds));
     let (version, mode) = (printable(&snapshot.version), printable(&snapshot.mode));
-    let mut text = format!("kube-retry-proxy {version}, {ready}, mode {mode}, up {uptime}\n{}\n", snapshot.mode_in_words());
+    let mut text = format!(
+        "kube-retry-proxy {version}, {ready}, mode {mode}, up {uptime}\n{}\n",
+        snapshot.mode_in_words()
+    );
     for check in &snapshot.checks {
         if let Some(failure) = &check.failure {
-            text += &format!("not ready: {}: {}\n", printable(&check.name), printable(failure));
+            text += &format!(
+                "not ready: {}: {}\n",
+                printable(&check.name),
+                printable(failure)
+            );
         }
     }
     text
@@ -82,32 +103,76 @@ fn conflicts(snapshot: &Snapshot) -> String {
     let points = &conflicts.absorbed_per_minute;
     let shown = &points[points.len().saturating_sub(POINTS)..];
     let peak = shown.iter().copied().max().unwrap_or_default();
-    let ago = span(Duration::from_secs(conflicts.step_seconds.saturating_mul(shown.len() as u64)));
+    let ago = span(Duration::from_secs(
+        conflicts.step_seconds.saturating_mul(shown.len() as u64),
+    ));
     let rows = [
-        ("absorbed in the last minute", number(conflicts.last_minute())),
-        ("absorbed since the start", format!("{} of {}", number(conflicts.absorbed), number(conflicts.met))),
-        ("creates saved by a replay", number(snapshot.ended(Outcome::CreatedAfterReplay))),
-        ("creates given up at a limit", number(snapshot.ended(Outcome::GaveUp))),
+        (
+            "absorbed in the last minute",
+            number(conflicts.last_minute()),
+        ),
+        (
+            "absorbed since the start",
+            format!(
+                "{} of {}",
+                number(conflicts.absorbed),
+                number(conflicts.met)
+            ),
+        ),
+        (
+            "creates saved by a replay",
+            number(snapshot.ended(Outcome::CreatedAfterReplay)),
+        ),
+        (
+            "creates given up at a limit",
+            number(snapshot.ended(Outcome::GaveUp)),
+        ),
         ("creates held now", number(snapshot.held)),
         ("until the certificate expires", snapshot.certificate.left()),
     ];
-    let rows = rows.map(|(what, value)| vec![what.to_owned(), value]).to_vec();
-    let chart = format!("{}  absorbed per minute, the last {ago}, highest {}\n", sparkline(shown, peak), number(peak));
+    let rows = rows
+        .map(|(what, value)| vec![what.to_owned(), value])
+        .to_vec();
+    let chart = format!(
+        "{}  absorbed per minute, the last {ago}, highest {}\n",
+        sparkline(shown, peak),
+        number(peak)
+    );
     table(&["QUOTA CONFLICTS", ""], &rows) + &chart
 }
 
 fn namespaces(snapshot: &Snapshot) -> String {
     let row = |namespace: &crate::admin::snapshot::Namespace| {
-        let numbers = [namespace.conflicts, namespace.created, namespace.created_after_replay, namespace.gave_up, namespace.others];
-        std::iter::once(printable(namespace.title())).chain(numbers.map(number)).collect()
+        let numbers = [
+            namespace.conflicts,
+            namespace.created,
+            namespace.created_after_replay,
+            namespace.gave_up,
+            namespace.others,
+        ];
+        std::iter::once(printable(namespace.title()))
+            .chain(numbers.map(number))
+            .collect()
     };
     let rows: Vec<_> = snapshot.namespaces.iter().take(ROWS).map(row).collect();
-    table(&["NAMESPACE", "CONFLICTS", "CREATED", "AFTER A REPLAY", "GAVE UP", "OTHER ENDS"], &rows) + &more(snapshot.namespaces.len())
+    table(
+        &[
+            "NAMESPACE",
+            "CONFLICTS",
+            "CREATED",
+            "AFTER A REPLAY",
+            "GAVE UP",
+            "OTHER ENDS",
+        ],
+        &rows,
+    ) + &more(snapshot.namespaces.len())
 }
 
 fn outcomes(snapshot: &Snapshot) -> String {
     let ended = snapshot.outcomes.iter().filter(|ended| ended.count > 0);
-    let rows: Vec<_> = ended.map(|ended| vec![printable(&ended.in_words), number(ended.count)]).collect();
+    let rows: Vec<_> = ended
+        .map(|ended| vec![printable(&ended.in_words), number(ended.count)])
+        .collect();
     table(&["OUTCOME", "CREATES"], &rows)
 }
 
@@ -117,7 +182,12 @@ fn held(snapshot: &Snapshot) -> String {
         .iter()
         .map(|held| {
             let object = printable(&format!("{}/{}", held.namespace, held.name));
-            vec![object, number(held.attempts), printable(&held.class), span(Duration::from_millis(held.held_for_ms))]
+            vec![
+                object,
+                number(held.attempts),
+                printable(&held.class),
+                span(Duration::from_millis(held.held_for_ms)),
+            ]
         })
         .collect();
     table(&["HELD NOW", "ATTEMPTS", "LAST ANSWER", "FOR"], &rows)
@@ -129,13 +199,24 @@ fn servers(snapshot: &Snapshot) -> String {
         .iter()
         .map(|server| {
             let health = if server.healthy { "up" } else { "DOWN" };
-            let since = server.for_seconds.map(|seconds| format!(" for {}", span(Duration::from_secs(seconds)))).unwrap_or_default();
+            let since = server
+                .for_seconds
+                .map(|seconds| format!(" for {}", span(Duration::from_secs(seconds))))
+                .unwrap_or_default();
             let unnamed = match server.pinned.saturating_sub(server.namespaces.len() as u64) {
                 0 => String::new(),
                 more => format!(" and {} more", number(more)),
             };
-            let pinned = if server.namespaces.is_empty() { "none".to_owned() } else { printable(&server.namespaces.join(",")) + &unnamed };
-            let error = server.last_error.as_deref().map(printable).unwrap_or_default();
+            let pinned = if server.namespaces.is_empty() {
+                "none".to_owned()
+            } else {
+                printable(&server.namespaces.join(",")) + &unnamed
+            };
+            let error = server
+                .last_error
+                .as_deref()
+                .map(printable)
+                .unwrap_or_default();
             vec![
                 printable(&server.address),
                 format!("{health}{since}"),
@@ -146,13 +227,32 @@ fn servers(snapshot: &Snapshot) -> String {
             ]
         })
         .collect();
-    table(&["SERVER", "HEALTH", "CONNECTIONS", "IN FLIGHT", "PINNED NAMESPACES", "LAST ERROR"], &rows)
+    table(
+        &[
+            "SERVER",
+            "HEALTH",
+            "CONNECTIONS",
+            "IN FLIGHT",
+            "PINNED NAMESPACES",
+            "LAST ERROR",
+        ],
+        &rows,
+    )
 }
 
 fn limits(snapshot: &Snapshot) -> String {
     let row = |limit: &crate::admin::snapshot::Limit| {
-        let now = if limit.now.is_empty() { "-".to_owned() } else { printable(&limit.now) };
-        vec![printable(&limit.what), printable(&limit.set), now, number(limit.reached)]
+        let now = if limit.now.is_empty() {
+            "-".to_owned()
+        } else {
+            printable(&limit.now)
+        };
+        vec![
+            printable(&limit.what),
+            printable(&limit.set),
+            now,
+            number(limit.reached),
+        ]
     };
     let rows: Vec<_> = snapshot.limits.iter().map(row).collect();
     table(&["LIMIT", "SET TO", "IN USE", "REACHED"], &rows)
@@ -161,7 +261,12 @@ fn limits(snapshot: &Snapshot) -> String {
 fn decisions(snapshot: &Snapshot) -> String {
     let row = |decision: &crate::admin::snapshot::Decision| {
         let clock = decision.time.get(11..19).unwrap_or(&decision.time);
-        let cells = [clock, &decision.object(), decision.outcome_in_words(), &decision.story()];
+        let cells = [
+            clock,
+            &decision.object(),
+            decision.outcome_in_words(),
+            &decision.story(),
+        ];
         cells.map(printable).to_vec()
     };
     let rows: Vec<_> = snapshot.decisions.iter().take(ROWS).map(row).collect();
@@ -182,10 +287,19 @@ fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     }
     let titles: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
     let all = || std::iter::once(&titles).chain(rows);
-    let width = |column: usize| all().map(|row| row.get(column).map_or(0, |cell| cell.chars().count())).max().unwrap_or_default();
+    let width = |column: usize| {
+        all()
+            .map(|row| row.get(column).map_or(0, |cell| cell.chars().count()))
+            .max()
+            .unwrap_or_default()
+    };
     let widths: Vec<_> = (0..titles.len()).map(width).collect();
     let line = |row: &Vec<String>| {
-        let cells: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}   ")).collect();
+        let cells: String = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}   "))
+            .collect();
         cells.trim_end().to_owned() + "\n"
     };
     all().map(line).collect()
@@ -194,7 +308,15 @@ fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
 /// One character a point.
 fn sparkline(points: &[u64], peak: u64) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let level = |point: &u64| if peak == 0 { 0 } else { usize::try_from(point.saturating_mul(7).div_ceil(peak)).unwrap_or(7).min(7) };
+    let level = |point: &u64| {
+        if peak == 0 {
+            0
+        } else {
+            usize::try_from(point.saturating_mul(7).div_ceil(peak))
+                .unwrap_or(7)
+                .min(7)
+        }
+    };
     points.iter().map(|point| LEVELS[level(point)]).collect()
 }
 
@@ -204,8 +326,14 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["longer".to_owned(), "1,000".to_owned()]];
-        assert_eq!(table(&["NAME", "N"], &rows), "NAME     N\na        1\nlonger   1,000\n");
+        let rows = [
+            vec!["a".to_owned(), "1".to_owned()],
+            vec!["longer".to_owned(), "1,000".to_owned()],
+        ];
+        assert_eq!(
+            table(&["NAME", "N"], &rows),
+            "NAME     N\na        1\nlonger   1,000\n"
+        );
         assert_eq!(table(&["NAME"], &[]), "");
     }
 

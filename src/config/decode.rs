@@ -1,7 +1,8 @@
 //! Walks a YAML tree into usable values and collects every mistake on the way.
 //!
-//! A [`Section`] is one mapping. Each field that is asked for is remembered; what was not asked for is unknown. A value that is wrong or
-//! absent leaves the default in place, so that the walk always goes on. `null` counts as absent, as everywhere in Kubernetes.
+//! A [`Section`] is one mapping. Each field that is asked for is remembered; what was not asked for
+//! is unknown. A value that is wrong or absent leaves the default in place, so that the walk always
+//! goes on. `null` counts as absent, as everywhere in Kubernetes.
 
 use super::mistake::{Mistake, Problem};
 use super::units::Parsed;
@@ -26,12 +27,34 @@ pub(super) struct Section<'d> {
 
 impl Decoder {
     /// Walks a mapping; what `walk` did not ask for is reported as unknown.
-    pub(super) fn section<T>(&mut self, path: String, node: Node, walk: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
-        let Node { line, value: Value::Map(entries) } = node else {
-            self.report(node.line, path, Problem::Value { found: node.value.to_string(), expected: "a mapping".into() });
+    pub(super) fn section<T>(
+        &mut self,
+        path: String,
+        node: Node,
+        walk: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> Option<T> {
+        let Node {
+            line,
+            value: Value::Map(entries),
+        } = node
+        else {
+            self.report(
+                node.line,
+                path,
+                Problem::Value {
+                    found: node.value.to_string(),
+                    expected: "a mapping".into(),
+                },
+            );
             return None;
         };
-        let mut section = Section { decoder: self, path, line, entries: Vec::new(), known: Vec::new() };
+        let mut section = Section {
+            decoder: self,
+            path,
+            line,
+            entries: Vec::new(),
+            known: Vec::new(),
+        };
         section.keep(entries);
         let walked = walk(&mut section);
         section.report_unknown();
@@ -40,17 +63,29 @@ impl Decoder {
 
     /// The line of a field that is there.
     pub(super) fn line_of(&self, path: &str) -> Option<u64> {
-        self.asked.iter().find(|(asked, _)| asked == path).and_then(|(_, line)| *line)
+        self.asked
+            .iter()
+            .find(|(asked, _)| asked == path)
+            .and_then(|(_, line)| *line)
     }
 
     fn report(&mut self, line: u64, path: String, problem: Problem) {
-        self.mistakes.push(Mistake { line: Some(line).filter(|&line| line > 0), path, problem });
+        self.mistakes.push(Mistake {
+            line: Some(line).filter(|&line| line > 0),
+            path,
+            problem,
+        });
     }
 }
 
 impl Section<'_> {
     /// Reads a field into its place.
-    pub(super) fn field<T>(&mut self, name: &'static str, place: &mut T, parse: impl FnOnce(&Value) -> Parsed<T>) {
+    pub(super) fn field<T>(
+        &mut self,
+        name: &'static str,
+        place: &mut T,
+        parse: impl FnOnce(&Value) -> Parsed<T>,
+    ) {
         if let Some(node) = self.take(name)
             && let Some(value) = self.parsed(name, &node, parse)
         {
@@ -58,38 +93,61 @@ impl Section<'_> {
         }
     }
 
-    /// Reads a field that must be there. None when it is not, or is wrong; either has been reported.
-    pub(super) fn required<T>(&mut self, name: &'static str, parse: impl FnOnce(&Value) -> Parsed<T>) -> Option<T> {
+    /// Reads a field that must be there. None when it is not, or is wrong; either has been
+    /// reported.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&Value) -> Parsed<T>,
+    ) -> Option<T> {
         match self.take(name) {
             Some(node) => self.parsed(name, &node, parse),
             None => {
                 let expected = parse(&Value::Null).err().unwrap_or_default();
-                self.decoder.report(self.line, self.join(name), Problem::Missing { expected });
+                self.decoder
+                    .report(self.line, self.join(name), Problem::Missing { expected });
                 None
             }
         }
     }
 
     /// Walks a mapping inside this one. None when it is absent or no mapping.
-    pub(super) fn section<T>(&mut self, name: &'static str, walk: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
+    pub(super) fn section<T>(
+        &mut self,
+        name: &'static str,
+        walk: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> Option<T> {
         let node = self.take(name)?;
         self.decoder.section(self.join(name), node, walk)
     }
 
     /// Reads a list of mappings with at least one item, each by `walk`.
-    pub(super) fn sections<T>(&mut self, name: &'static str, place: &mut Vec<T>, walk: impl Fn(&mut Section<'_>) -> Option<T>) {
+    pub(super) fn sections<T>(
+        &mut self,
+        name: &'static str,
+        place: &mut Vec<T>,
+        walk: impl Fn(&mut Section<'_>) -> Option<T>,
+    ) {
         let Some(node) = self.take(name) else { return };
         let path = self.join(name);
         match node.value {
             Value::List(items) if !items.is_empty() => {
                 let items = items.into_iter().enumerate();
-                let read = items.filter_map(|(index, item)| self.decoder.section(format!("{path}[{index}]"), item, &walk)?);
+                let read = items.filter_map(|(index, item)| {
+                    self.decoder
+                        .section(format!("{path}[{index}]"), item, &walk)?
+                });
                 *place = read.collect();
             }
             value => {
-                let found = if matches!(value, Value::List(_)) { "an empty list".to_owned() } else { value.to_string() };
+                let found = if matches!(value, Value::List(_)) {
+                    "an empty list".to_owned()
+                } else {
+                    value.to_string()
+                };
                 let expected = "a list with at least one item".to_owned();
-                self.decoder.report(node.line, path, Problem::Value { found, expected });
+                self.decoder
+                    .report(node.line, path, Problem::Value { found, expected });
             }
         }
     }
@@ -100,7 +158,8 @@ impl Section<'_> {
             match self.entries.iter().find(|kept| kept.key == entry.key) {
                 Some(kept) => {
                     let problem = Problem::Duplicate { first: kept.line };
-                    self.decoder.report(entry.line, self.join(&entry.key), problem);
+                    self.decoder
+                        .report(entry.line, self.join(&entry.key), problem);
                 }
                 None => self.entries.push(entry),
             }
@@ -111,14 +170,26 @@ impl Section<'_> {
         self.known.push(name);
         let at = self.entries.iter().position(|entry| entry.key == name);
         let entry = at.map(|at| self.entries.swap_remove(at));
-        self.decoder.asked.push((self.join(name), entry.as_ref().map(|entry| entry.line)));
-        entry.map(|entry| entry.node).filter(|node| node.value != Value::Null)
+        self.decoder
+            .asked
+            .push((self.join(name), entry.as_ref().map(|entry| entry.line)));
+        entry
+            .map(|entry| entry.node)
+            .filter(|node| node.value != Value::Null)
     }
 
-    fn parsed<T>(&mut self, name: &str, node: &Node, parse: impl FnOnce(&Value) -> Parsed<T>) -> Option<T> {
+    fn parsed<T>(
+        &mut self,
+        name: &str,
+        node: &Node,
+        parse: impl FnOnce(&Value) -> Parsed<T>,
+    ) -> Option<T> {
         parse(&node.value)
             .map_err(|expected| {
-                let problem = Problem::Value { found: node.value.to_string(), expected };
+                let problem = Problem::Value {
+                    found: node.value.to_string(),
+                    expected,
+                };
                 self.decoder.report(node.line, self.join(name), problem);
             })
             .ok()
@@ -127,21 +198,39 @@ impl Section<'_> {
     fn report_unknown(self) {
         for entry in &self.entries {
             let suggestion = closest(&entry.key, &self.known);
-            self.decoder.report(entry.line, self.join(&entry.key), Problem::Unknown { suggestion });
+            self.decoder.report(
+                entry.line,
+                self.join(&entry.key),
+                Problem::Unknown { suggestion },
+            );
         }
     }
 
     fn join(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 }
 
 /// The known name that is a typo away from `name`, if there is one.
 fn closest(name: &str, known: &[&'static str]) -> Option<&'static str> {
-    let plain = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let plain = |text: &str| {
+        text.chars()
+            .filter(|c| c.is_alphanumeric())
+            .flat_map(char::to_lowercase)
+            .collect::<Vec<_>>()
+    };
     let name = plain(name);
-    let candidates = known.iter().map(|&known| (distance(&name, &plain(known)), known));
-    candidates.filter(|(distance, known)| *distance <= 2 && distance * 2 < known.len()).min().map(|(_, known)| known)
+    let candidates = known
+        .iter()
+        .map(|&known| (distance(&name, &plain(known)), known));
+    candidates
+        .filter(|(distance, known)| *distance <= 2 && distance * 2 < known.len())
+        .min()
+        .map(|(_, known)| known)
 }
 
 /// Levenshtein's.

@@ -1,4 +1,5 @@
-//! Mistakes in a configuration: all of them at once, each with its line, its path, what was found and what was expected.
+//! Mistakes in a configuration: all of them at once, each with its line, its path, what was found
+//! and what was expected.
 
 use std::fmt;
 
@@ -7,7 +8,8 @@ use std::fmt;
 pub struct Mistake {
     /// Counted from 1. None when the mistake has no place in a file, as when it came from a flag.
     pub line: Option<u64>,
-    /// The field in the file's spelling, like `replay.budget.quotaConflict.ratio`; empty for the file as a whole.
+    /// The field in the file's spelling, like `replay.budget.quotaConflict.ratio`; empty for the
+    /// file as a whole.
     pub path: String,
     /// What is wrong with it.
     pub problem: Problem,
@@ -49,7 +51,9 @@ impl fmt::Display for Problem {
         match self {
             Self::Syntax(what) => write!(f, "not a YAML document: {what}"),
             Self::Unknown { suggestion: None } => f.write_str("unknown field"),
-            Self::Unknown { suggestion: Some(name) } => write!(f, "unknown field; did you mean '{name}'?"),
+            Self::Unknown {
+                suggestion: Some(name),
+            } => write!(f, "unknown field; did you mean '{name}'?"),
             Self::Duplicate { first } => write!(f, "given twice, first in line {first}"),
             Self::Missing { expected } => write!(f, "missing: expected {expected}"),
             Self::Value { found, expected } => write!(f, "{found}: expected {expected}"),
@@ -59,9 +63,14 @@ impl fmt::Display for Problem {
 }
 
 impl fmt::Display for Mistake {
-    /// `path: problem`, without the line: where that belongs differs between a list and a compiler-like `FILE:LINE:`.
+    /// `path: problem`, without the line: where that belongs differs between a list and a
+    /// compiler-like `FILE:LINE:`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { write!(f, "{}", self.problem) } else { write!(f, "{}: {}", self.path, self.problem) }
+        if self.path.is_empty() {
+            write!(f, "{}", self.problem)
+        } else {
+            write!(f, "{}: {}", self.path, self.problem)
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Rules between fields, checked once the values are known: of a file alone, and again when flags have been laid over it.
+//! Rules between fields, checked once the values are known: of a file alone, and again when flags
+//! have been laid over it.
 
 use super::mistake::{Mistake, Problem};
 use super::{Config, Serving};
@@ -16,35 +17,86 @@ pub(crate) struct Broken {
 
 /// Every rule that `config` breaks.
 pub(crate) fn broken(config: &Config) -> Vec<Broken> {
-    let Config { upstream, serving, replay, creates, .. } = config;
-    let (certificate, key) = (serving.tls_cert_file.is_some(), serving.tls_private_key_file.is_some());
+    let Config {
+        upstream,
+        serving,
+        replay,
+        creates,
+        ..
+    } = config;
+    let (certificate, key) = (
+        serving.tls_cert_file.is_some(),
+        serving.tls_private_key_file.is_some(),
+    );
     let servers = &upstream.servers;
     let twice = (1..servers.len()).any(|index| servers[..index].contains(&servers[index]));
     let rules = [
-        (upstream.url.is_some() && !servers.is_empty(), "upstream.servers", "upstream.url", "cannot be given beside upstream.url"),
+        (
+            upstream.url.is_some() && !servers.is_empty(),
+            "upstream.servers",
+            "upstream.url",
+            "cannot be given beside upstream.url",
+        ),
         (
             upstream.discover.is_some() && !servers.is_empty(),
             "upstream.discover",
             "upstream.servers",
             "cannot be given beside upstream.servers",
         ),
-        (twice, "upstream.servers", "upstream.servers", "must not name a server twice"),
-        (servers.len() > MAX_SERVERS, "upstream.servers", "upstream.servers", "must not name more than 64 servers"),
-        (certificate && !key, "serving.tlsCertFile", "serving.tlsPrivateKeyFile", "needs serving.tlsPrivateKeyFile beside it"),
-        (key && !certificate, "serving.tlsPrivateKeyFile", "serving.tlsCertFile", "needs serving.tlsCertFile beside it"),
+        (
+            twice,
+            "upstream.servers",
+            "upstream.servers",
+            "must not name a server twice",
+        ),
+        (
+            servers.len() > MAX_SERVERS,
+            "upstream.servers",
+            "upstream.servers",
+            "must not name more than 64 servers",
+        ),
+        (
+            certificate && !key,
+            "serving.tlsCertFile",
+            "serving.tlsPrivateKeyFile",
+            "needs serving.tlsPrivateKeyFile beside it",
+        ),
+        (
+            key && !certificate,
+            "serving.tlsPrivateKeyFile",
+            "serving.tlsCertFile",
+            "needs serving.tlsCertFile beside it",
+        ),
         (
             same_port(serving, config),
             "admin.bindAddress",
             "serving.securePort",
             "has the port of serving.securePort on the same address; they must differ",
         ),
-        (replay.base_delay > replay.max_delay, "replay.baseDelay", "replay.maxDelay", "must not exceed replay.maxDelay"),
-        (creates.max_body > creates.max_buffered, "creates.maxBody", "creates.maxBuffered", "must not exceed creates.maxBuffered"),
+        (
+            replay.base_delay > replay.max_delay,
+            "replay.baseDelay",
+            "replay.maxDelay",
+            "must not exceed replay.maxDelay",
+        ),
+        (
+            creates.max_body > creates.max_buffered,
+            "creates.maxBody",
+            "creates.maxBuffered",
+            "must not exceed creates.maxBuffered",
+        ),
     ];
     rules
         .into_iter()
         .filter(|(broken, ..)| *broken)
-        .map(|(_, path, other, rule)| Broken { mistake: Mistake { line: None, path: path.into(), problem: Problem::Rule(rule) }, other })
+        .map(|(_, path, other, rule)| Broken {
+            mistake: Mistake {
+                line: None,
+                path: path.into(),
+                problem: Problem::Rule(rule),
+            },
+            other,
+        })
         .collect()
 }
 

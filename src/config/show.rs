@@ -1,5 +1,6 @@
-//! The configuration as it can be shown: JSON in the file's own shape, so that what `/configz` prints can be pasted into a file. The
-//! configuration holds no secrets: credentials are the callers' own, keys are named by path.
+//! The configuration as it can be shown: JSON in the file's own shape, so that what `/configz`
+//! prints can be pasted into a file. The configuration holds no secrets: credentials are the
+//! callers' own, keys are named by path.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +12,20 @@ use super::{Budget, CaSource, Config, LogFormat, OptIn, Rate};
 /// The effective configuration, every field named, in the shape of `config/example.yaml`.
 #[must_use]
 pub fn show(config: &Config) -> Value {
-    let Config { mode, upstream, serving, admin, creates, replay, rate_limit, drain, metrics, logging, tracing, events } = config;
+    let Config {
+        mode,
+        upstream,
+        serving,
+        admin,
+        creates,
+        replay,
+        rate_limit,
+        drain,
+        metrics,
+        logging,
+        tracing,
+        events,
+    } = config;
     json!({
         "apiVersion": "kube-retry-proxy/v1alpha1",
         "kind": "ProxyConfiguration",
@@ -132,7 +146,10 @@ fn bytes(bytes: u64) -> String {
     [(30, "Gi"), (20, "Mi"), (10, "Ki")]
         .into_iter()
         .find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift)
-        .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+        .map_or_else(
+            || bytes.to_string(),
+            |(shift, unit)| format!("{}{unit}", bytes >> shift),
+        )
 }
 
 #[cfg(test)]
@@ -143,7 +160,10 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_read_again() {
-        let mut config = Config { mode: Mode::Observe, ..Config::default() };
+        let mut config = Config {
+            mode: Mode::Observe,
+            ..Config::default()
+        };
         config.upstream.url = Some("https://10.0.0.1:6443".parse().unwrap());
         config.upstream.ca = Some(CaSource::File("/ca.crt".into()));
         config.replay.base_delay = Duration::from_millis(1500);
@@ -151,10 +171,16 @@ mod tests {
         config.rate_limit.global = Some(Rate { qps: 0.5, burst: 3 });
         config.tracing.endpoint = Some("http://[fd00::1]:4318".parse().unwrap());
         let mut listed = Config::default();
-        listed.upstream.servers = ["https://10.0.0.1:6443", "https://[fd00::1]"].map(|url| url.parse().unwrap()).into();
+        listed.upstream.servers = ["https://10.0.0.1:6443", "https://[fd00::1]"]
+            .map(|url| url.parse().unwrap())
+            .into();
         listed.upstream.pin = Pin::None;
         for config in [Config::default(), config, listed] {
-            assert_eq!(parse(&show(&config).to_string()).unwrap(), config, "JSON is YAML too");
+            assert_eq!(
+                parse(&show(&config).to_string()).unwrap(),
+                config,
+                "JSON is YAML too"
+            );
         }
     }
 }

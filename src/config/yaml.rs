@@ -1,7 +1,8 @@
 //! YAML in and out, as trees; the only place that knows the YAML crate.
 //!
-//! [`parse`] keeps line numbers and duplicate keys, so that every mistake in a configuration file can be reported with its place.
-//! [`parse_value`] and [`to_string`] carry a whole file through unchanged in meaning; `kubeconfig.rs` uses them.
+//! [`parse`] keeps line numbers and duplicate keys, so that every mistake in a configuration file
+//! can be reported with its place. [`parse_value`] and [`to_string`] carry a whole file through
+//! unchanged in meaning; `kubeconfig.rs` uses them.
 
 use std::fmt;
 
@@ -29,7 +30,10 @@ impl std::error::Error for SyntaxError {}
 impl SyntaxError {
     /// The line of the mistake, counted from 1, when known.
     pub fn line(&self) -> Option<u64> {
-        self.0.location().map(|location| location.line()).filter(|&line| line > 0)
+        self.0
+            .location()
+            .map(|location| location.line())
+            .filter(|&line| line > 0)
     }
 }
 
@@ -84,7 +88,11 @@ impl fmt::Display for Value {
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let text = without_credentials(text);
     let more = if text.chars().count() > 80 { "…" } else { "" };
-    write!(f, "'{}{more}'", text.chars().take(80).collect::<String>().escape_debug())
+    write!(
+        f,
+        "'{}{more}'",
+        text.chars().take(80).collect::<String>().escape_debug()
+    )
 }
 
 /// Parses one YAML document. An empty one is null.
@@ -95,18 +103,21 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
 
 /// Parses one YAML document into a tree without places; duplicate keys are a mistake.
 pub(crate) fn parse_value(text: &str) -> Result<serde_json::Value, SyntaxError> {
-    serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::Error)).map_err(|error| SyntaxError(Box::new(error)))
+    serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::Error))
+        .map_err(|error| SyntaxError(Box::new(error)))
 }
 
 /// Writes a tree as YAML.
 pub(crate) fn to_string(value: &serde_json::Value) -> Result<String, WriteError> {
     // Certificates stay on one line, as kubectl writes them.
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    serde_saphyr::to_string_with_options(value, options).map_err(|error| WriteError(Box::new(error)))
+    serde_saphyr::to_string_with_options(value, options)
+        .map_err(|error| WriteError(Box::new(error)))
 }
 
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
-    // `yes` and `on` are text, and so are `0123` and `1_000`: what somebody wrote is what is read and written again.
+    // `yes` and `on` are text, and so are `0123` and `1_000`: what somebody wrote is what is read
+    // and written again.
     serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
         strict_booleans: true,
@@ -118,7 +129,10 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { line: spanned.referenced.line(), value: spanned.value })
+        Ok(Self {
+            line: spanned.referenced.line(),
+            value: spanned.value,
+        })
     }
 }
 
@@ -185,7 +199,11 @@ impl<'de> Visitor<'de> for AnyValue {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let node = map.next_value()?;
-            entries.push(Entry { line: key.referenced.line(), key: key.value, node });
+            entries.push(Entry {
+                line: key.referenced.line(),
+                key: key.value,
+                node,
+            });
         }
         Ok(Value::Map(entries))
     }
@@ -198,12 +216,28 @@ mod tests {
     #[test]
     fn keeps_lines_and_duplicate_keys() {
         let node = parse("# comment\na: 1\nb:\n  - x\n  - 2.5\na: yes\n").unwrap();
-        let Value::Map(entries) = &node.value else { panic!("{node:?}") };
-        let seen: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.line, e.node.value.to_string())).collect();
-        assert_eq!(seen, [("a", 2, "1".into()), ("b", 3, "a list".into()), ("a", 6, "'yes'".to_owned())]);
-        let Value::List(list) = &entries[1].node.value else { panic!() };
+        let Value::Map(entries) = &node.value else {
+            panic!("{node:?}")
+        };
+        let seen: Vec<_> = entries
+            .iter()
+            .map(|e| (e.key.as_str(), e.line, e.node.value.to_string()))
+            .collect();
         assert_eq!(
-            list.iter().map(|n| (n.line, n.value.clone())).collect::<Vec<_>>(),
+            seen,
+            [
+                ("a", 2, "1".into()),
+                ("b", 3, "a list".into()),
+                ("a", 6, "'yes'".to_owned())
+            ]
+        );
+        let Value::List(list) = &entries[1].node.value else {
+            panic!()
+        };
+        assert_eq!(
+            list.iter()
+                .map(|n| (n.line, n.value.clone()))
+                .collect::<Vec<_>>(),
             [(4, Value::Text("x".into())), (5, Value::Float(2.5))]
         );
     }
@@ -213,7 +247,10 @@ mod tests {
         let shown = |text: &str| Value::Text(text.to_owned()).to_string();
         assert_eq!(shown("a\nb"), r"'a\nb'");
         assert_eq!(shown(&"x".repeat(200)).chars().count(), 83);
-        assert_eq!(shown("https://me:hunter2@host/path"), "'https://…@host/path'");
+        assert_eq!(
+            shown("https://me:hunter2@host/path"),
+            "'https://…@host/path'"
+        );
     }
 
     #[test]
@@ -229,7 +266,11 @@ mod tests {
         assert!(error.line().is_some_and(|line| line > 1), "{error:?}");
         assert!(!error.to_string().contains('\n'), "{}", error.to_string());
         let error = parse("a: 1\n---\nb: 2\n").unwrap_err();
-        assert!(error.to_string().contains("document"), "{}", error.to_string());
+        assert!(
+            error.to_string().contains("document"),
+            "{}",
+            error.to_string()
+        );
     }
 
     #[test]

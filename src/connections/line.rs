@@ -1,4 +1,5 @@
-//! Who goes next, kept for a while: looking through ten thousand connections for each new one would cost more than its handshake.
+//! Who goes next, kept for a while: looking through ten thousand connections for each new one would
+//! cost more than its handshake.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ const BATCH: usize = 128;
 /// How long nobody looks again when nobody was found, in milliseconds.
 const PAUSE: u64 = 50;
 
-/// The order of leaving, smallest first: whoever waits for a request, then whoever has one, each the longest first.
+/// The order of leaving, smallest first: whoever waits for a request, then whoever has one, each
+/// the longest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) busy: bool,
@@ -18,7 +20,8 @@ pub(super) struct Rank {
     pub(super) since: u64,
 }
 
-/// Those that were first in the order when last looked. Whoever has become idle since comes after them.
+/// Those that were first in the order when last looked. Whoever has become idle since comes after
+/// them.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     /// The next one last.
@@ -41,7 +44,11 @@ impl Line {
         if now < self.not_before {
             return None;
         }
-        self.found.extend(entries.values().filter_map(|entry| Some((rank(entry)?, entry.id))));
+        self.found.extend(
+            entries
+                .values()
+                .filter_map(|entry| Some((rank(entry)?, entry.id))),
+        );
         if self.found.len() > BATCH {
             self.found.select_nth_unstable(BATCH);
             self.found.truncate(BATCH);
@@ -55,7 +62,11 @@ impl Line {
         entry
     }
 
-    fn pop(&mut self, entries: &HashMap<u64, Arc<Entry>>, rank: impl Fn(&Entry) -> Option<Rank>) -> Option<Arc<Entry>> {
+    fn pop(
+        &mut self,
+        entries: &HashMap<u64, Arc<Entry>>,
+        rank: impl Fn(&Entry) -> Option<Rank>,
+    ) -> Option<Arc<Entry>> {
         while let Some((then, id)) = self.found.pop() {
             // Whoever had a request since is no longer first.
             if let Some(entry) = entries.get(&id).filter(|entry| rank(entry) == Some(then)) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 
-/// As Go's listener and dialer: whoever is gone without a word (a node that died, a NAT that forgot) is noticed after two and a half minutes.
-/// <https://github.com/golang/go/blob/go1.24.0/src/net/tcpsock.go#L22-L28>
+/// As Go's listener and dialer: whoever is gone without a word (a node that died, a NAT that
+/// forgot) is noticed after two and a half minutes. <https://github.com/golang/go/blob/go1.24.0/src/net/tcpsock.go#L22-L28>
 const IDLE: Duration = Duration::from_secs(15);
 const INTERVAL: Duration = Duration::from_secs(15);
 const PROBES: u32 = 9;
@@ -36,7 +36,10 @@ pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
 /// Sends small writes at once, and finds dead peers.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keep_alive = TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(PROBES);
+    let keep_alive = TcpKeepalive::new()
+        .with_time(IDLE)
+        .with_interval(INTERVAL)
+        .with_retries(PROBES);
     SockRef::from(stream).set_tcp_keepalive(&keep_alive)
 }
 
@@ -52,7 +55,13 @@ mod tests {
         for stream in [dialled, accepted] {
             let socket = SockRef::from(&stream);
             assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
-            assert_eq!((socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()), (IDLE, INTERVAL));
+            assert_eq!(
+                (
+                    socket.tcp_keepalive_time().unwrap(),
+                    socket.tcp_keepalive_interval().unwrap()
+                ),
+                (IDLE, INTERVAL)
+            );
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
         }
     }

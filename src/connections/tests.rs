@@ -8,7 +8,12 @@ const MINE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const THEIRS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
 fn connections(max: usize, per_address: usize) -> Arc<Connections> {
-    with(Limits { max, per_address, answered_too: false, requests: 10 })
+    with(Limits {
+        max,
+        per_address,
+        answered_too: false,
+        requests: 10,
+    })
 }
 
 fn with(limits: Limits) -> Arc<Connections> {
@@ -33,7 +38,10 @@ async fn a_moment() {
 }
 
 /// Places in this order, a moment apart.
-async fn opened<const N: usize>(connections: &Arc<Connections>, addresses: [IpAddr; N]) -> Vec<Place> {
+async fn opened<const N: usize>(
+    connections: &Arc<Connections>,
+    addresses: [IpAddr; N],
+) -> Vec<Place> {
     let mut places = Vec::new();
     for ip in addresses {
         places.push(connections.admit(ip).await.unwrap());
@@ -53,9 +61,15 @@ async fn the_one_idle_longest_makes_room() {
     drop(places[0].request());
     a_moment().await;
     let _fourth = now(connections.admit(THEIRS)).unwrap().unwrap();
-    assert_eq!(places.iter().map(told).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(
+        places.iter().map(told).collect::<Vec<_>>(),
+        [false, true, false]
+    );
     let _fifth = now(connections.admit(THEIRS)).unwrap().unwrap();
-    assert_eq!(places.iter().map(told).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(
+        places.iter().map(told).collect::<Vec<_>>(),
+        [false, false, true]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,10 +106,16 @@ async fn an_address_has_its_share_and_leaves_the_others_alone() {
     let theirs = opened(&connections, [THEIRS]).await;
     let places = opened(&connections, [MINE; 2]).await;
     let third = now(connections.admit(MINE)).unwrap().unwrap();
-    assert!(told(&places[0]) && !told(&places[1]) && !told(&theirs[0]), "its own oldest goes");
+    assert!(
+        told(&places[0]) && !told(&places[1]) && !told(&theirs[0]),
+        "its own oldest goes"
+    );
     let _requests = (places[1].request(), third.request());
     a_moment().await;
-    assert!(now(connections.admit(MINE)).unwrap().is_none(), "all its own are busy");
+    assert!(
+        now(connections.admit(MINE)).unwrap().is_none(),
+        "all its own are busy"
+    );
     assert!(now(connections.admit(THEIRS)).unwrap().is_some());
     drop(third);
     assert!(now(connections.admit(MINE)).unwrap().is_some());
@@ -110,7 +130,10 @@ async fn who_stays_after_all_has_its_place_again() {
     let request = places[0].request();
     places[0].stay();
     drop(second);
-    assert!(now(connections.admit(THEIRS)).is_none(), "it has the only place");
+    assert!(
+        now(connections.admit(THEIRS)).is_none(),
+        "it has the only place"
+    );
     drop(request);
     a_moment().await;
     assert!(now(connections.admit(THEIRS)).is_some() && told(&places[0]));
@@ -126,7 +149,12 @@ async fn a_tunnel_is_never_told_to_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn where_the_port_says_so_the_one_answered_longest_goes_after_all_that_wait() {
-    let connections = with(Limits { max: 3, per_address: 3, answered_too: true, requests: 10 });
+    let connections = with(Limits {
+        max: 3,
+        per_address: 3,
+        answered_too: true,
+        requests: 10,
+    });
     let places = opened(&connections, [MINE; 3]).await;
     let _requests = (places[0].request(), places[1].request());
     let mut more = Vec::new();
@@ -153,7 +181,10 @@ async fn those_that_do_not_leave_are_bounded() {
     for number in 0..MAX_LEAVING {
         places.push(now(connections.admit(address(number))).unwrap().unwrap());
     }
-    assert!(now(connections.admit(MINE)).is_none(), "the next one waits for somebody to leave");
+    assert!(
+        now(connections.admit(MINE)).is_none(),
+        "the next one waits for somebody to leave"
+    );
     drop(places.swap_remove(0));
     assert!(now(connections.admit(MINE)).is_some());
 }
@@ -174,7 +205,10 @@ async fn a_connection_is_idle_from_the_end_of_its_last_request() {
         drop(request);
     };
     let (idle, ()) = tokio::join!(idle, asked);
-    assert!(idle >= Duration::from_secs(420) && idle < Duration::from_secs(421), "{idle:?}");
+    assert!(
+        idle >= Duration::from_secs(420) && idle < Duration::from_secs(421),
+        "{idle:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

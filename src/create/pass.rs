@@ -1,4 +1,5 @@
-//! Creates on their way to the loop or past it: the rate limit, and what streams through because it cannot or must not be replayed.
+//! Creates on their way to the loop or past it: the rate limit, and what streams through because it
+//! cannot or must not be replayed.
 
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
@@ -34,7 +35,8 @@ impl Creates {
         }
     }
 
-    /// As [`Self::pass`], for a create that could not be buffered: the rate limit holds for it all the same.
+    /// As [`Self::pass`], for a create that could not be buffered: the rate limit holds for it all
+    /// the same.
     pub(super) async fn pass_limited(
         &self,
         settings: &Settings,
@@ -43,18 +45,24 @@ impl Creates {
         why: NotReplayed,
         started: Instant,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
-        let caller = settings.rate_limit.caller(request.headers(), &target.namespace);
+        let caller = settings
+            .rate_limit
+            .caller(request.headers(), &target.namespace);
         let ahead = match self.admit(settings, caller, target).await {
             Ok(admitted) => admitted.ahead,
             Err(rejected) => {
-                self.metrics.outcome(&target.namespace, Outcome::RateLimited);
+                self.metrics
+                    .outcome(&target.namespace, Outcome::RateLimited);
                 return Err(ProxyError::RateLimited(rejected));
             }
         };
         let answer = self.pass(settings, target, request, why, started).await;
         if let (Ok(answer), Some(ahead)) = (&answer, ahead) {
             // Its body streams, so a 403 may be anybody's: it counts.
-            ahead.answered(matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND));
+            ahead.answered(matches!(
+                answer.status(),
+                StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND
+            ));
         }
         answer
     }
@@ -70,8 +78,12 @@ impl Creates {
     ) -> Result<Response<Body<Lease>>, ProxyError> {
         self.metrics.not_replayed(why);
         let deadline = timeout::deadline(request.uri(), started);
-        let sending = self.upstream.create(&target.namespace, settings.backoff.base, request);
-        let answer = until(deadline, sending).await.and_then(|answer| Ok(to_client(answer?)));
+        let sending = self
+            .upstream
+            .create(&target.namespace, settings.backoff.base, request);
+        let answer = until(deadline, sending)
+            .await
+            .and_then(|answer| Ok(to_client(answer?)));
         let outcome = match &answer {
             Ok(response) if response.status().is_success() => Outcome::Created,
             Ok(_) => Outcome::Refused,

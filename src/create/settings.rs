@@ -1,4 +1,5 @@
-//! What the configuration says of creates, in the form that the loop uses. Replaced as a whole when the file is loaded again.
+//! What the configuration says of creates, in the form that the loop uses. Replaced as a whole when
+//! the file is loaded again.
 
 use crate::backoff::{Backoff, Limits};
 use crate::budget::Budget;
@@ -33,7 +34,10 @@ impl Settings {
                 quota_evaluation_timeout: replay.quota_evaluation_timeout.enabled,
                 webhook_unreachable: replay.webhook_unreachable.enabled,
             },
-            backoff: Backoff { base: replay.base_delay, cap: replay.max_delay },
+            backoff: Backoff {
+                base: replay.base_delay,
+                cap: replay.max_delay,
+            },
             budget: Budget::new(&replay.budget),
             rate_limit: RateLimit::new(&config.rate_limit),
             replay: replay.clone(),
@@ -50,8 +54,14 @@ impl Settings {
             _ => None,
         };
         match own {
-            Some(own) => Limits { max_attempts: own.max_attempts, max_hold: own.max_hold },
-            None => Limits { max_attempts: self.replay.max_attempts, max_hold: self.replay.max_hold },
+            Some(own) => Limits {
+                max_attempts: own.max_attempts,
+                max_hold: own.max_hold,
+            },
+            None => Limits {
+                max_attempts: self.replay.max_attempts,
+                max_hold: self.replay.max_hold,
+            },
         }
     }
 }
@@ -67,9 +77,22 @@ mod tests {
     fn what_takes_the_apiserver_ten_seconds_is_replayed_by_the_limits_of_its_own_class_alone() {
         let settings = Settings::new(&Config::default());
         let ten = Duration::from_secs(10);
-        let spent = Spent { attempts: 1, elapsed: ten, longest: ten };
-        let next = |class| settings.limits(class).next(spent, None, Duration::ZERO).map(|_| ());
-        for class in [Class::QuotaEvaluationTimeout, Class::WebhookUnreachable, Class::ExceededQuota] {
+        let spent = Spent {
+            attempts: 1,
+            elapsed: ten,
+            longest: ten,
+        };
+        let next = |class| {
+            settings
+                .limits(class)
+                .next(spent, None, Duration::ZERO)
+                .map(|_| ())
+        };
+        for class in [
+            Class::QuotaEvaluationTimeout,
+            Class::WebhookUnreachable,
+            Class::ExceededQuota,
+        ] {
             assert_eq!(next(class), Ok(()), "{class:?}");
         }
         for class in [Class::QuotaConflict, Class::Throttled, Class::ConnectFailed] {

@@ -11,6 +11,9 @@ pub struct Target {
 
 impl From<CreateTarget> for Target {
     fn from(target: CreateTarget) -> Self {
-        Self { namespace: target.namespace, resource: target.resource }
+        Self {
+            namespace: target.namespace,
+            resource: target.resource,
+        }
     }
 }

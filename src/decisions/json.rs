@@ -14,7 +14,10 @@ use crate::metrics::Outcome;
 pub fn rfc3339(time: SystemTime) -> String {
     // Millisecond precision: nobody reads nanoseconds.
     let time = OffsetDateTime::from(time);
-    time.replace_millisecond(time.millisecond()).unwrap_or(time).format(&Rfc3339).unwrap_or_default()
+    time.replace_millisecond(time.millisecond())
+        .unwrap_or(time)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 // serde passes each field by reference.
@@ -27,7 +30,10 @@ pub(super) fn outcome<S: Serializer>(outcome: &Outcome, serializer: S) -> Result
     serializer.serialize_str(outcome.as_str())
 }
 
-pub(super) fn answer<S: Serializer>(answer: &Result<u16, &'static str>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn answer<S: Serializer>(
+    answer: &Result<u16, &'static str>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(1))?;
     match answer {
         Ok(code) => map.serialize_entry("code", code)?,
@@ -40,7 +46,10 @@ pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Resul
     serializer.serialize_u64(whole_millis(*duration))
 }
 
-pub(super) fn optional_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn optional_millis<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => millis(duration, serializer),
         None => serializer.serialize_none(),
@@ -51,8 +60,14 @@ pub(super) fn since<S: Serializer>(instant: &Instant, serializer: S) -> Result<S
     serializer.serialize_u64(whole_millis(instant.elapsed()))
 }
 
-pub(super) fn until<S: Serializer>(instant: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
-    optional_millis(&instant.map(|instant| instant.saturating_duration_since(Instant::now())), serializer)
+pub(super) fn until<S: Serializer>(
+    instant: &Option<Instant>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    optional_millis(
+        &instant.map(|instant| instant.saturating_duration_since(Instant::now())),
+        serializer,
+    )
 }
 
 fn whole_millis(duration: Duration) -> u64 {

@@ -19,7 +19,10 @@ async fn a_replayed_create_tells_its_whole_story() {
     let mut json = serde_json::to_value(decisions.recent(None, 10)).unwrap();
     let time = json[0]["time"].take();
     let time = time.as_str().unwrap();
-    assert!(time.ends_with('Z') && time.len() <= "2026-01-02T03:04:05.678Z".len(), "{time}");
+    assert!(
+        time.ends_with('Z') && time.len() <= "2026-01-02T03:04:05.678Z".len(),
+        "{time}"
+    );
     assert_eq!(
         json,
         json!([{
@@ -53,7 +56,11 @@ async fn the_registry_shows_what_is_held_now() {
     }]);
     assert_eq!(serde_json::to_value(decisions.held()).unwrap(), expected);
     drop(hold);
-    assert_eq!(decisions.held()[0].next_attempt, None, "the attempt is under way");
+    assert_eq!(
+        decisions.held()[0].next_attempt,
+        None,
+        "the attempt is under way"
+    );
     assert_eq!(record.held(), 30 * MS);
     record.finish(Outcome::Created, "");
     assert!(decisions.held().is_empty());
@@ -70,7 +77,10 @@ async fn a_record_dropped_in_a_pause_says_that_the_client_left() {
     }
     assert!(decisions.held().is_empty());
     let recent = decisions.recent(None, 1);
-    assert_eq!((recent[0].outcome, recent[0].held), (Outcome::ClientGone, 30 * MS));
+    assert_eq!(
+        (recent[0].outcome, recent[0].held),
+        (Outcome::ClientGone, 30 * MS)
+    );
 }
 
 #[test]
@@ -81,7 +91,13 @@ fn the_oldest_make_room_and_the_newest_come_first() {
         record.object(&ObjectMeta::named(name, ""));
         record.finish(Outcome::Created, "");
     }
-    let names = |namespace, limit| decisions.recent(namespace, limit).into_iter().map(|each| each.name.into_string()).collect::<Vec<_>>();
+    let names = |namespace, limit| {
+        decisions
+            .recent(namespace, limit)
+            .into_iter()
+            .map(|each| each.name.into_string())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(None, 10), ["3", "2"]);
     assert_eq!(names(None, 1), ["3"]);
     assert_eq!(names(Some("b"), 10), ["2"]);
@@ -102,5 +118,8 @@ fn names_that_cannot_be_are_cut() {
     record.object(&ObjectMeta::named("", &"x".repeat(1000)));
     record.finish(Outcome::Refused, "");
     let recent = decisions.recent(None, 1);
-    assert_eq!((recent[0].namespace.len(), recent[0].name.len()), (252, 254));
+    assert_eq!(
+        (recent[0].namespace.len(), recent[0].name.len()),
+        (252, 254)
+    );
 }

@@ -11,7 +11,8 @@ use crate::model::client::Endpoint;
 use crate::model::storm::{Create, Ended, Retry, Storm};
 use crate::model::{ControlPlane, QuotaOutcome};
 
-/// Creates `options.pods` pods in a namespace of their own, which has a quota with room for all of them.
+/// Creates `options.pods` pods in a namespace of their own, which has a quota with room for all of
+/// them.
 pub(super) async fn run(
     plane: &ControlPlane,
     namespace: &'static str,
@@ -22,8 +23,16 @@ pub(super) async fn run(
     plane.create_namespace(namespace)?;
     // Twice what is needed, for a create that loses may leave its charge behind.
     let pods = u64::from(options.pods) * 2;
-    let hard = [("pods", pods.to_string()), ("requests.cpu", pods.to_string()), ("requests.memory", format!("{pods}Gi"))];
-    plane.create_quota(namespace, "compute-quota", &hard.each_ref().map(|(name, limit)| (*name, limit.as_str())))?;
+    let hard = [
+        ("pods", pods.to_string()),
+        ("requests.cpu", pods.to_string()),
+        ("requests.memory", format!("{pods}Gi")),
+    ];
+    plane.create_quota(
+        namespace,
+        "compute-quota",
+        &hard.each_ref().map(|(name, limit)| (*name, limit.as_str())),
+    )?;
 
     let storm = Storm {
         servers: vec![endpoint.clone()],
@@ -35,7 +44,11 @@ pub(super) async fn run(
     };
     let ended = storm.run(shown_on(progress.clone())).await?;
     progress.finish();
-    let there: HashSet<_> = plane.pods(namespace).iter().map(|pod| (namespace.to_owned(), pod.name().to_owned())).collect();
+    let there: HashSet<_> = plane
+        .pods(namespace)
+        .iter()
+        .map(|pod| (namespace.to_owned(), pod.name().to_owned()))
+        .collect();
     ended.check(&there)?;
     if let Some((name, times)) = plane.journal().stored_twice() {
         return Err(DemoError::Twice(name, times));
@@ -57,7 +70,9 @@ fn shown_on(progress: ProgressBar) -> impl Fn(&Create) + Clone + Send {
 fn outcome(plane: &ControlPlane, namespace: &str, ended: &Ended, created: usize) -> Outcome {
     let path = format!("/api/v1/namespaces/{namespace}/pods");
     let mut conflicts = 0;
-    plane.journal().for_each_create(|attempt| conflicts += u64::from(attempt.path == path && attempt.quota == QuotaOutcome::Conflict));
+    plane.journal().for_each_create(|attempt| {
+        conflicts += u64::from(attempt.path == path && attempt.quota == QuotaOutcome::Conflict)
+    });
     Outcome {
         requested: ended.creates.len() as u64,
         created: created as u64,

@@ -1,6 +1,8 @@
-//! `demo --serve`: controllers that create and end pods for ever, most of them through the proxy, so that there is something to look at.
+//! `demo --serve`: controllers that create and end pods for ever, most of them through the proxy,
+//! so that there is something to look at.
 //!
-//! Two teams share their quotas with a controller that does not use the proxy, and a third one's quota is full most of the time.
+//! Two teams share their quotas with a controller that does not use the proxy, and a third one's
+//! quota is full most of the time.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,7 +18,8 @@ use crate::model::client::Endpoint;
 use crate::model::storm::Connection;
 use crate::model::{ControlPlane, Settings};
 
-/// Requests and changes that the control plane remembers: nobody judges by them here, and the demo may go on for days.
+/// Requests and changes that the control plane remembers: nobody judges by them here, and the demo
+/// may go on for days.
 const REMEMBERED: usize = 1000;
 
 /// One controller with a few workers.
@@ -32,16 +35,63 @@ struct Controller {
 }
 
 const CONTROLLERS: [Controller; 6] = [
-    Controller { namespace: "ml-training", name: "train", workers: 24, pause: ms(1200), alive: 6, proxied: true },
-    Controller { namespace: "ml-training", name: "sweep", workers: 8, pause: ms(250), alive: 4, proxied: false },
-    Controller { namespace: "ci", name: "build", workers: 10, pause: ms(1000), alive: 3, proxied: true },
-    Controller { namespace: "ci", name: "nightly", workers: 4, pause: ms(400), alive: 3, proxied: false },
-    Controller { namespace: "reports", name: "report", workers: 1, pause: ms(4000), alive: 2, proxied: true },
-    Controller { namespace: "crowded", name: "job", workers: 3, pause: ms(6000), alive: 5, proxied: true },
+    Controller {
+        namespace: "ml-training",
+        name: "train",
+        workers: 24,
+        pause: ms(1200),
+        alive: 6,
+        proxied: true,
+    },
+    Controller {
+        namespace: "ml-training",
+        name: "sweep",
+        workers: 8,
+        pause: ms(250),
+        alive: 4,
+        proxied: false,
+    },
+    Controller {
+        namespace: "ci",
+        name: "build",
+        workers: 10,
+        pause: ms(1000),
+        alive: 3,
+        proxied: true,
+    },
+    Controller {
+        namespace: "ci",
+        name: "nightly",
+        workers: 4,
+        pause: ms(400),
+        alive: 3,
+        proxied: false,
+    },
+    Controller {
+        namespace: "reports",
+        name: "report",
+        workers: 1,
+        pause: ms(4000),
+        alive: 2,
+        proxied: true,
+    },
+    Controller {
+        namespace: "crowded",
+        name: "job",
+        workers: 3,
+        pause: ms(6000),
+        alive: 5,
+        proxied: true,
+    },
 ];
 
 /// Pods that fit into the quota of each namespace.
-const QUOTAS: [(&str, u32); 4] = [("ml-training", 10_000), ("ci", 10_000), ("reports", 100), ("crowded", 12)];
+const QUOTAS: [(&str, u32); 4] = [
+    ("ml-training", 10_000),
+    ("ci", 10_000),
+    ("reports", 100),
+    ("crowded", 12),
+];
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -51,8 +101,18 @@ const fn ms(millis: u64) -> Duration {
 ///
 /// # Errors
 /// If something cannot start.
-pub async fn serve(stop: impl Future<Output = ()>, announce: impl FnOnce(SocketAddr)) -> Result<(), DemoError> {
-    let plane = Arc::new(ControlPlane::start(Settings { journal: REMEMBERED, changes: REMEMBERED, ..Settings::default() }).await?);
+pub async fn serve(
+    stop: impl Future<Output = ()>,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<(), DemoError> {
+    let plane = Arc::new(
+        ControlPlane::start(Settings {
+            journal: REMEMBERED,
+            changes: REMEMBERED,
+            ..Settings::default()
+        })
+        .await?,
+    );
     for (namespace, pods) in QUOTAS {
         plane.create_namespace(namespace)?;
         plane.create_quota(namespace, "compute-quota", &[("pods", &pods.to_string())])?;
@@ -61,14 +121,29 @@ pub async fn serve(stop: impl Future<Output = ()>, announce: impl FnOnce(SocketA
     // It signs its own certificate.
     let ca = proxy.ca_pem.as_deref().unwrap_or_default();
     let endpoint = |proxied: bool| match proxied {
-        true => Endpoint::new(&format!("https://{}", proxy.address), ca, plane.token(), Version::HTTP_11),
-        false => Endpoint::new(&plane.balanced_url(), plane.ca_pem(), plane.token(), Version::HTTP_11),
+        true => Endpoint::new(
+            &format!("https://{}", proxy.address),
+            ca,
+            plane.token(),
+            Version::HTTP_11,
+        ),
+        false => Endpoint::new(
+            &plane.balanced_url(),
+            plane.ca_pem(),
+            plane.token(),
+            Version::HTTP_11,
+        ),
     };
     let mut workers = JoinSet::new();
     for controller in &CONTROLLERS {
         let endpoint = endpoint(controller.proxied)?;
         for worker in 0..controller.workers {
-            workers.spawn(work(Arc::clone(&plane), endpoint.clone(), controller, worker));
+            workers.spawn(work(
+                Arc::clone(&plane),
+                endpoint.clone(),
+                controller,
+                worker,
+            ));
         }
     }
     announce(proxy.admin_address);
@@ -82,7 +157,12 @@ pub async fn serve(stop: impl Future<Output = ()>, announce: impl FnOnce(SocketA
 }
 
 /// Creates pods, and ends the oldest of its own for each new one, for ever.
-async fn work(plane: Arc<ControlPlane>, endpoint: Endpoint, controller: &'static Controller, worker: u32) {
+async fn work(
+    plane: Arc<ControlPlane>,
+    endpoint: Endpoint,
+    controller: &'static Controller,
+    worker: u32,
+) {
     let mut connection = Connection::new(endpoint);
     let mut alive = VecDeque::new();
     for pod in 0_u64.. {

@@ -4,9 +4,17 @@ use super::{Outcome, Report};
 
 /// The table, with lines on top that say what was done.
 pub(super) fn render(report: &Report) -> String {
-    let Report { direct, unpinned, pinned } = report;
-    let line = |name: &str, [direct, unpinned, pinned]: [&str; 3]| format!("{name:<22}{direct:>12}{unpinned:>12}{pinned:>12}\n");
-    let row = |name: &str, value: &dyn Fn(&Outcome) -> String| line(name, [&*value(direct), &*value(unpinned), &*value(pinned)]);
+    let Report {
+        direct,
+        unpinned,
+        pinned,
+    } = report;
+    let line = |name: &str, [direct, unpinned, pinned]: [&str; 3]| {
+        format!("{name:<22}{direct:>12}{unpinned:>12}{pinned:>12}\n")
+    };
+    let row = |name: &str, value: &dyn Fn(&Outcome) -> String| {
+        line(name, [&*value(direct), &*value(unpinned), &*value(pinned)])
+    };
     [
         format!("{} creates against 3 apiservers, all charging one ResourceQuota: direct through a load balancer,\n", direct.requested),
         "and through the proxy, which spreads them and replays (unpinned), or keeps them to one apiserver (pinned)\n\n".to_owned(),

@@ -10,7 +10,11 @@ fn given_up(why: &'static str) -> Decision {
     let (sender, mut receiver) = mpsc::channel(1);
     let decisions = Arc::new(Decisions::new(0).telling(Some(sender)));
     let mut record = decisions.begin("team", "pods");
-    record.object(&ObjectMeta { kind: "Pod".into(), generate_name: "step-".into(), ..ObjectMeta::default() });
+    record.object(&ObjectMeta {
+        kind: "Pod".into(),
+        generate_name: "step-".into(),
+        ..ObjectMeta::default()
+    });
     record.attempt(Ok(409), "quota_conflict", Duration::from_millis(5));
     drop(record.hold(Duration::ZERO));
     record.attempt(Err("connect"), "connect_failed", Duration::from_millis(5));
@@ -20,18 +24,33 @@ fn given_up(why: &'static str) -> Decision {
 
 fn recorder() -> Recorder {
     let metrics = Arc::new(Metrics::new(1, &[]));
-    let settings = config::Upstream { url: Some("http://127.0.0.1:1".parse().unwrap()), ..config::Upstream::default() };
+    let settings = config::Upstream {
+        url: Some("http://127.0.0.1:1".parse().unwrap()),
+        ..config::Upstream::default()
+    };
     let upstream = Arc::new(Upstream::new(&settings, &metrics).unwrap());
-    let enabled = config::Events { enabled: true, ..config::Events::default() };
+    let enabled = config::Events {
+        enabled: true,
+        ..config::Events::default()
+    };
     Recorder::new(&enabled, &upstream, &metrics).unwrap().1
 }
 
 #[test]
 fn an_event_says_what_happened_to_which_object() {
     let time = UNIX_EPOCH + Duration::from_micros(1_767_225_600_000_042);
-    let event = event(&given_up("all attempts were used"), "team", 3, "proxy-0", time);
+    let event = event(
+        &given_up("all attempts were used"),
+        "team",
+        3,
+        "proxy-0",
+        time,
+    );
     assert_eq!(event["eventTime"], "2026-01-01T00:00:00.000042Z");
-    assert_eq!(event["regarding"], json!({ "kind": "Pod", "namespace": "team", "name": "step-*" }));
+    assert_eq!(
+        event["regarding"],
+        json!({ "kind": "Pod", "namespace": "team", "name": "step-*" })
+    );
     assert_eq!(
         event["note"],
         "Sent 2 times, held for 0.0 s, given up: all attempts were used. The last answer was connect (connect_failed). So were 3 more of this \

@@ -1,4 +1,5 @@
-//! Requests that no proxy may pass on: what they ask for, or who asks, would not be the same behind it. Pure; `proxy` answers 400.
+//! Requests that no proxy may pass on: what they ask for, or who asks, would not be the same behind
+//! it. Pure; `proxy` answers 400.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Uri, Version};
@@ -24,7 +25,9 @@ pub enum Malformed {
     #[error("its target is neither a path nor a URL")]
     Target,
     /// `Connection` names a field that is not for the next hop alone.
-    #[error("its Connection header names {0}, which is not meant for one connection only (RFC 9110, section 7.6.1)")]
+    #[error(
+        "its Connection header names {0}, which is not meant for one connection only (RFC 9110, section 7.6.1)"
+    )]
     Nominated(HeaderName),
     /// `Impersonate-*` by nobody.
     #[error("it has Impersonate-* headers, but no credentials of the caller's own beside them")]
@@ -42,15 +45,23 @@ pub fn check(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Mal
     impersonation(headers)
 }
 
-/// A request for another server's resource has a scheme; `host:443` without one is how CONNECT names a tunnel (RFC 9112 §3.2.3).
+/// A request for another server's resource has a scheme; `host:443` without one is how CONNECT
+/// names a tunnel (RFC 9112 §3.2.3).
 fn target(uri: &Uri) -> Result<(), Malformed> {
-    if uri.path_and_query().is_some() { Ok(()) } else { Err(Malformed::Target) }
+    if uri.path_and_query().is_some() {
+        Ok(())
+    } else {
+        Err(Malformed::Target)
+    }
 }
 
-/// RFC 9112 §3.2: exactly one `Host`, and a valid one, also beside a URL as target, which has the last word. RFC 9113 §8.3.1: in HTTP/2 there is
-/// `:authority` or `Host`, and where there are both they agree.
+/// RFC 9112 §3.2: exactly one `Host`, and a valid one, also beside a URL as target, which has the
+/// last word. RFC 9113 §8.3.1: in HTTP/2 there is `:authority` or `Host`, and where there are both
+/// they agree.
 fn host(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Malformed> {
-    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let authority = uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().map(HeaderValue::as_bytes);
     if hosts.next().is_some() {
@@ -59,10 +70,16 @@ fn host(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Malforme
     match (version, host, authority) {
         (Version::HTTP_09 | Version::HTTP_10, None, _) | (Version::HTTP_2, None, Some(_)) => {}
         (_, None, _) => return Err(Malformed::NoHost),
-        (Version::HTTP_2, Some(host), Some(authority)) if !is_same_server(host, authority) => return Err(Malformed::TwoHosts),
+        (Version::HTTP_2, Some(host), Some(authority)) if !is_same_server(host, authority) => {
+            return Err(Malformed::TwoHosts);
+        }
         _ => {}
     }
-    if host.into_iter().chain(authority).all(is_host) { Ok(()) } else { Err(Malformed::InvalidHost) }
+    if host.into_iter().chain(authority).all(is_host) {
+        Ok(())
+    } else {
+        Err(Malformed::InvalidHost)
+    }
 }
 
 fn is_same_server(a: &[u8], b: &[u8]) -> bool {
@@ -70,14 +87,21 @@ fn is_same_server(a: &[u8], b: &[u8]) -> bool {
     a[..without_default(a)].eq_ignore_ascii_case(&b[..without_default(b)])
 }
 
-/// `uri-host [":" port]` of RFC 3986 §3.2.2, but for escapes, which no resolver knows. An empty one is a host: that of a URL without an authority (RFC 9112 §3.2).
+/// `uri-host [":" port]` of RFC 3986 §3.2.2, but for escapes, which no resolver knows. An empty one
+/// is a host: that of a URL without an authority (RFC 9112 §3.2).
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host {
         [b'[', literal @ ..] => {
-            let Some(end) = literal.iter().position(|byte| *byte == b']') else { return false };
+            let Some(end) = literal.iter().position(|byte| *byte == b']') else {
+                return false;
+            };
             let (literal, rest) = (&literal[..end], &literal[end + 1..]);
-            let is_of_address = |byte: &u8| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte);
-            if literal.is_empty() || !literal.iter().all(is_of_address) || !matches!(rest, [] | [b':', ..]) {
+            let is_of_address =
+                |byte: &u8| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte);
+            if literal.is_empty()
+                || !literal.iter().all(is_of_address)
+                || !matches!(rest, [] | [b':', ..])
+            {
                 return false;
             }
             (&literal[..0], rest.get(1..).unwrap_or_default())
@@ -87,28 +111,48 @@ fn is_host(host: &[u8]) -> bool {
             None => (host, &host[..0]),
         },
     };
-    name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte)) && port.iter().all(u8::is_ascii_digit)
+    name.iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte))
+        && port.iter().all(u8::is_ascii_digit)
 }
 
-/// Dropping what `Connection` names is our duty, and dropping these would change who asks, and for what.
+/// Dropping what `Connection` names is our duty, and dropping these would change who asks, and for
+/// what.
 fn connection(headers: &HeaderMap) -> Result<(), Malformed> {
-    let mut named = tokens(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
-    named.find(fields::is_end_to_end).map_or(Ok(()), |name| Err(Malformed::Nominated(name)))
+    let mut named =
+        tokens(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
+    named
+        .find(fields::is_end_to_end)
+        .map_or(Ok(()), |name| Err(Malformed::Nominated(name)))
 }
 
-/// Who may act as whom is for the apiserver to decide, about a caller who says who he is. Without that the request would be judged as whoever
-/// stands behind the connection: today nobody, `system:anonymous`, and the proxy itself where it has a certificate of its own.
+/// Who may act as whom is for the apiserver to decide, about a caller who says who he is. Without
+/// that the request would be judged as whoever stands behind the connection: today nobody,
+/// `system:anonymous`, and the proxy itself where it has a certificate of its own.
 fn impersonation(headers: &HeaderMap) -> Result<(), Malformed> {
     let asked = headers.keys().any(fields::is_impersonation);
-    if asked && !has_credentials(headers) { Err(Malformed::Impersonation) } else { Ok(()) }
+    if asked && !has_credentials(headers) {
+        Err(Malformed::Impersonation)
+    } else {
+        Ok(())
+    }
 }
 
-/// `Authorization`, of which Go looks at the first line, or the token that browsers put among the protocols of a WebSocket:
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go>
+/// `Authorization`, of which Go looks at the first line, or the token that browsers put among the
+/// protocols of a WebSocket: <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go>
 fn has_credentials(headers: &HeaderMap) -> bool {
-    let is_bearer = |protocol: &[u8]| protocol.strip_prefix(BEARER_PROTOCOL).is_some_and(|token| !token.is_empty());
-    let is_websocket = || tokens(headers, &header::UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
-    headers.get(header::AUTHORIZATION).is_some_and(|value| !value.as_bytes().trim_ascii().is_empty())
+    let is_bearer = |protocol: &[u8]| {
+        protocol
+            .strip_prefix(BEARER_PROTOCOL)
+            .is_some_and(|token| !token.is_empty())
+    };
+    let is_websocket = || {
+        tokens(headers, &header::UPGRADE)
+            .any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+    };
+    headers
+        .get(header::AUTHORIZATION)
+        .is_some_and(|value| !value.as_bytes().trim_ascii().is_empty())
         || (is_websocket() && tokens(headers, &WEBSOCKET_PROTOCOL).any(is_bearer))
 }
 
@@ -119,8 +163,17 @@ mod tests {
 
     const HTTP2: &str = "https://a/p";
 
-    fn checked(uri: &str, version: Version, lines: &[(&'static str, &'static str)]) -> Result<(), Malformed> {
-        let headers = lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    fn checked(
+        uri: &str,
+        version: Version,
+        lines: &[(&'static str, &'static str)],
+    ) -> Result<(), Malformed> {
+        let headers = lines.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
         check(&uri.parse().unwrap(), version, &headers.collect())
     }
 
@@ -133,28 +186,78 @@ mod tests {
         let one = ("host", "a");
         assert_eq!(checked("/p", Version::HTTP_11, &[one]), Ok(()));
         assert_eq!(checked("/p", Version::HTTP_11, &[]), Err(Malformed::NoHost));
-        assert_eq!(checked("https://a/p", Version::HTTP_11, &[]), Err(Malformed::NoHost));
-        assert_eq!(checked("https://a/p", Version::HTTP_11, &[("host", "b")]), Ok(()), "the URL has the last word");
-        assert_eq!(checked("/p", Version::HTTP_11, &[one, one]), Err(Malformed::SeveralHosts));
+        assert_eq!(
+            checked("https://a/p", Version::HTTP_11, &[]),
+            Err(Malformed::NoHost)
+        );
+        assert_eq!(
+            checked("https://a/p", Version::HTTP_11, &[("host", "b")]),
+            Ok(()),
+            "the URL has the last word"
+        );
+        assert_eq!(
+            checked("/p", Version::HTTP_11, &[one, one]),
+            Err(Malformed::SeveralHosts)
+        );
         assert_eq!(checked("/p", Version::HTTP_10, &[]), Ok(()));
-        assert_eq!(checked("/p", Version::HTTP_10, &[one, one]), Err(Malformed::SeveralHosts));
+        assert_eq!(
+            checked("/p", Version::HTTP_10, &[one, one]),
+            Err(Malformed::SeveralHosts)
+        );
         assert_eq!(checked(HTTP2, Version::HTTP_2, &[]), Ok(()));
-        assert_eq!(checked(HTTP2, Version::HTTP_2, &[one, one]), Err(Malformed::SeveralHosts));
-        assert_eq!(checked(HTTP2, Version::HTTP_2, &[("host", "A:443")]), Ok(()));
-        assert_eq!(checked(HTTP2, Version::HTTP_2, &[("host", "a:8443")]), Err(Malformed::TwoHosts));
+        assert_eq!(
+            checked(HTTP2, Version::HTTP_2, &[one, one]),
+            Err(Malformed::SeveralHosts)
+        );
+        assert_eq!(
+            checked(HTTP2, Version::HTTP_2, &[("host", "A:443")]),
+            Ok(())
+        );
+        assert_eq!(
+            checked(HTTP2, Version::HTTP_2, &[("host", "a:8443")]),
+            Err(Malformed::TwoHosts)
+        );
         assert_eq!(checked("/p", Version::HTTP_2, &[one]), Ok(()));
         assert_eq!(checked("/p", Version::HTTP_2, &[]), Err(Malformed::NoHost));
     }
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_an_optional_port() {
-        for host in ["", "a", "a.b-c_d:443", "10.0.0.1:6443", "[fd00::1]:443", "[::1]", "[fe80::1%25eth0]", "a:", ":443"] {
+        for host in [
+            "",
+            "a",
+            "a.b-c_d:443",
+            "10.0.0.1:6443",
+            "[fd00::1]:443",
+            "[::1]",
+            "[fe80::1%25eth0]",
+            "a:",
+            ":443",
+        ] {
             assert_eq!(with_host(host), Ok(()), "{host}");
         }
-        for host in ["a b", "a/b", "u@a", "a:b", "a:1:2", "[::1", "[]", "[::1]x", "[::1]:x", "[a/b]", "a,b/", "a?b", "a#b", "https://a"] {
+        for host in [
+            "a b",
+            "a/b",
+            "u@a",
+            "a:b",
+            "a:1:2",
+            "[::1",
+            "[]",
+            "[::1]x",
+            "[::1]:x",
+            "[a/b]",
+            "a,b/",
+            "a?b",
+            "a#b",
+            "https://a",
+        ] {
             assert_eq!(with_host(host), Err(Malformed::InvalidHost), "{host}");
         }
-        assert_eq!(checked("https://u@a/p", Version::HTTP_2, &[]), Err(Malformed::InvalidHost));
+        assert_eq!(
+            checked("https://u@a/p", Version::HTTP_2, &[]),
+            Err(Malformed::InvalidHost)
+        );
     }
 
     fn with_host(host: &'static str) -> Result<(), Malformed> {
@@ -164,27 +267,67 @@ mod tests {
     #[test]
     fn a_target_is_a_path_or_a_url() {
         for target in ["/", "/p?q", "*", "https://a", "http://a/p"] {
-            assert_eq!(checked(target, Version::HTTP_11, &[("host", "a")]), Ok(()), "{target}");
+            assert_eq!(
+                checked(target, Version::HTTP_11, &[("host", "a")]),
+                Ok(()),
+                "{target}"
+            );
         }
         for target in ["a:443", "a", "10.0.0.1:443"] {
-            assert_eq!(checked(target, Version::HTTP_11, &[("host", "a")]), Err(Malformed::Target), "{target}");
+            assert_eq!(
+                checked(target, Version::HTTP_11, &[("host", "a")]),
+                Err(Malformed::Target),
+                "{target}"
+            );
         }
     }
 
     #[test]
     fn what_is_meant_for_the_apiserver_is_not_named_by_connection() {
-        let named =
-            ["Authorization", "impersonate-user", "Impersonate-Extra-Scopes", "content-type", "Content_Type", "Host", "content-length"];
-        let others =
-            ["accept", "Cookie", "user-agent", "via", "If-Match", "sec-websocket-protocol", "X-Stream-Protocol-Version", "warning"];
+        let named = [
+            "Authorization",
+            "impersonate-user",
+            "Impersonate-Extra-Scopes",
+            "content-type",
+            "Content_Type",
+            "Host",
+            "content-length",
+        ];
+        let others = [
+            "accept",
+            "Cookie",
+            "user-agent",
+            "via",
+            "If-Match",
+            "sec-websocket-protocol",
+            "X-Stream-Protocol-Version",
+            "warning",
+        ];
         for name in named.into_iter().chain(others) {
-            let (line, lower): (&'static str, _) = (Box::leak(format!("close, {name} ,X-Mine").into_boxed_str()), name.to_lowercase());
-            assert_eq!(with(("connection", line)), Err(Malformed::Nominated(lower.parse().unwrap())), "{name}");
+            let (line, lower): (&'static str, _) = (
+                Box::leak(format!("close, {name} ,X-Mine").into_boxed_str()),
+                name.to_lowercase(),
+            );
+            assert_eq!(
+                with(("connection", line)),
+                Err(Malformed::Nominated(lower.parse().unwrap())),
+                "{name}"
+            );
         }
-        for line in
-            ["close", "Keep-Alive, Upgrade, TE, HTTP2-Settings, Trailer", "x-mine", "contents", "accepted", "x remote", "\u{e9}", ""]
-        {
-            let headers = HeaderMap::from_iter([(header::CONNECTION, HeaderValue::from_bytes(line.as_bytes()).unwrap())]);
+        for line in [
+            "close",
+            "Keep-Alive, Upgrade, TE, HTTP2-Settings, Trailer",
+            "x-mine",
+            "contents",
+            "accepted",
+            "x remote",
+            "\u{e9}",
+            "",
+        ] {
+            let headers = HeaderMap::from_iter([(
+                header::CONNECTION,
+                HeaderValue::from_bytes(line.as_bytes()).unwrap(),
+            )]);
             assert_eq!(connection(&headers), Ok(()), "{line}");
         }
     }
@@ -192,15 +335,27 @@ mod tests {
     #[test]
     fn nobody_impersonates_without_credentials_of_his_own() {
         let ask = ("impersonate-user", "root");
-        let protocol = ("sec-websocket-protocol", "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.dG9rZW4");
+        let protocol = (
+            "sec-websocket-protocol",
+            "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.dG9rZW4",
+        );
         let upgrade = ("upgrade", "WebSocket");
         let with = |lines: &[_]| checked(HTTP2, Version::HTTP_2, lines);
         assert_eq!(with(&[ask, ("authorization", "Bearer t")]), Ok(()));
         assert_eq!(with(&[ask, upgrade, protocol]), Ok(()));
         assert_eq!(with(&[("authorization", "Bearer t")]), Ok(()));
         assert_eq!(with(&[]), Ok(()), "anonymous as himself");
-        let empty = ("sec-websocket-protocol", "base64url.bearer.authorization.k8s.io.");
-        for lines in [&[ask][..], &[ask, ("authorization", " ")], &[ask, protocol], &[ask, upgrade, empty], &[("impersonate_group", "g")]] {
+        let empty = (
+            "sec-websocket-protocol",
+            "base64url.bearer.authorization.k8s.io.",
+        );
+        for lines in [
+            &[ask][..],
+            &[ask, ("authorization", " ")],
+            &[ask, protocol],
+            &[ask, upgrade, empty],
+            &[("impersonate_group", "g")],
+        ] {
             assert_eq!(with(lines), Err(Malformed::Impersonation), "{lines:?}");
         }
     }

@@ -4,13 +4,24 @@ use proptest::prelude::*;
 fn map(lines: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
-        headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        headers.append(
+            HeaderName::try_from(*name).unwrap(),
+            HeaderValue::try_from(*value).unwrap(),
+        );
     }
     headers
 }
 
 fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
-    headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
+        .collect()
 }
 
 fn stripped(before: &[(&str, &str)], upgrade: Upgrade) -> Vec<(String, String)> {
@@ -40,7 +51,14 @@ fn strips_what_concerns_one_connection() {
         ("content-length", "5"),
         ("audit-id", "7"),
     ];
-    let after = [("host", "a"), ("accept", "1"), ("accept", "2"), ("trailer", "X-Sum"), ("content-length", "5"), ("audit-id", "7")];
+    let after = [
+        ("host", "a"),
+        ("accept", "1"),
+        ("accept", "2"),
+        ("trailer", "X-Sum"),
+        ("content-length", "5"),
+        ("audit-id", "7"),
+    ];
     assert_eq!(stripped(&before, Upgrade::Strip), lines(&map(&after)));
 }
 
@@ -62,23 +80,43 @@ fn keeps_the_upgrade_of_a_tunnel_and_no_more() {
     ];
     assert_eq!(stripped(&before, Upgrade::Keep), lines(&map(&after)));
     // An ordinary answer to an upgrade has nothing to keep.
-    assert_eq!(stripped(&[("connection", "close"), ("date", "x")], Upgrade::Keep), lines(&map(&[("date", "x")])));
+    assert_eq!(
+        stripped(&[("connection", "close"), ("date", "x")], Upgrade::Keep),
+        lines(&map(&[("date", "x")]))
+    );
 }
 
 #[test]
 fn keeps_te_trailers_alone() {
     let te = |value: &str| stripped(&[("te", value), ("accept", "x")], Upgrade::Strip);
-    assert_eq!(te("trailers"), lines(&map(&[("te", "trailers"), ("accept", "x")])));
-    assert_eq!(te("gzip, Trailers"), lines(&map(&[("te", "trailers"), ("accept", "x")])));
+    assert_eq!(
+        te("trailers"),
+        lines(&map(&[("te", "trailers"), ("accept", "x")]))
+    );
+    assert_eq!(
+        te("gzip, Trailers"),
+        lines(&map(&[("te", "trailers"), ("accept", "x")]))
+    );
     assert_eq!(te("gzip;q=0.5"), lines(&map(&[("accept", "x")])));
     let named = [("connection", "TE"), ("te", "trailers"), ("te", "gzip")];
-    assert_eq!(stripped(&named, Upgrade::Strip), lines(&map(&[("te", "trailers")])));
+    assert_eq!(
+        stripped(&named, Upgrade::Strip),
+        lines(&map(&[("te", "trailers")]))
+    );
 }
 
 #[test]
 fn an_answer_keeps_what_connection_must_not_name() {
-    let before = [("connection", "Content-Type, X-Mine, Warning"), ("content-type", "a/b"), ("x-mine", "1"), ("warning", "299 - \"w\"")];
-    assert_eq!(stripped(&before, Upgrade::Strip), lines(&map(&[("content-type", "a/b"), ("warning", "299 - \"w\"")])));
+    let before = [
+        ("connection", "Content-Type, X-Mine, Warning"),
+        ("content-type", "a/b"),
+        ("x-mine", "1"),
+        ("warning", "299 - \"w\""),
+    ];
+    assert_eq!(
+        stripped(&before, Upgrade::Strip),
+        lines(&map(&[("content-type", "a/b"), ("warning", "299 - \"w\"")]))
+    );
 }
 
 #[test]
@@ -102,7 +140,11 @@ fn no_client_can_assert_an_identity_or_an_address() {
         ("x-remote", "stays"),
         ("forwarded-by", "stays"),
     ]);
-    to_upstream(&mut headers, "::ffff:10.0.0.1".parse().unwrap(), Upgrade::Strip);
+    to_upstream(
+        &mut headers,
+        "::ffff:10.0.0.1".parse().unwrap(),
+        Upgrade::Strip,
+    );
     let after = [
         ("authorization", "Bearer t"),
         ("x-forwarded-for", "10.0.0.1"),
@@ -137,15 +179,35 @@ fn trailers_say_nothing_that_belongs_before_the_content() {
         ("x-checksum", "2"),
     ]);
     strip_trailers(&mut trailers);
-    let after = [("x-checksum", "1"), ("x-checksum", "2"), ("grpc-status", "0"), ("content-digest", "sha-256=:x:")];
+    let after = [
+        ("x-checksum", "1"),
+        ("x-checksum", "2"),
+        ("grpc-status", "0"),
+        ("content-digest", "sha-256=:x:"),
+    ];
     assert_eq!(lines(&trailers), lines(&map(&after)));
 }
 
 #[test]
 fn several_cookie_lines_become_one_in_the_place_of_the_first() {
-    let mut headers = map(&[("host", "a"), ("cookie", "a=b"), ("accept", "1"), ("cookie", "c=d; e=f"), ("accept", "2"), ("cookie", "g=h")]);
+    let mut headers = map(&[
+        ("host", "a"),
+        ("cookie", "a=b"),
+        ("accept", "1"),
+        ("cookie", "c=d; e=f"),
+        ("accept", "2"),
+        ("cookie", "g=h"),
+    ]);
     join_cookies(&mut headers);
-    assert_eq!(lines(&headers), lines(&map(&[("host", "a"), ("cookie", "a=b; c=d; e=f; g=h"), ("accept", "1"), ("accept", "2")])));
+    assert_eq!(
+        lines(&headers),
+        lines(&map(&[
+            ("host", "a"),
+            ("cookie", "a=b; c=d; e=f; g=h"),
+            ("accept", "1"),
+            ("accept", "2")
+        ]))
+    );
     let once = headers.clone();
     join_cookies(&mut headers);
     assert_eq!(headers, once);
@@ -154,8 +216,18 @@ fn several_cookie_lines_become_one_in_the_place_of_the_first() {
 #[test]
 fn a_switch_is_agreed_where_every_protocol_of_it_was_asked_for() {
     let agreed = |asked: &[&'static str], answered: &[&str]| {
-        let asked: Vec<_> = asked.iter().copied().map(HeaderValue::from_static).collect();
-        is_agreed(&asked, &map(&answered.iter().map(|value| ("upgrade", *value)).collect::<Vec<_>>()))
+        let asked: Vec<_> = asked
+            .iter()
+            .copied()
+            .map(HeaderValue::from_static)
+            .collect();
+        is_agreed(
+            &asked,
+            &map(&answered
+                .iter()
+                .map(|value| ("upgrade", *value))
+                .collect::<Vec<_>>()),
+        )
     };
     assert!(agreed(&["SPDY/3.1"], &["spdy/3.1"]));
     assert!(agreed(&["foo, websocket", "bar"], &["bar", "WebSocket"]));
@@ -174,15 +246,27 @@ fn hides_secrets_and_shows_the_rest() {
         ("cookie", "s3cret"),
         ("set-cookie", "s3cret"),
         ("x-remote-user", "s3cret"),
-        ("sec-websocket-protocol", "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.s3cret"),
+        (
+            "sec-websocket-protocol",
+            "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.s3cret",
+        ),
         ("impersonate-user", "jane"),
         ("accept", "a\"b"),
     ]);
     let shown = format!("{:?} {}", Redacted(&headers), Redacted(&headers));
     assert!(!shown.contains("s3cret"), "{shown}");
-    assert!(shown.contains("jane") && shown.contains("authorization: <redacted>"), "{shown}");
+    assert!(
+        shown.contains("jane") && shown.contains("authorization: <redacted>"),
+        "{shown}"
+    );
     mark_sensitive(&mut headers);
-    assert_eq!(headers.values().filter(|value| value.is_sensitive()).count(), 6);
+    assert_eq!(
+        headers
+            .values()
+            .filter(|value| value.is_sensitive())
+            .count(),
+        6
+    );
     assert!(!format!("{headers:?}").contains("s3cret"));
     assert_eq!(
         Redacted(&map(&[("sec-websocket-protocol", "v5.channel.k8s.io")])).to_string(),
@@ -207,7 +291,10 @@ fn any_headers() -> impl Strategy<Value = HeaderMap> {
     ]);
     let value = "(a|b|te|trailers|upgrade|host|, |,|x){0,5}";
     prop::collection::vec((name, value), 0..20).prop_map(|all| {
-        let all: Vec<_> = all.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let all: Vec<_> = all
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         map(&all)
     })
 }

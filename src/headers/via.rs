@@ -1,4 +1,5 @@
-//! `Via` (RFC 9110 §7.6.3): names this process to those behind it, so that a request that comes back is known and does not go round for ever.
+//! `Via` (RFC 9110 §7.6.3): names this process to those behind it, so that a request that comes
+//! back is known and does not go round for ever.
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -12,12 +13,20 @@ pub struct Via {
 }
 
 impl Via {
-    /// Of a process with this random number: two processes must not take each other for themselves, replicas behind one Service least of all.
-    #[expect(clippy::expect_used, reason = "letters, digits, dots and dashes are a value")]
+    /// Of a process with this random number: two processes must not take each other for themselves,
+    /// replicas behind one Service least of all.
+    #[expect(
+        clippy::expect_used,
+        reason = "letters, digits, dots and dashes are a value"
+    )]
     pub fn new(random: u64) -> Self {
         let pseudonym = format!("kube-retry-proxy-{random:016x}");
-        let value = |version| HeaderValue::try_from(format!("{version} {pseudonym}")).expect("a value");
-        Self { values: ["1.0", "1.1", "2.0"].map(value), pseudonym: pseudonym.into() }
+        let value =
+            |version| HeaderValue::try_from(format!("{version} {pseudonym}")).expect("a value");
+        Self {
+            values: ["1.0", "1.1", "2.0"].map(value),
+            pseudonym: pseudonym.into(),
+        }
     }
 
     /// Adds this process to a request that came in `version`, behind those that it has come by.
@@ -35,7 +44,9 @@ impl Via {
     /// Whether a request has come by this process before.
     pub fn has_passed(&self, headers: &HeaderMap) -> bool {
         super::tokens(headers, &header::VIA).any(|hop| {
-            let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            let mut words = hop
+                .split(u8::is_ascii_whitespace)
+                .filter(|word| !word.is_empty());
             words.nth(1) == Some(self.pseudonym.as_bytes())
         })
     }
@@ -58,23 +69,44 @@ mod tests {
         assert!(a.has_passed(&headers) && !b.has_passed(&headers));
         b.append(&mut headers, Version::HTTP_11);
         assert!(a.has_passed(&headers) && b.has_passed(&headers));
-        assert_eq!(lines(&headers), ["2.0 kube-retry-proxy-0000000000000001", "1.1 kube-retry-proxy-0000000000000002"]);
+        assert_eq!(
+            lines(&headers),
+            [
+                "2.0 kube-retry-proxy-0000000000000001",
+                "1.1 kube-retry-proxy-0000000000000002"
+            ]
+        );
     }
 
     #[test]
     fn others_may_have_gathered_the_hops_in_one_line() {
         let via = Via::new(7);
-        let has_passed = |line: &'static str| via.has_passed(&HeaderMap::from_iter([(header::VIA, HeaderValue::from_static(line))]));
-        assert!(has_passed("1.0 fred, 1.1  kube-retry-proxy-0000000000000007 (comment), HTTP/2 other"));
-        assert!(!has_passed("1.1 kube-retry-proxy-00000000000000070, 1.1 fred"));
-        assert!(!has_passed("kube-retry-proxy-0000000000000007, 1.1 fred (1.1 kube-retry-proxy-0000000000000007)"));
+        let has_passed = |line: &'static str| {
+            via.has_passed(&HeaderMap::from_iter([(
+                header::VIA,
+                HeaderValue::from_static(line),
+            )]))
+        };
+        assert!(has_passed(
+            "1.0 fred, 1.1  kube-retry-proxy-0000000000000007 (comment), HTTP/2 other"
+        ));
+        assert!(!has_passed(
+            "1.1 kube-retry-proxy-00000000000000070, 1.1 fred"
+        ));
+        assert!(!has_passed(
+            "kube-retry-proxy-0000000000000007, 1.1 fred (1.1 kube-retry-proxy-0000000000000007)"
+        ));
         assert!(!has_passed(", ,"));
     }
 
     #[test]
     fn what_was_there_stays_before_it() {
-        let mut headers = HeaderMap::from_iter([(header::VIA, HeaderValue::from_static("1.0 fred"))]);
+        let mut headers =
+            HeaderMap::from_iter([(header::VIA, HeaderValue::from_static("1.0 fred"))]);
         Via::new(7).append(&mut headers, Version::HTTP_10);
-        assert_eq!(lines(&headers), ["1.0 fred", "1.0 kube-retry-proxy-0000000000000007"]);
+        assert_eq!(
+            lines(&headers),
+            ["1.0 fred", "1.0 kube-retry-proxy-0000000000000007"]
+        );
     }
 }

@@ -1,13 +1,17 @@
-//! Files that others read while they are replaced: written beside their place, then renamed into it.
+//! Files that others read while they are replaced: written beside their place, then renamed into
+//! it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Puts `contents` at `path` with exactly these permissions (`0o600` for secrets). A reader sees the old file or the new one, never a part.
+/// Puts `contents` at `path` with exactly these permissions (`0o600` for secrets). A reader sees
+/// the old file or the new one, never a part.
 pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}.tmp", std::process::id()));
@@ -21,12 +25,17 @@ pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    // A leftover of a killed process with the same id (containers: nearly always 1) must not block a start for good.
+    // A leftover of a killed process with the same id (containers: nearly always 1) must not block
+    // a start for good.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(contents)?;
     // After the open, because the umask would take bits away from a readable file.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
@@ -44,7 +53,10 @@ mod tests {
         replace_file(&path, b"one", 0o644).unwrap();
         replace_file(&path, b"two", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

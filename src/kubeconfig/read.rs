@@ -1,7 +1,7 @@
 //! Reading: the server of a context, and what verifies it.
 //!
-//! Mirrors client-go's `clientcmd`: data wins over a file, relative paths start at the kubeconfig's directory
-//! (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L166>).
+//! Mirrors client-go's `clientcmd`: data wins over a file, relative paths start at the kubeconfig's
+//! directory (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L166>).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,51 +26,95 @@ pub struct Endpoint {
 
 /// The endpoint of `context` (None: the current one) in the kubeconfig at `path`.
 pub fn read_endpoint(path: &Path, context: Option<&str>) -> Result<Endpoint, KubeconfigError> {
-    let text = fs::read_to_string(path).map_err(|source| KubeconfigError::Read { path: path.to_owned(), source })?;
+    let text = fs::read_to_string(path).map_err(|source| KubeconfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let tree = yaml::parse_value(&text).map_err(KubeconfigError::Syntax)?;
     let (name, cluster) = cluster_of(&tree, context)?;
     endpoint(&name, cluster, path.parent().unwrap_or(Path::new("")))
 }
 
 fn endpoint(name: &str, cluster: &Value, directory: &Path) -> Result<Endpoint, KubeconfigError> {
-    let field = |field, expected| KubeconfigError::Field { cluster: name.to_owned(), field, expected };
-    let server = text(cluster, "server").ok_or_else(|| field("server", "the URL of the apiserver, like https://10.0.0.1:6443"))?;
+    let field = |field, expected| KubeconfigError::Field {
+        cluster: name.to_owned(),
+        field,
+        expected,
+    };
+    let server = text(cluster, "server").ok_or_else(|| {
+        field(
+            "server",
+            "the URL of the apiserver, like https://10.0.0.1:6443",
+        )
+    })?;
     if text(cluster, "proxy-url").is_some() {
-        return Err(field("proxy-url", "none: the apiserver must be reachable directly"));
+        return Err(field(
+            "proxy-url",
+            "none: the apiserver must be reachable directly",
+        ));
     }
-    let ca = match (text(cluster, "certificate-authority-data"), text(cluster, "certificate-authority")) {
+    let ca = match (
+        text(cluster, "certificate-authority-data"),
+        text(cluster, "certificate-authority"),
+    ) {
         (Some(data), _) => {
-            let pem = STANDARD.decode(data.trim()).map_err(|source| KubeconfigError::Base64 { cluster: name.to_owned(), source })?;
+            let pem = STANDARD
+                .decode(data.trim())
+                .map_err(|source| KubeconfigError::Base64 {
+                    cluster: name.to_owned(),
+                    source,
+                })?;
             Some(CaSource::Pem(pem))
         }
         (None, Some(file)) => Some(CaSource::File(directory.join(file))),
         (None, None) => None,
     };
-    Ok(Endpoint { server: server.to_owned(), ca, server_name: text(cluster, "tls-server-name").map(str::to_owned) })
+    Ok(Endpoint {
+        server: server.to_owned(),
+        ca,
+        server_name: text(cluster, "tls-server-name").map(str::to_owned),
+    })
 }
 
 /// The name and the body of the cluster that a context stands for.
-pub(super) fn cluster_of<'t>(tree: &'t Value, context: Option<&str>) -> Result<(String, &'t Value), KubeconfigError> {
+pub(super) fn cluster_of<'t>(
+    tree: &'t Value,
+    context: Option<&str>,
+) -> Result<(String, &'t Value), KubeconfigError> {
     if !tree.is_object() {
         return Err(KubeconfigError::NotAKubeconfig);
     }
     let name = match context.or_else(|| text(tree, "current-context")) {
         Some(name) => name,
-        None => return Err(KubeconfigError::NoContext { known: known(tree, "contexts") }),
+        None => {
+            return Err(KubeconfigError::NoContext {
+                known: known(tree, "contexts"),
+            });
+        }
     };
     let Some(context) = named(tree, "contexts", "context", name) else {
-        return Err(KubeconfigError::UnknownContext { name: name.to_owned(), known: known(tree, "contexts") });
+        return Err(KubeconfigError::UnknownContext {
+            name: name.to_owned(),
+            known: known(tree, "contexts"),
+        });
     };
     let cluster = text(context, "cluster").unwrap_or_default();
     match named(tree, "clusters", "cluster", cluster) {
         Some(body) => Ok((cluster.to_owned(), body)),
-        None => Err(KubeconfigError::UnknownCluster { context: name.to_owned(), cluster: cluster.to_owned() }),
+        None => Err(KubeconfigError::UnknownCluster {
+            context: name.to_owned(),
+            cluster: cluster.to_owned(),
+        }),
     }
 }
 
 /// `clusters: [{name: NAME, cluster: BODY}]` and its siblings.
 pub(super) fn named<'t>(tree: &'t Value, list: &str, body: &str, name: &str) -> Option<&'t Value> {
-    tree.get(list)?.as_array()?.iter().find(|entry| text(entry, "name") == Some(name))?.get(body)
+    tree.get(list)?
+        .as_array()?
+        .iter()
+        .find(|entry| text(entry, "name") == Some(name))?
+        .get(body)
 }
 
 /// A field's text; an empty one counts as absent, as in client-go.
@@ -79,8 +123,16 @@ pub(super) fn text<'t>(value: &'t Value, field: &str) -> Option<&'t str> {
 }
 
 fn known(tree: &Value, list: &str) -> Vec<String> {
-    let entries = tree.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    entries.iter().filter_map(|entry| text(entry, "name")).map(str::to_owned).collect()
+    let entries = tree
+        .get(list)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    entries
+        .iter()
+        .filter_map(|entry| text(entry, "name"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A path of the file, as seen from anywhere.
@@ -140,21 +192,31 @@ users:
     fn takes_a_named_context_and_prefers_inline_data() {
         assert_eq!(
             read(FILE, Some("two")).unwrap(),
-            Endpoint { server: "https://two:6443".into(), ca: Some(CaSource::Pem(b"pem".to_vec())), server_name: None }
+            Endpoint {
+                server: "https://two:6443".into(),
+                ca: Some(CaSource::Pem(b"pem".to_vec())),
+                server_name: None
+            }
         );
     }
 
     #[test]
     fn says_what_is_missing() {
         let message = |text: &str, context| read(text, context).unwrap_err().to_string();
-        assert_eq!(message(FILE, Some("four")), "the kubeconfig has no context 'four' (it has one, two, three, lost)");
+        assert_eq!(
+            message(FILE, Some("four")),
+            "the kubeconfig has no context 'four' (it has one, two, three, lost)"
+        );
         assert!(message(FILE, Some("lost")).contains("names the cluster 'nowhere'"));
         assert!(message(FILE, Some("three")).contains("proxy-url"));
         assert!(message("contexts: []", None).contains("no current-context"));
         assert!(message("[]", None).contains("expected a kubeconfig"));
         assert!(message("a: [", None).contains("not valid YAML"));
         assert!(message(&FILE.replace("cGVt", "?"), Some("two")).contains("not base64"));
-        assert!(message(&FILE.replace("server: \"https://one:6443\", ", ""), None).contains("expected the URL of the apiserver"));
+        assert!(
+            message(&FILE.replace("server: \"https://one:6443\", ", ""), None)
+                .contains("expected the URL of the apiserver")
+        );
         let missing = read_endpoint(Path::new("/nowhere/config"), None).unwrap_err();
         assert_eq!(missing.to_string(), "cannot read /nowhere/config");
     }

@@ -1,4 +1,5 @@
-//! Writing: a kubeconfig for a token file, and an existing one with its cluster turned to the proxy.
+//! Writing: a kubeconfig for a token file, and an existing one with its cluster turned to the
+//! proxy.
 //!
 //! Clients must reach the proxy by a kubeconfig: a bare `--server` loses the in-cluster token, and an `http://` server drops every
 //! credential (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L199>).
@@ -54,13 +55,19 @@ impl fmt::Display for Warning {
                 "user '{user}' authenticates with a client certificate, which cannot pass the proxy (TLS ends there); give it a token, for \
                  example from `kubectl create token`, or a tokenFile"
             ),
-            Self::PlainServer => f.write_str("the server begins with http://, so clients will send no credentials; use https://"),
+            Self::PlainServer => f.write_str(
+                "the server begins with http://, so clients will send no credentials; use https://",
+            ),
         }
     }
 }
 
 /// A new kubeconfig whose user is the bearer of `token_file`, with `namespace` as the default one.
-pub fn with_token_file(target: Target<'_>, token_file: &Path, namespace: Option<&str>) -> Result<Rewritten, KubeconfigError> {
+pub fn with_token_file(
+    target: Target<'_>,
+    token_file: &Path,
+    namespace: Option<&str>,
+) -> Result<Rewritten, KubeconfigError> {
     let mut cluster = Map::new();
     point_at(&mut cluster, target);
     let mut context = json!({"cluster": NAME, "user": NAME});
@@ -78,18 +85,27 @@ pub fn with_token_file(target: Target<'_>, token_file: &Path, namespace: Option<
     finish(&tree, plain(target))
 }
 
-/// The kubeconfig `original` with the cluster of `context` (None: the current one) turned to the proxy, and that context made current.
+/// The kubeconfig `original` with the cluster of `context` (None: the current one) turned to the
+/// proxy, and that context made current.
 ///
-/// Everything else stays: other clusters, users, namespaces, unknown fields. Relative paths become absolute from `directory`, where the
-/// original lies, because the new file may lie elsewhere.
-pub fn rewrite(original: &str, directory: &Path, context: Option<&str>, target: Target<'_>) -> Result<Rewritten, KubeconfigError> {
+/// Everything else stays: other clusters, users, namespaces, unknown fields. Relative paths become
+/// absolute from `directory`, where the original lies, because the new file may lie elsewhere.
+pub fn rewrite(
+    original: &str,
+    directory: &Path,
+    context: Option<&str>,
+    target: Target<'_>,
+) -> Result<Rewritten, KubeconfigError> {
     let mut tree = yaml::parse_value(original).map_err(KubeconfigError::Syntax)?;
     let (cluster, _) = cluster_of(&tree, context)?;
     let mut warnings = plain(target);
-    warnings.extend(certificate_users(&tree, &cluster).map(|user| Warning::ClientCertificate { user }));
+    warnings
+        .extend(certificate_users(&tree, &cluster).map(|user| Warning::ClientCertificate { user }));
 
     resolve_paths(&mut tree, directory);
-    for entry in entries(&mut tree, "clusters").filter(|entry| text(entry, "name") == Some(&cluster)) {
+    for entry in
+        entries(&mut tree, "clusters").filter(|entry| text(entry, "name") == Some(&cluster))
+    {
         if let Some(body) = entry.get_mut("cluster").and_then(Value::as_object_mut) {
             point_at(body, target);
         }
@@ -101,23 +117,45 @@ pub fn rewrite(original: &str, directory: &Path, context: Option<&str>, target: 
 }
 
 fn point_at(cluster: &mut Map<String, Value>, target: Target<'_>) {
-    for field in ["certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify", "tls-server-name", "proxy-url"] {
+    for field in [
+        "certificate-authority",
+        "certificate-authority-data",
+        "insecure-skip-tls-verify",
+        "tls-server-name",
+        "proxy-url",
+    ] {
         cluster.remove(field);
     }
     cluster.insert("server".into(), json!(target.server));
     if let Some(ca) = target.ca {
-        cluster.insert("certificate-authority-data".into(), json!(STANDARD.encode(ca)));
+        cluster.insert(
+            "certificate-authority-data".into(),
+            json!(STANDARD.encode(ca)),
+        );
     }
 }
 
 fn plain(target: Target<'_>) -> Vec<Warning> {
-    let plain = target.server.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
-    if plain { vec![Warning::PlainServer] } else { Vec::new() }
+    let plain = target
+        .server
+        .get(..7)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
+    if plain {
+        vec![Warning::PlainServer]
+    } else {
+        Vec::new()
+    }
 }
 
-/// The users that reach `cluster` by some context and have a client certificate and nothing else that could prove them.
+/// The users that reach `cluster` by some context and have a client certificate and nothing else
+/// that could prove them.
 fn certificate_users(tree: &Value, cluster: &str) -> impl Iterator<Item = String> {
-    let list = |name: &str| tree.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let list = |name: &str| {
+        tree.get(name)
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    };
     let concerned: Vec<&str> = list("contexts")
         .iter()
         .filter_map(|entry| entry.get("context"))
@@ -126,24 +164,38 @@ fn certificate_users(tree: &Value, cluster: &str) -> impl Iterator<Item = String
         .collect();
     list("users").iter().filter_map(move |entry| {
         let (name, user) = (text(entry, "name")?, entry.get("user")?);
-        let any = |fields: &[&str]| fields.iter().any(|field| user.get(field).is_some_and(|value| !value.is_null()));
-        let only_certificate =
-            any(&["client-certificate", "client-certificate-data"]) && !any(&["token", "tokenFile", "username", "exec", "auth-provider"]);
+        let any = |fields: &[&str]| {
+            fields
+                .iter()
+                .any(|field| user.get(field).is_some_and(|value| !value.is_null()))
+        };
+        let only_certificate = any(&["client-certificate", "client-certificate-data"])
+            && !any(&["token", "tokenFile", "username", "exec", "auth-provider"]);
         (concerned.contains(&name) && only_certificate).then(|| name.to_owned())
     })
 }
 
 fn resolve_paths(tree: &mut Value, directory: &Path) {
-    for (list, body, fields) in
-        [("clusters", "cluster", &["certificate-authority"][..]), ("users", "user", &["client-certificate", "client-key", "tokenFile"][..])]
-    {
+    for (list, body, fields) in [
+        ("clusters", "cluster", &["certificate-authority"][..]),
+        (
+            "users",
+            "user",
+            &["client-certificate", "client-key", "tokenFile"][..],
+        ),
+    ] {
         for entry in entries(tree, list) {
-            let Some(body) = entry.get_mut(body) else { continue };
+            let Some(body) = entry.get_mut(body) else {
+                continue;
+            };
             for field in fields {
                 resolve_path(body, field, directory);
             }
             // As client-go does, a bare command name is looked up in PATH.
-            if let Some(exec) = body.get_mut("exec").filter(|exec| text(exec, "command").is_some_and(|command| command.contains('/'))) {
+            if let Some(exec) = body
+                .get_mut("exec")
+                .filter(|exec| text(exec, "command").is_some_and(|command| command.contains('/')))
+            {
                 resolve_path(exec, "command", directory);
             }
         }
@@ -157,18 +209,27 @@ fn resolve_path(body: &mut Value, field: &str, directory: &Path) {
 }
 
 fn entries<'t>(tree: &'t mut Value, list: &str) -> impl Iterator<Item = &'t mut Value> {
-    tree.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+    tree.get_mut(list)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
 }
 
 fn finish(tree: &Value, warnings: Vec<Warning>) -> Result<Rewritten, KubeconfigError> {
-    Ok(Rewritten { text: yaml::to_string(tree).map_err(KubeconfigError::Write)?, warnings })
+    Ok(Rewritten {
+        text: yaml::to_string(tree).map_err(KubeconfigError::Write)?,
+        warnings,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PROXY: Target<'static> = Target { server: "https://127.0.0.1:8443", ca: Some(b"pem") };
+    const PROXY: Target<'static> = Target {
+        server: "https://127.0.0.1:8443",
+        ca: Some(b"pem"),
+    };
 
     const ORIGINAL: &str = r#"
 apiVersion: v1
@@ -207,7 +268,10 @@ users:
 
     fn rewritten(context: Option<&str>) -> (Value, Vec<Warning>) {
         let rewritten = rewrite(ORIGINAL, Path::new("/home/me/.kube"), context, PROXY).unwrap();
-        (yaml::parse_value(&rewritten.text).unwrap(), rewritten.warnings)
+        (
+            yaml::parse_value(&rewritten.text).unwrap(),
+            rewritten.warnings,
+        )
     }
 
     #[test]
@@ -215,8 +279,14 @@ users:
         let written = with_token_file(PROXY, Path::new("/var/run/token"), Some("argo")).unwrap();
         assert_eq!(written.warnings, []);
         let tree = yaml::parse_value(&written.text).unwrap();
-        assert_eq!(tree["clusters"][0]["cluster"], json!({"server": "https://127.0.0.1:8443", "certificate-authority-data": "cGVt"}));
-        assert_eq!(tree["users"][0]["user"], json!({"tokenFile": "/var/run/token"}));
+        assert_eq!(
+            tree["clusters"][0]["cluster"],
+            json!({"server": "https://127.0.0.1:8443", "certificate-authority-data": "cGVt"})
+        );
+        assert_eq!(
+            tree["users"][0]["user"],
+            json!({"tokenFile": "/var/run/token"})
+        );
         assert_eq!(tree["contexts"][0]["context"]["namespace"], "argo");
     }
 
@@ -242,9 +312,18 @@ users:
         assert_eq!(tree["contexts"], original["contexts"]);
         assert_eq!(tree["current-context"], "prod");
         assert_eq!(tree["users"][0], original["users"][0]);
-        assert_eq!(tree["users"][1]["user"]["tokenFile"], "/home/me/.kube/token");
-        assert_eq!(tree["users"][2]["user"]["exec"]["command"], "/home/me/.kube/./login".replace("/./", "/"));
-        assert_eq!(tree["clusters"][1]["cluster"], json!({"server": "https://other", "certificate-authority": "/home/me/.kube/other.crt"}));
+        assert_eq!(
+            tree["users"][1]["user"]["tokenFile"],
+            "/home/me/.kube/token"
+        );
+        assert_eq!(
+            tree["users"][2]["user"]["exec"]["command"],
+            "/home/me/.kube/./login".replace("/./", "/")
+        );
+        assert_eq!(
+            tree["clusters"][1]["cluster"],
+            json!({"server": "https://other", "certificate-authority": "/home/me/.kube/other.crt"})
+        );
     }
 
     #[test]
@@ -252,22 +331,52 @@ users:
         let (tree, warnings) = rewritten(Some("other"));
         assert_eq!(tree["current-context"], "other");
         assert_eq!(tree["clusters"][1]["cluster"]["server"], PROXY.server);
-        assert_eq!(tree["clusters"][0]["cluster"]["server"], "https://apiserver:6443");
-        assert_eq!(warnings, [Warning::ClientCertificate { user: "certified-elsewhere".into() }]);
+        assert_eq!(
+            tree["clusters"][0]["cluster"]["server"],
+            "https://apiserver:6443"
+        );
+        assert_eq!(
+            warnings,
+            [Warning::ClientCertificate {
+                user: "certified-elsewhere".into()
+            }]
+        );
     }
 
     #[test]
     fn warns_of_users_that_have_nothing_but_a_client_certificate() {
         let (_, warnings) = rewritten(None);
-        assert_eq!(warnings, [Warning::ClientCertificate { user: "admin".into() }]);
-        assert!(warnings[0].to_string().contains("user 'admin'"), "{}", warnings[0]);
+        assert_eq!(
+            warnings,
+            [Warning::ClientCertificate {
+                user: "admin".into()
+            }]
+        );
+        assert!(
+            warnings[0].to_string().contains("user 'admin'"),
+            "{}",
+            warnings[0]
+        );
     }
 
     #[test]
     fn warns_of_a_server_without_tls() {
-        let target = Target { server: "http://127.0.0.1:8001", ca: None };
-        assert_eq!(with_token_file(target, Path::new("/t"), None).unwrap().warnings, [Warning::PlainServer]);
-        assert!(rewrite(ORIGINAL, Path::new("/"), None, target).unwrap().warnings.contains(&Warning::PlainServer));
+        let target = Target {
+            server: "http://127.0.0.1:8001",
+            ca: None,
+        };
+        assert_eq!(
+            with_token_file(target, Path::new("/t"), None)
+                .unwrap()
+                .warnings,
+            [Warning::PlainServer]
+        );
+        assert!(
+            rewrite(ORIGINAL, Path::new("/"), None, target)
+                .unwrap()
+                .warnings
+                .contains(&Warning::PlainServer)
+        );
     }
 
     #[test]

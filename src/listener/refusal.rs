@@ -1,6 +1,7 @@
-//! What hyper answers by itself over HTTP/1.1, where a head is too large or is none, is a code without a word. Here it becomes a
-//! `metav1.Status`, and it arrives: the rest of such a request is read for a moment, for a socket that is closed with something unread in
-//! it takes back what was written last (RFC 9112 §9.6).
+//! What hyper answers by itself over HTTP/1.1, where a head is too large or is none, is a code
+//! without a word. Here it becomes a `metav1.Status`, and it arrives: the rest of such a request is
+//! read for a moment, for a socket that is closed with something unread in it takes back what was
+//! written last (RFC 9112 §9.6).
 
 use std::io;
 use std::pin::Pin;
@@ -21,7 +22,8 @@ use crate::status::Encoding;
 /// How every refusal of hyper begins, and all of one: no answer of an apiserver is as bare.
 const BEGINNING: &[u8] = b"HTTP/1.1 4";
 const REST: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// How long the rest of a refused request is read, and how much of it. As Go's server, which waits for half a second.
+/// How long the rest of a refused request is read, and how much of it. As Go's server, which waits
+/// for half a second.
 const LINGER: Duration = Duration::from_millis(500);
 const MAX_LINGER: usize = 1 << 20;
 
@@ -46,10 +48,15 @@ enum State {
 
 impl Refusal {
     pub(super) fn new(limit: Head, metrics: &Arc<Metrics>) -> Self {
-        Self { limit, metrics: Arc::clone(metrics), state: State::None }
+        Self {
+            limit,
+            metrics: Arc::clone(metrics),
+            state: State::None,
+        }
     }
 
-    /// Whether these bytes are a refusal of hyper, to be written by [`Refusal::poll_write`] instead.
+    /// Whether these bytes are a refusal of hyper, to be written by [`Refusal::poll_write`]
+    /// instead.
     pub(super) fn is_about(&self, bytes: &[u8]) -> bool {
         matches!(self.state, State::Writing(_)) || self.error_of(bytes).is_some()
     }
@@ -71,7 +78,11 @@ impl Refusal {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if let (State::None, Some(error)) = (&self.state, self.error_of(bytes)) {
-            self.metrics.request(RouteLabel::Call, error.code(&Method::GET).as_u16(), Duration::ZERO);
+            self.metrics.request(
+                RouteLabel::Call,
+                error.code(&Method::GET).as_u16(),
+                Duration::ZERO,
+            );
             self.state = State::Writing(answer(&error));
         }
         if let State::Writing(answer) = &mut self.state {
@@ -92,12 +103,22 @@ impl Refusal {
         matches!(self.state, State::Lingering { .. })
     }
 
-    /// Reads what still comes of a request that was refused, after the end of the answer was written.
-    pub(super) fn poll_linger<S: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<()> {
+    /// Reads what still comes of a request that was refused, after the end of the answer was
+    /// written.
+    pub(super) fn poll_linger<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<()> {
         if matches!(self.state, State::Written) {
-            self.state = State::Lingering { until: Box::pin(sleep(LINGER)), read: 0 };
+            self.state = State::Lingering {
+                until: Box::pin(sleep(LINGER)),
+                read: 0,
+            };
         }
-        let State::Lingering { until, read } = &mut self.state else { return Poll::Ready(()) };
+        let State::Lingering { until, read } = &mut self.state else {
+            return Poll::Ready(());
+        };
         let mut space = [0; 4096];
         while *read < MAX_LINGER && until.as_mut().poll(cx).is_pending() {
             let mut buffer = ReadBuf::new(&mut space);
@@ -112,7 +133,10 @@ impl Refusal {
 
 /// In JSON: what the client accepts is not known.
 fn answer(error: &ProxyError) -> Bytes {
-    let (code, body) = (error.code(&Method::GET), error.status(&Method::GET).encode(Encoding::Json));
+    let (code, body) = (
+        error.code(&Method::GET),
+        error.status(&Method::GET).encode(Encoding::Json),
+    );
     let mut answer =
         format!("HTTP/1.1 {code}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len())
             .into_bytes();

@@ -1,5 +1,6 @@
-//! The socket of one connection under hyper: notices whether what is written goes out, and puts a sentence where hyper would only write the
-//! code of its refusal. Holds the connection's place, in a tunnel too, for as long as it is open.
+//! The socket of one connection under hyper: notices whether what is written goes out, and puts a
+//! sentence where hyper would only write the code of its refusal. Holds the connection's place, in
+//! a tunnel too, for as long as it is open.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,8 +15,9 @@ use super::refusal::Refusal;
 use crate::connections::Place;
 use crate::metrics::{GaugeGuard, Metrics};
 
-/// How much is read in one turn. h2 reads for as long as there is something to read, and only then looks at the requests that came: without
-/// this, a burst of a thousand heads of 300 KiB each (2 KiB on the wire, by HPACK) is in memory before the first is answered.
+/// How much is read in one turn. h2 reads for as long as there is something to read, and only then
+/// looks at the requests that came: without this, a burst of a thousand heads of 300 KiB each (2
+/// KiB on the wire, by HPACK) is in memory before the first is answered.
 const READ_IN_A_TURN: usize = 64 << 10;
 
 /// What is left to be read in a turn of a connection's task.
@@ -59,7 +61,14 @@ pub(super) struct Socket<S> {
 impl<S> Socket<S> {
     /// `open` is held for as long as the socket is.
     pub(super) fn new(stream: S, turn: Turn, place: Arc<Place>, open: GaugeGuard) -> Self {
-        Self { stream, turn, place, stalled: false, refusal: None, _open: open }
+        Self {
+            stream,
+            turn,
+            place,
+            stalled: false,
+            refusal: None,
+            _open: open,
+        }
     }
 
     /// Of a connection in HTTP/1.1, whose heads have this limit.
@@ -79,7 +88,11 @@ impl<S> Socket<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.turn.is_over() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -92,19 +105,31 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = match &mut this.refusal {
-            Some(refusal) if refusal.is_about(bytes) => refusal.poll_write(cx, &mut this.stream, bytes),
+            Some(refusal) if refusal.is_about(bytes) => {
+                refusal.poll_write(cx, &mut this.stream, bytes)
+            }
             _ => Pin::new(&mut this.stream).poll_write(cx, bytes),
         };
         this.note(written)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = match (&mut this.refusal, slices) {
-            (Some(refusal), [bytes]) if refusal.is_about(bytes) => refusal.poll_write(cx, &mut this.stream, bytes),
+            (Some(refusal), [bytes]) if refusal.is_about(bytes) => {
+                refusal.poll_write(cx, &mut this.stream, bytes)
+            }
             _ => Pin::new(&mut this.stream).poll_write_vectored(cx, slices),
         };
         this.note(written)
@@ -121,7 +146,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.refusal.as_ref().is_none_or(|refusal| !refusal.is_lingering()) {
+        if this
+            .refusal
+            .as_ref()
+            .is_none_or(|refusal| !refusal.is_lingering())
+        {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
         }
         match &mut this.refusal {

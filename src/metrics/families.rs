@@ -1,17 +1,21 @@
 //! Every metric of the proxy: its name, its help, its labels and its buckets.
 //!
-//! Names, labels and help texts are API; `tests/snapshots/metrics.txt` pins them. Counters whose labels are known start at 0, so that
-//! `rate()` sees their first increase.
+//! Names, labels and help texts are API; `tests/snapshots/metrics.txt` pins them. Counters whose
+//! labels are known start at 0, so that `rate()` sees their first increase.
 
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
-use super::labels::{BudgetKind, Closed, NotReplayed, Outcome, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind};
+use super::labels::{
+    BudgetKind, Closed, NotReplayed, Outcome, PinMove, Port, Reloaded, RouteLabel, Scope,
+    StreamKind,
+};
 use super::namespaces::OTHER;
 use crate::config::Mode;
 
@@ -19,15 +23,25 @@ use crate::config::Mode;
 const PREFIX: &str = "kube_retry_proxy";
 
 /// From a lease renewed in a millisecond to the apiserver's own limit of 60 s.
-const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const REQUEST_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
 /// What the proxy costs: microseconds, if all is well.
-const OVERHEAD_BUCKETS: &[f64] = &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0];
+const OVERHEAD_BUCKETS: &[f64] = &[
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0,
+];
 /// From one short pause to the longest opt-in hold.
-const HOLD_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+const HOLD_BUCKETS: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0,
+];
 /// From one create's turn at a high rate to beyond the default `maxWait`.
-const WAIT_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const WAIT_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 /// TCP, TLS and the handshake of HTTP, up to the default connect timeout.
-const CONNECT_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+const CONNECT_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
 
 /// The metrics, registered.
 #[derive(Debug)]
@@ -76,8 +90,11 @@ impl Families {
     /// Registers everything in `registry`. `classes` are the classes that an answer can fall in.
     pub(super) fn register(registry: &Registry, classes: &[&str]) -> Self {
         let in_registry = Register(registry);
-        let requests =
-            in_registry.counters("requests_total", "Requests answered, by route and status code of the final answer.", &["route", "code"]);
+        let requests = in_registry.counters(
+            "requests_total",
+            "Requests answered, by route and status code of the final answer.",
+            &["route", "code"],
+        );
         let durations = in_registry.histograms(
             "request_duration_seconds",
             "Time from a request's headers to those of its final answer, holding included.",
@@ -207,13 +224,16 @@ impl Families {
         }
         for port in Port::ALL {
             for why in Closed::ALL {
-                self.connections_closed.with_label_values(&[port.as_str(), why.as_str()]);
+                self.connections_closed
+                    .with_label_values(&[port.as_str(), why.as_str()]);
             }
         }
         for scope in Scope::ALL {
-            self.rate_limit_rejected.with_label_values(&[scope.as_str()]);
+            self.rate_limit_rejected
+                .with_label_values(&[scope.as_str()]);
             for kind in BudgetKind::ALL {
-                self.budget_exhausted.with_label_values(&[scope.as_str(), kind.as_str()]);
+                self.budget_exhausted
+                    .with_label_values(&[scope.as_str(), kind.as_str()]);
             }
         }
         for why in PinMove::ALL {
@@ -251,20 +271,30 @@ pub(super) const fn mode_label(mode: Mode) -> &'static str {
 /// Makes metrics and puts them into the registry.
 struct Register<'a>(&'a Registry);
 
-#[expect(clippy::expect_used, reason = "names and labels are constants of this file; the snapshot test makes every one of them")]
+#[expect(
+    clippy::expect_used,
+    reason = "names and labels are constants of this file; the snapshot test makes every one of them"
+)]
 impl Register<'_> {
     fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
         let metric = metric.expect("the name and the labels are valid");
-        self.0.register(Box::new(metric.clone())).expect("the name is used once");
+        self.0
+            .register(Box::new(metric.clone()))
+            .expect("the name is used once");
         metric
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.add(IntCounterVec::new(Opts::new(name, help).namespace(PREFIX), labels))
+        self.add(IntCounterVec::new(
+            Opts::new(name, help).namespace(PREFIX),
+            labels,
+        ))
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.add(IntCounter::with_opts(Opts::new(name, help).namespace(PREFIX)))
+        self.add(IntCounter::with_opts(
+            Opts::new(name, help).namespace(PREFIX),
+        ))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
@@ -272,7 +302,10 @@ impl Register<'_> {
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(Opts::new(name, help).namespace(PREFIX), labels))
+        self.add(IntGaugeVec::new(
+            Opts::new(name, help).namespace(PREFIX),
+            labels,
+        ))
     }
 
     fn plain_gauge(&self, opts: Opts) -> Gauge {
@@ -280,19 +313,42 @@ impl Register<'_> {
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.add(Histogram::with_opts(HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets.to_vec())))
+        self.add(Histogram::with_opts(
+            HistogramOpts::new(name, help)
+                .namespace(PREFIX)
+                .buckets(buckets.to_vec()),
+        ))
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        self.add(HistogramVec::new(HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets.to_vec()), labels))
+        self.add(HistogramVec::new(
+            HistogramOpts::new(name, help)
+                .namespace(PREFIX)
+                .buckets(buckets.to_vec()),
+            labels,
+        ))
     }
 
     /// What never changes while the process lives.
     fn process(&self) {
-        let build = self.add(GaugeVec::new(Opts::new("build_info", "The build, as labels; always 1.").namespace(PREFIX), &["version"]));
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-        // The one name without the prefix: every Prometheus client library exports it so, and dashboards look for it.
-        let started = self.plain_gauge(Opts::new("process_start_time_seconds", "When the process started, in Unix time."));
-        started.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        let build = self.add(GaugeVec::new(
+            Opts::new("build_info", "The build, as labels; always 1.").namespace(PREFIX),
+            &["version"],
+        ));
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        // The one name without the prefix: every Prometheus client library exports it so, and
+        // dashboards look for it.
+        let started = self.plain_gauge(Opts::new(
+            "process_start_time_seconds",
+            "When the process started, in Unix time.",
+        ));
+        started.set(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs_f64(),
+        );
     }
 }

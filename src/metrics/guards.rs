@@ -1,4 +1,5 @@
-//! Shares of a gauge that are given back on drop, however the request ends. Each costs two atomic additions and a clone of an `Arc`.
+//! Shares of a gauge that are given back on drop, however the request ends. Each costs two atomic
+//! additions and a clone of an `Arc`.
 
 use prometheus::{IntCounter, IntGauge};
 

@@ -1,6 +1,7 @@
 //! The label values that are known beforehand, one enum a label.
 //!
-//! Being enums they bound the labels, and their `ALL` lets every counter start at 0. The names are API: the snapshot pins them.
+//! Being enums they bound the labels, and their `ALL` lets every counter start at 0. The names are
+//! API: the snapshot pins them.
 
 /// An enum whose variants are the values of one label.
 macro_rules! label {
@@ -83,11 +84,15 @@ impl Outcome {
 
     /// Whether the apiserver accepted the caller and the namespace.
     ///
-    /// The others can be had by anybody with any namespace, so they do not earn it a label of its own: a stranger could otherwise
-    /// use the labels up.
+    /// The others can be had by anybody with any namespace, so they do not earn it a label of its
+    /// own: a stranger could otherwise use the labels up.
     pub(super) const fn proves_namespace(self) -> bool {
         match self {
-            Self::Created | Self::CreatedAfterReplay | Self::RefusedAfterReplay | Self::GaveUp | Self::Observed => true,
+            Self::Created
+            | Self::CreatedAfterReplay
+            | Self::RefusedAfterReplay
+            | Self::GaveUp
+            | Self::Observed => true,
             Self::Refused | Self::ClientGone | Self::NoAnswer | Self::RateLimited => false,
         }
     }
@@ -133,7 +138,9 @@ impl NotReplayed {
             Self::BodySlow => "the body came too slowly, so it was streamed",
             Self::Attempts => "all attempts were used",
             Self::Hold => "the next attempt would have started after the longest hold",
-            Self::ClientTimeout => "the client's own timeout could have passed before the next answer",
+            Self::ClientTimeout => {
+                "the client's own timeout could have passed before the next answer"
+            }
             Self::Budget => "the replay budget was spent",
             Self::HeldFull => "too many creates were waiting already",
             Self::ModeOff => "the mode is Off",

@@ -1,4 +1,5 @@
-//! What one lane of the upstream tells. Its children are resolved with the lane, so that a request looks nothing up.
+//! What one lane of the upstream tells. Its children are resolved with the lane, so that a request
+//! looks nothing up.
 
 use std::time::Duration;
 
@@ -18,7 +19,11 @@ pub struct LaneMetrics {
 
 impl LaneMetrics {
     pub(super) fn new(families: &Families, lane: &'static str) -> Self {
-        let connect = |ok| families.upstream_connect.with_label_values(&[lane, result(ok)]);
+        let connect = |ok| {
+            families
+                .upstream_connect
+                .with_label_values(&[lane, result(ok)])
+        };
         Self {
             connections: families.upstream_connections.with_label_values(&[lane]),
             streams: families.upstream_streams.with_label_values(&[lane]),

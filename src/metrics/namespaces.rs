@@ -8,7 +8,8 @@ pub(super) const OTHER: &str = "_other";
 /// Objects that are in no namespace.
 const CLUSTER: &str = "_cluster";
 
-/// The namespaces that have a label of their own: the first ones seen, for as long as the process lives.
+/// The namespaces that have a label of their own: the first ones seen, for as long as the process
+/// lives.
 #[derive(Debug)]
 pub(super) struct Namespaces {
     seen: RwLock<HashSet<Box<str>>>,
@@ -17,7 +18,10 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     pub(super) fn new(max: usize) -> Self {
-        Self { seen: RwLock::default(), max }
+        Self {
+            seen: RwLock::default(),
+            max,
+        }
     }
 
     /// The label of `namespace`, which gets one of its own if there is room. Allocates only then.
@@ -40,7 +44,11 @@ impl Namespaces {
             return CLUSTER;
         }
         let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
-        if seen.contains(namespace) { namespace } else { OTHER }
+        if seen.contains(namespace) {
+            namespace
+        } else {
+            OTHER
+        }
     }
 }
 
@@ -48,7 +56,9 @@ impl Namespaces {
 /// <https://github.com/kubernetes/apimachinery/blob/v0.34.0/pkg/util/validation/validation.go#L193>
 fn is_dns_label(name: &str) -> bool {
     name.len() <= 63
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-')
 }
@@ -71,7 +81,16 @@ mod tests {
     #[test]
     fn what_can_be_no_namespace_takes_no_place() {
         let namespaces = Namespaces::new(1);
-        for name in ["_other", "A", "a/b", "a\"b", "-a", "a-", "a.b", &"x".repeat(64)] {
+        for name in [
+            "_other",
+            "A",
+            "a/b",
+            "a\"b",
+            "-a",
+            "a-",
+            "a.b",
+            &"x".repeat(64),
+        ] {
             assert_eq!(namespaces.admit(name), OTHER, "{name}");
         }
         assert_eq!(namespaces.admit(""), CLUSTER);

@@ -1,4 +1,5 @@
-//! What the metrics say now, as plain numbers: read from the families that `/metrics` renders, so that no page can say anything else.
+//! What the metrics say now, as plain numbers: read from the families that `/metrics` renders, so
+//! that no page can say anything else.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 use super::Metrics;
 use super::labels::{BudgetKind, NotReplayed, Outcome, Scope};
 
-/// The values at one moment; they are read one after the other, so a create that ends meanwhile may be in some of them only.
+/// The values at one moment; they are read one after the other, so a create that ends meanwhile may
+/// be in some of them only.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Readings {
     /// By the label of the namespace, `_other` and `_cluster` among them.
@@ -45,7 +47,10 @@ impl NamespaceReading {
     /// How many creates ended so.
     #[must_use]
     pub fn ended(&self, outcome: Outcome) -> u64 {
-        self.outcomes.get(outcome.as_str()).copied().unwrap_or_default()
+        self.outcomes
+            .get(outcome.as_str())
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -56,21 +61,45 @@ impl Metrics {
         let families = &self.families;
         let mut namespaces: BTreeMap<String, NamespaceReading> = BTreeMap::new();
         for (labels, count) in counts(&families.conflicts) {
-            namespaces.entry(labels.of("namespace")).or_default().conflicts += count;
+            namespaces
+                .entry(labels.of("namespace"))
+                .or_default()
+                .conflicts += count;
         }
         for (labels, count) in counts(&families.outcomes) {
-            *namespaces.entry(labels.of("namespace")).or_default().outcomes.entry(labels.of("outcome")).or_default() += count;
+            *namespaces
+                .entry(labels.of("namespace"))
+                .or_default()
+                .outcomes
+                .entry(labels.of("outcome"))
+                .or_default() += count;
         }
         let exhausted = |kind: BudgetKind| {
-            let of = |scope: &Scope| families.budget_exhausted.with_label_values(&[scope.as_str(), kind.as_str()]).get();
+            let of = |scope: &Scope| {
+                families
+                    .budget_exhausted
+                    .with_label_values(&[scope.as_str(), kind.as_str()])
+                    .get()
+            };
             Scope::ALL.iter().map(of).sum()
         };
-        let count = |counters: &IntCounterVec, label: &'static str| (label, counters.with_label_values(&[label]).get());
+        let count = |counters: &IntCounterVec, label: &'static str| {
+            (label, counters.with_label_values(&[label]).get())
+        };
         Readings {
             namespaces,
-            not_replayed: NotReplayed::ALL.iter().map(|reason| count(&families.not_replayed, reason.as_str())).collect(),
-            budget_exhausted: BudgetKind::ALL.iter().map(|kind| (kind.as_str(), exhausted(*kind))).collect(),
-            rate_limit_rejected: Scope::ALL.iter().map(|scope| count(&families.rate_limit_rejected, scope.as_str())).collect(),
+            not_replayed: NotReplayed::ALL
+                .iter()
+                .map(|reason| count(&families.not_replayed, reason.as_str()))
+                .collect(),
+            budget_exhausted: BudgetKind::ALL
+                .iter()
+                .map(|kind| (kind.as_str(), exhausted(*kind)))
+                .collect(),
+            rate_limit_rejected: Scope::ALL
+                .iter()
+                .map(|scope| count(&families.rate_limit_rejected, scope.as_str()))
+                .collect(),
             held: level(&families.held),
             buffered_bytes: level(&families.buffered),
             streams: levels(&families.streams),
@@ -97,7 +126,10 @@ impl Labels {
 }
 
 fn counts(counters: &IntCounterVec) -> impl Iterator<Item = (Labels, u64)> {
-    let series = counters.collect().into_iter().flat_map(|mut family| family.take_metric());
+    let series = counters
+        .collect()
+        .into_iter()
+        .flat_map(|mut family| family.take_metric());
     series.map(|metric| {
         let count = metric.get_counter().get_value() as u64;
         (Labels(metric), count)
@@ -110,5 +142,9 @@ fn level(gauge: &IntGauge) -> u64 {
 
 fn levels(gauges: &IntGaugeVec) -> u64 {
     let families = gauges.collect();
-    families.iter().flat_map(|family| family.get_metric()).map(|metric| metric.get_gauge().get_value().max(0.0) as u64).sum()
+    families
+        .iter()
+        .flat_map(|family| family.get_metric())
+        .map(|metric| metric.get_gauge().get_value().max(0.0) as u64)
+        .sum()
 }

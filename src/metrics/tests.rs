@@ -42,9 +42,15 @@ fn families(text: &str) -> String {
     let mut families = String::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
-        if let Some((name, text)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+        if let Some((name, text)) = line
+            .strip_prefix("# HELP ")
+            .and_then(|rest| rest.split_once(' '))
+        {
             help.insert(name.to_owned(), text.to_owned());
-        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+        } else if let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|rest| rest.split_once(' '))
+        {
             let sample = lines.peek().copied().unwrap_or_default();
             let labels: Vec<_> = sample
                 .split_once('{')
@@ -67,22 +73,37 @@ fn names_types_labels_and_help_are_those_of_the_snapshot() {
         std::fs::write(path, &now).unwrap();
     }
     let pinned = std::fs::read_to_string(path).unwrap();
-    assert_eq!(now, pinned, "metrics are API; if the change is meant, run again with UPDATE_SNAPSHOTS=1 and tell it in the changelog");
+    assert_eq!(
+        now, pinned,
+        "metrics are API; if the change is meant, run again with UPDATE_SNAPSHOTS=1 and tell it in the changelog"
+    );
 }
 
 #[test]
 fn promtool_finds_nothing_to_complain_about() {
-    let promtool =
-        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut promtool = match promtool {
         Ok(child) => child,
         Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "promtool must be installed in CI: {error}");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "promtool must be installed in CI: {error}"
+            );
             eprintln!("skipped, promtool does not start: {error}");
             return;
         }
     };
-    promtool.stdin.take().unwrap().write_all(everything().render().as_bytes()).unwrap();
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(everything().render().as_bytes())
+        .unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.trim().is_empty(), "{said}");
@@ -100,7 +121,10 @@ fn known_counters_start_at_0() {
         r#"kube_retry_proxy_reloads_total{result="failure",what="certificate"} 0"#,
         r#"kube_retry_proxy_held 0"#,
     ] {
-        assert!(text.lines().any(|each| each == line), "{line} is missing from\n{text}");
+        assert!(
+            text.lines().any(|each| each == line),
+            "{line} is missing from\n{text}"
+        );
     }
 }
 
@@ -112,10 +136,22 @@ fn requests_count_by_route_and_real_code() {
     metrics.request(RouteLabel::Upgrade, 101, Duration::ZERO);
     metrics.request(RouteLabel::Call, 999, Duration::ZERO);
     let text = metrics.render();
-    assert!(text.contains(r#"requests_total{code="201",route="create"} 2"#), "{text}");
-    assert!(text.contains(r#"requests_total{code="101",route="upgrade"} 1"#), "{text}");
-    assert!(text.contains(r#"requests_total{code="other",route="call"} 1"#), "{text}");
-    assert!(text.contains(r#"request_duration_seconds_count{route="create"} 2"#), "{text}");
+    assert!(
+        text.contains(r#"requests_total{code="201",route="create"} 2"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#"requests_total{code="101",route="upgrade"} 1"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#"requests_total{code="other",route="call"} 1"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#"request_duration_seconds_count{route="create"} 2"#),
+        "{text}"
+    );
 }
 
 #[test]
@@ -127,14 +163,26 @@ fn gauges_fall_when_their_guards_are_dropped() {
     let stream = metrics.stream_open(StreamKind::Upgrade);
     let text = metrics.render();
     assert!(text.contains("kube_retry_proxy_held 1\n"), "{text}");
-    assert!(text.contains("kube_retry_proxy_buffered_bytes 128\n"), "{text}");
-    assert!(text.contains("kube_retry_proxy_streams{kind=\"upgrade\"} 1\n"), "{text}");
+    assert!(
+        text.contains("kube_retry_proxy_buffered_bytes 128\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("kube_retry_proxy_streams{kind=\"upgrade\"} 1\n"),
+        "{text}"
+    );
     buffered.fall(128);
     drop((held, stream));
     let text = metrics.render();
     assert!(text.contains("kube_retry_proxy_held 0\n"), "{text}");
-    assert!(text.contains("kube_retry_proxy_buffered_bytes 0\n"), "{text}");
-    assert!(text.contains("kube_retry_proxy_streams{kind=\"upgrade\"} 0\n"), "{text}");
+    assert!(
+        text.contains("kube_retry_proxy_buffered_bytes 0\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("kube_retry_proxy_streams{kind=\"upgrade\"} 0\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -145,7 +193,12 @@ fn a_stranger_cannot_use_up_the_namespace_labels() {
     metrics.outcome("real", Outcome::Refused);
     metrics.outcome("second", Outcome::Created);
     let text = metrics.render();
-    for (namespace, outcome) in [("_other", "refused"), ("real", "created"), ("real", "refused"), ("_other", "created")] {
+    for (namespace, outcome) in [
+        ("_other", "refused"),
+        ("real", "created"),
+        ("real", "refused"),
+        ("_other", "created"),
+    ] {
         let line = format!(r#"outcomes_total{{namespace="{namespace}",outcome="{outcome}"}} 1"#);
         assert!(text.contains(&line), "{line} is missing from\n{text}");
     }
@@ -157,7 +210,10 @@ fn one_mode_is_in_effect() {
     metrics.mode(Mode::Enforce);
     metrics.mode(Mode::Off);
     let text = metrics.render();
-    assert!(text.contains("mode{mode=\"off\"} 1\n") && text.contains("mode{mode=\"enforce\"} 0\n"), "{text}");
+    assert!(
+        text.contains("mode{mode=\"off\"} 1\n") && text.contains("mode{mode=\"enforce\"} 0\n"),
+        "{text}"
+    );
 }
 
 #[test]

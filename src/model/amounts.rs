@@ -1,12 +1,13 @@
 //! Resource amounts: what a pod uses and what a quota allows, in thousandths of a unit.
 //!
-//! Covers the part of Kubernetes' `resource.Quantity` that quotas of pods need, and writes amounts back the way the apiserver prints
-//! them in its messages. Pure.
+//! Covers the part of Kubernetes' `resource.Quantity` that quotas of pods need, and writes amounts
+//! back the way the apiserver prints them in its messages. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Amounts by resource name (`pods`, `requests.cpu`, …), in thousandths of a unit; memory counts bytes.
+/// Amounts by resource name (`pods`, `requests.cpu`, …), in thousandths of a unit; memory counts
+/// bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Amounts(BTreeMap<String, i128>);
 
@@ -18,7 +19,9 @@ impl Amounts {
 
     /// Reads quantities such as `("requests.cpu", "500m")`; `None` when one of them is no quantity.
     pub fn parse<'a>(quantities: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Amounts> {
-        let amounts = quantities.into_iter().map(|(name, quantity)| Some((name.to_owned(), parse_quantity(quantity)?)));
+        let amounts = quantities
+            .into_iter()
+            .map(|(name, quantity)| Some((name.to_owned(), parse_quantity(quantity)?)));
         amounts.collect::<Option<_>>().map(Amounts)
     }
 
@@ -27,7 +30,8 @@ impl Amounts {
         self.0.get(name).copied()
     }
 
-    /// The amount of one resource in whole units, 0 where it is not listed: `whole("pods")` counts pods.
+    /// The amount of one resource in whole units, 0 where it is not listed: `whole("pods")` counts
+    /// pods.
     pub fn whole(&self, name: &str) -> i64 {
         i64::try_from(self.milli(name).unwrap_or(0) / 1000).unwrap_or(i64::MAX)
     }
@@ -44,7 +48,13 @@ impl Amounts {
 
     /// Only the resources that `names` lists too.
     pub fn masked(&self, names: &Amounts) -> Amounts {
-        Amounts(self.0.iter().filter(|(name, _)| names.0.contains_key(*name)).map(|(name, milli)| (name.clone(), *milli)).collect())
+        Amounts(
+            self.0
+                .iter()
+                .filter(|(name, _)| names.0.contains_key(*name))
+                .map(|(name, milli)| (name.clone(), *milli))
+                .collect(),
+        )
     }
 
     /// Adds every resource of `other`.
@@ -63,8 +73,15 @@ impl Amounts {
 
     /// The resources of `self` that exceed `hard`.
     pub fn exceeding(&self, hard: &Amounts) -> Amounts {
-        let exceeds = |name: &String, milli: &i128| hard.0.get(name).is_some_and(|limit| milli > limit);
-        Amounts(self.0.iter().filter(|(name, milli)| exceeds(name, milli)).map(|(name, milli)| (name.clone(), *milli)).collect())
+        let exceeds =
+            |name: &String, milli: &i128| hard.0.get(name).is_some_and(|limit| milli > limit);
+        Amounts(
+            self.0
+                .iter()
+                .filter(|(name, milli)| exceeds(name, milli))
+                .map(|(name, milli)| (name.clone(), *milli))
+                .collect(),
+        )
     }
 
     /// Whether no resource has an amount other than zero.
@@ -74,7 +91,9 @@ impl Amounts {
 
     /// Names and quantities as the API writes them.
     pub fn quantities(&self) -> impl Iterator<Item = (&str, String)> {
-        self.0.iter().map(|(name, milli)| (name.as_str(), format_quantity(name, *milli)))
+        self.0
+            .iter()
+            .map(|(name, milli)| (name.as_str(), format_quantity(name, *milli)))
     }
 
     /// As in the apiserver's messages: `pods=1,requests.cpu=10m`.
@@ -108,16 +127,32 @@ const SUFFIXES: [(&str, i128); 12] = [
 ];
 
 fn parse_quantity(text: &str) -> Option<i128> {
-    let (digits, unit) = SUFFIXES.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))?;
+    let (digits, unit) = SUFFIXES
+        .iter()
+        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))?;
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all_digits = !digits.is_empty() && whole.chars().chain(fraction.chars()).all(|c| c.is_ascii_digit());
+    let all_digits = !digits.is_empty()
+        && whole
+            .chars()
+            .chain(fraction.chars())
+            .all(|c| c.is_ascii_digit());
     if !all_digits || whole.len() > 18 || fraction.len() > 9 {
         return None;
     }
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: i128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let scale = 10i128.pow(u32::try_from(fraction.len()).ok()?);
-    let fraction: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    whole.checked_mul(unit)?.checked_add(fraction * unit / scale)
+    let fraction: i128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
+    whole
+        .checked_mul(unit)?
+        .checked_add(fraction * unit / scale)
 }
 
 fn format_quantity(name: &str, milli: i128) -> String {
@@ -125,7 +160,10 @@ fn format_quantity(name: &str, milli: i128) -> String {
         return format!("{milli}m");
     }
     if name.ends_with("memory") && milli != 0 {
-        let binary = SUFFIXES[..5].iter().rev().find(|(_, unit)| milli % unit == 0);
+        let binary = SUFFIXES[..5]
+            .iter()
+            .rev()
+            .find(|(_, unit)| milli % unit == 0);
         if let Some((suffix, unit)) = binary {
             return format!("{}{suffix}", milli / unit);
         }

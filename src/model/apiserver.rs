@@ -1,7 +1,8 @@
 //! One apiserver: HTTP handlers over the shared store and its own quota evaluator.
 //!
-//! Knows requests and answers, not sockets: `serve` feeds it. Every request enters the journal, may meet a fault, and is then handled in
-//! a task of its own, so that what has begun is finished also when the client or the timeout gave up: that is what makes a 504 ambiguous.
+//! Knows requests and answers, not sockets: `serve` feeds it. Every request enters the journal, may
+//! meet a fault, and is then handled in a task of its own, so that what has begun is finished also
+//! when the client or the timeout gave up: that is what makes a 504 ambiguous.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,17 +103,22 @@ impl Dropped {
 
 impl Apiserver {
     /// Answers one request.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, connection: Connection) -> Result<Response<Body>, Dropped> {
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> Result<Response<Body>, Dropped> {
         let (head, body) = request.into_parts();
         if head.uri.path() == "/readyz" && !head.headers.contains_key(http::header::AUTHORIZATION) {
             if head.version == http::Version::HTTP_2 {
                 // https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L101-L109
                 connection.leave.cancel();
             }
-            // Probes come by themselves: they are no part of what a test journals and scripts. kube-apiserver lets anybody read this.
-            return Ok(answer::canned(
-                self.faults.readyz().unwrap_or_else(|| Canned::new(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
-            ));
+            // Probes come by themselves: they are no part of what a test journals and scripts.
+            // kube-apiserver lets anybody read this.
+            return Ok(answer::canned(self.faults.readyz().unwrap_or_else(|| {
+                Canned::new(StatusCode::OK, "text/plain; charset=utf-8", "ok")
+            })));
         }
         let entry = self.journal.arrive(self.index, connection.id, &head);
         let create = head.method == Method::POST && head.uri.path().ends_with("/pods");
@@ -124,7 +130,9 @@ impl Apiserver {
             Some(Fault::Cut) => return Err(cut(&connection).await),
             _ => {}
         }
-        let mut answer = self.answered(head, body, fault.as_ref(), &connection, &entry).await;
+        let mut answer = self
+            .answered(head, body, fault.as_ref(), &connection, &entry)
+            .await;
         match fault {
             Some(Fault::LoseAnswer) => return Err(Dropped::because(h2::Reason::INTERNAL_ERROR)),
             Some(Fault::CutAfter) => return Err(cut(&connection).await),
@@ -172,9 +180,16 @@ impl Apiserver {
                 return self.log(&head, &target, true);
             }
         }
-        let limit = query.timeout().map_or(REQUEST_TIMEOUT, |timeout| timeout.min(REQUEST_TIMEOUT));
-        let (server, fault, entry, shown) = (self.clone(), fault.cloned(), entry.clone(), head.clone());
-        let handling = self.tasks.spawn(async move { server.handled(head, body, fault, target, query, entry).await });
+        let limit = query
+            .timeout()
+            .map_or(REQUEST_TIMEOUT, |timeout| timeout.min(REQUEST_TIMEOUT));
+        let (server, fault, entry, shown) =
+            (self.clone(), fault.cloned(), entry.clone(), head.clone());
+        let handling = self.tasks.spawn(async move {
+            server
+                .handled(head, body, fault, target, query, entry)
+                .await
+        });
         match tokio::time::timeout(limit, handling).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(panicked)) => match panicked.try_into_panic() {
@@ -186,8 +201,21 @@ impl Apiserver {
     }
 
     /// Handles a short request to its end, whoever still waits for it.
-    async fn handled(&self, head: Parts, body: Incoming, fault: Option<Fault>, target: Target, query: Query, entry: Entry) -> Answer {
-        let (body, trailers) = match collect_bounded(&mut crate::body::Body::<()>::streamed(body, head.version), MAX_BODY).await {
+    async fn handled(
+        &self,
+        head: Parts,
+        body: Incoming,
+        fault: Option<Fault>,
+        target: Target,
+        query: Query,
+        entry: Entry,
+    ) -> Answer {
+        let (body, trailers) = match collect_bounded(
+            &mut crate::body::Body::<()>::streamed(body, head.version),
+            MAX_BODY,
+        )
+        .await
+        {
             Ok(Some(whole)) => (whole.data, whole.trailers),
             Ok(None) => return self.failure(&head, answer::too_large()),
             // Nobody is there to read this answer.
@@ -223,13 +251,29 @@ impl Apiserver {
 
     /// An error in the encoding that the request accepts.
     fn failure(&self, head: &Parts, status: crate::status::Status) -> Answer {
-        self.object(head, StatusCode::from_u16(status.code).unwrap_or_default(), |encoding| status.encode(encoding))
+        self.object(
+            head,
+            StatusCode::from_u16(status.code).unwrap_or_default(),
+            |encoding| status.encode(encoding),
+        )
     }
 
-    /// An object in the encoding that the request accepts, with the headers that every answer of an apiserver has.
-    fn object(&self, head: &Parts, code: StatusCode, encode: impl FnOnce(crate::status::Encoding) -> Bytes) -> Answer {
+    /// An object in the encoding that the request accepts, with the headers that every answer of an
+    /// apiserver has.
+    fn object(
+        &self,
+        head: &Parts,
+        code: StatusCode,
+        encode: impl FnOnce(crate::status::Encoding) -> Bytes,
+    ) -> Answer {
         let encoding = crate::status::Encoding::negotiate(&head.headers);
-        answer::headed(head, &self.dice, code, encoding.content_type(), Body::full(encode(encoding)))
+        answer::headed(
+            head,
+            &self.dice,
+            code,
+            encoding.content_type(),
+            Body::full(encode(encoding)),
+        )
     }
 }
 

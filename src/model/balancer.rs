@@ -1,4 +1,5 @@
-//! A TCP load balancer before the apiservers: spreads *connections* round robin, as a ClusterIP does, and sees nothing inside them.
+//! A TCP load balancer before the apiservers: spreads *connections* round robin, as a ClusterIP
+//! does, and sees nothing inside them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +29,10 @@ pub(super) async fn serve(listener: TcpListener, backends: Vec<Backend>, tasks: 
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let up: Vec<&Backend> = backends.iter().filter(|backend| !backend.faults.is_down()).collect();
+        let up: Vec<&Backend> = backends
+            .iter()
+            .filter(|backend| !backend.faults.is_down())
+            .collect();
         if up.is_empty() {
             continue;
         }
@@ -39,7 +43,9 @@ pub(super) async fn serve(listener: TcpListener, backends: Vec<Backend>, tasks: 
 }
 
 async fn relay(mut client: TcpStream, address: SocketAddr) {
-    let Ok(mut server) = TcpStream::connect(address).await else { return };
+    let Ok(mut server) = TcpStream::connect(address).await else {
+        return;
+    };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     // Either side may break the connection; the other sees that.
     let _ = copy_bidirectional(&mut client, &mut server).await;

@@ -1,4 +1,5 @@
-//! The race of the measurements in bench/README.md without sockets, under paused time: fast, and the same for the same seed.
+//! The race of the measurements in bench/README.md without sockets, under paused time: fast, and
+//! the same for the same seed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,13 +43,27 @@ impl Race {
         let hard = Amounts::parse([("pods", "100000")]).unwrap();
         store.create_namespace("a").unwrap();
         let quota = store.create_quota("a", "q", hard.clone()).unwrap();
-        store.update_quota_status("a", "q", quota.revision, hard, Amounts::parse([("pods", "0")]).unwrap()).unwrap();
+        store
+            .update_quota_status(
+                "a",
+                "q",
+                quota.revision,
+                hard,
+                Amounts::parse([("pods", "0")]).unwrap(),
+            )
+            .unwrap();
         let (qps, burst) = settings.controller_rate;
-        let pace = Pace { resync: settings.resync, qps, burst };
-        let controller = Controller::new(store.clone(), machine.clone(), tasks.clone(), lag(), pace);
+        let pace = Pace {
+            resync: settings.resync,
+            qps,
+            burst,
+        };
+        let controller =
+            Controller::new(store.clone(), machine.clone(), tasks.clone(), lag(), pace);
         tasks.spawn_until_stop(controller.run());
-        let evaluators: Vec<_> =
-            (0..self.apiservers).map(|_| Evaluator::new(store.clone(), machine.clone(), tasks.clone(), lag())).collect();
+        let evaluators: Vec<_> = (0..self.apiservers)
+            .map(|_| Evaluator::new(store.clone(), machine.clone(), tasks.clone(), lag()))
+            .collect();
         tokio::time::advance(Duration::from_secs(1)).await;
 
         let before = store.quota_writes();
@@ -71,7 +86,12 @@ impl Race {
                     }
                     machine.receive().await;
                     let usage = Amounts::parse([("pods", "1")]).unwrap();
-                    let charge = Charge { namespace: "a".into(), usage: usage.clone(), unspecified: vec![], dry_run: false };
+                    let charge = Charge {
+                        namespace: "a".into(),
+                        usage: usage.clone(),
+                        unspecified: vec![],
+                        dry_run: false,
+                    };
                     match evaluators[pod % evaluators.len()].evaluate(charge).await {
                         Ok(Admitted::Charged) => {}
                         Err(Denied::Conflict { .. }) => {
@@ -82,7 +102,12 @@ impl Race {
                         other => panic!("{other:?}"),
                     }
                     let name = format!("pod-{pod}");
-                    let posted = NewPod { namespace: "a".into(), name: name.clone(), usage, ..NewPod::default() };
+                    let posted = NewPod {
+                        namespace: "a".into(),
+                        name: name.clone(),
+                        usage,
+                        ..NewPod::default()
+                    };
                     machine.write(|| store.create_pod(posted)).await.unwrap();
                     machine.respond().await;
                     let _ = created.send(name);
@@ -96,11 +121,22 @@ impl Race {
         let seconds = start.elapsed().as_secs_f64();
         let after = store.quota_writes();
         tasks.finish().await;
-        Outcome { conflicts, seconds, writes: QuotaWrites { won: after.won - before.won, lost: after.lost - before.lost } }
+        Outcome {
+            conflicts,
+            seconds,
+            writes: QuotaWrites {
+                won: after.won - before.won,
+                lost: after.lost - before.lost,
+            },
+        }
     }
 }
 
-async fn delete(store: Arc<Store>, machine: Arc<Machine>, mut pods: mpsc::UnboundedReceiver<String>) {
+async fn delete(
+    store: Arc<Store>,
+    machine: Arc<Machine>,
+    mut pods: mpsc::UnboundedReceiver<String>,
+) {
     let mut ticks = interval(Duration::from_millis(10));
     while let Some(pod) = pods.recv().await {
         ticks.tick().await;
@@ -115,8 +151,17 @@ async fn conflicts(apiservers: usize, in_flight: usize, deletes: bool) -> f64 {
     const SEEDS: usize = 5;
     let mut conflicts = 0;
     for seed in 0..SEEDS as u64 {
-        let settings = Settings { seed, ..Settings::default() };
-        let outcome = Race { apiservers, in_flight, deletes }.run(&settings).await;
+        let settings = Settings {
+            seed,
+            ..Settings::default()
+        };
+        let outcome = Race {
+            apiservers,
+            in_flight,
+            deletes,
+        }
+        .run(&settings)
+        .await;
         println!(
             "{apiservers} apiservers, {in_flight} in flight, deletes: {deletes}: {:.1} %, {:.0}/s, {:?}",
             outcome.conflicts as f64 * 100.0 / PODS as f64,
@@ -131,15 +176,27 @@ async fn conflicts(apiservers: usize, in_flight: usize, deletes: bool) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn one_apiserver_alone_answers_no_conflict() {
     for in_flight in [10, 50, 100, 200] {
-        assert_eq!(conflicts(1, in_flight, false).await, 0.0, "{in_flight} in flight");
+        assert_eq!(
+            conflicts(1, in_flight, false).await,
+            0.0,
+            "{in_flight} in flight"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn three_apiservers_answer_conflicts_as_often_as_measured() {
-    for (in_flight, measured) in [(10, 3.0..12.0), (50, 5.0..20.0), (100, 6.0..22.0), (200, 6.0..22.0)] {
+    for (in_flight, measured) in [
+        (10, 3.0..12.0),
+        (50, 5.0..20.0),
+        (100, 6.0..22.0),
+        (200, 6.0..22.0),
+    ] {
         let percent = conflicts(3, in_flight, false).await;
-        assert!(measured.contains(&percent), "{in_flight} in flight: {percent} %");
+        assert!(
+            measured.contains(&percent),
+            "{in_flight} in flight: {percent} %"
+        );
     }
 }
 

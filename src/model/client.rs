@@ -1,6 +1,8 @@
-//! A plain client for driving the model: one connection, one request at a time, no retries, whole answers in memory.
+//! A plain client for driving the model: one connection, one request at a time, no retries, whole
+//! answers in memory.
 //!
-//! `demo`, the tests and the benchmarks share it, so that what they compare differs only in the address.
+//! `demo`, the tests and the benchmarks share it, so that what they compare differs only in the
+//! address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -88,17 +90,29 @@ pub struct Answer {
 
 impl Endpoint {
     /// The server at `url` (`https://address:port`), trusted through `ca_pem`; `version` is HTTP/1.1 or HTTP/2.
-    pub fn new(url: &str, ca_pem: &str, token: &str, version: Version) -> Result<Endpoint, ClientError> {
-        let address = url.strip_prefix("https://").and_then(|address| address.parse().ok());
+    pub fn new(
+        url: &str,
+        ca_pem: &str,
+        token: &str,
+        version: Version,
+    ) -> Result<Endpoint, ClientError> {
+        let address = url
+            .strip_prefix("https://")
+            .and_then(|address| address.parse().ok());
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()).flatten() {
             roots.add(certificate)?;
         }
-        let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![if version == Version::HTTP_2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        let mut tls =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        tls.alpn_protocols = vec![if version == Version::HTTP_2 {
+            b"h2".to_vec()
+        } else {
+            b"http/1.1".to_vec()
+        }];
         let mut authorization = HeaderValue::try_from(format!("Bearer {token}"))?;
         authorization.set_sensitive(true);
         Ok(Endpoint {
@@ -113,7 +127,10 @@ impl Endpoint {
     pub async fn connect_raw(&self) -> Result<TlsStream<TcpStream>, ClientError> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        Ok(self.tls.connect(ServerName::from(self.address.ip()), stream).await?)
+        Ok(self
+            .tls
+            .connect(ServerName::from(self.address.ip()), stream)
+            .await?)
     }
 
     /// Opens a connection.
@@ -129,13 +146,22 @@ impl Endpoint {
             tokio::spawn(connection);
             Sender::Http1(sender)
         };
-        Ok(Client { sender, authority: self.address.to_string(), authorization: self.authorization.clone() })
+        Ok(Client {
+            sender,
+            authority: self.address.to_string(),
+            authorization: self.authorization.clone(),
+        })
     }
 }
 
 impl Client {
     /// Sends one request and reads the whole answer.
-    pub async fn send(&mut self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Answer, ClientError> {
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, ClientError> {
         self.send_with(method, path, HeaderMap::new(), body).await
     }
 
@@ -150,19 +176,28 @@ impl Client {
         let body: Bytes = body.into();
         let http2 = matches!(self.sender, Sender::Http2(_));
         let uri = if http2 {
-            Uri::builder().scheme("https").authority(self.authority.as_str()).path_and_query(path).build()?
+            Uri::builder()
+                .scheme("https")
+                .authority(self.authority.as_str())
+                .path_and_query(path)
+                .build()?
         } else {
             path.parse::<Uri>().map_err(http::Error::from)?
         };
-        let mut request = Request::builder().method(method).uri(uri).body(Full::new(body.clone()))?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(Full::new(body.clone()))?;
         let head = request.headers_mut();
         *head = headers;
-        head.entry(AUTHORIZATION).or_insert_with(|| self.authorization.clone());
+        head.entry(AUTHORIZATION)
+            .or_insert_with(|| self.authorization.clone());
         if !http2 {
             head.insert(HOST, HeaderValue::try_from(self.authority.as_str())?);
         }
         if !body.is_empty() {
-            head.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            head.entry(CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("application/json"));
         }
         let answer = match &mut self.sender {
             Sender::Http1(sender) => {
@@ -176,14 +211,23 @@ impl Client {
         };
         let (head, mut body) = Body::<()>::of_answer(answer).into_parts();
         match collect_bounded(&mut body, MAX_ANSWER).await? {
-            Some(whole) => Ok(Answer { status: head.status, headers: head.headers, body: whole.data }),
+            Some(whole) => Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                body: whole.data,
+            }),
             None => Err(ClientError::TooLarge),
         }
     }
 
     /// Posts a small pod that asks for 10m of CPU and 16 MiB of memory.
     pub async fn create_pod(&mut self, namespace: &str, name: &str) -> Result<Answer, ClientError> {
-        self.send(Method::POST, &format!("/api/v1/namespaces/{namespace}/pods"), small_pod(name)).await
+        self.send(
+            Method::POST,
+            &format!("/api/v1/namespaces/{namespace}/pods"),
+            small_pod(name),
+        )
+        .await
     }
 }
 

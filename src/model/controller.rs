@@ -1,7 +1,8 @@
-//! The quota controller of kube-controller-manager: computes the status of new quotas, and recalculates usage when pods are deleted.
+//! The quota controller of kube-controller-manager: computes the status of new quotas, and
+//! recalculates usage when pods are deleted.
 //!
-//! It sees the store through informers that lag, and writes by compare-and-swap against what it saw: it is the one racer that a single
-//! apiserver has. No sockets; runs under paused time.
+//! It sees the store through informers that lag, and writes by compare-and-swap against what it
+//! saw: it is the one racer that a single apiserver has. No sockets; runs under paused time.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/pkg/controller/resourcequota/resource_quota_controller.go>
 
@@ -34,7 +35,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1000);
 pub struct Pace {
     /// Every quota is recalculated this often.
     pub resync: Duration,
-    /// Writes per second (`--kube-api-qps`); each controller of kube-controller-manager has its own.
+    /// Writes per second (`--kube-api-qps`); each controller of kube-controller-manager has its
+    /// own.
     pub qps: u32,
     /// Writes at once (`--kube-api-burst`).
     pub burst: u32,
@@ -56,7 +58,8 @@ struct Shared {
     caches: Mutex<Caches>,
     /// The quotas being synced. An entry is notified when its quota has to be synced once more.
     syncing: Mutex<HashMap<Key, Arc<Notify>>>,
-    /// When the client's rate limiter will have spent all writes so far; never more than the burst behind now.
+    /// When the client's rate limiter will have spent all writes so far; never more than the burst
+    /// behind now.
     limiter: Mutex<Instant>,
 }
 
@@ -71,11 +74,31 @@ type Key = (String, String);
 
 impl Controller {
     /// A controller whose informers lag by `lag`. It does nothing until [`Controller::run`].
-    pub fn new(store: Arc<Store>, machine: Arc<Machine>, tasks: Tasks, lag: Lag, pace: Pace) -> Controller {
-        let caches = Mutex::new(Caches { pods: PodInformer::new(lag), quotas: QuotaInformer::new(lag) });
+    pub fn new(
+        store: Arc<Store>,
+        machine: Arc<Machine>,
+        tasks: Tasks,
+        lag: Lag,
+        pace: Pace,
+    ) -> Controller {
+        let caches = Mutex::new(Caches {
+            pods: PodInformer::new(lag),
+            quotas: QuotaInformer::new(lag),
+        });
         let limiter = Mutex::new(Instant::now());
-        let shared = Shared { store, machine, tasks, pace, enabled: AtomicBool::new(true), caches, syncing: Mutex::default(), limiter };
-        Controller { shared: Arc::new(shared) }
+        let shared = Shared {
+            store,
+            machine,
+            tasks,
+            pace,
+            enabled: AtomicBool::new(true),
+            caches,
+            syncing: Mutex::default(),
+            limiter,
+        };
+        Controller {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Follows deletions and new quotas, for ever.
@@ -111,20 +134,35 @@ impl Controller {
         }
     }
 
-    /// Applies what has arrived, queues what it calls for, and says when the next known event arrives.
+    /// Applies what has arrived, queues what it calls for, and says when the next known event
+    /// arrives.
     fn follow(&self, known: &mut u64) -> Option<Instant> {
         let shared = &self.shared;
         let deleted = shared.caches().pods.advance(&shared.store, Instant::now());
-        let fresh = shared.store.quota_events(*known, usize::MAX).unwrap_or_default();
+        let fresh = shared
+            .store
+            .quota_events(*known, usize::MAX)
+            .unwrap_or_default();
         if let Some(last) = fresh.last() {
             *known = last.revision;
         }
         if shared.enabled.load(Ordering::Relaxed) {
             for namespace in deleted {
-                shared.store.quotas(Some(&namespace)).0.iter().for_each(|quota| self.enqueue(quota));
+                shared
+                    .store
+                    .quotas(Some(&namespace))
+                    .0
+                    .iter()
+                    .for_each(|quota| self.enqueue(quota));
             }
-            let quotas = fresh.iter().filter_map(|event| shared.store.quota(&event.object.namespace, &event.object.name));
-            quotas.filter(|quota| quota.spec != quota.hard).for_each(|quota| self.enqueue(&quota));
+            let quotas = fresh.iter().filter_map(|event| {
+                shared
+                    .store
+                    .quota(&event.object.namespace, &event.object.name)
+            });
+            quotas
+                .filter(|quota| quota.spec != quota.hard)
+                .for_each(|quota| self.enqueue(&quota));
         }
         shared.caches().pods.next_arrival(&shared.store)
     }
@@ -136,7 +174,9 @@ impl Controller {
             Entry::Vacant(vacant) => vacant.insert(Arc::default()).clone(),
         };
         let shared = self.shared.clone();
-        self.shared.tasks.spawn_until_stop(async move { shared.sync_until_settled(key, again).await });
+        self.shared
+            .tasks
+            .spawn_until_stop(async move { shared.sync_until_settled(key, again).await });
     }
 }
 
@@ -173,20 +213,32 @@ impl Shared {
             let mut caches = self.caches();
             let now = Instant::now();
             caches.pods.advance(&self.store, now);
-            let quota = caches.quotas.list(&self.store, namespace, now).into_iter().find(|quota| quota.name == *name);
+            let quota = caches
+                .quotas
+                .list(&self.store, namespace, now)
+                .into_iter()
+                .find(|quota| quota.name == *name);
             quota.map(|quota| (caches.pods.usage(namespace), quota))
         };
         // A quota that the informer has not seen yet.
-        let Some((usage, quota)) = seen else { return Err(StoreError::NotFound) };
+        let Some((usage, quota)) = seen else {
+            return Err(StoreError::NotFound);
+        };
         let mut used = usage.masked(&quota.spec);
-        for resource in quota.spec.names().filter(|resource| usage.milli(resource).is_none()) {
+        for resource in quota
+            .spec
+            .names()
+            .filter(|resource| usage.milli(resource).is_none())
+        {
             used.set(resource, 0);
         }
         if quota.hard == quota.spec && quota.used == used {
             return Ok(());
         }
         self.admitted().await;
-        update_status(&self.store, &self.machine, &quota, quota.spec.clone(), used).await.map(drop)
+        update_status(&self.store, &self.machine, &quota, quota.spec.clone(), used)
+            .await
+            .map(drop)
     }
 
     /// Waits for the client's rate limiter.
@@ -226,15 +278,34 @@ mod tests {
     use super::super::object::NewPod;
     use super::*;
 
-    const LAG: Lag = Lag { mean: Duration::from_millis(20), shared: Duration::ZERO, salt: 7 };
+    const LAG: Lag = Lag {
+        mean: Duration::from_millis(20),
+        shared: Duration::ZERO,
+        salt: 7,
+    };
 
     fn start() -> (Arc<Store>, Controller) {
         let store = Arc::new(Store::new(1));
         store.create_namespace("a").unwrap();
-        let costs = Costs { request: Duration::ZERO, update: Duration::ZERO, read: Duration::ZERO, write: Duration::from_millis(10) };
-        let pace = Pace { resync: Duration::from_secs(300), qps: 20, burst: 30 };
+        let costs = Costs {
+            request: Duration::ZERO,
+            update: Duration::ZERO,
+            read: Duration::ZERO,
+            write: Duration::from_millis(10),
+        };
+        let pace = Pace {
+            resync: Duration::from_secs(300),
+            qps: 20,
+            burst: 30,
+        };
         let tasks = Tasks::new();
-        let controller = Controller::new(store.clone(), Arc::new(Machine::new(costs, 1)), tasks.clone(), LAG, pace);
+        let controller = Controller::new(
+            store.clone(),
+            Arc::new(Machine::new(costs, 1)),
+            tasks.clone(),
+            LAG,
+            pace,
+        );
         tasks.spawn_until_stop(controller.clone().run());
         (store, controller)
     }
@@ -245,7 +316,9 @@ mod tests {
 
     async fn used(store: &Store, pods: i64) {
         let mut changes = store.subscribe();
-        while store.quota("a", "q").unwrap().used.whole("pods") != pods || store.quota("a", "q").unwrap().hard.whole("pods") == 0 {
+        while store.quota("a", "q").unwrap().used.whole("pods") != pods
+            || store.quota("a", "q").unwrap().hard.whole("pods") == 0
+        {
             changes.changed().await.unwrap();
         }
     }
@@ -264,14 +337,27 @@ mod tests {
         let quota = store.create_quota("a", "q", amounts("99")).unwrap();
         used(&store, 0).await;
         for name in ["x", "y"] {
-            store.create_pod(NewPod { namespace: "a".into(), name: name.into(), usage: amounts("1"), ..NewPod::default() }).unwrap();
+            store
+                .create_pod(NewPod {
+                    namespace: "a".into(),
+                    name: name.into(),
+                    usage: amounts("1"),
+                    ..NewPod::default()
+                })
+                .unwrap();
         }
         let current = store.quota("a", &quota.name).unwrap();
-        store.update_quota_status("a", "q", current.revision, amounts("99"), amounts("30")).unwrap();
+        store
+            .update_quota_status("a", "q", current.revision, amounts("99"), amounts("30"))
+            .unwrap();
         let before = Instant::now();
         store.delete_pod("a", "x").unwrap();
         used(&store, 1).await;
-        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+        assert!(
+            before.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            before.elapsed()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,9 +366,15 @@ mod tests {
         store.create_quota("a", "q", amounts("99")).unwrap();
         used(&store, 0).await;
         let current = store.quota("a", "q").unwrap();
-        store.update_quota_status("a", "q", current.revision, amounts("99"), amounts("30")).unwrap();
+        store
+            .update_quota_status("a", "q", current.revision, amounts("99"), amounts("30"))
+            .unwrap();
         let before = Instant::now();
         used(&store, 0).await;
-        assert!(before.elapsed() > Duration::from_secs(250), "{:?}", before.elapsed());
+        assert!(
+            before.elapsed() > Duration::from_secs(250),
+            "{:?}",
+            before.elapsed()
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Small random numbers for jitter, uids and name suffixes (splitmix64).
 //!
-//! Seedable, so that a run under paused time can be repeated; good enough for a model, not for secrets.
+//! Seedable, so that a run under paused time can be repeated; good enough for a model, not for
+//! secrets.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +41,14 @@ impl Dice {
     pub fn uid(&self) -> String {
         let (a, b) = (self.next(), self.next());
         let (a, b) = (a & !0xf000 | 0x4000, b & (u64::MAX >> 2) | 1 << 63);
-        format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", a >> 32, (a >> 16) & 0xffff, a & 0xffff, b >> 48, b & 0xffff_ffff_ffff)
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xffff,
+            a & 0xffff,
+            b >> 48,
+            b & 0xffff_ffff_ffff
+        )
     }
 
     /// The five letters that the apiserver puts behind a `generateName`.
@@ -61,7 +69,8 @@ pub fn spread(number: u64, mean: Duration) -> Duration {
     mean / 2 + mean * u32::try_from(number % 1025).unwrap_or(0) / 1024
 }
 
-/// A time around `mean`, exponentially distributed, chosen by `number`: mostly shorter, seldom several times as long.
+/// A time around `mean`, exponentially distributed, chosen by `number`: mostly shorter, seldom
+/// several times as long.
 pub fn exponential(number: u64, mean: Duration) -> Duration {
     // In 2^16 steps the longest is eleven times the mean.
     let part = f64::from(u16::try_from(number % (1 << 16)).unwrap_or(0)) / f64::from(1 << 16);
@@ -92,11 +101,21 @@ mod tests {
     #[test]
     fn exponential_times_have_their_mean_and_a_tail() {
         let mean = Duration::from_millis(100);
-        let times: Vec<_> = (0..10_000).map(|number| exponential(mix(number), mean)).collect();
+        let times: Vec<_> = (0..10_000)
+            .map(|number| exponential(mix(number), mean))
+            .collect();
         let average = times.iter().sum::<Duration>() / 10_000;
-        assert!(average > mean * 9 / 10 && average < mean * 11 / 10, "{average:?}");
+        assert!(
+            average > mean * 9 / 10 && average < mean * 11 / 10,
+            "{average:?}"
+        );
         let beyond = |factor: u32| times.iter().filter(|time| **time > mean * factor).count();
-        assert!(beyond(1) < 4000 && beyond(3) > 300 && beyond(12) == 0, "{} {}", beyond(1), beyond(3));
+        assert!(
+            beyond(1) < 4000 && beyond(3) > 300 && beyond(12) == 0,
+            "{} {}",
+            beyond(1),
+            beyond(3)
+        );
     }
 
     #[test]
@@ -104,7 +123,10 @@ mod tests {
         let dice = Dice::seeded(1);
         let (a, b) = (dice.uid(), dice.uid());
         assert_ne!(a, b);
-        assert_eq!(a.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(
+            a.split('-').map(str::len).collect::<Vec<_>>(),
+            [8, 4, 4, 4, 12]
+        );
         assert_eq!(a.as_bytes()[14], b'4');
     }
 }

@@ -1,6 +1,8 @@
-//! What goes wrong with one apiserver on demand: scripted answers, stalls, resets, lost answers, GOAWAY, a dead server.
+//! What goes wrong with one apiserver on demand: scripted answers, stalls, resets, lost answers,
+//! GOAWAY, a dead server.
 //!
-//! Quota conflicts are not among them: those emerge. A fault applies to the next request or to every one, until cleared.
+//! Quota conflicts are not among them: those emerge. A fault applies to the next request or to
+//! every one, until cleared.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,17 +20,21 @@ pub enum Fault {
     Answer(Canned),
     /// Answered by this after this time; nothing is stored.
     AnswerAfter(Duration, Canned),
-    /// Handled only after this time, or answered by a 504 if the request's timeout is shorter. It is handled all the same then.
+    /// Handled only after this time, or answered by a 504 if the request's timeout is shorter. It
+    /// is handled all the same then.
     Stall(Duration),
     /// Like [`Fault::Stall`], until [`Faults::release`].
     Hold,
-    /// Not handled: the HTTP/2 stream is reset with INTERNAL_ERROR, an HTTP/1.1 connection is closed.
+    /// Not handled: the HTTP/2 stream is reset with INTERNAL_ERROR, an HTTP/1.1 connection is
+    /// closed.
     Reset,
-    /// Not handled: the HTTP/2 stream is refused with REFUSED_STREAM, an HTTP/1.1 connection is closed.
+    /// Not handled: the HTTP/2 stream is refused with REFUSED_STREAM, an HTTP/1.1 connection is
+    /// closed.
     Refuse,
     /// Not handled: the whole connection is cut.
     Cut,
-    /// Handled (and stored), then the stream is reset or the HTTP/1.1 connection closed without an answer.
+    /// Handled (and stored), then the stream is reset or the HTTP/1.1 connection closed without an
+    /// answer.
     LoseAnswer,
     /// Handled (and stored), then the whole connection is cut without an answer.
     CutAfter,
@@ -54,8 +60,15 @@ pub struct Canned {
 impl Canned {
     /// An answer of one content type.
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Canned {
-        let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-        Canned { status, headers, body: body.into() }
+        let headers = HeaderMap::from_iter([(
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static(content_type),
+        )]);
+        Canned {
+            status,
+            headers,
+            body: body.into(),
+        }
     }
 
     /// The same with one more header.
@@ -67,18 +80,29 @@ impl Canned {
 
     /// The 429 of max-in-flight and of priority and fairness.
     pub fn throttled(retry_after: u32) -> Canned {
-        Canned::new(StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", "Too many requests, please try again later.\n")
-            .with(http::header::RETRY_AFTER, HeaderValue::from(retry_after))
-            .with(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
+        Canned::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "text/plain; charset=utf-8",
+            "Too many requests, please try again later.\n",
+        )
+        .with(http::header::RETRY_AFTER, HeaderValue::from(retry_after))
+        .with(
+            http::header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        )
     }
 
     /// The 429 of a server that is shutting down.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/server/filters/with_retry_after.go>
     pub fn shutting_down() -> Canned {
-        Canned::new(StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", "The apiserver is shutting down, please try again later.\n")
-            .with(http::header::RETRY_AFTER, HeaderValue::from(5))
-            .with(http::header::CONNECTION, HeaderValue::from_static("close"))
+        Canned::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "text/plain; charset=utf-8",
+            "The apiserver is shutting down, please try again later.\n",
+        )
+        .with(http::header::RETRY_AFTER, HeaderValue::from(5))
+        .with(http::header::CONNECTION, HeaderValue::from_static("close"))
     }
 
     /// The 503 of a server that is starting up.
@@ -88,7 +112,8 @@ impl Canned {
             r#"HTTP paths have been installed, please try again","reason":"ServiceUnavailable","details":{"retryAfterSeconds":5},"code":503}"#,
             "\n"
         );
-        Canned::new(StatusCode::SERVICE_UNAVAILABLE, "application/json", BODY).with(http::header::RETRY_AFTER, HeaderValue::from(5))
+        Canned::new(StatusCode::SERVICE_UNAVAILABLE, "application/json", BODY)
+            .with(http::header::RETRY_AFTER, HeaderValue::from(5))
     }
 
     /// A captured HTTP/1.1 answer, head and body; `None` if it is none.
@@ -103,7 +128,11 @@ impl Canned {
         }
         headers.remove(http::header::CONTENT_LENGTH);
         headers.remove(http::header::DATE);
-        Some(Canned { status, headers, body: Bytes::copy_from_slice(&raw[end + 4..]) })
+        Some(Canned {
+            status,
+            headers,
+            body: Bytes::copy_from_slice(&raw[end + 4..]),
+        })
     }
 }
 
@@ -127,7 +156,8 @@ struct Script {
     signals: Signals,
 }
 
-/// How all present connections of an apiserver are reached. Connections made later get the next ones.
+/// How all present connections of an apiserver are reached. Connections made later get the next
+/// ones.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signals {
     /// GOAWAY, or close after the answers under way.
@@ -139,7 +169,11 @@ pub(super) struct Signals {
 impl Faults {
     /// None yet.
     pub fn new() -> Faults {
-        Faults { script: Mutex::default(), released: watch::Sender::new(0), down: watch::Sender::new(false) }
+        Faults {
+            script: Mutex::default(),
+            released: watch::Sender::new(0),
+            down: watch::Sender::new(false),
+        }
     }
 
     /// One more pod create goes wrong like this, after those already lined up.
@@ -170,7 +204,10 @@ impl Faults {
     /// Forgets all that is scripted, and releases what is held.
     pub fn clear(&self) {
         let mut script = self.script();
-        *script = Script { signals: script.signals.clone(), ..Script::default() };
+        *script = Script {
+            signals: script.signals.clone(),
+            ..Script::default()
+        };
         drop(script);
         self.release();
     }
@@ -180,7 +217,8 @@ impl Faults {
         self.released.send_modify(|count| *count += 1);
     }
 
-    /// Sends a GOAWAY on every open HTTP/2 connection; HTTP/1.1 connections close after the answer under way.
+    /// Sends a GOAWAY on every open HTTP/2 connection; HTTP/1.1 connections close after the answer
+    /// under way.
     pub fn go_away(&self) {
         let leave = std::mem::take(&mut self.script().signals.leave);
         leave.cancel();
@@ -192,8 +230,8 @@ impl Faults {
         cut.cancel();
     }
 
-    /// Takes the server down (its port refuses connections, those open are cut) or up again on the same port. What it was writing to the
-    /// store is still stored.
+    /// Takes the server down (its port refuses connections, those open are cut) or up again on the
+    /// same port. What it was writing to the store is still stored.
     pub fn set_down(&self, down: bool) {
         self.down.send_replace(down);
         if down {
@@ -209,9 +247,19 @@ impl Faults {
     /// The fault of the request that has just arrived.
     pub(super) fn take(&self, create: bool) -> Option<Fault> {
         let mut script = self.script();
-        let next = if create { script.next_creates.pop_front() } else { None };
+        let next = if create {
+            script.next_creates.pop_front()
+        } else {
+            None
+        };
         let next = next.or_else(|| script.next_requests.pop_front());
-        let next = next.or_else(|| if create { script.every_create.clone() } else { None });
+        let next = next.or_else(|| {
+            if create {
+                script.every_create.clone()
+            } else {
+                None
+            }
+        });
         next.or_else(|| script.every_request.clone())
     }
 
@@ -238,7 +286,10 @@ impl Faults {
     /// The signals for a new connection.
     pub(super) fn signals(&self) -> Signals {
         let script = self.script();
-        Signals { leave: script.signals.leave.child_token(), cut: script.signals.cut.child_token() }
+        Signals {
+            leave: script.signals.leave.child_token(),
+            cut: script.signals.cut.child_token(),
+        }
     }
 
     /// Follows [`Faults::set_down`].
@@ -275,8 +326,14 @@ mod tests {
 
     #[test]
     fn reads_a_captured_answer() {
-        let canned = Canned::captured(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 3\r\n\r\nno\n").unwrap();
-        assert_eq!((canned.status.as_u16(), &canned.body[..]), (429, &b"no\n"[..]));
+        let canned = Canned::captured(
+            b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 3\r\n\r\nno\n",
+        )
+        .unwrap();
+        assert_eq!(
+            (canned.status.as_u16(), &canned.body[..]),
+            (429, &b"no\n"[..])
+        );
         assert_eq!(canned.headers.get("retry-after").unwrap(), "1");
         assert!(Canned::captured(b"nothing").is_none());
     }

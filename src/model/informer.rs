@@ -1,7 +1,7 @@
 //! An informer's cache: the store as one client sees it, one watch latency late.
 //!
-//! Nothing runs in the background. A reader says what time it is, and the events that have arrived by then are applied. That keeps
-//! the lag exact under paused time.
+//! Nothing runs in the background. A reader says what time it is, and the events that have arrived
+//! by then are applied. That keeps the lag exact under paused time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use super::store::{Change, Compacted, Event, Store};
 /// How many events are taken from the store at a time.
 const CHUNK: usize = 1000;
 
-/// The lag of one client's watch: the time that an event is on its way, and a salt that makes its jitter its own.
+/// The lag of one client's watch: the time that an event is on its way, and a salt that makes its
+/// jitter its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Lag {
     /// The mean time from a change to its arrival on an idle machine.
@@ -31,7 +32,11 @@ pub struct Lag {
 impl Lag {
     /// When the event reaches this client: exponentially distributed, as what waits in queues is.
     pub fn arrival<T>(&self, event: &Event<T>) -> Instant {
-        event.at + exponential(mix(self.salt ^ event.revision), self.mean + self.shared * event.working)
+        event.at
+            + exponential(
+                mix(self.salt ^ event.revision),
+                self.mean + self.shared * event.working,
+            )
     }
 }
 
@@ -46,19 +51,31 @@ pub struct QuotaInformer {
 impl QuotaInformer {
     /// A cache that has seen nothing yet.
     pub fn new(lag: Lag) -> QuotaInformer {
-        QuotaInformer { lag, seen: 0, quotas: HashMap::new() }
+        QuotaInformer {
+            lag,
+            seen: 0,
+            quotas: HashMap::new(),
+        }
     }
 
     /// The quotas of `namespace` that have arrived by `now`, by name.
     pub fn list(&mut self, store: &Store, namespace: &str, now: Instant) -> Vec<Arc<Quota>> {
         for quota in self.advance(store, now) {
-            self.quotas.entry(quota.namespace.clone()).or_default().insert(quota.name.clone(), quota);
+            self.quotas
+                .entry(quota.namespace.clone())
+                .or_default()
+                .insert(quota.name.clone(), quota);
         }
-        self.quotas.get(namespace).map(|quotas| quotas.values().cloned().collect()).unwrap_or_default()
+        self.quotas
+            .get(namespace)
+            .map(|quotas| quotas.values().cloned().collect())
+            .unwrap_or_default()
     }
 
     fn advance(&mut self, store: &Store, now: Instant) -> Vec<Arc<Quota>> {
-        match arrived(&self.lag, &mut self.seen, now, |after| store.quota_events(after, CHUNK)) {
+        match arrived(&self.lag, &mut self.seen, now, |after| {
+            store.quota_events(after, CHUNK)
+        }) {
             Ok(events) => events.into_iter().map(|event| event.object).collect(),
             Err(Compacted { .. }) => {
                 let (quotas, revision) = store.quotas(None);
@@ -70,7 +87,8 @@ impl QuotaInformer {
     }
 }
 
-/// What the pods of each namespace use, as one client sees them, and which namespaces have lost pods.
+/// What the pods of each namespace use, as one client sees them, and which namespaces have lost
+/// pods.
 #[derive(Debug)]
 pub struct PodInformer {
     lag: Lag,
@@ -81,12 +99,19 @@ pub struct PodInformer {
 impl PodInformer {
     /// A cache that has seen nothing yet.
     pub fn new(lag: Lag) -> PodInformer {
-        PodInformer { lag, seen: 0, usage: HashMap::new() }
+        PodInformer {
+            lag,
+            seen: 0,
+            usage: HashMap::new(),
+        }
     }
 
-    /// Applies what has arrived by `now`; returns the namespace of every pod seen deleted, once for each pod.
+    /// Applies what has arrived by `now`; returns the namespace of every pod seen deleted, once for
+    /// each pod.
     pub fn advance(&mut self, store: &Store, now: Instant) -> Vec<String> {
-        let Ok(events) = arrived(&self.lag, &mut self.seen, now, |after| store.pod_events(after, CHUNK)) else {
+        let Ok(events) = arrived(&self.lag, &mut self.seen, now, |after| {
+            store.pod_events(after, CHUNK)
+        }) else {
             return self.relist(store);
         };
         let mut deleted = Vec::new();
@@ -123,7 +148,10 @@ impl PodInformer {
         self.seen = revision;
         let known = std::mem::take(&mut self.usage);
         for pod in pods {
-            self.usage.entry(pod.namespace().to_owned()).or_default().add(&pod.posted.usage);
+            self.usage
+                .entry(pod.namespace().to_owned())
+                .or_default()
+                .add(&pod.posted.usage);
         }
         known.into_keys().collect()
     }
@@ -140,7 +168,10 @@ fn arrived<T>(
     loop {
         let chunk = events(*seen)?;
         let full = chunk.len() == CHUNK;
-        let here = chunk.iter().take_while(|event| lag.arrival(event) <= now).count();
+        let here = chunk
+            .iter()
+            .take_while(|event| lag.arrival(event) <= now)
+            .count();
         all.extend(chunk.into_iter().take(here));
         if let Some(last) = all.last() {
             *seen = last.revision;
@@ -156,7 +187,11 @@ mod tests {
     use super::super::object::NewPod;
     use super::*;
 
-    const LAG: Lag = Lag { mean: Duration::from_millis(20), shared: Duration::ZERO, salt: 7 };
+    const LAG: Lag = Lag {
+        mean: Duration::from_millis(20),
+        shared: Duration::ZERO,
+        salt: 7,
+    };
 
     fn one_pod() -> Amounts {
         Amounts::parse([("pods", "1")]).unwrap()
@@ -178,7 +213,14 @@ mod tests {
         let store = Store::new(1);
         store.create_namespace("a").unwrap();
         for name in ["x", "y"] {
-            store.create_pod(NewPod { namespace: "a".into(), name: name.into(), usage: one_pod(), ..NewPod::default() }).unwrap();
+            store
+                .create_pod(NewPod {
+                    namespace: "a".into(),
+                    name: name.into(),
+                    usage: one_pod(),
+                    ..NewPod::default()
+                })
+                .unwrap();
         }
         let mut informer = PodInformer::new(LAG);
         let later = Instant::now() + LAG.mean * 2;
@@ -186,7 +228,10 @@ mod tests {
         assert_eq!(informer.usage("a").whole("pods"), 2);
         store.delete_pod("a", "x").unwrap();
         assert!(informer.next_arrival(&store).is_some());
-        assert_eq!(informer.advance(&store, Instant::now() + LAG.mean * 2), ["a"]);
+        assert_eq!(
+            informer.advance(&store, Instant::now() + LAG.mean * 2),
+            ["a"]
+        );
         assert_eq!(informer.usage("a").whole("pods"), 1);
         assert_eq!(informer.next_arrival(&store), None);
     }

@@ -1,7 +1,7 @@
 //! The journal: every request as an apiserver saw it. It is the judge of "never twice, none lost".
 //!
-//! An entry is made when a request's head arrives and completed as the request goes on. Nothing is removed, unless the journal was told to
-//! keep only so many.
+//! An entry is made when a request's head arrives and completed as the request goes on. Nothing is
+//! removed, unless the journal was told to keep only so many.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,7 +55,8 @@ pub struct Attempt {
     pub body: usize,
     /// The trailers behind the body.
     pub trailers: Option<HeaderMap>,
-    /// The name (or else `generateName`) in the posted pod; empty if the request is no create or did not get as far.
+    /// The name (or else `generateName`) in the posted pod; empty if the request is no create or
+    /// did not get as far.
     pub name: String,
     /// What the quota evaluator said.
     pub quota: QuotaOutcome,
@@ -106,7 +107,12 @@ struct Attempts {
 impl Journal {
     /// An empty journal that starts now, and keeps the last `kept` attempts.
     pub fn new(kept: usize) -> Arc<Journal> {
-        Arc::new(Journal { start: Instant::now(), kept, attempts: Mutex::default(), connections: AtomicU64::new(0) })
+        Arc::new(Journal {
+            start: Instant::now(),
+            kept,
+            attempts: Mutex::default(),
+            connections: AtomicU64::new(0),
+        })
     }
 
     /// A copy of every attempt, in the order of arrival.
@@ -116,12 +122,22 @@ impl Journal {
 
     /// A copy of every create of a pod, in the order of arrival.
     pub fn creates(&self) -> Vec<Attempt> {
-        self.lock().kept.iter().filter(|attempt| attempt.is_create()).cloned().collect()
+        self.lock()
+            .kept
+            .iter()
+            .filter(|attempt| attempt.is_create())
+            .cloned()
+            .collect()
     }
 
-    /// Shows every create of a pod, in the order of arrival, without copying: nothing arrives meanwhile.
+    /// Shows every create of a pod, in the order of arrival, without copying: nothing arrives
+    /// meanwhile.
     pub fn for_each_create(&self, visit: impl FnMut(&Attempt)) {
-        self.lock().kept.iter().filter(|attempt| attempt.is_create()).for_each(visit);
+        self.lock()
+            .kept
+            .iter()
+            .filter(|attempt| attempt.is_create())
+            .for_each(visit);
     }
 
     /// A pod that was stored more than once, and how often.
@@ -129,15 +145,25 @@ impl Journal {
         let mut times: HashMap<(String, String), usize> = HashMap::new();
         self.for_each_create(|attempt| {
             if let Some(pod) = &attempt.stored {
-                *times.entry((pod.namespace.clone(), pod.name.clone())).or_default() += 1;
+                *times
+                    .entry((pod.namespace.clone(), pod.name.clone()))
+                    .or_default() += 1;
             }
         });
-        times.into_iter().find(|(_, times)| *times > 1).map(|((_, name), times)| (name, times))
+        times
+            .into_iter()
+            .find(|(_, times)| *times > 1)
+            .map(|((_, name), times)| (name, times))
     }
 
     /// The creates of one name (or `generateName`), in the order of arrival.
     pub fn creates_of(&self, name: &str) -> Vec<Attempt> {
-        self.lock().kept.iter().filter(|attempt| attempt.is_create() && attempt.name == name).cloned().collect()
+        self.lock()
+            .kept
+            .iter()
+            .filter(|attempt| attempt.is_create() && attempt.name == name)
+            .cloned()
+            .collect()
     }
 
     /// How many attempts there are.
@@ -156,7 +182,12 @@ impl Journal {
     }
 
     /// Notes a request whose head has arrived.
-    pub(super) fn arrive(self: &Arc<Journal>, apiserver: usize, connection: u64, head: &http::request::Parts) -> Entry {
+    pub(super) fn arrive(
+        self: &Arc<Journal>,
+        apiserver: usize,
+        connection: u64,
+        head: &http::request::Parts,
+    ) -> Entry {
         let mut headers = head.headers.clone();
         headers.remove(AUTHORIZATION);
         let attempt = Attempt {
@@ -183,7 +214,10 @@ impl Journal {
             attempts.forgotten += 1;
         }
         attempts.kept.push_back(attempt);
-        Entry { journal: self.clone(), index: attempts.forgotten + attempts.kept.len() - 1 }
+        Entry {
+            journal: self.clone(),
+            index: attempts.forgotten + attempts.kept.len() - 1,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Attempts> {

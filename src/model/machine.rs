@@ -1,6 +1,8 @@
-//! What things cost in time: one machine's processors, shared by everything the model runs on it, and etcd's latency.
+//! What things cost in time: one machine's processors, shared by everything the model runs on it,
+//! and etcd's latency.
 //!
-//! Conflicts emerge from these times and from the watch latency; nothing here knows about quotas. Works under paused time.
+//! Conflicts emerge from these times and from the watch latency; nothing here knows about quotas.
+//! Works under paused time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +17,8 @@ use super::dice::Dice;
 pub struct Costs {
     /// Processor time of one request to an apiserver, if it had the processors to itself.
     pub request: Duration,
-    /// The same of one status update of a quota, which an apiserver sends to itself or gets from the quota controller.
+    /// The same of one status update of a quota, which an apiserver sends to itself or gets from
+    /// the quota controller.
     pub update: Duration,
     /// Latency of one consistent read from etcd.
     pub read: Duration,
@@ -35,7 +38,11 @@ pub struct Machine {
 impl Machine {
     /// An idle machine.
     pub fn new(costs: Costs, seed: u64) -> Machine {
-        Machine { costs, working: Arc::default(), dice: Dice::seeded(seed) }
+        Machine {
+            costs,
+            working: Arc::default(),
+            dice: Dice::seeded(seed),
+        }
     }
 
     /// How many are working, as it changes.
@@ -83,7 +90,8 @@ impl Machine {
         result
     }
 
-    /// Shares the processors evenly with everybody who is working when it starts: short work overtakes long, and a crowd slows all.
+    /// Shares the processors evenly with everybody who is working when it starts: short work
+    /// overtakes long, and a crowd slows all.
     async fn work(&self, alone: Duration) {
         if alone.is_zero() {
             return;
@@ -102,7 +110,10 @@ struct Working<'a> {
 
 impl Working<'_> {
     fn start(working: &AtomicU32) -> Working<'_> {
-        Working { working, workers: working.fetch_add(1, Ordering::Relaxed) + 1 }
+        Working {
+            working,
+            workers: working.fetch_add(1, Ordering::Relaxed) + 1,
+        }
     }
 }
 
@@ -122,20 +133,49 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_slow_each_other_down() {
-        let machine = Machine::new(Costs { request: MS * 20, update: Duration::ZERO, read: Duration::ZERO, write: Duration::ZERO }, 1);
+        let machine = Machine::new(
+            Costs {
+                request: MS * 20,
+                update: Duration::ZERO,
+                read: Duration::ZERO,
+                write: Duration::ZERO,
+            },
+            1,
+        );
         let start = Instant::now();
         machine.respond().await;
         let alone = start.elapsed();
-        tokio::join!(machine.receive(), machine.receive(), machine.receive(), machine.respond());
-        assert!(start.elapsed() - alone > MS * 20, "{:?} and {alone:?}", start.elapsed());
+        tokio::join!(
+            machine.receive(),
+            machine.receive(),
+            machine.receive(),
+            machine.respond()
+        );
+        assert!(
+            start.elapsed() - alone > MS * 20,
+            "{:?} and {alone:?}",
+            start.elapsed()
+        );
         assert_eq!(machine.working.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn writes_overlap() {
-        let machine = Machine::new(Costs { request: Duration::ZERO, update: Duration::ZERO, read: Duration::ZERO, write: MS * 10 }, 1);
+        let machine = Machine::new(
+            Costs {
+                request: Duration::ZERO,
+                update: Duration::ZERO,
+                read: Duration::ZERO,
+                write: MS * 10,
+            },
+            1,
+        );
         let start = Instant::now();
-        tokio::join!(machine.write(|| ()), machine.write(|| ()), machine.write(|| ()));
+        tokio::join!(
+            machine.write(|| ()),
+            machine.write(|| ()),
+            machine.write(|| ())
+        );
         assert!(start.elapsed() <= MS * 17, "{:?}", start.elapsed());
     }
 }

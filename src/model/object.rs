@@ -1,6 +1,7 @@
 //! The objects that the model stores: namespaces, resource quotas and pods.
 //!
-//! A pod keeps what was posted, undecoded beyond what quota and listing need; `wire` turns it into JSON or protobuf.
+//! A pod keeps what was posted, undecoded beyond what quota and listing need; `wire` turns it into
+//! JSON or protobuf.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +41,8 @@ pub struct Quota {
     pub created: OffsetDateTime,
     /// `spec.hard`.
     pub spec: Amounts,
-    /// `status.hard`: empty until the quota controller has seen the quota, and until then nothing is limited.
+    /// `status.hard`: empty until the quota controller has seen the quota, and until then nothing
+    /// is limited.
     pub hard: Amounts,
     /// `status.used`.
     pub used: Amounts,
@@ -59,7 +61,8 @@ pub struct NewPod {
     pub labels: BTreeMap<String, String>,
     /// What the pod takes from quotas.
     pub usage: Amounts,
-    /// The compute resources that at least one container leaves open, which a quota on them does not accept.
+    /// The compute resources that at least one container leaves open, which a quota on them does
+    /// not accept.
     pub unspecified: Vec<&'static str>,
     /// The posted object.
     pub content: Content,
@@ -86,7 +89,10 @@ pub enum Content {
 
 impl Default for Content {
     fn default() -> Content {
-        Content::Json { metadata: Map::new(), spec: Value::Object(Map::new()) }
+        Content::Json {
+            metadata: Map::new(),
+            spec: Value::Object(Map::new()),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! The quota evaluator of one apiserver: batches per namespace, four sleepless attempts, a cache that lags.
+//! The quota evaluator of one apiserver: batches per namespace, four sleepless attempts, a cache
+//! that lags.
 //!
-//! Mirrors the admission plugin, quirks included. It decides nothing by chance: a conflict happens when another writer wins the
-//! compare-and-swap, and becomes an answer when that happens four times in a row. No sockets; runs under paused time.
+//! Mirrors the admission plugin, quirks included. It decides nothing by chance: a conflict happens
+//! when another writer wins the compare-and-swap, and becomes an answer when that happens four
+//! times in a row. No sockets; runs under paused time.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
 
@@ -122,7 +124,8 @@ pub struct Evaluator {
 struct Shared {
     access: Access,
     tasks: Tasks,
-    /// The creates waiting for the next batch, by namespace. A namespace is listed while a task works on it.
+    /// The creates waiting for the next batch, by namespace. A namespace is listed while a task
+    /// works on it.
     waiting: Mutex<HashMap<String, Vec<Waiter>>>,
     workers: Semaphore,
 }
@@ -139,18 +142,31 @@ impl Evaluator {
     /// The evaluator of one apiserver, whose quota informer lags by `lag`.
     pub fn new(store: Arc<Store>, machine: Arc<Machine>, tasks: Tasks, lag: Lag) -> Evaluator {
         let access = Access::new(store, machine, lag);
-        Evaluator { shared: Arc::new(Shared { access, tasks, waiting: Mutex::default(), workers: Semaphore::new(WORKERS) }) }
+        Evaluator {
+            shared: Arc::new(Shared {
+                access,
+                tasks,
+                waiting: Mutex::default(),
+                workers: Semaphore::new(WORKERS),
+            }),
+        }
     }
 
-    /// Checks and charges one create; it shares a batch with all others that wait for the same namespace.
+    /// Checks and charges one create; it shares a batch with all others that wait for the same
+    /// namespace.
     ///
     /// A caller that goes away does not undo the charge.
     pub async fn evaluate(&self, charge: Charge) -> Result<Admitted, Denied> {
         let (answer, decision) = oneshot::channel();
-        self.add_work(Waiter { charge, result: None, answer });
+        self.add_work(Waiter {
+            charge,
+            result: None,
+            answer,
+        });
         match timeout(EVALUATION_TIMEOUT, decision).await {
             Ok(Ok(result)) => result,
-            // The worker is gone only when the control plane stops, or has panicked, which surfaces by itself.
+            // The worker is gone only when the control plane stops, or has panicked, which surfaces
+            // by itself.
             Ok(Err(_)) | Err(_) => Err(Denied::TimedOut),
         }
     }
@@ -164,7 +180,9 @@ impl Evaluator {
         }
         waiting.insert(namespace.clone(), vec![waiter]);
         let shared = self.shared.clone();
-        self.shared.tasks.spawn_until_stop(async move { shared.work(&namespace).await });
+        self.shared
+            .tasks
+            .spawn_until_stop(async move { shared.work(&namespace).await });
     }
 }
 
@@ -172,7 +190,9 @@ impl Shared {
     /// Evaluates batch after batch of one namespace until nobody waits.
     async fn work(&self, namespace: &str) {
         loop {
-            let Ok(_worker) = self.workers.acquire().await else { return };
+            let Ok(_worker) = self.workers.acquire().await else {
+                return;
+            };
             let batch = {
                 let mut waiting = self.waiting();
                 match waiting.get_mut(namespace) {
@@ -190,17 +210,22 @@ impl Shared {
     async fn check_batch(&self, namespace: &str, mut batch: Vec<Waiter>) {
         let quotas = self.access.quotas(namespace).await;
         if quotas.is_empty() {
-            batch.iter_mut().for_each(|waiter| waiter.result = Some(Ok(Admitted::Unlimited)));
+            batch
+                .iter_mut()
+                .for_each(|waiter| waiter.result = Some(Ok(Admitted::Unlimited)));
         } else {
             self.check_quotas(namespace, quotas, &mut batch).await;
         }
         for waiter in batch {
             // A waiter may have timed out meanwhile.
-            let _ = waiter.answer.send(waiter.result.unwrap_or(Err(Denied::TimedOut)));
+            let _ = waiter
+                .answer
+                .send(waiter.result.unwrap_or(Err(Denied::TimedOut)));
         }
     }
 
-    /// Adds the whole batch to copies of the quotas, writes what changed, and repeats with what lost.
+    /// Adds the whole batch to copies of the quotas, writes what changed, and repeats with what
+    /// lost.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L213-L341>
     async fn check_quotas(&self, namespace: &str, mut quotas: Vec<Quota>, batch: &mut [Waiter]) {

@@ -1,4 +1,5 @@
-//! The sockets of one apiserver: accepts, speaks TLS and HTTP/1.1 or HTTP/2, and carries out what the faults ask of connections.
+//! The sockets of one apiserver: accepts, speaks TLS and HTTP/1.1 or HTTP/2, and carries out what
+//! the faults ask of connections.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -38,19 +39,31 @@ pub(super) async fn bind() -> std::io::Result<TcpListener> {
 }
 
 /// Binds for `count` servers: each any free port, or each the same one of an address of its own.
-pub(super) async fn bind_all(count: usize, own_addresses: bool) -> std::io::Result<Vec<TcpListener>> {
+pub(super) async fn bind_all(
+    count: usize,
+    own_addresses: bool,
+) -> std::io::Result<Vec<TcpListener>> {
     let mut listeners = vec![bind().await?];
     let port = listeners[0].local_addr()?.port();
     for index in 1..count {
         // Ports are few and these addresses many: one that is taken is another test's, and seldom.
         let last = u8::try_from(index + 1).map_err(std::io::Error::other)?;
-        listeners.push(if own_addresses { TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).await? } else { bind().await? });
+        listeners.push(if own_addresses {
+            TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).await?
+        } else {
+            bind().await?
+        });
     }
     Ok(listeners)
 }
 
 /// Accepts until the control plane stops, except while the server is down.
-pub(super) async fn serve(mut listener: TcpListener, address: SocketAddr, apiserver: Arc<Apiserver>, serving: Serving) {
+pub(super) async fn serve(
+    mut listener: TcpListener,
+    address: SocketAddr,
+    apiserver: Arc<Apiserver>,
+    serving: Serving,
+) {
     let mut down = apiserver.faults.watch_down();
     loop {
         let accepted = tokio::select! {
@@ -94,8 +107,11 @@ async fn rebind(address: SocketAddr) -> TcpListener {
 
 async fn connection(stream: TcpStream, apiserver: Arc<Apiserver>, serving: Serving) {
     let signals = apiserver.faults.signals();
-    let connection =
-        Connection { id: apiserver.journal.next_connection(), leave: signals.leave.child_token(), cut: signals.cut.child_token() };
+    let connection = Connection {
+        id: apiserver.journal.next_connection(),
+        leave: signals.leave.child_token(),
+        cut: signals.cut.child_token(),
+    };
     let _ = stream.set_nodelay(true);
     let cut = connection.cut.clone();
     // Whatever ends a connection here is the client's doing, or was asked for.
@@ -114,11 +130,24 @@ async fn http(
     serving: &Serving,
 ) {
     let mut builder = Builder::new(StreamTasks(apiserver.tasks.clone()));
-    builder.http1().title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(serving.idle_timeout);
-    builder.http1().max_buf_size(MAX_HEADER_BYTES as usize).max_headers(MAX_HEADERS);
-    builder.http2().max_concurrent_streams(serving.max_streams).max_header_list_size(MAX_HEADER_BYTES).timer(TokioTimer::new());
+    builder
+        .http1()
+        .title_case_headers(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(serving.idle_timeout);
+    builder
+        .http1()
+        .max_buf_size(MAX_HEADER_BYTES as usize)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .max_concurrent_streams(serving.max_streams)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .timer(TokioTimer::new());
     let leave = connection.leave.clone();
-    let service = service_fn(move |request: Request<Incoming>| apiserver.clone().handle(request, connection.clone()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        apiserver.clone().handle(request, connection.clone())
+    });
     let served = builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(served);
     tokio::select! {
@@ -128,7 +157,8 @@ async fn http(
     let _ = served.await;
 }
 
-/// Runs hyper's own tasks (one for each HTTP/2 stream) among ours, so that a panic in a handler surfaces.
+/// Runs hyper's own tasks (one for each HTTP/2 stream) among ours, so that a panic in a handler
+/// surfaces.
 #[derive(Clone)]
 struct StreamTasks(Tasks);
 

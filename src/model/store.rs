@@ -1,7 +1,8 @@
-//! The one store behind all apiservers, in the place of etcd: objects, revisions, compare-and-swap on quotas, and a watch log.
+//! The one store behind all apiservers, in the place of etcd: objects, revisions, compare-and-swap
+//! on quotas, and a watch log.
 //!
-//! Pure and synchronous: what a write costs in time is the caller's business (`machine`). Every write takes the next revision, so
-//! revisions order all changes, as in etcd.
+//! Pure and synchronous: what a write costs in time is the caller's business (`machine`). Every
+//! write takes the next revision, so revisions order all changes, as in etcd.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -78,8 +79,16 @@ impl Store {
 
     /// As [`Store::new`], with `changes` of pods and of quotas readable to watches.
     pub fn keeping(changes: usize, seed: u64) -> Store {
-        let state = State { pod_log: Log::new(changes), quota_log: Log::new(changes), ..State::default() };
-        Store { state: Mutex::new(state), revision: watch::Sender::new(0), dice: Dice::seeded(seed) }
+        let state = State {
+            pod_log: Log::new(changes),
+            quota_log: Log::new(changes),
+            ..State::default()
+        };
+        Store {
+            state: Mutex::new(state),
+            revision: watch::Sender::new(0),
+            dice: Dice::seeded(seed),
+        }
     }
 
     /// Stands on `machine`: how busy it is slows the news of each change down.
@@ -106,7 +115,13 @@ impl Store {
             return Err(StoreError::Exists);
         }
         let revision = state.advance();
-        let namespace = Arc::new(Namespace { name: name.to_owned(), uid: self.dice.uid(), revision, created: now(), terminating: false });
+        let namespace = Arc::new(Namespace {
+            name: name.to_owned(),
+            uid: self.dice.uid(),
+            revision,
+            created: now(),
+            terminating: false,
+        });
         state.namespaces.insert(name.to_owned(), namespace.clone());
         self.announce(state);
         Ok(namespace)
@@ -117,7 +132,11 @@ impl Store {
         let mut state = self.state();
         let revision = state.advance();
         let namespace = state.namespaces.get_mut(name).ok_or(StoreError::NotFound)?;
-        *namespace = Arc::new(Namespace { revision, terminating: true, ..(**namespace).clone() });
+        *namespace = Arc::new(Namespace {
+            revision,
+            terminating: true,
+            ..(**namespace).clone()
+        });
         self.announce(state);
         Ok(())
     }
@@ -144,11 +163,17 @@ impl Store {
     }
 
     /// Stores a quota whose status the quota controller has yet to compute.
-    pub fn create_quota(&self, namespace: &str, name: &str, spec: Amounts) -> Result<Arc<Quota>, StoreError> {
+    pub fn create_quota(
+        &self,
+        namespace: &str,
+        name: &str,
+        spec: Amounts,
+    ) -> Result<Arc<Quota>, StoreError> {
         self.create_quota_with_status(namespace, name, spec, Amounts::new(), Amounts::new())
     }
 
-    /// Stores a quota together with its status, so that the quota controller has nothing to do with it.
+    /// Stores a quota together with its status, so that the quota controller has nothing to do with
+    /// it.
     pub fn create_quota_with_status(
         &self,
         namespace: &str,
@@ -182,16 +207,21 @@ impl Store {
 
     /// One quota.
     pub fn quota(&self, namespace: &str, name: &str) -> Option<Arc<Quota>> {
-        self.state().quotas.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.state()
+            .quotas
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
 
-    /// The quotas of one namespace (`None`: of all) by name, with the revision at which this was true.
+    /// The quotas of one namespace (`None`: of all) by name, with the revision at which this was
+    /// true.
     pub fn quotas(&self, namespace: Option<&str>) -> (Vec<Arc<Quota>>, u64) {
         let state = self.state();
         (within(&state.quotas, namespace), state.revision)
     }
 
-    /// Writes `hard` and `used` as a quota's status if nobody has written since `based_on`: the race that this whole model is about.
+    /// Writes `hard` and `used` as a quota's status if nobody has written since `based_on`: the
+    /// race that this whole model is about.
     pub fn update_quota_status(
         &self,
         namespace: &str,
@@ -202,13 +232,22 @@ impl Store {
     ) -> Result<Arc<Quota>, StoreError> {
         let mut state = self.state();
         let key = (namespace.to_owned(), name.to_owned());
-        let current = state.quotas.get(&key).cloned().ok_or(StoreError::NotFound)?;
+        let current = state
+            .quotas
+            .get(&key)
+            .cloned()
+            .ok_or(StoreError::NotFound)?;
         if current.revision != based_on {
             state.quota_writes.lost += 1;
             return Err(StoreError::Conflict);
         }
         state.quota_writes.won += 1;
-        let quota = Quota { revision: state.advance(), hard, used, ..(*current).clone() };
+        let quota = Quota {
+            revision: state.advance(),
+            hard,
+            used,
+            ..(*current).clone()
+        };
         let quota = state.put_quota(Change::Modified, quota);
         self.announce(state);
         Ok(quota)
@@ -230,7 +269,12 @@ impl Store {
             return Err(StoreError::Exists);
         }
         let revision = state.advance();
-        let pod = Arc::new(Pod { posted, uid: self.dice.uid(), revision, created: now() });
+        let pod = Arc::new(Pod {
+            posted,
+            uid: self.dice.uid(),
+            revision,
+            created: now(),
+        });
         state.pods.insert(key, pod.clone());
         let event = state.event(revision, Change::Added, &pod);
         state.pod_log.push(event);
@@ -241,9 +285,15 @@ impl Store {
     /// Removes a pod at once, without grace; returns it as it was, at the revision of its deletion.
     pub fn delete_pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, StoreError> {
         let mut state = self.state();
-        let pod = state.pods.remove(&(namespace.to_owned(), name.to_owned())).ok_or(StoreError::NotFound)?;
+        let pod = state
+            .pods
+            .remove(&(namespace.to_owned(), name.to_owned()))
+            .ok_or(StoreError::NotFound)?;
         let revision = state.advance();
-        let pod = Arc::new(Pod { revision, ..(*pod).clone() });
+        let pod = Arc::new(Pod {
+            revision,
+            ..(*pod).clone()
+        });
         let event = state.event(revision, Change::Deleted, &pod);
         state.pod_log.push(event);
         self.announce(state);
@@ -252,10 +302,14 @@ impl Store {
 
     /// One pod.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        self.state().pods.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.state()
+            .pods
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
 
-    /// The pods of one namespace (`None`: of all) by name, with the revision at which this was true.
+    /// The pods of one namespace (`None`: of all) by name, with the revision at which this was
+    /// true.
     pub fn pods(&self, namespace: Option<&str>) -> (Vec<Arc<Pod>>, u64) {
         let state = self.state();
         (within(&state.pods, namespace), state.revision)
@@ -272,7 +326,8 @@ impl Store {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A writer that panicked left at worst an unlogged change; the panic itself surfaces through `Tasks`.
+        // A writer that panicked left at worst an unlogged change; the panic itself surfaces
+        // through `Tasks`.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -280,7 +335,9 @@ impl Store {
         let revision = state.revision;
         drop(state);
         // Another writer may have announced a later revision meanwhile.
-        self.revision.send_if_modified(|announced| std::mem::replace(announced, revision.max(*announced)) < revision);
+        self.revision.send_if_modified(|announced| {
+            std::mem::replace(announced, revision.max(*announced)) < revision
+        });
     }
 }
 
@@ -291,13 +348,23 @@ impl State {
     }
 
     fn event<T>(&self, revision: u64, change: Change, object: &Arc<T>) -> Event<T> {
-        let working = self.working.as_ref().map_or(0, |working| working.load(Ordering::Relaxed));
-        Event { revision, at: Instant::now(), working, change, object: object.clone() }
+        let working = self
+            .working
+            .as_ref()
+            .map_or(0, |working| working.load(Ordering::Relaxed));
+        Event {
+            revision,
+            at: Instant::now(),
+            working,
+            change,
+            object: object.clone(),
+        }
     }
 
     fn put_quota(&mut self, change: Change, quota: Quota) -> Arc<Quota> {
         let quota = Arc::new(quota);
-        self.quotas.insert((quota.namespace.clone(), quota.name.clone()), quota.clone());
+        self.quotas
+            .insert((quota.namespace.clone(), quota.name.clone()), quota.clone());
         let event = self.event(quota.revision, change, &quota);
         self.quota_log.push(event);
         quota
@@ -311,7 +378,10 @@ fn within<T>(objects: &BTreeMap<(String, String), Arc<T>>, namespace: Option<&st
     };
     let from = (namespace.to_owned(), String::new());
     let range = objects.range((Bound::Included(from), Bound::Unbounded));
-    range.take_while(|((of, _), _)| of == namespace).map(|(_, object)| object.clone()).collect()
+    range
+        .take_while(|((of, _), _)| of == namespace)
+        .map(|(_, object)| object.clone())
+        .collect()
 }
 
 /// Now, in the whole seconds of `creationTimestamp`.

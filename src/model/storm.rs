@@ -1,7 +1,9 @@
-//! A storm of creates: so many in flight, each sent as soon as one before it is answered, and what their clients saw.
+//! A storm of creates: so many in flight, each sent as soon as one before it is answered, and what
+//! their clients saw.
 //!
-//! `demo` and the benchmarks send the same storm, so that what they compare differs only in the addresses and in how the client retries.
-//! It knows sockets and answers, not the model: [`Ended::check`] takes what is really there from whoever can read it.
+//! `demo` and the benchmarks send the same storm, so that what they compare differs only in the
+//! addresses and in how the client retries. It knows sockets and answers, not the model:
+//! [`Ended::check`] takes what is really there from whoever can read it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -50,11 +52,26 @@ pub struct Retry {
 
 impl Retry {
     /// The first answer is final.
-    pub const NONE: Retry = Retry { steps: 1, pause: Duration::ZERO, factor: 1, jitter: 0.0 };
+    pub const NONE: Retry = Retry {
+        steps: 1,
+        pause: Duration::ZERO,
+        factor: 1,
+        jitter: 0.0,
+    };
     /// `retry.DefaultRetry`.
-    pub const DEFAULT_RETRY: Retry = Retry { steps: 5, pause: Duration::from_millis(10), factor: 1, jitter: 0.1 };
+    pub const DEFAULT_RETRY: Retry = Retry {
+        steps: 5,
+        pause: Duration::from_millis(10),
+        factor: 1,
+        jitter: 0.1,
+    };
     /// `retry.DefaultBackoff`.
-    pub const DEFAULT_BACKOFF: Retry = Retry { steps: 4, pause: Duration::from_millis(10), factor: 5, jitter: 0.1 };
+    pub const DEFAULT_BACKOFF: Retry = Retry {
+        steps: 4,
+        pause: Duration::from_millis(10),
+        factor: 5,
+        jitter: 0.1,
+    };
 }
 
 /// One create, as its client saw it end.
@@ -120,8 +137,12 @@ impl Storm {
     /// Opens all connections, sends the storm, and tells `answered` of each create as it ends.
     ///
     /// # Errors
-    /// If a server cannot be reached at the beginning. Later on, a create without an answer is one of the outcomes.
-    pub async fn run(&self, answered: impl Fn(&Create) + Clone + Send + 'static) -> Result<Ended, StormError> {
+    /// If a server cannot be reached at the beginning. Later on, a create without an answer is one
+    /// of the outcomes.
+    pub async fn run(
+        &self,
+        answered: impl Fn(&Create) + Clone + Send + 'static,
+    ) -> Result<Ended, StormError> {
         let (created, to_delete) = mpsc::unbounded_channel();
         let mut deleter = JoinSet::new();
         if let Some(rate) = self.deletes_per_second {
@@ -131,7 +152,13 @@ impl Storm {
         let storm = Arc::new(self.clone());
         let mut ready = Vec::new();
         for _ in 0..self.in_flight.min(self.pods) {
-            ready.push((self.connect().await?, next.clone(), storm.clone(), created.clone(), answered.clone()));
+            ready.push((
+                self.connect().await?,
+                next.clone(),
+                storm.clone(),
+                created.clone(),
+                answered.clone(),
+            ));
         }
         let start = Instant::now();
         let mut clients = JoinSet::new();
@@ -160,21 +187,29 @@ impl Storm {
         // The deletions end with the creates: what they are here for is the race between the two.
         drop(created);
         let deleted = deleter.join_next().await.transpose()?.unwrap_or_default();
-        Ok(Ended { creates, elapsed, deleted })
+        Ok(Ended {
+            creates,
+            elapsed,
+            deleted,
+        })
     }
 
     /// A connection to each server.
     async fn connect(&self) -> Result<Vec<Connection>, ClientError> {
         let mut connections = Vec::with_capacity(self.servers.len());
         for endpoint in &self.servers {
-            connections.push(Connection { open: Some(endpoint.connect().await?), endpoint: endpoint.clone() });
+            connections.push(Connection {
+                open: Some(endpoint.connect().await?),
+                endpoint: endpoint.clone(),
+            });
         }
         Ok(connections)
     }
 
     async fn create(&self, pod: usize, connections: &mut [Connection]) -> Create {
         let (round, namespace) = (pod / self.namespaces.len(), pod % self.namespaces.len());
-        // Neighbouring namespaces begin at different servers; a retry meets the same one, as over a connection that is kept.
+        // Neighbouring namespaces begin at different servers; a retry meets the same one, as over a
+        // connection that is kept.
         let server = (round + namespace) % connections.len();
         let connection = &mut connections[server];
         let namespace = self.namespaces[namespace].clone();
@@ -184,12 +219,23 @@ impl Storm {
         loop {
             attempts += 1;
             let (status, class) = match connection.create_pod(&namespace, &name).await {
-                Some(answer) => (Some(answer.status), classify(answer.status, &answer.headers, &answer.body).class),
+                Some(answer) => (
+                    Some(answer.status),
+                    classify(answer.status, &answer.headers, &answer.body).class,
+                ),
                 None => (None, Class::Lost),
             };
             conflicts += u32::from(class.is_quota_conflict());
             if !class.is_quota_conflict() || attempts >= self.retry.steps {
-                return Create { namespace, name, status, class, attempts, conflicts, took: start.elapsed() };
+                return Create {
+                    namespace,
+                    name,
+                    status,
+                    class,
+                    attempts,
+                    conflicts,
+                    took: start.elapsed(),
+                };
             }
             sleep(pause.mul_f64(1.0 + self.retry.jitter * fastrand::f64())).await;
             pause *= self.retry.factor;
@@ -208,7 +254,10 @@ impl Ended {
 
     /// How many creates did not succeed.
     pub fn failed(&self) -> usize {
-        self.creates.iter().filter(|create| !create.succeeded()).count()
+        self.creates
+            .iter()
+            .filter(|create| !create.succeeded())
+            .count()
     }
 
     /// Compares what the clients were told with the pods that are there, by namespace and name.
@@ -237,7 +286,10 @@ pub struct Connection {
 impl Connection {
     /// One to this server.
     pub fn new(endpoint: Endpoint) -> Connection {
-        Connection { endpoint, open: None }
+        Connection {
+            endpoint,
+            open: None,
+        }
     }
 
     /// [`Client::create_pod`]; None if there is no answer.
@@ -278,7 +330,9 @@ async fn delete(
         }
         ticks.tick().await;
         let server = deleted.len() % connections.len();
-        connections[server].delete(&format!("/api/v1/namespaces/{namespace}/pods/{name}")).await;
+        connections[server]
+            .delete(&format!("/api/v1/namespaces/{namespace}/pods/{name}"))
+            .await;
         deleted.insert((namespace, name));
     }
     deleted
@@ -290,10 +344,25 @@ mod tests {
     use super::*;
 
     fn ended(status: Option<StatusCode>) -> Ended {
-        let class = if status.is_some() { Class::Success } else { Class::Lost };
-        let create =
-            Create { namespace: "a".into(), name: "x".into(), status, class, attempts: 1, conflicts: 0, took: Duration::from_secs(1) };
-        Ended { creates: vec![create], elapsed: Duration::from_secs(1), deleted: HashSet::new() }
+        let class = if status.is_some() {
+            Class::Success
+        } else {
+            Class::Lost
+        };
+        let create = Create {
+            namespace: "a".into(),
+            name: "x".into(),
+            status,
+            class,
+            attempts: 1,
+            conflicts: 0,
+            took: Duration::from_secs(1),
+        };
+        Ended {
+            creates: vec![create],
+            elapsed: Duration::from_secs(1),
+            deleted: HashSet::new(),
+        }
     }
 
     fn there() -> HashSet<(String, String)> {
@@ -304,7 +373,10 @@ mod tests {
     fn an_acknowledged_pod_must_be_there_unless_deleted() {
         let mut created = ended(Some(StatusCode::CREATED));
         created.check(&there()).unwrap();
-        assert!(matches!(created.check(&HashSet::new()), Err(Wrong::Lost(_))));
+        assert!(matches!(
+            created.check(&HashSet::new()),
+            Err(Wrong::Lost(_))
+        ));
         created.deleted = there();
         created.check(&HashSet::new()).unwrap();
     }
@@ -321,16 +393,33 @@ mod tests {
     fn a_quantile_is_the_time_of_a_create() {
         let mut creates = ended(None);
         let one = creates.creates[0].clone();
-        creates.creates = (1..=10).map(|ms| Create { took: Duration::from_millis(ms), ..one.clone() }).collect();
-        assert_eq!([0.5, 0.99].map(|part| creates.quantile(part).as_millis()), [5, 10]);
+        creates.creates = (1..=10)
+            .map(|ms| Create {
+                took: Duration::from_millis(ms),
+                ..one.clone()
+            })
+            .collect();
+        assert_eq!(
+            [0.5, 0.99].map(|part| creates.quantile(part).as_millis()),
+            [5, 10]
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn spreads_creates_over_namespaces_and_servers_and_deletes_on_request() {
-        let plane = ControlPlane::start(Settings { apiservers: 2, ..Settings::quick() }).await.unwrap();
+        let plane = ControlPlane::start(Settings {
+            apiservers: 2,
+            ..Settings::quick()
+        })
+        .await
+        .unwrap();
         let namespaces = ["a", "b"].map(str::to_owned);
-        namespaces.iter().for_each(|namespace| plane.create_namespace(namespace).unwrap());
-        let endpoint = |url: &String| Endpoint::new(url, plane.ca_pem(), plane.token(), http::Version::HTTP_2).unwrap();
+        namespaces
+            .iter()
+            .for_each(|namespace| plane.create_namespace(namespace).unwrap());
+        let endpoint = |url: &String| {
+            Endpoint::new(url, plane.ca_pem(), plane.token(), http::Version::HTTP_2).unwrap()
+        };
         let storm = Storm {
             servers: plane.urls().iter().map(endpoint).collect(),
             namespaces: namespaces.to_vec(),

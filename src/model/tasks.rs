@@ -1,6 +1,8 @@
-//! The tasks of one control plane: every one is counted, told to stop, and a panic in any of them is kept until the end.
+//! The tasks of one control plane: every one is counted, told to stop, and a panic in any of them
+//! is kept until the end.
 //!
-//! A fake that dies quietly makes a test pass for the wrong reason; [`Tasks::finish`] therefore panics again when a task did.
+//! A fake that dies quietly makes a test pass for the wrong reason; [`Tasks::finish`] therefore
+//! panics again when a task did.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,7 +27,10 @@ impl Tasks {
     }
 
     /// Runs `future` to its end, also past a stop: for work that ends by itself.
-    pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
         let watch = PanicWatch(self.panicked.clone());
         self.tracker.spawn(async move {
             let _watch = watch;

@@ -1,4 +1,5 @@
-//! Bearer tokens: whoever has one may do everything, whoever has none may do nothing. There is no RBAC.
+//! Bearer tokens: whoever has one may do everything, whoever has none may do nothing. There is no
+//! RBAC.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -20,8 +21,15 @@ impl Tokens {
 
     /// Whether the request carries one of them.
     pub fn admit(&self, headers: &HeaderMap) -> bool {
-        let Some(value) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) else { return false };
-        let Some((scheme, token)) = value.split_once(' ') else { return false };
+        let Some(value) = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+        else {
+            return false;
+        };
+        let Some((scheme, token)) = value.split_once(' ') else {
+            return false;
+        };
         scheme.eq_ignore_ascii_case("bearer") && self.0.iter().any(|known| known == token.trim())
     }
 }
@@ -39,9 +47,13 @@ mod tests {
     #[test]
     fn admits_only_known_bearer_tokens() {
         let tokens = Tokens::new(vec!["secret".into()]);
-        for (value, admitted) in
-            [("Bearer secret", true), ("bearer secret", true), ("Bearer other", false), ("Basic secret", false), ("", false)]
-        {
+        for (value, admitted) in [
+            ("Bearer secret", true),
+            ("bearer secret", true),
+            ("Bearer other", false),
+            ("Basic secret", false),
+            ("", false),
+        ] {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
             assert_eq!(tokens.admit(&headers), admitted, "{value}");
         }

@@ -1,7 +1,9 @@
-//! Pods on the wire: what a JSON or protobuf body posts, and how pods and lists of them are answered in either encoding.
+//! Pods on the wire: what a JSON or protobuf body posts, and how pods and lists of them are
+//! answered in either encoding.
 //!
-//! A pod comes back in the encoding of its post exactly as it was posted, with the server's fields set. In the other encoding only its
-//! metadata and status are there: translating a whole spec would take the whole schema. Pure.
+//! A pod comes back in the encoding of its post exactly as it was posted, with the server's fields
+//! set. In the other encoding only its metadata and status are there: translating a whole spec
+//! would take the whole schema. Pure.
 
 use std::collections::BTreeMap;
 
@@ -32,17 +34,31 @@ pub fn pod_json(pod: &Pod) -> Bytes {
 /// A list of pods as JSON.
 pub fn pod_list_json<'a>(pods: impl Iterator<Item = &'a Pod>, revision: u64) -> Bytes {
     let items = pods.map(|pod| PodJson::new(pod, None)).collect();
-    to_bytes(&List { kind: "PodList", api_version: "v1", metadata: json!({ "resourceVersion": revision.to_string() }), items })
+    to_bytes(&List {
+        kind: "PodList",
+        api_version: "v1",
+        metadata: json!({ "resourceVersion": revision.to_string() }),
+        items,
+    })
 }
 
 /// A list of other objects as JSON.
 pub fn list_json(kind: &'static str, items: Vec<Value>, revision: u64) -> Bytes {
-    to_bytes(&List { kind, api_version: "v1", metadata: json!({ "resourceVersion": revision.to_string() }), items })
+    to_bytes(&List {
+        kind,
+        api_version: "v1",
+        metadata: json!({ "resourceVersion": revision.to_string() }),
+        items,
+    })
 }
 
 /// A namespace as JSON.
 pub fn namespace_json(namespace: &Namespace) -> Value {
-    let phase = if namespace.terminating { "Terminating" } else { "Active" };
+    let phase = if namespace.terminating {
+        "Terminating"
+    } else {
+        "Active"
+    };
     json!({
         "kind": "Namespace",
         "apiVersion": "v1",
@@ -59,8 +75,12 @@ pub fn namespace_json(namespace: &Namespace) -> Value {
 
 /// A quota as JSON.
 pub fn quota_json(quota: &Quota) -> Value {
-    let quantities =
-        |amounts: &super::amounts::Amounts| amounts.quantities().map(|(name, text)| (name.to_owned(), text)).collect::<BTreeMap<_, _>>();
+    let quantities = |amounts: &super::amounts::Amounts| {
+        amounts
+            .quantities()
+            .map(|(name, text)| (name.to_owned(), text))
+            .collect::<BTreeMap<_, _>>()
+    };
     json!({
         "kind": "ResourceQuota",
         "apiVersion": "v1",
@@ -137,8 +157,17 @@ impl<'a> PodJson<'a> {
         metadata.insert("uid".into(), pod.uid.as_str().into());
         metadata.insert("resourceVersion".into(), pod.revision.to_string().into());
         metadata.insert("creationTimestamp".into(), timestamp(pod.created).into());
-        let status = Status { phase: "Pending", qos_class: "Burstable" };
-        PodJson { kind, api_version: kind.map(|_| "v1"), metadata, spec, status }
+        let status = Status {
+            phase: "Pending",
+            qos_class: "Burstable",
+        };
+        PodJson {
+            kind,
+            api_version: kind.map(|_| "v1"),
+            metadata,
+            spec,
+            status,
+        }
     }
 }
 

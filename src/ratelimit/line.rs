@@ -1,6 +1,7 @@
 //! One line of creates before one rate limit: a governor limiter, and a queue in front of it.
 //!
-//! Without the queue all waiters would wake for the same slot, one would get it and a newcomer might overtake the rest.
+//! Without the queue all waiters would wake for the same slot, one would get it and a newcomer
+//! might overtake the rest.
 
 use std::num::NonZeroU32;
 use std::ops::Add;
@@ -17,7 +18,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Rate;
 
-/// governor counts in 64-bit nanoseconds and does not check: a burst that takes longer than this to refill could overflow.
+/// governor counts in 64-bit nanoseconds and does not check: a burst that takes longer than this to
+/// refill could overflow.
 const MAX_REFILL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A rate, and those who wait for it.
@@ -25,7 +27,8 @@ const MAX_REFILL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(super) struct Line {
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Moment>>,
     quota: Quota,
-    /// Held by the head of the line alone, while it waits for its slot: this is the queue, and fair.
+    /// Held by the head of the line alone, while it waits for its slot: this is the queue, and
+    /// fair.
     turn: Mutex<()>,
     waiting: AtomicU32,
     /// Turns that were taken and not needed.
@@ -56,11 +59,17 @@ impl Line {
     pub(super) fn give_back(&self) {
         let fits = |given: u32| (given < self.quota.burst_size().get()).then_some(given + 1);
         // More than a burst is never due.
-        let _full = self.given_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        let _full = self
+            .given_back
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
     }
 
     fn take_given_back(&self) -> bool {
-        self.given_back.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |given| given.checked_sub(1)).is_ok()
+        self.given_back
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |given| {
+                given.checked_sub(1)
+            })
+            .is_ok()
     }
 
     /// Takes a turn, if there is one, of a create that has gone already.
@@ -74,18 +83,22 @@ impl Line {
     /// The error says how long it would take, if that is beyond the deadline.
     pub(super) async fn pass(&self, deadline: Instant) -> Result<bool, Duration> {
         let place = Place::behind_all(&self.waiting);
-        // Each of those ahead takes a slot, at the earliest one a period. Waiting in vain would only fill the memory and tell late.
+        // Each of those ahead takes a slot, at the earliest one a period. Waiting in vain would
+        // only fill the memory and tell late.
         let period = self.quota.replenish_interval();
         let ahead = period.saturating_mul(place.ahead);
         let mut waited = self.dry.load(Ordering::Relaxed);
         if waited && ahead > deadline.saturating_duration_since(Instant::now()) {
             return Err(ahead);
         }
-        let _turn = timeout_at(deadline, self.turn.lock()).await.map_err(|_| ahead.max(period))?;
+        let _turn = timeout_at(deadline, self.turn.lock())
+            .await
+            .map_err(|_| ahead.max(period))?;
         if self.take_given_back() {
             return Ok(waited);
         }
-        // Only the head asks, so a slot that governor promised is still there after the sleep: the loop is for the clock's rounding.
+        // Only the head asks, so a slot that governor promised is still there after the sleep: the
+        // loop is for the clock's rounding.
         while let Err(not_until) = self.limiter.check() {
             let now = Instant::now();
             let wait = not_until.wait_time_from(Moment(now));
@@ -108,7 +121,10 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn behind_all(waiting: &'a AtomicU32) -> Self {
-        Self { waiting, ahead: waiting.fetch_add(1, Ordering::Relaxed) }
+        Self {
+            waiting,
+            ahead: waiting.fetch_add(1, Ordering::Relaxed),
+        }
     }
 }
 
@@ -134,13 +150,18 @@ impl Drop for Dry<'_> {
     }
 }
 
-/// The configuration has checked the range of `qps`; the clamps keep a wrong caller from panics and overflows inside governor.
+/// The configuration has checked the range of `qps`; the clamps keep a wrong caller from panics and
+/// overflows inside governor.
 fn quota(rate: Rate) -> Quota {
-    let period = Duration::try_from_secs_f64(1.0 / rate.qps).unwrap_or(MAX_REFILL).clamp(Duration::from_nanos(1), MAX_REFILL);
+    let period = Duration::try_from_secs_f64(1.0 / rate.qps)
+        .unwrap_or(MAX_REFILL)
+        .clamp(Duration::from_nanos(1), MAX_REFILL);
     let max_burst = u32::try_from(MAX_REFILL.as_nanos() / period.as_nanos()).unwrap_or(u32::MAX);
     let burst = NonZeroU32::new(rate.burst.min(max_burst)).unwrap_or(NonZeroU32::MIN);
     // None only for a period of 0.
-    Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(burst)
+    Quota::with_period(period)
+        .unwrap_or(Quota::per_second(NonZeroU32::MIN))
+        .allow_burst(burst)
 }
 
 /// Tokio's clock for governor, so that tests with paused time need not wait.

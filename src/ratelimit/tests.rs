@@ -6,7 +6,12 @@ use super::*;
 use crate::config::Rate;
 
 fn limit(namespace: Option<Rate>, global: Option<Rate>) -> Arc<RateLimit> {
-    Arc::new(RateLimit::new(&config::RateLimit { namespace, global, max_wait: Duration::from_secs(5), max_namespaces: 2 }))
+    Arc::new(RateLimit::new(&config::RateLimit {
+        namespace,
+        global,
+        max_wait: Duration::from_secs(5),
+        max_namespaces: 2,
+    }))
 }
 
 fn rate(qps: f64, burst: u32) -> Option<Rate> {
@@ -18,7 +23,9 @@ const AT_ONCE: Result<Duration, Rejected> = Ok(Duration::ZERO);
 /// A create of a caller who is known.
 async fn admit(limit: &RateLimit, namespace: &str) -> Result<Duration, Rejected> {
     let start = Instant::now();
-    limit.counted(namespace, start, start + limit.max_wait).await
+    limit
+        .counted(namespace, start, start + limit.max_wait)
+        .await
 }
 
 /// Whole milliseconds, because tokio's timer rounds up to them.
@@ -65,7 +72,10 @@ async fn who_would_wait_too_long_is_refused_at_once() {
     assert_eq!(admit(&limit, "a").await, AT_ONCE);
     let before = Instant::now();
     let rejected = admit(&limit, "a").await.unwrap_err();
-    assert_eq!((rejected.scope, rejected.retry_after), (Scope::Namespace, Duration::from_secs(10)));
+    assert_eq!(
+        (rejected.scope, rejected.retry_after),
+        (Scope::Namespace, Duration::from_secs(10))
+    );
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
 
@@ -85,9 +95,19 @@ async fn a_long_line_refuses_newcomers_and_serves_the_rest_in_order() {
         tokio::task::yield_now().await;
     }
     let refused: Vec<_> = order.lock().unwrap().clone();
-    assert_eq!(refused, [(6, false), (7, false)], "six ahead at one a second are more than 5 s");
+    assert_eq!(
+        refused,
+        [(6, false), (7, false)],
+        "six ahead at one a second are more than 5 s"
+    );
     tasks.join_all().await;
-    let admitted: Vec<_> = order.lock().unwrap().iter().filter(|(_, ok)| *ok).map(|(n, _)| *n).collect();
+    let admitted: Vec<_> = order
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(_, ok)| *ok)
+        .map(|(n, _)| *n)
+        .collect();
     assert_eq!(admitted, [0, 1, 2, 3, 4]);
 }
 
@@ -95,7 +115,11 @@ async fn a_long_line_refuses_newcomers_and_serves_the_rest_in_order() {
 async fn who_leaves_the_line_costs_nobody_a_slot() {
     let limit = limit(rate(1.0, 1), None);
     assert_eq!(admit(&limit, "a").await, AT_ONCE);
-    assert!(tokio::time::timeout(Duration::from_millis(400), admit(&limit, "a")).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(400), admit(&limit, "a"))
+            .await
+            .is_err()
+    );
     assert!((600..=601).contains(&millis(admit(&limit, "a").await)));
 }
 
@@ -105,7 +129,10 @@ async fn namespaces_without_room_share_one_line() {
     for namespace in ["a", "b", "c"] {
         assert_eq!(admit(&limit, namespace).await, AT_ONCE, "{namespace}");
     }
-    assert!((1000..=1001).contains(&millis(admit(&limit, "d").await)), "c has just used the shared line");
+    assert!(
+        (1000..=1001).contains(&millis(admit(&limit, "d").await)),
+        "c has just used the shared line"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +143,11 @@ async fn idle_namespaces_make_room() {
     }
     tokio::time::advance(Duration::from_secs(7)).await;
     for namespace in ["d", "e"] {
-        assert_eq!(admit(&limit, namespace).await, AT_ONCE, "{namespace} has a line of its own");
+        assert_eq!(
+            admit(&limit, namespace).await,
+            AT_ONCE,
+            "{namespace} has a line of its own"
+        );
     }
 }
 
@@ -143,12 +174,22 @@ async fn a_burst_on_many_threads_is_not_refused() {
 }
 
 fn token(token: &'static str) -> HeaderMap {
-    HeaderMap::from_iter([(http::header::AUTHORIZATION, http::HeaderValue::from_static(token))])
+    HeaderMap::from_iter([(
+        http::header::AUTHORIZATION,
+        http::HeaderValue::from_static(token),
+    )])
 }
 
 /// The first create of a token in a namespace, and what the apiserver says of it.
-async fn first(limit: &RateLimit, headers: &HeaderMap, namespace: &str, refused: bool) -> Result<(), Rejected> {
-    let admitted = limit.admit(limit.caller(headers, namespace), namespace).await?;
+async fn first(
+    limit: &RateLimit,
+    headers: &HeaderMap,
+    namespace: &str,
+    refused: bool,
+) -> Result<(), Rejected> {
+    let admitted = limit
+        .admit(limit.caller(headers, namespace), namespace)
+        .await?;
     admitted.ahead.unwrap().answered(refused);
     Ok(())
 }
@@ -157,13 +198,27 @@ async fn first(limit: &RateLimit, headers: &HeaderMap, namespace: &str, refused:
 async fn what_is_refused_takes_nothing_from_the_limit_over_all_namespaces() {
     let limit = limit(None, rate(0.001, 2));
     for namespace in ["a", "b", "c", "d"] {
-        assert_eq!(first(&limit, &token("invalid"), namespace, true).await, Ok(()));
+        assert_eq!(
+            first(&limit, &token("invalid"), namespace, true).await,
+            Ok(())
+        );
     }
     let valid = token("valid");
-    assert_eq!(first(&limit, &valid, "a", false).await, Ok(()), "and takes one of two turns");
+    assert_eq!(
+        first(&limit, &valid, "a", false).await,
+        Ok(()),
+        "and takes one of two turns"
+    );
     for namespace in ["invented-1", "invented-2", "invented-3"] {
-        assert_eq!(first(&limit, &valid, namespace, true).await, Ok(()), "its turn is given back");
+        assert_eq!(
+            first(&limit, &valid, namespace, true).await,
+            Ok(()),
+            "its turn is given back"
+        );
     }
     assert_eq!(first(&limit, &valid, "b", false).await, Ok(()));
-    assert_eq!(first(&limit, &valid, "c", false).await.unwrap_err().scope, Scope::Global);
+    assert_eq!(
+        first(&limit, &valid, "c", false).await.unwrap_err().scope,
+        Scope::Global
+    );
 }

@@ -22,7 +22,11 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = Parameter<'_>> {
         }
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let end = begin + pair.len();
-        Some(Parameter { key: unescape(key, true)?, value: unescape(value, true)?, at: end - value.len()..end })
+        Some(Parameter {
+            key: unescape(key, true)?,
+            value: unescape(value, true)?,
+            at: end - value.len()..end,
+        })
     })
 }
 
@@ -36,14 +40,19 @@ pub(super) fn first<'a>(query: &'a str, key: &str) -> Option<Parameter<'a>> {
 /// `Convert_Slice_string_To_bool` in
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/conversion.go>
 pub(super) fn flag(query: &str, key: &str) -> bool {
-    first(query, key).is_some_and(|parameter| *parameter.value != *b"0" && !parameter.value.eq_ignore_ascii_case(b"false"))
+    first(query, key).is_some_and(|parameter| {
+        *parameter.value != *b"0" && !parameter.value.eq_ignore_ascii_case(b"false")
+    })
 }
 
-/// The decoded path; borrowed where nothing is escaped. What does not decode (to UTF-8) becomes `/`, which asks for nothing.
+/// The decoded path; borrowed where nothing is escaped. What does not decode (to UTF-8) becomes
+/// `/`, which asks for nothing.
 pub(super) fn unescape_path(path: &str) -> Cow<'_, str> {
     match unescape(path, false) {
         Some(Cow::Borrowed(_)) => Cow::Borrowed(path),
-        Some(Cow::Owned(bytes)) => Cow::Owned(String::from_utf8(bytes).unwrap_or_else(|_| "/".into())),
+        Some(Cow::Owned(bytes)) => {
+            Cow::Owned(String::from_utf8(bytes).unwrap_or_else(|_| "/".into()))
+        }
         None => Cow::Owned("/".into()),
     }
 }
@@ -51,7 +60,10 @@ pub(super) fn unescape_path(path: &str) -> Cow<'_, str> {
 /// None for a broken escape.
 fn unescape(text: &str, plus_is_space: bool) -> Option<Cow<'_, [u8]>> {
     let text = text.as_bytes();
-    if !text.iter().any(|b| *b == b'%' || (plus_is_space && *b == b'+')) {
+    if !text
+        .iter()
+        .any(|b| *b == b'%' || (plus_is_space && *b == b'+'))
+    {
         return Some(Cow::Borrowed(text));
     }
     let mut out = Vec::with_capacity(text.len());
@@ -77,7 +89,9 @@ fn unescape(text: &str, plus_is_space: bool) -> Option<Cow<'_, [u8]>> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -86,22 +100,39 @@ mod tests {
 
     fn read(query: &str) -> Vec<(String, String, &str)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        parameters(query).map(|p| (text(&p.key), text(&p.value), &query[p.at.clone()])).collect()
+        parameters(query)
+            .map(|p| (text(&p.key), text(&p.value), &query[p.at.clone()]))
+            .collect()
     }
 
     #[test]
     fn reads_parameters_as_go_does() {
-        let pair = |key: &str, value: &str, raw: &'static str| (key.to_string(), value.to_string(), raw);
+        let pair =
+            |key: &str, value: &str, raw: &'static str| (key.to_string(), value.to_string(), raw);
         assert_eq!(read(""), []);
-        assert_eq!(read("a=1&b&c=&=d"), [pair("a", "1", "1"), pair("b", "", ""), pair("c", "", ""), pair("", "d", "d")]);
-        assert_eq!(read("a=b=c&&d+e=%66+"), [pair("a", "b=c", "b=c"), pair("d e", "f ", "%66+")]);
+        assert_eq!(
+            read("a=1&b&c=&=d"),
+            [
+                pair("a", "1", "1"),
+                pair("b", "", ""),
+                pair("c", "", ""),
+                pair("", "d", "d")
+            ]
+        );
+        assert_eq!(
+            read("a=b=c&&d+e=%66+"),
+            [pair("a", "b=c", "b=c"), pair("d e", "f ", "%66+")]
+        );
         assert_eq!(read("a=1;b=2&c=%zz&d=%4&e=5"), [pair("e", "5", "5")]);
         assert_eq!(read("%77atch=%31"), [pair("watch", "1", "%31")]);
     }
 
     #[test]
     fn decodes_paths_only_where_needed() {
-        assert!(matches!(unescape_path("/api/v1/a+b"), Cow::Borrowed("/api/v1/a+b")));
+        assert!(matches!(
+            unescape_path("/api/v1/a+b"),
+            Cow::Borrowed("/api/v1/a+b")
+        ));
         assert_eq!(unescape_path("/a%2Fb%2fc+"), "/a/b/c+");
         assert_eq!(unescape_path("/a%ff"), "/");
         assert_eq!(unescape_path("/a%2"), "/");

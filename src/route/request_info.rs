@@ -1,6 +1,7 @@
 //! The apiserver's RequestInfo: what a URL asks for. A port of
 //! <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go>
-//! that borrows from the path. Left out: the name and selectors that the apiserver also reads from list options.
+//! that borrows from the path. Left out: the name and selectors that the apiserver also reads from
+//! list options.
 
 use http::Method;
 
@@ -11,8 +12,8 @@ use super::query;
 pub struct RequestInfo<'a> {
     /// For an API resource, not for `/healthz`, `/version`, discovery and the like.
     pub is_resource: bool,
-    /// `create`, `get`, `list`, `watch`, `update`, `patch`, `delete`, `deletecollection` or `proxy`; the lower-case method of a
-    /// non-resource request; empty for unknown methods.
+    /// `create`, `get`, `list`, `watch`, `update`, `patch`, `delete`, `deletecollection` or
+    /// `proxy`; the lower-case method of a non-resource request; empty for unknown methods.
     pub verb: &'static str,
     /// The decoded path.
     pub path: &'a str,
@@ -33,7 +34,11 @@ pub struct RequestInfo<'a> {
 impl<'a> RequestInfo<'a> {
     /// Reads `path`, already decoded, and the `watch` flag of `query`, still encoded.
     pub fn new(method: &Method, path: &'a str, query: &str) -> RequestInfo<'a> {
-        RequestInfo::of_resource(method, path, query).unwrap_or(RequestInfo { verb: lower_case(method), path, ..RequestInfo::default() })
+        RequestInfo::of_resource(method, path, query).unwrap_or(RequestInfo {
+            verb: lower_case(method),
+            path,
+            ..RequestInfo::default()
+        })
     }
 
     /// None for a non-resource request.
@@ -46,7 +51,13 @@ impl<'a> RequestInfo<'a> {
         };
         let api_version = parts.next()?;
         let first = *parts.peek()?;
-        let mut info = RequestInfo { is_resource: true, path, api_group, api_version, ..RequestInfo::default() };
+        let mut info = RequestInfo {
+            is_resource: true,
+            path,
+            api_group,
+            api_version,
+            ..RequestInfo::default()
+        };
 
         // The legacy prefixes /watch/ and /proxy/.
         let special = match first {
@@ -57,7 +68,8 @@ impl<'a> RequestInfo<'a> {
         if special.is_some() {
             parts.next();
             if parts.peek().is_none() {
-                // "unable to determine kind and namespace from url": the apiserver answers with an error.
+                // "unable to determine kind and namespace from url": the apiserver answers with an
+                // error.
                 return Some(info);
             }
         }
@@ -68,7 +80,9 @@ impl<'a> RequestInfo<'a> {
         if resource == "namespaces" {
             info.namespace = name.unwrap_or_default();
             // /namespaces/{name}/{resource}/…, unless it is a subresource of the namespace itself.
-            if let Some(inner) = subresource.filter(|inner| !matches!(*inner, "status" | "finalize")) {
+            if let Some(inner) =
+                subresource.filter(|inner| !matches!(*inner, "status" | "finalize"))
+            {
                 resource = inner;
                 (name, subresource) = (parts.next(), parts.next());
             }
@@ -89,13 +103,18 @@ impl<'a> RequestInfo<'a> {
         Some(info)
     }
 
-    /// Whether the apiserver lets the request last: no timeout, no place in max-in-flight. Every `log` counts, followed or not.
+    /// Whether the apiserver lets the request last: no timeout, no place in max-in-flight. Every
+    /// `log` counts, followed or not.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/longrunning.go>, with
     /// the verbs and subresources of <https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/apiserver/config.go>
     pub fn is_long_running(&self) -> bool {
         matches!(self.verb, "watch" | "proxy")
-            || (self.is_resource && matches!(self.subresource, "attach" | "exec" | "proxy" | "log" | "portforward"))
+            || (self.is_resource
+                && matches!(
+                    self.subresource,
+                    "attach" | "exec" | "proxy" | "log" | "portforward"
+                ))
             || (!self.is_resource && self.path.starts_with("/debug/pprof/"))
     }
 }
@@ -111,7 +130,8 @@ fn verb(method: &Method) -> &'static str {
     }
 }
 
-/// Not `to_ascii_lowercase`: the verb becomes a metric label, and methods are the client's to invent.
+/// Not `to_ascii_lowercase`: the verb becomes a metric label, and methods are the client's to
+/// invent.
 fn lower_case(method: &Method) -> &'static str {
     match method.as_str() {
         "POST" => "post",

@@ -1,7 +1,9 @@
-//! The client's own `?timeout=`: how long it will wait, when it has surely gone, and what is left when a create is sent again.
+//! The client's own `?timeout=`: how long it will wait, when it has surely gone, and what is left
+//! when a create is sent again.
 //!
-//! The apiserver starts this clock anew with every attempt, so a replay must ask for less. Everything else in the URL stays byte for byte. A
-//! long-running request has no such timeout, whatever its URL says: the apiserver does not look at it there.
+//! The apiserver starts this clock anew with every attempt, so a replay must ask for less.
+//! Everything else in the URL stays byte for byte. A long-running request has no such timeout,
+//! whatever its URL says: the apiserver does not look at it there.
 
 use std::time::Duration;
 
@@ -14,15 +16,18 @@ use super::query;
 /// The least that [`shortened`] asks for: to the apiserver 0 means no timeout at all.
 const FLOOR: Duration = Duration::from_millis(1);
 
-/// How long after the timeout the apiserver's own 504 may still come. Where it does not come, the proxy writes one.
+/// How long after the timeout the apiserver's own 504 may still come. Where it does not come, the
+/// proxy writes one.
 pub const GRACE: Duration = Duration::from_secs(1);
 
-/// When the proxy answers a short request by itself that came at `arrival`, if the apiserver has not. None where the client set no timeout.
+/// When the proxy answers a short request by itself that came at `arrival`, if the apiserver has
+/// not. None where the client set no timeout.
 pub fn deadline(uri: &Uri, arrival: Instant) -> Option<Instant> {
     Some(arrival + of(uri)? + GRACE)
 }
 
-/// The timeout that the client asked for. None where it asked for none: absent, zero, negative, or no duration (the apiserver says 400 itself).
+/// The timeout that the client asked for. None where it asked for none: absent, zero, negative, or
+/// no duration (the apiserver says 400 itself).
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go>
 pub fn of(uri: &Uri) -> Option<Duration> {
@@ -30,7 +35,8 @@ pub fn of(uri: &Uri) -> Option<Duration> {
     parse(str::from_utf8(&parameter.value).ok()?)
 }
 
-/// The same URL asking for `elapsed` less, in whole milliseconds but at least one. None where the client asked for no timeout.
+/// The same URL asking for `elapsed` less, in whole milliseconds but at least one. None where the
+/// client asked for no timeout.
 pub fn shortened(uri: &Uri, elapsed: Duration) -> Option<Uri> {
     let left = of(uri)?.saturating_sub(elapsed).max(FLOOR);
     let target = uri.path_and_query()?.as_str();
@@ -40,7 +46,8 @@ pub fn shortened(uri: &Uri, elapsed: Duration) -> Option<Uri> {
     let offset = target.len() - query.len();
     let (before, after) = (&target[..offset + at.start], &target[offset + at.end..]);
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(format!("{before}{}ms{after}", left.as_millis())).ok()?);
+    parts.path_and_query =
+        Some(PathAndQuery::try_from(format!("{before}{}ms{after}", left.as_millis())).ok()?);
     Uri::from_parts(parts).ok()
 }
 
@@ -57,12 +64,20 @@ fn parse(text: &str) -> Option<Duration> {
         if whole.is_empty() && fraction.is_empty() {
             return None;
         }
-        let length = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
+        let length = after
+            .find(|c: char| c == '.' || c.is_ascii_digit())
+            .unwrap_or(after.len());
         let unit = unit(&after[..length])?;
-        let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+        let whole = if whole.is_empty() {
+            0
+        } else {
+            whole.parse::<u64>().ok()?
+        };
         // Go also reckons the fraction in floating point, once too long for an integer.
         let fraction = format!("0.{fraction}0").parse::<f64>().ok()? * unit as f64;
-        nanos = nanos.checked_add(whole.checked_mul(unit)?)?.checked_add(fraction as u64)?;
+        nanos = nanos
+            .checked_add(whole.checked_mul(unit)?)?
+            .checked_add(fraction as u64)?;
         rest = &after[length..];
     }
     // A Go duration is an int64.
@@ -70,7 +85,10 @@ fn parse(text: &str) -> Option<Duration> {
 }
 
 fn digits(text: &str) -> (&str, &str) {
-    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+    text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    )
 }
 
 /// Nanoseconds.
@@ -129,10 +147,18 @@ mod tests {
     fn rewrites_the_timeout_and_nothing_else() {
         let table = [
             ("/p?timeout=30s", 1_500, Some("/p?timeout=28500ms")),
-            ("/p?a=%41&timeout=1m&b=+&timeout=9s", 0, Some("/p?a=%41&timeout=60000ms&b=+&timeout=9s")),
+            (
+                "/p?a=%41&timeout=1m&b=+&timeout=9s",
+                0,
+                Some("/p?a=%41&timeout=60000ms&b=+&timeout=9s"),
+            ),
             ("/p?timeout=2s&", 5_000, Some("/p?timeout=1ms&")),
             ("/p?time%6Fut=2%73", 500, Some("/p?time%6Fut=1500ms")),
-            ("https://h:1/p?x=timeout=3s&timeout=3s", 1_000, Some("https://h:1/p?x=timeout=3s&timeout=2000ms")),
+            (
+                "https://h:1/p?x=timeout=3s&timeout=3s",
+                1_000,
+                Some("https://h:1/p?x=timeout=3s&timeout=2000ms"),
+            ),
             ("/p?timeout=soon", 1, None),
             ("/p?timeout=0s", 1, None),
             ("/p?timeout=&timeout=3s", 1, None),
@@ -141,7 +167,8 @@ mod tests {
         ];
         for (uri, elapsed, expected) in table {
             let uri: Uri = uri.parse().unwrap();
-            let rewritten = shortened(&uri, Duration::from_millis(elapsed)).map(|uri| uri.to_string());
+            let rewritten =
+                shortened(&uri, Duration::from_millis(elapsed)).map(|uri| uri.to_string());
             assert_eq!(rewritten.as_deref(), expected, "{uri}");
         }
     }

@@ -76,7 +76,9 @@ fn quote(out: &mut String, value: &str) {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)))
+            }
             _ => out.push(c),
         }
     }
@@ -120,14 +122,20 @@ struct WireCause {
 
 impl Wire {
     pub(super) fn into_status(self) -> Option<Status> {
-        if self.kind != "Status" || !is_meta_v1(&self.api_version) || self.status.as_deref() == Some("Success") {
+        if self.kind != "Status"
+            || !is_meta_v1(&self.api_version)
+            || self.status.as_deref() == Some("Success")
+        {
             return None;
         }
         Some(Status {
             code: self.code.unwrap_or_default(),
             reason: self.reason.unwrap_or_default(),
             message: self.message.unwrap_or_default(),
-            details: self.details.map(WireDetails::into_details).unwrap_or_default(),
+            details: self
+                .details
+                .map(WireDetails::into_details)
+                .unwrap_or_default(),
         })
     }
 }
@@ -141,9 +149,16 @@ impl WireDetails {
             kind: self.kind.unwrap_or_default(),
             causes: causes
                 .into_iter()
-                .map(|cause| Cause { reason: cause.reason.unwrap_or_default(), message: cause.message.unwrap_or_default() })
+                .map(|cause| Cause {
+                    reason: cause.reason.unwrap_or_default(),
+                    message: cause.message.unwrap_or_default(),
+                })
                 .collect(),
-            retry_after_seconds: self.retry_after_seconds.unwrap_or_default().try_into().unwrap_or(0),
+            retry_after_seconds: self
+                .retry_after_seconds
+                .unwrap_or_default()
+                .try_into()
+                .unwrap_or(0),
         }
     }
 }
@@ -165,8 +180,16 @@ mod tests {
         status.details.name = "a".into();
         status.details.group = "g".into();
         status.details.kind = "pods".into();
-        status.details.causes =
-            vec![Cause { reason: "r".into(), message: String::new() }, Cause { reason: String::new(), message: "m".into() }];
+        status.details.causes = vec![
+            Cause {
+                reason: "r".into(),
+                message: String::new(),
+            },
+            Cause {
+                reason: String::new(),
+                message: "m".into(),
+            },
+        ];
         let expected = concat!(
             r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"slow down","reason":"TooManyRequests","#,
             r#""details":{"name":"a","group":"g","kind":"pods","causes":[{"reason":"r"},{"message":"m"}],"retryAfterSeconds":3},"code":429}"#,

@@ -1,4 +1,5 @@
-//! The name of the object in a request body, read without building the object: a pod may be 3 MiB, and this runs once for each create.
+//! The name of the object in a request body, read without building the object: a pod may be 3 MiB,
+//! and this runs once for each create.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +9,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::protobuf::{self, Value};
 
-/// Kind, name, generateName and namespace of an object in a request body (JSON or protobuf). Absent fields are empty.
+/// Kind, name, generateName and namespace of an object in a request body (JSON or protobuf). Absent
+/// fields are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectMeta {
     /// `kind`; empty where it comes behind the metadata.
@@ -25,29 +27,40 @@ pub struct ObjectMeta {
 impl ObjectMeta {
     /// That of an object with this name or generateName.
     pub(crate) fn named(name: &str, generate_name: &str) -> ObjectMeta {
-        ObjectMeta { name: name.into(), generate_name: generate_name.into(), ..ObjectMeta::default() }
+        ObjectMeta {
+            name: name.into(),
+            generate_name: generate_name.into(),
+            ..ObjectMeta::default()
+        }
     }
 }
 
 /// The metadata of the object in `body`; None where it is neither JSON nor protobuf, or holds none.
 ///
-/// Reading stops behind `metadata`, which every known client writes before `spec`. So `Some` does not mean that the body is valid.
+/// Reading stops behind `metadata`, which every known client writes before `spec`. So `Some` does
+/// not mean that the body is valid.
 pub fn object_meta(body: &[u8]) -> Option<ObjectMeta> {
     if let Some(object) = protobuf::decode_object(body) {
-        return Some(ObjectMeta { kind: object.kind.to_owned(), ..from_protobuf(object.raw)? });
+        return Some(ObjectMeta {
+            kind: object.kind.to_owned(),
+            ..from_protobuf(object.raw)?
+        });
     }
     let mut found = None;
     let mut reader = serde_json::Deserializer::from_slice(body);
-    // Stopping early is an error to serde_json ("expected , or }"): what counts is what was found until then.
+    // Stopping early is an error to serde_json ("expected , or }"): what counts is what was found
+    // until then.
     let _ = reader.deserialize_map(UntilMetadata(&mut found));
     found
 }
 
 fn from_protobuf(raw: &[u8]) -> Option<ObjectMeta> {
-    let metadata = protobuf::fields(raw).flatten().find_map(|field| match field {
-        (1, Value::Bytes(bytes)) => Some(bytes),
-        _ => None,
-    })?;
+    let metadata = protobuf::fields(raw)
+        .flatten()
+        .find_map(|field| match field {
+            (1, Value::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        })?;
     let mut meta = ObjectMeta::default();
     for field in protobuf::fields(metadata) {
         match field.ok()? {
@@ -75,7 +88,10 @@ impl<'de> Visitor<'de> for UntilMetadata<'_> {
             match &*key {
                 "metadata" => {
                     let wire: Wire<'_> = map.next_value()?;
-                    *self.0 = Some(ObjectMeta { kind, ..wire.into() });
+                    *self.0 = Some(ObjectMeta {
+                        kind,
+                        ..wire.into()
+                    });
                     return Ok(());
                 }
                 "kind" => kind = map.next_value()?,
@@ -102,7 +118,12 @@ struct Wire<'a> {
 impl From<Wire<'_>> for ObjectMeta {
     fn from(wire: Wire<'_>) -> ObjectMeta {
         let text = |field: Option<Cow<'_, str>>| field.map(Cow::into_owned).unwrap_or_default();
-        ObjectMeta { kind: String::new(), name: text(wire.name), generate_name: text(wire.generate_name), namespace: text(wire.namespace) }
+        ObjectMeta {
+            kind: String::new(),
+            name: text(wire.name),
+            generate_name: text(wire.generate_name),
+            namespace: text(wire.namespace),
+        }
     }
 }
 
@@ -112,11 +133,19 @@ mod tests {
     use crate::status::protobuf::{Message, encode_object};
 
     fn named(name: &str, generate_name: &str, namespace: &str) -> Option<ObjectMeta> {
-        Some(ObjectMeta { kind: String::new(), name: name.into(), generate_name: generate_name.into(), namespace: namespace.into() })
+        Some(ObjectMeta {
+            kind: String::new(),
+            name: name.into(),
+            generate_name: generate_name.into(),
+            namespace: namespace.into(),
+        })
     }
 
     fn a_pod(meta: Option<ObjectMeta>) -> Option<ObjectMeta> {
-        Some(ObjectMeta { kind: "Pod".into(), ..meta? })
+        Some(ObjectMeta {
+            kind: "Pod".into(),
+            ..meta?
+        })
     }
 
     #[test]
@@ -129,20 +158,35 @@ mod tests {
             object_meta(br#" {"spec":{"metadata":{"name":"inner"}},"metadata":{"generateName":"g-","namespace":"n"}}"#),
             named("", "g-", "n")
         );
-        assert_eq!(object_meta(br#"{"metadata":{"name":"a\u0062"}}"#), named("ab", "", ""));
-        assert_eq!(object_meta(br#"{"metadata":{"name":null}}"#), named("", "", ""));
+        assert_eq!(
+            object_meta(br#"{"metadata":{"name":"a\u0062"}}"#),
+            named("ab", "", "")
+        );
+        assert_eq!(
+            object_meta(br#"{"metadata":{"name":null}}"#),
+            named("", "", "")
+        );
     }
 
     #[test]
     fn reads_the_metadata_of_protobuf_bodies() {
         let metadata = Message::new().string(1, "a").string(2, "g-").string(3, "n");
-        let body = encode_object("v1", "Pod", &Message::new().message(1, &metadata).message(2, &Message::new()));
+        let body = encode_object(
+            "v1",
+            "Pod",
+            &Message::new()
+                .message(1, &metadata)
+                .message(2, &Message::new()),
+        );
         assert_eq!(object_meta(&body), a_pod(named("a", "g-", "n")));
     }
 
     #[test]
     fn stops_behind_the_metadata() {
-        assert_eq!(object_meta(br#"{"metadata":{"name":"a"},"spec":oops"#), named("a", "", ""));
+        assert_eq!(
+            object_meta(br#"{"metadata":{"name":"a"},"spec":oops"#),
+            named("a", "", "")
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `Accept` as the apiserver reads it when it answers an error: goautoneg's clauses and order, quirks included.
+//! `Accept` as the apiserver reads it when it answers an error: goautoneg's clauses and order,
+//! quirks included.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go>
 //! <https://github.com/munnerz/goautoneg/blob/a7dc8b61c822/autoneg.go>
@@ -9,18 +10,28 @@ use super::Encoding;
 const SUPPORTED: [(&[u8], &[u8], Encoding); 3] = [
     (b"application", b"json", Encoding::Json),
     (b"application", b"yaml", Encoding::Yaml),
-    (b"application", b"vnd.kubernetes.protobuf", Encoding::Protobuf),
+    (
+        b"application",
+        b"vnd.kubernetes.protobuf",
+        Encoding::Protobuf,
+    ),
 ];
 
-/// Clauses looked at. Go's sort is a plain insertion sort up to here; past it the order of equal clauses is anybody's guess.
+/// Clauses looked at. Go's sort is a plain insertion sort up to here; past it the order of equal
+/// clauses is anybody's guess.
 const CLAUSES: usize = 12;
 
-/// The encoding of an error answered to this `Accept`. Where nothing fits, the apiserver answers in JSON as well.
+/// The encoding of an error answered to this `Accept`. Where nothing fits, the apiserver answers in
+/// JSON as well.
 pub(super) fn negotiate(accept: &[u8]) -> Encoding {
     sorted(accept)
         .iter()
         .filter(|clause| clause.allowed)
-        .find_map(|clause| SUPPORTED.iter().find(|(kind, subtype, _)| clause.matches(kind, subtype)))
+        .find_map(|clause| {
+            SUPPORTED
+                .iter()
+                .find(|(kind, subtype, _)| clause.matches(kind, subtype))
+        })
         .map_or(Encoding::Json, |(_, _, encoding)| *encoding)
 }
 
@@ -33,7 +44,11 @@ struct Clause<'a> {
 
 fn sorted(accept: &[u8]) -> Vec<Clause<'_>> {
     let mut clauses: Vec<Clause<'_>> = Vec::new();
-    for clause in accept.split(|b| *b == b',').take(CLAUSES).filter_map(Clause::parse) {
+    for clause in accept
+        .split(|b| *b == b',')
+        .take(CLAUSES)
+        .filter_map(Clause::parse)
+    {
         let mut at = clauses.len();
         clauses.push(clause);
         while at > 0 && clauses[at].before(&clauses[at - 1]) {
@@ -57,7 +72,12 @@ impl<'a> Clause<'a> {
         if range.next().is_some_and(|rest| !rest.is_empty()) {
             return None;
         }
-        let mut clause = Clause { kind, subtype, quality: 1.0, allowed: true };
+        let mut clause = Clause {
+            kind,
+            subtype,
+            quality: 1.0,
+            allowed: true,
+        };
         for part in parts {
             clause.parameter(part);
         }
@@ -65,15 +85,23 @@ impl<'a> Clause<'a> {
     }
 
     fn parameter(&mut self, text: &[u8]) {
-        let Some(equals) = text.iter().position(|b| *b == b'=') else { return };
+        let Some(equals) = text.iter().position(|b| *b == b'=') else {
+            return;
+        };
         let (name, value) = (trim(&text[..equals]), &text[equals + 1..]);
         if value.is_empty() || value.contains(&b'=') {
             return;
         }
         match name {
             // A quality that Go cannot parse becomes 0; a padded one cannot be parsed.
-            b"q" => self.quality = str::from_utf8(value).ok().and_then(|q| q.parse().ok()).unwrap_or(0.0),
-            // A Status cannot be converted (to a Table, say) nor asked for in another version: the clause is passed over.
+            b"q" => {
+                self.quality = str::from_utf8(value)
+                    .ok()
+                    .and_then(|q| q.parse().ok())
+                    .unwrap_or(0.0)
+            }
+            // A Status cannot be converted (to a Table, say) nor asked for in another version: the
+            // clause is passed over.
             b"as" | b"g" | b"v" => self.allowed = false,
             b"sv" if !trim(value).is_empty() => self.allowed = false,
             b"stream" if !matches!(trim(value), b"watch" | b"") => self.allowed = false,
@@ -81,9 +109,12 @@ impl<'a> Clause<'a> {
         }
     }
 
-    /// goautoneg's `Less`: not a real order, since a wildcard of higher quality loses to a plain type behind it.
+    /// goautoneg's `Less`: not a real order, since a wildcard of higher quality loses to a plain
+    /// type behind it.
     fn before(&self, other: &Clause<'_>) -> bool {
-        self.quality > other.quality || (self.kind != b"*" && other.kind == b"*") || (self.subtype != b"*" && other.subtype == b"*")
+        self.quality > other.quality
+            || (self.kind != b"*" && other.kind == b"*")
+            || (self.subtype != b"*" && other.subtype == b"*")
     }
 
     fn matches(&self, kind: &[u8], subtype: &[u8]) -> bool {
@@ -121,22 +152,44 @@ mod tests {
             ("application/json", Json),
             ("application/yaml", Yaml),
             ("application/vnd.kubernetes.protobuf", Protobuf),
-            ("application/vnd.kubernetes.protobuf,application/json", Protobuf),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Protobuf,
+            ),
             ("application/vnd.kubernetes.protobuf, */*", Protobuf),
             ("application/json,application/vnd.kubernetes.protobuf", Json),
-            ("application/json;q=0.5,application/vnd.kubernetes.protobuf", Protobuf),
+            (
+                "application/json;q=0.5,application/vnd.kubernetes.protobuf",
+                Protobuf,
+            ),
             ("application/json;q=0.5,application/yaml;q=0.7", Yaml),
-            ("*/*,application/yaml;q=0.1", Yaml), // goautoneg's order: a wildcard comes last whatever its quality
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Json),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/vnd.kubernetes.protobuf", Protobuf),
-            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json", Json),
-            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", Json),
+            ("*/*,application/yaml;q=0.1", Yaml), /* goautoneg's order: a wildcard comes last
+                                                   * whatever its quality */
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+                Json,
+            ),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/vnd.kubernetes.protobuf",
+                Protobuf,
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
+                Json,
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1",
+                Json,
+            ),
             ("application/vnd.kubernetes.protobuf;stream=watch", Protobuf),
             ("application/vnd.kubernetes.protobuf;stream=other", Json),
             ("application/vnd.kubernetes.protobuf;sv=v1", Json),
             ("text/html", Json),
             ("text/html,application/yaml", Yaml),
-            ("application/cbor,application/vnd.kubernetes.protobuf", Protobuf),
+            (
+                "application/cbor,application/vnd.kubernetes.protobuf",
+                Protobuf,
+            ),
             ("Application/YAML", Json),
             ("application/json/x,application/yaml", Yaml),
             (";;;,,,/,=", Json),
@@ -150,7 +203,10 @@ mod tests {
     fn reads_only_the_first_accept_line() {
         let mut headers = http::HeaderMap::new();
         assert_eq!(Encoding::negotiate(&headers), Encoding::Json);
-        headers.append("accept", http::HeaderValue::from_static("application/vnd.kubernetes.protobuf"));
+        headers.append(
+            "accept",
+            http::HeaderValue::from_static("application/vnd.kubernetes.protobuf"),
+        );
         headers.append("accept", http::HeaderValue::from_static("application/yaml"));
         assert_eq!(Encoding::negotiate(&headers), Encoding::Protobuf);
     }

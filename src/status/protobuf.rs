@@ -1,7 +1,8 @@
-//! The little protobuf that Kubernetes errors, names and watch frames need, by hand: a schema compiler would bring more code than this.
+//! The little protobuf that Kubernetes errors, names and watch frames need, by hand: a schema
+//! compiler would bring more code than this.
 //!
-//! Readers borrow and never panic; writers emit what gogo-protobuf emits (in Go's generated code a plain string is written even when empty).
-//! Field numbers:
+//! Readers borrow and never panic; writers emit what gogo-protobuf emits (in Go's generated code a
+//! plain string is written even when empty). Field numbers:
 //! <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto>
 
 use bytes::Bytes;
@@ -107,7 +108,8 @@ impl Message {
         Message::default()
     }
 
-    /// Appends an integer field, also when it is 0. A negative int32 or int64 is passed as `value as u64`.
+    /// Appends an integer field, also when it is 0. A negative int32 or int64 is passed as `value
+    /// as u64`.
     #[must_use]
     pub fn int(mut self, number: u32, value: u64) -> Message {
         self.varint(u64::from(number) << 3);
@@ -173,19 +175,29 @@ pub struct Object<'a> {
 pub fn encode_object(api_version: &str, kind: &str, raw: &Message) -> Bytes {
     let type_meta = Message::new().string(1, api_version).string(2, kind);
     // contentEncoding and contentType: always empty, always written.
-    let unknown = Message(MAGIC.to_vec()).message(1, &type_meta).message(2, raw).string(3, "").string(4, "");
+    let unknown = Message(MAGIC.to_vec())
+        .message(1, &type_meta)
+        .message(2, raw)
+        .string(3, "")
+        .string(4, "");
     unknown.0.into()
 }
 
 /// The object in `body`; None where the envelope is missing or damaged.
 pub fn decode_object(body: &[u8]) -> Option<Object<'_>> {
-    let mut object = Object { api_version: "", kind: "", raw: &[] };
+    let mut object = Object {
+        api_version: "",
+        kind: "",
+        raw: &[],
+    };
     for field in fields(body.strip_prefix(&MAGIC)?) {
         match field.ok()? {
             (1, Value::Bytes(type_meta)) => {
                 for field in fields(type_meta) {
                     match field.ok()? {
-                        (1, Value::Bytes(text)) => object.api_version = str::from_utf8(text).ok()?,
+                        (1, Value::Bytes(text)) => {
+                            object.api_version = str::from_utf8(text).ok()?
+                        }
                         (2, Value::Bytes(text)) => object.kind = str::from_utf8(text).ok()?,
                         _ => {}
                     }
@@ -198,21 +210,26 @@ pub fn decode_object(body: &[u8]) -> Option<Object<'_>> {
     Some(object)
 }
 
-/// One frame of a protobuf watch: four bytes of big-endian length, then a `WatchEvent` *without* envelope holding `object` *with* its own.
+/// One frame of a protobuf watch: four bytes of big-endian length, then a `WatchEvent` *without*
+/// envelope holding `object` *with* its own.
 ///
-/// `event` is `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK` or `ERROR`; `object` comes from [`encode_object`].
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/framer/framer.go>
+/// `event` is `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK` or `ERROR`; `object` comes from
+/// [`encode_object`]. <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/framer/framer.go>
 pub fn encode_watch_frame(event: &str, object: &[u8]) -> Bytes {
     // WatchEvent{1 type, 2 RawExtension{1 raw}}
-    let body = Message::new().string(1, event).message(2, &Message::new().bytes(1, object));
+    let body = Message::new()
+        .string(1, event)
+        .message(2, &Message::new().bytes(1, object));
     let length = u32::try_from(body.0.len()).unwrap_or(u32::MAX);
     [&length.to_be_bytes(), body.as_bytes()].concat().into()
 }
 
-/// The first frame in `stream`: (event, object with its envelope, bytes behind the frame). None until the whole frame is there, or it is damaged.
+/// The first frame in `stream`: (event, object with its envelope, bytes behind the frame). None
+/// until the whole frame is there, or it is damaged.
 pub fn decode_watch_frame(stream: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let (length, rest) = stream.split_first_chunk::<4>()?;
-    let (frame, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    let (frame, rest) =
+        rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
     let (mut event, mut object): (_, &[u8]) = ("", &[]);
     for field in fields(frame) {
         match field.ok()? {
@@ -233,7 +250,11 @@ pub fn decode_watch_frame(stream: &[u8]) -> Option<(&str, &[u8], &[u8])> {
 pub(super) fn encode_status(status: &Status) -> Bytes {
     // ListMeta: selfLink, resourceVersion and continue, all empty.
     let metadata = Message::new().string(1, "").string(2, "").string(3, "");
-    let mut raw = Message::new().message(1, &metadata).string(2, "Failure").string(3, &status.message).string(4, &status.reason);
+    let mut raw = Message::new()
+        .message(1, &metadata)
+        .string(2, "Failure")
+        .string(3, &status.message)
+        .string(4, &status.reason);
     if status.details != Details::default() {
         raw = raw.message(5, &details_message(&status.details));
     }
@@ -241,18 +262,30 @@ pub(super) fn encode_status(status: &Status) -> Bytes {
 }
 
 fn details_message(details: &Details) -> Message {
-    let mut message = Message::new().string(1, &details.name).string(2, &details.group).string(3, &details.kind);
+    let mut message = Message::new()
+        .string(1, &details.name)
+        .string(2, &details.group)
+        .string(3, &details.kind);
     for cause in &details.causes {
-        message = message.message(4, &Message::new().string(1, &cause.reason).string(2, &cause.message).string(3, ""));
+        message = message.message(
+            4,
+            &Message::new()
+                .string(1, &cause.reason)
+                .string(2, &cause.message)
+                .string(3, ""),
+        );
     }
     // 6 is the UID, which no error of ours has.
-    message.int(5, details.retry_after_seconds.into()).string(6, "")
+    message
+        .int(5, details.retry_after_seconds.into())
+        .string(6, "")
 }
 
 pub(super) fn decode_status(body: &[u8]) -> Option<Status> {
     // A body cut behind the type has an empty message.
-    let object =
-        decode_object(body).filter(|object| object.kind == "Status" && is_meta_v1(object.api_version) && !object.raw.is_empty())?;
+    let object = decode_object(body).filter(|object| {
+        object.kind == "Status" && is_meta_v1(object.api_version) && !object.raw.is_empty()
+    })?;
     let mut status = Status::default();
     for field in fields(object.raw) {
         match field.ok()? {
@@ -276,7 +309,9 @@ fn decode_details(message: &[u8]) -> Option<Details> {
             (3, Value::Bytes(bytes)) => details.kind = text(bytes),
             (4, Value::Bytes(bytes)) => details.causes.push(decode_cause(bytes)?),
             // An int32; negative ones mean nothing here.
-            (5, Value::Varint(seconds)) => details.retry_after_seconds = i32::try_from(seconds).map_or(0, i32::unsigned_abs),
+            (5, Value::Varint(seconds)) => {
+                details.retry_after_seconds = i32::try_from(seconds).map_or(0, i32::unsigned_abs)
+            }
             _ => {}
         }
     }
@@ -307,9 +342,19 @@ mod tests {
 
     #[test]
     fn writes_and_reads_every_wire_type() {
-        let message = Message::new().int(1, u64::MAX).string(2, "é").message(300, &Message::new().int(1, 0));
+        let message = Message::new()
+            .int(1, u64::MAX)
+            .string(2, "é")
+            .message(300, &Message::new().int(1, 0));
         let read: Vec<_> = fields(message.as_bytes()).map(Result::unwrap).collect();
-        assert_eq!(read, [(1, Value::Varint(u64::MAX)), (2, Value::Bytes("é".as_bytes())), (300, Value::Bytes(&[8, 0]))]);
+        assert_eq!(
+            read,
+            [
+                (1, Value::Varint(u64::MAX)),
+                (2, Value::Bytes("é".as_bytes())),
+                (300, Value::Bytes(&[8, 0]))
+            ]
+        );
         let fixed = [Message::new().fixed64(1, 1).as_bytes(), &[0x15, 2, 0, 0, 0]].concat();
         assert_eq!(fixed[..9], [0x09, 1, 0, 0, 0, 0, 0, 0, 0]);
         let read: Vec<_> = fields(&fixed).map(Result::unwrap).collect();
@@ -319,23 +364,42 @@ mod tests {
     #[test]
     fn refuses_malformed_messages() {
         let bad: [&[u8]; 7] = [
-            &[0x0a],                                                          // no length
-            &[0x0a, 5, 1],                                                    // cut
-            &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], // longer than memory
-            &[0x08, 0x80],                                                    // unfinished number
-            &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], // 65 bits
-            &[0x0b, 0x0c],                                                    // a group
-            &[0x00, 0x00],                                                    // field 0
+            &[0x0a],       // no length
+            &[0x0a, 5, 1], // cut
+            &[
+                0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
+            ], // longer than memory
+            &[0x08, 0x80], // unfinished number
+            &[
+                0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2,
+            ], // 65 bits
+            &[0x0b, 0x0c], // a group
+            &[0x00, 0x00], // field 0
         ];
         for bytes in bad {
-            assert_eq!(fields(bytes).collect::<Vec<_>>(), [Err(Malformed)], "{bytes:x?}");
+            assert_eq!(
+                fields(bytes).collect::<Vec<_>>(),
+                [Err(Malformed)],
+                "{bytes:x?}"
+            );
         }
     }
 
     #[test]
     fn wraps_objects_and_watch_events() {
-        let pod = encode_object("v1", "Pod", &Message::new().message(1, &Message::new().string(1, "a")));
-        assert_eq!(decode_object(&pod), Some(Object { api_version: "v1", kind: "Pod", raw: &[0x0a, 3, 0x0a, 1, b'a'] }));
+        let pod = encode_object(
+            "v1",
+            "Pod",
+            &Message::new().message(1, &Message::new().string(1, "a")),
+        );
+        assert_eq!(
+            decode_object(&pod),
+            Some(Object {
+                api_version: "v1",
+                kind: "Pod",
+                raw: &[0x0a, 3, 0x0a, 1, b'a']
+            })
+        );
         let frame = encode_watch_frame("ADDED", &pod);
         let two = [&frame[..], &frame[..7]].concat();
         let (event, object, rest) = decode_watch_frame(&two).unwrap();

@@ -1,4 +1,5 @@
-//! A Status as YAML, in the style of `sigs.k8s.io/yaml`: keys sorted, plain scalars where possible, long lines folded after column 80.
+//! A Status as YAML, in the style of `sigs.k8s.io/yaml`: keys sorted, plain scalars where possible,
+//! long lines folded after column 80.
 
 use super::json::Wire;
 use super::{Details, Status};
@@ -47,11 +48,15 @@ fn encode_details(out: &mut String, details: &Details) {
     entry(out, "  ", "  ", "kind", &details.kind);
     entry(out, "  ", "  ", "name", &details.name);
     if details.retry_after_seconds != 0 {
-        out.push_str(&format!("  retryAfterSeconds: {}\n", details.retry_after_seconds));
+        out.push_str(&format!(
+            "  retryAfterSeconds: {}\n",
+            details.retry_after_seconds
+        ));
     }
 }
 
-/// `key: value`, or nothing where the value is empty. `indent` is that of the mapping; folded lines go two further.
+/// `key: value`, or nothing where the value is empty. `indent` is that of the mapping; folded lines
+/// go two further.
 fn entry(out: &mut String, lead: &str, indent: &str, key: &str, value: &str) {
     if value.is_empty() {
         return;
@@ -82,11 +87,15 @@ fn is_plain(value: &str) -> bool {
         && !WORDS.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Breaks at the first single space after column 80, as libyaml's emitter does (a run of spaces would not survive).
+/// Breaks at the first single space after column 80, as libyaml's emitter does (a run of spaces
+/// would not survive).
 fn folded(out: &mut String, indent: &str, mut column: usize, value: &str) {
     let bytes = value.as_bytes();
     for (i, c) in value.char_indices() {
-        let alone = c == ' ' && i > 0 && bytes[i - 1] != b' ' && bytes.get(i + 1).is_some_and(|next| *next != b' ');
+        let alone = c == ' '
+            && i > 0
+            && bytes[i - 1] != b' '
+            && bytes.get(i + 1).is_some_and(|next| *next != b' ');
         if alone && column > 80 {
             out.push('\n');
             out.push_str(indent);
@@ -123,7 +132,10 @@ mod tests {
     fn sorts_keys_and_keeps_lists_at_the_indent_of_their_key() {
         let mut status = Status::new(403, "Forbidden", "no").with_retry_after(2);
         status.details.group = "quota.openshift.io".into();
-        status.details.causes = vec![Cause { reason: "R".into(), message: "it's: so".into() }];
+        status.details.causes = vec![Cause {
+            reason: "R".into(),
+            message: "it's: so".into(),
+        }];
         let expected = "apiVersion: v1\ncode: 403\ndetails:\n  causes:\n  - message: 'it''s: so'\n    reason: R\n  group: quota.openshift.io\n  \
                         retryAfterSeconds: 2\nkind: Status\nmessage: 'no'\nmetadata: {}\nreason: Forbidden\nstatus: Failure\n";
         assert_eq!(encode(&status), expected);

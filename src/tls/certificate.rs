@@ -15,7 +15,8 @@ use x509_cert::der::Decode;
 use super::client_auth::SeenNotTrusted;
 use super::{H2, HTTP1, TlsError, pem, provider};
 
-/// The serving certificate. Connections accepted after a reload see the new one; open ones keep theirs.
+/// The serving certificate. Connections accepted after a reload see the new one; open ones keep
+/// theirs.
 pub struct ServingCertificate {
     certificate_file: PathBuf,
     private_key_file: PathBuf,
@@ -44,33 +45,55 @@ pub enum Reload {
 impl ServingCertificate {
     /// Loads a PEM chain, leaf first, and the leaf's private key.
     pub fn from_files(certificate: &Path, private_key: &Path) -> Result<Self, TlsError> {
-        let loaded = Loaded::new(certificate, private_key, pem::read(certificate)?, pem::read(private_key)?)?;
+        let loaded = Loaded::new(
+            certificate,
+            private_key,
+            pem::read(certificate)?,
+            pem::read(private_key)?,
+        )?;
         Ok(Self::new(certificate, private_key, true, loaded))
     }
 
     /// Uses a pair that was made here; the paths only name it in errors.
-    pub(super) fn generated(certificate: &Path, private_key: &Path, pair: (Vec<u8>, Vec<u8>)) -> Result<Self, TlsError> {
+    pub(super) fn generated(
+        certificate: &Path,
+        private_key: &Path,
+        pair: (Vec<u8>, Vec<u8>),
+    ) -> Result<Self, TlsError> {
         let loaded = Loaded::new(certificate, private_key, pair.0, pair.1)?;
         Ok(Self::new(certificate, private_key, false, loaded))
     }
 
     fn new(certificate: &Path, private_key: &Path, reloads: bool, loaded: Loaded) -> Self {
         let current = ArcSwap::from_pointee(loaded);
-        Self { certificate_file: certificate.to_owned(), private_key_file: private_key.to_owned(), reloads, current }
+        Self {
+            certificate_file: certificate.to_owned(),
+            private_key_file: private_key.to_owned(),
+            reloads,
+            current,
+        }
     }
 
-    /// Reads the files again. On an error the last good pair stays in use; a half-replaced pair is such an error, and mends itself at
-    /// the next call.
+    /// Reads the files again. On an error the last good pair stays in use; a half-replaced pair is
+    /// such an error, and mends itself at the next call.
     pub fn reload(&self) -> Result<Reload, TlsError> {
         if !self.reloads {
             return Ok(Reload::Unchanged);
         }
-        let (certificate, private_key) = (pem::read(&self.certificate_file)?, pem::read(&self.private_key_file)?);
+        let (certificate, private_key) = (
+            pem::read(&self.certificate_file)?,
+            pem::read(&self.private_key_file)?,
+        );
         let current = self.current.load();
         if current.certificate == certificate && current.private_key == private_key {
             return Ok(Reload::Unchanged);
         }
-        let loaded = Loaded::new(&self.certificate_file, &self.private_key_file, certificate, private_key)?;
+        let loaded = Loaded::new(
+            &self.certificate_file,
+            &self.private_key_file,
+            certificate,
+            private_key,
+        )?;
         self.current.store(Arc::new(loaded));
         Ok(Reload::Reloaded)
     }
@@ -82,21 +105,43 @@ impl ServingCertificate {
 }
 
 impl Loaded {
-    fn new(certificate_file: &Path, private_key_file: &Path, certificate: Vec<u8>, private_key: Vec<u8>) -> Result<Self, TlsError> {
+    fn new(
+        certificate_file: &Path,
+        private_key_file: &Path,
+        certificate: Vec<u8>,
+        private_key: Vec<u8>,
+    ) -> Result<Self, TlsError> {
         let origin = certificate_file.display().to_string();
         let chain = pem::certificates(&certificate, &origin)?;
         let key = pem::private_key(&private_key, &private_key_file.display().to_string())?;
         let not_after = match chain.first() {
-            Some(leaf) => Certificate::from_der(leaf).map_err(|source| TlsError::Certificate { origin, source })?,
-            None => return Err(TlsError::Missing { origin, expected: "certificate" }),
+            Some(leaf) => Certificate::from_der(leaf)
+                .map_err(|source| TlsError::Certificate { origin, source })?,
+            None => {
+                return Err(TlsError::Missing {
+                    origin,
+                    expected: "certificate",
+                });
+            }
         };
-        let not_after = UNIX_EPOCH + not_after.tbs_certificate().validity().not_after.to_unix_duration();
-        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|source| TlsError::Key {
-            certificate: certificate_file.to_owned(),
-            key: private_key_file.to_owned(),
-            source,
-        })?;
-        Ok(Self { certified: Arc::new(certified), not_after, certificate, private_key })
+        let not_after = UNIX_EPOCH
+            + not_after
+                .tbs_certificate()
+                .validity()
+                .not_after
+                .to_unix_duration();
+        let certified =
+            CertifiedKey::from_der(chain, key, &provider()).map_err(|source| TlsError::Key {
+                certificate: certificate_file.to_owned(),
+                key: private_key_file.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            certified: Arc::new(certified),
+            not_after,
+            certificate,
+            private_key,
+        })
     }
 }
 
@@ -109,13 +154,17 @@ impl ResolvesServerCert for ServingCertificate {
 impl fmt::Debug for ServingCertificate {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServingCertificate").field("certificate_file", &self.certificate_file).finish_non_exhaustive()
+        f.debug_struct("ServingCertificate")
+            .field("certificate_file", &self.certificate_file)
+            .finish_non_exhaustive()
     }
 }
 
-/// The serving side: this certificate, HTTP/2 preferred to HTTP/1.1, and a client certificate asked for but never required.
+/// The serving side: this certificate, HTTP/2 preferred to HTTP/1.1, and a client certificate asked
+/// for but never required.
 ///
-/// Whether a connection presented one is told by `tokio_rustls::server::TlsStream::get_ref().1.peer_certificates()`; it proves nothing and must
+/// Whether a connection presented one is told by
+/// `tokio_rustls::server::TlsStream::get_ref().1.peer_certificates()`; it proves nothing and must
 /// only choose the words of a 401.
 pub fn server_config(certificate: Arc<ServingCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();

@@ -1,15 +1,19 @@
 //! Asks clients for a certificate without ever requiring or trusting one.
 //!
-//! A client certificate cannot survive TLS termination. Asking is the only way to learn that a client meant to use one, so that its 401
-//! can say why, instead of the apiserver's bare "Unauthorized" to what looks like an anonymous request.
+//! A client certificate cannot survive TLS termination. Asking is the only way to learn that a
+//! client meant to use one, so that its 401 can say why, instead of the apiserver's bare
+//! "Unauthorized" to what looks like an anonymous request.
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-/// Accepts any chain, or none: "verified" here means only that the client holds the key. Nothing may be authorised by it.
+/// Accepts any chain, or none: "verified" here means only that the client holds the key. Nothing
+/// may be authorised by it.
 #[derive(Debug)]
 pub(super) struct SeenNotTrusted {
     algorithms: WebPkiSupportedAlgorithms,
@@ -17,7 +21,9 @@ pub(super) struct SeenNotTrusted {
 
 impl SeenNotTrusted {
     pub(super) fn new(provider: &CryptoProvider) -> Self {
-        Self { algorithms: provider.signature_verification_algorithms }
+        Self {
+            algorithms: provider.signature_verification_algorithms,
+        }
     }
 }
 
@@ -31,7 +37,12 @@ impl ClientCertVerifier for SeenNotTrusted {
         &[]
     }
 
-    fn verify_client_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: UnixTime) -> Result<ClientCertVerified, Error> {
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
         Ok(ClientCertVerified::assertion())
     }
 

@@ -1,7 +1,8 @@
 //! A CA and a leaf of our own, for a proxy that nobody gave a certificate: the sidecar.
 //!
-//! Made at start. With a directory, `ca.crt`, `tls.crt` and `tls.key` are kept there and taken again by the next start while they are good,
-//! because clients read the CA once: a restarted container with a new one would lock them out until they restart too. The CA's key is
+//! Made at start. With a directory, `ca.crt`, `tls.crt` and `tls.key` are kept there and taken
+//! again by the next start while they are good, because clients read the CA once: a restarted
+//! container with a new one would lock them out until they restart too. The CA's key is
 //! forgotten at once. Renewed by a start in the last month of the year that it is valid.
 
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::client::WebPkiServerVerifier;
 use rustls_pki_types::{ServerName, UnixTime};
@@ -34,42 +35,80 @@ pub struct SelfSigned {
     pub ca_pem: String,
 }
 
-/// The certificate for `config.hosts`: the one kept in `config.directory` while it is good, else a new one, which is kept there.
+/// The certificate for `config.hosts`: the one kept in `config.directory` while it is good, else a
+/// new one, which is kept there.
 pub fn self_signed(config: &config::SelfSigned) -> Result<SelfSigned, TlsError> {
     let directory = config.directory.as_deref();
     if let Some(kept) = directory.and_then(|directory| kept(directory, &config.hosts)) {
         return Ok(kept);
     }
-    let made = generate(&config.hosts).map_err(|source| TlsError::Generate { hosts: config.hosts.clone(), source })?;
+    let made = generate(&config.hosts).map_err(|source| TlsError::Generate {
+        hosts: config.hosts.clone(),
+        source,
+    })?;
     if let Some(directory) = directory {
-        // The key first: a start that is killed in between finds a pair that does not match, and makes a new one.
+        // The key first: a start that is killed in between finds a pair that does not match, and
+        // makes a new one.
         write(&directory.join("tls.key"), made.key.as_bytes(), 0o600)?;
-        write(&directory.join("tls.crt"), made.certificate.as_bytes(), 0o644)?;
+        write(
+            &directory.join("tls.crt"),
+            made.certificate.as_bytes(),
+            0o644,
+        )?;
         write(&directory.join("ca.crt"), made.ca.as_bytes(), 0o644)?;
     }
-    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| directory.unwrap_or(Path::new("self-signed")).join(name));
-    let certificate = ServingCertificate::generated(&certificate, &key, (made.certificate.into_bytes(), made.key.into_bytes()))?;
-    Ok(SelfSigned { certificate, ca_pem: made.ca })
+    let [certificate, key] =
+        ["tls.crt", "tls.key"].map(|name| directory.unwrap_or(Path::new("self-signed")).join(name));
+    let certificate = ServingCertificate::generated(
+        &certificate,
+        &key,
+        (made.certificate.into_bytes(), made.key.into_bytes()),
+    )?;
+    Ok(SelfSigned {
+        certificate,
+        ca_pem: made.ca,
+    })
 }
 
 /// Writes `kubeconfig` into `config.directory`, for clients on `https://<first host>:port`; None without a directory.
 ///
-/// To be called once the port is listened on: its presence tells a waiting client that the proxy is there. It holds no secret, only the
-/// token file's path, so every user of the pod may read it. The namespace is the one beside the token, if any.
-pub fn write_kubeconfig(config: &config::SelfSigned, ca_pem: &str, port: u16) -> Result<Option<PathBuf>, TlsError> {
-    let (Some(directory), Some(host)) = (&config.directory, config.hosts.first()) else { return Ok(None) };
-    let server = if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") };
+/// To be called once the port is listened on: its presence tells a waiting client that the proxy is
+/// there. It holds no secret, only the token file's path, so every user of the pod may read it. The
+/// namespace is the one beside the token, if any.
+pub fn write_kubeconfig(
+    config: &config::SelfSigned,
+    ca_pem: &str,
+    port: u16,
+) -> Result<Option<PathBuf>, TlsError> {
+    let (Some(directory), Some(host)) = (&config.directory, config.hosts.first()) else {
+        return Ok(None);
+    };
+    let server = if host.contains(':') {
+        format!("https://[{host}]:{port}")
+    } else {
+        format!("https://{host}:{port}")
+    };
     let namespace = std::fs::read_to_string(config.token_file.with_file_name("namespace")).ok();
-    let namespace = namespace.as_deref().map(str::trim).filter(|name| !name.is_empty());
-    let target = Target { server: &server, ca: Some(ca_pem.as_bytes()) };
-    let written = with_token_file(target, &config.token_file, namespace).map_err(TlsError::Kubeconfig)?;
+    let namespace = namespace
+        .as_deref()
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    let target = Target {
+        server: &server,
+        ca: Some(ca_pem.as_bytes()),
+    };
+    let written =
+        with_token_file(target, &config.token_file, namespace).map_err(TlsError::Kubeconfig)?;
     let path = directory.join("kubeconfig");
     write(&path, written.text.as_bytes(), 0o644)?;
     Ok(Some(path))
 }
 
 fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), TlsError> {
-    replace_file(path, contents, mode).map_err(|source| TlsError::Write { path: path.to_owned(), source })
+    replace_file(path, contents, mode).map_err(|source| TlsError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 struct Made {
@@ -99,23 +138,47 @@ fn generate(hosts: &[String]) -> Result<Made, rcgen::Error> {
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf = leaf.signed_by(&key, &ca)?;
-    Ok(Made { ca: ca.pem(), certificate: leaf.pem(), key: key.serialize_pem() })
+    Ok(Made {
+        ca: ca.pem(),
+        certificate: leaf.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
-/// What an earlier start left, if a client would accept it for every host until well after this start. Anything odd means: make a new one.
+/// What an earlier start left, if a client would accept it for every host until well after this
+/// start. Anything odd means: make a new one.
 fn kept(directory: &Path, hosts: &[String]) -> Option<SelfSigned> {
     let [ca, certificate, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| directory.join(name));
     let ca_pem = String::from_utf8(pem::read(&ca).ok()?).ok()?;
     let certificate_pem = pem::read(&certificate).ok()?;
 
     let roots = roots(ca_pem.as_bytes(), ca.display().to_string()).ok()?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .ok()?;
     let chain = pem::certificates(&certificate_pem, "tls.crt").ok()?;
-    let then = UnixTime::since_unix_epoch((SystemTime::now() + RENEW_BEFORE).duration_since(UNIX_EPOCH).ok()?);
+    let then = UnixTime::since_unix_epoch(
+        (SystemTime::now() + RENEW_BEFORE)
+            .duration_since(UNIX_EPOCH)
+            .ok()?,
+    );
     for host in hosts {
         let name = ServerName::try_from(host.as_str()).ok()?;
-        rustls::client::danger::ServerCertVerifier::verify_server_cert(&*verifier, chain.first()?, &[], &name, &[], then).ok()?;
+        rustls::client::danger::ServerCertVerifier::verify_server_cert(
+            &*verifier,
+            chain.first()?,
+            &[],
+            &name,
+            &[],
+            then,
+        )
+        .ok()?;
     }
-    let certificate = ServingCertificate::generated(&certificate, &key, (certificate_pem, pem::read(&key).ok()?)).ok()?;
-    Some(SelfSigned { certificate, ca_pem })
+    let certificate =
+        ServingCertificate::generated(&certificate, &key, (certificate_pem, pem::read(&key).ok()?))
+            .ok()?;
+    Some(SelfSigned {
+        certificate,
+        ca_pem,
+    })
 }

@@ -15,21 +15,34 @@ use crate::config::{self, CaSource};
 use crate::kubeconfig;
 
 fn hosts(hosts: &[&str]) -> config::SelfSigned {
-    config::SelfSigned { hosts: hosts.iter().map(|&host| host.to_owned()).collect(), ..Default::default() }
+    config::SelfSigned {
+        hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+        ..Default::default()
+    }
 }
 
 fn kept_in(directory: &Path, names: &[&str]) -> config::SelfSigned {
-    config::SelfSigned { directory: Some(directory.to_owned()), ..hosts(names) }
+    config::SelfSigned {
+        directory: Some(directory.to_owned()),
+        ..hosts(names)
+    }
 }
 
 /// What both sides agreed on: the protocol, and whether the client showed a certificate.
-async fn handshake(server: Arc<rustls::ServerConfig>, client: Arc<rustls::ClientConfig>, host: &str) -> io::Result<(Vec<u8>, bool)> {
+async fn handshake(
+    server: Arc<rustls::ServerConfig>,
+    client: Arc<rustls::ClientConfig>,
+    host: &str,
+) -> io::Result<(Vec<u8>, bool)> {
     let (near, far) = tokio::io::duplex(64 << 10);
     let accepted = tokio::spawn(async move {
         let mut stream = TlsAcceptor::from(server).accept(far).await?;
         stream.write_all(b"x").await?;
         let connection = stream.get_ref().1;
-        Ok::<_, io::Error>((connection.alpn_protocol().unwrap_or_default().to_vec(), connection.peer_certificates().is_some()))
+        Ok::<_, io::Error>((
+            connection.alpn_protocol().unwrap_or_default().to_vec(),
+            connection.peer_certificates().is_some(),
+        ))
     });
     let name = server_name(host).unwrap();
     let mut stream = TlsConnector::from(client).connect(name, near).await?;
@@ -46,14 +59,26 @@ async fn a_self_signed_certificate_is_accepted_for_each_of_its_hosts_by_its_ca_o
     let made = self_signed(&hosts(&["localhost", "127.0.0.1", "::1"])).unwrap();
     let server = server_config(Arc::new(made.certificate)).unwrap();
     for host in ["localhost", "127.0.0.1", "[::1]"] {
-        let agreed = handshake(server.clone(), trusting(&made.ca_pem, &[H2, HTTP1]), host).await.unwrap();
+        let agreed = handshake(server.clone(), trusting(&made.ca_pem, &[H2, HTTP1]), host)
+            .await
+            .unwrap();
         assert_eq!(agreed, (H2.to_vec(), false), "{host}");
     }
-    let agreed = handshake(server.clone(), trusting(&made.ca_pem, &[HTTP1]), "localhost").await.unwrap();
+    let agreed = handshake(
+        server.clone(),
+        trusting(&made.ca_pem, &[HTTP1]),
+        "localhost",
+    )
+    .await
+    .unwrap();
     assert_eq!(agreed.0, HTTP1);
-    handshake(server.clone(), trusting(&made.ca_pem, &[H2]), "example.com").await.unwrap_err();
+    handshake(server.clone(), trusting(&made.ca_pem, &[H2]), "example.com")
+        .await
+        .unwrap_err();
     let other = self_signed(&hosts(&["localhost"])).unwrap();
-    handshake(server, trusting(&other.ca_pem, &[H2]), "localhost").await.unwrap_err();
+    handshake(server, trusting(&other.ca_pem, &[H2]), "localhost")
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]
@@ -66,7 +91,9 @@ async fn both_versions_of_tls_are_served() {
             .unwrap()
             .with_root_certificates(upstream::roots(made.ca_pem.as_bytes(), "ca".into()).unwrap())
             .with_no_client_auth();
-        handshake(server.clone(), Arc::new(client), "localhost").await.unwrap();
+        handshake(server.clone(), Arc::new(client), "localhost")
+            .await
+            .unwrap();
     }
 }
 
@@ -88,7 +115,9 @@ async fn a_client_certificate_of_an_unknown_ca_is_seen_and_does_not_end_the_conn
                 super::pem::private_key(&pem("tls.key"), "tls.key").unwrap(),
             )
             .unwrap();
-        let (_, presented) = handshake(server.clone(), Arc::new(client), "localhost").await.unwrap();
+        let (_, presented) = handshake(server.clone(), Arc::new(client), "localhost")
+            .await
+            .unwrap();
         assert!(presented, "{version:?}");
     }
 }
@@ -98,10 +127,13 @@ async fn a_changed_pair_of_files_is_served_after_a_reload_and_a_broken_one_is_no
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let first = self_signed(&kept_in(directory.path(), &["localhost"])).unwrap();
-    let certificate = Arc::new(ServingCertificate::from_files(&path("tls.crt"), &path("tls.key")).unwrap());
+    let certificate =
+        Arc::new(ServingCertificate::from_files(&path("tls.crt"), &path("tls.key")).unwrap());
     let server = server_config(certificate.clone()).unwrap();
     assert_eq!(certificate.reload().unwrap(), Reload::Unchanged);
-    handshake(server.clone(), trusting(&first.ca_pem, &[H2]), "localhost").await.unwrap();
+    handshake(server.clone(), trusting(&first.ca_pem, &[H2]), "localhost")
+        .await
+        .unwrap();
 
     let old_key = fs::read(path("tls.key")).unwrap();
     fs::remove_file(path("ca.crt")).unwrap();
@@ -109,34 +141,71 @@ async fn a_changed_pair_of_files_is_served_after_a_reload_and_a_broken_one_is_no
     let new_key = fs::read(path("tls.key")).unwrap();
     fs::write(path("tls.key"), &old_key).unwrap();
     let error = certificate.reload().unwrap_err();
-    assert!(error.to_string().contains("does not fit the certificate"), "{error}");
+    assert!(
+        error.to_string().contains("does not fit the certificate"),
+        "{error}"
+    );
     assert!(error.source().is_some());
-    handshake(server.clone(), trusting(&first.ca_pem, &[H2]), "localhost").await.unwrap();
+    handshake(server.clone(), trusting(&first.ca_pem, &[H2]), "localhost")
+        .await
+        .unwrap();
 
     fs::write(path("tls.key"), &new_key).unwrap();
     assert_eq!(certificate.reload().unwrap(), Reload::Reloaded);
-    handshake(server, trusting(&second.ca_pem, &[H2]), "localhost").await.unwrap();
+    handshake(server, trusting(&second.ca_pem, &[H2]), "localhost")
+        .await
+        .unwrap();
 }
 
 #[test]
 fn a_self_signed_certificate_lasts_a_year() {
     let made = self_signed(&hosts(&["localhost"])).unwrap();
-    let left = made.certificate.not_after().duration_since(SystemTime::now()).unwrap();
-    assert!(left > Duration::from_secs(364 * 86_400) && left < Duration::from_secs(366 * 86_400), "{left:?}");
+    let left = made
+        .certificate
+        .not_after()
+        .duration_since(SystemTime::now())
+        .unwrap();
+    assert!(
+        left > Duration::from_secs(364 * 86_400) && left < Duration::from_secs(366 * 86_400),
+        "{left:?}"
+    );
     assert_eq!(made.certificate.reload().unwrap(), Reload::Unchanged);
 }
 
 #[test]
 fn a_restart_keeps_the_certificate_and_other_hosts_get_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
-    let first = self_signed(&kept_in(directory.path(), &["localhost", "127.0.0.1"])).unwrap().ca_pem;
-    assert_eq!(self_signed(&kept_in(directory.path(), &["localhost", "127.0.0.1"])).unwrap().ca_pem, first);
-    let second = self_signed(&kept_in(directory.path(), &["localhost", "proxy.argo.svc"])).unwrap().ca_pem;
+    let first = self_signed(&kept_in(directory.path(), &["localhost", "127.0.0.1"]))
+        .unwrap()
+        .ca_pem;
+    assert_eq!(
+        self_signed(&kept_in(directory.path(), &["localhost", "127.0.0.1"]))
+            .unwrap()
+            .ca_pem,
+        first
+    );
+    let second = self_signed(&kept_in(directory.path(), &["localhost", "proxy.argo.svc"]))
+        .unwrap()
+        .ca_pem;
     assert_ne!(second, first);
     fs::write(directory.path().join("tls.key"), "damaged").unwrap();
-    assert_ne!(self_signed(&kept_in(directory.path(), &["localhost", "proxy.argo.svc"])).unwrap().ca_pem, second);
-    let mode = |name: &str| fs::metadata(directory.path().join(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("ca.crt"), mode("tls.crt"), mode("tls.key")), (0o644, 0o644, 0o600));
+    assert_ne!(
+        self_signed(&kept_in(directory.path(), &["localhost", "proxy.argo.svc"]))
+            .unwrap()
+            .ca_pem,
+        second
+    );
+    let mode = |name: &str| {
+        fs::metadata(directory.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (mode("ca.crt"), mode("tls.crt"), mode("tls.key")),
+        (0o644, 0o644, 0o600)
+    );
 }
 
 #[test]
@@ -144,15 +213,30 @@ fn the_written_kubeconfig_leads_to_the_proxy() {
     let directory = tempfile::tempdir().unwrap();
     let token_file = directory.path().join("token");
     fs::write(directory.path().join("namespace"), "argo\n").unwrap();
-    let config = config::SelfSigned { token_file, ..kept_in(directory.path(), &["::1"]) };
+    let config = config::SelfSigned {
+        token_file,
+        ..kept_in(directory.path(), &["::1"])
+    };
     let made = self_signed(&config).unwrap();
-    let path = write_kubeconfig(&config, &made.ca_pem, 8443).unwrap().unwrap();
+    let path = write_kubeconfig(&config, &made.ca_pem, 8443)
+        .unwrap()
+        .unwrap();
     let endpoint = kubeconfig::read_endpoint(&path, None).unwrap();
     assert_eq!(endpoint.server, "https://[::1]:8443");
     assert_eq!(endpoint.ca, Some(CaSource::Pem(made.ca_pem.into_bytes())));
-    assert!(fs::read_to_string(&path).unwrap().contains("namespace: argo"));
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-    assert_eq!(write_kubeconfig(&hosts(&["localhost"]), "", 1).unwrap(), None);
+    assert!(
+        fs::read_to_string(&path)
+            .unwrap()
+            .contains("namespace: argo")
+    );
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o644
+    );
+    assert_eq!(
+        write_kubeconfig(&hosts(&["localhost"]), "", 1).unwrap(),
+        None
+    );
 }
 
 #[test]
@@ -163,26 +247,57 @@ fn errors_name_the_file_and_what_was_expected() {
     fs::write(path("empty"), "").unwrap();
     let load = |certificate: &str, key: &str| {
         let error = ServingCertificate::from_files(&path(certificate), &path(key)).unwrap_err();
-        error.to_string().replace(&format!("{}/", directory.path().display()), "")
+        error
+            .to_string()
+            .replace(&format!("{}/", directory.path().display()), "")
     };
     assert_eq!(load("nowhere", "tls.key"), "cannot read nowhere");
-    assert_eq!(load("empty", "tls.key"), "empty holds no certificate: expected PEM, -----BEGIN CERTIFICATE-----");
-    assert_eq!(load("tls.crt", "tls.crt"), "tls.crt holds no private key: expected unencrypted PEM, -----BEGIN PRIVATE KEY-----");
-    assert_eq!(load("ca.crt", "tls.key"), "the private key tls.key does not fit the certificate ca.crt");
+    assert_eq!(
+        load("empty", "tls.key"),
+        "empty holds no certificate: expected PEM, -----BEGIN CERTIFICATE-----"
+    );
+    assert_eq!(
+        load("tls.crt", "tls.crt"),
+        "tls.crt holds no private key: expected unencrypted PEM, -----BEGIN PRIVATE KEY-----"
+    );
+    assert_eq!(
+        load("ca.crt", "tls.key"),
+        "the private key tls.key does not fit the certificate ca.crt"
+    );
 }
 
 #[test]
 fn an_upstream_needs_something_that_verifies_it() {
-    assert!(client_config(None, &[H2]).unwrap_err().to_string().contains("--upstream-ca-file"));
-    let damaged = CaSource::Pem(b"-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n".to_vec());
-    assert!(client_config(Some(&damaged), &[]).unwrap_err().to_string().contains("damaged PEM"));
-    let nonsense = CaSource::Pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
-    assert!(client_config(Some(&nonsense), &[]).unwrap_err().to_string().contains("can serve as a CA"));
+    assert!(
+        client_config(None, &[H2])
+            .unwrap_err()
+            .to_string()
+            .contains("--upstream-ca-file")
+    );
+    let damaged =
+        CaSource::Pem(b"-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n".to_vec());
+    assert!(
+        client_config(Some(&damaged), &[])
+            .unwrap_err()
+            .to_string()
+            .contains("damaged PEM")
+    );
+    let nonsense =
+        CaSource::Pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
+    assert!(
+        client_config(Some(&nonsense), &[])
+            .unwrap_err()
+            .to_string()
+            .contains("can serve as a CA")
+    );
 }
 
 #[test]
 fn a_server_is_verified_by_its_name_or_address() {
-    assert_eq!(server_name("kubernetes.default.svc").unwrap().to_str(), "kubernetes.default.svc");
+    assert_eq!(
+        server_name("kubernetes.default.svc").unwrap().to_str(),
+        "kubernetes.default.svc"
+    );
     assert_eq!(server_name("[fd00::1]").unwrap().to_str(), "fd00::1");
     server_name("not a name").unwrap_err();
 }

@@ -11,8 +11,8 @@ use rustls_pki_types::ServerName;
 use super::{H2, HTTP1, TlsError, pem, provider};
 use crate::config::CaSource;
 
-/// What verifies the upstream: a CA, followed as its file changes, the last good one kept. Connections made after a reload are verified by the
-/// new one; open ones stay.
+/// What verifies the upstream: a CA, followed as its file changes, the last good one kept.
+/// Connections made after a reload are verified by the new one; open ones stay.
 pub struct UpstreamTrust {
     ca: CaSource,
     current: ArcSwap<Trusted>,
@@ -57,19 +57,26 @@ impl UpstreamTrust {
 impl Trusted {
     fn new(ca: &CaSource, text: Vec<u8>) -> Result<Self, TlsError> {
         let roots = roots(&text, origin(ca))?;
-        Ok(Self { any: verified_by(roots.clone(), &[H2, HTTP1])?, http1: verified_by(roots, &[HTTP1])?, text })
+        Ok(Self {
+            any: verified_by(roots.clone(), &[H2, HTTP1])?,
+            http1: verified_by(roots, &[HTTP1])?,
+            text,
+        })
     }
 }
 
 impl fmt::Debug for UpstreamTrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamTrust").field("ca", &origin(&self.ca)).finish_non_exhaustive()
+        f.debug_struct("UpstreamTrust")
+            .field("ca", &origin(&self.ca))
+            .finish_non_exhaustive()
     }
 }
 
 /// Verifies the upstream by `ca` and offers the protocols of `alpn`, the preferred one first.
 ///
-/// There is no fallback to the system's roots: a cluster's CA is never among them, and trusting hundreds of others would be a mistake.
+/// There is no fallback to the system's roots: a cluster's CA is never among them, and trusting
+/// hundreds of others would be a mistake.
 pub fn client_config(ca: Option<&CaSource>, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let ca = ca.ok_or(TlsError::NoAuthority)?;
     verified_by(roots(&text_of(ca)?, origin(ca))?, alpn)
@@ -99,10 +106,14 @@ fn origin(ca: &CaSource) -> String {
     }
 }
 
-/// The name that a server's certificate must have: a DNS name or an IP address, IPv6 with or without brackets.
+/// The name that a server's certificate must have: a DNS name or an IP address, IPv6 with or
+/// without brackets.
 pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(name.to_owned()).map_err(|source| TlsError::ServerName { name: name.to_owned(), source })
+    ServerName::try_from(name.to_owned()).map_err(|source| TlsError::ServerName {
+        name: name.to_owned(),
+        source,
+    })
 }
 
 /// Reads a CA file that will be handed to clients: it must hold a CA, and nothing secret.
@@ -110,14 +121,21 @@ pub fn read_authority(path: &Path) -> Result<Vec<u8>, TlsError> {
     let text = pem::read(path)?;
     roots(&text, path.display().to_string())?;
     if pem::private_key(&text, "").is_ok() {
-        return Err(TlsError::Secret { path: path.to_owned() });
+        return Err(TlsError::Secret {
+            path: path.to_owned(),
+        });
     }
     Ok(text)
 }
 
 pub(super) fn roots(text: &[u8], origin: String) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    // A bundle may hold odd old certificates beside the good one, which must not keep the proxy from starting.
+    // A bundle may hold odd old certificates beside the good one, which must not keep the proxy
+    // from starting.
     let (added, _) = roots.add_parsable_certificates(pem::certificates(text, &origin)?);
-    if added == 0 { Err(TlsError::Authority { origin }) } else { Ok(roots) }
+    if added == 0 {
+        Err(TlsError::Authority { origin })
+    } else {
+        Ok(roots)
+    }
 }

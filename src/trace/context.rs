@@ -9,7 +9,8 @@ const SAMPLED: u8 = 1;
 /// Sampled, and that the trace id is random. Others must not be passed on.
 const KNOWN_FLAGS: u8 = 3;
 
-/// What a span exports of `tracestate`. It is passed on whole; the standard asks for no more than this.
+/// What a span exports of `tracestate`. It is passed on whole; the standard asks for no more than
+/// this.
 const MAX_STATE: usize = 512;
 
 /// A trace, and where a create is in it.
@@ -27,17 +28,35 @@ pub(super) struct Context {
 impl Context {
     /// A sampled trace that begins here.
     pub(super) fn root(trace_id: u128) -> Self {
-        Self { trace_id, parent: 0, flags: SAMPLED, state: String::new() }
+        Self {
+            trace_id,
+            parent: 0,
+            flags: SAMPLED,
+            state: String::new(),
+        }
     }
 
-    /// The caller's trace. None where it has none, or a header that is not valid: the standard has it ignored then.
+    /// The caller's trace. None where it has none, or a header that is not valid: the standard has
+    /// it ignored then.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut parents = headers.get_all(TRACEPARENT).iter();
-        let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+        let (Some(parent), None) = (parents.next(), parents.next()) else {
+            return None;
+        };
         let (trace_id, parent, flags) = parse(parent.to_str().ok()?)?;
-        let states = headers.get_all(TRACESTATE).iter().map(|value| value.to_str().unwrap_or_default());
-        let state = Some(states.collect::<Vec<_>>().join(",")).filter(|state| state.len() <= MAX_STATE).unwrap_or_default();
-        Some(Self { trace_id, parent, flags, state })
+        let states = headers
+            .get_all(TRACESTATE)
+            .iter()
+            .map(|value| value.to_str().unwrap_or_default());
+        let state = Some(states.collect::<Vec<_>>().join(","))
+            .filter(|state| state.len() <= MAX_STATE)
+            .unwrap_or_default();
+        Some(Self {
+            trace_id,
+            parent,
+            flags,
+            state,
+        })
     }
 
     pub(super) fn is_sampled(&self) -> bool {
@@ -46,7 +65,11 @@ impl Context {
 
     /// Makes the span `id` the parent of whoever gets these headers.
     pub(super) fn tell(&self, id: u64, headers: &mut HeaderMap) {
-        let text = format!("00-{:032x}-{id:016x}-{:02x}", self.trace_id, self.flags & KNOWN_FLAGS);
+        let text = format!(
+            "00-{:032x}-{id:016x}-{:02x}",
+            self.trace_id,
+            self.flags & KNOWN_FLAGS
+        );
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(TRACEPARENT, value);
         }
@@ -62,13 +85,22 @@ fn parse(text: &str) -> Option<(u128, u64, u8)> {
     let (known, rest) = text.split_at_checked(55)?;
     let mut fields = known.split('-');
     let mut hex = |digits: usize| {
-        let is_hex = |field: &&str| field.len() == digits && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hex = |field: &&str| {
+            field.len() == digits
+                && field
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
         u128::from_str_radix(fields.next().filter(is_hex)?, 16).ok()
     };
     let (version, trace_id, parent, flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
     let ends = rest.is_empty() || version > 0 && rest.starts_with('-');
     let valid = version != 0xff && ends && trace_id != 0 && parent != 0;
-    valid.then_some((trace_id, u64::try_from(parent).ok()?, u8::try_from(flags).ok()?))
+    valid.then_some((
+        trace_id,
+        u64::try_from(parent).ok()?,
+        u8::try_from(flags).ok()?,
+    ))
 }
 
 #[cfg(test)]
@@ -80,15 +112,29 @@ mod tests {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn headers(of: &[(HeaderName, &str)]) -> HeaderMap {
-        of.iter().map(|(name, value)| (name.clone(), HeaderValue::try_from(*value).unwrap())).collect()
+        of.iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::try_from(*value).unwrap()))
+            .collect()
     }
 
     #[test]
     fn reads_what_the_standard_allows() {
-        let parsed = (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0x00f0_67aa_0ba9_02b7, 1);
+        let parsed = (
+            0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
+            0x00f0_67aa_0ba9_02b7,
+            1,
+        );
         assert_eq!(parse(PARENT), Some(parsed));
-        assert_eq!(parse(&PARENT.replacen("00", "cc", 1)), Some(parsed), "a later version");
-        assert_eq!(parse(&format!("{}-more", PARENT.replacen("00", "cc", 1))), Some(parsed), "with more fields");
+        assert_eq!(
+            parse(&PARENT.replacen("00", "cc", 1)),
+            Some(parsed),
+            "a later version"
+        );
+        assert_eq!(
+            parse(&format!("{}-more", PARENT.replacen("00", "cc", 1))),
+            Some(parsed),
+            "with more fields"
+        );
     }
 
     #[test]
@@ -100,7 +146,10 @@ mod tests {
             format!("{}more", PARENT.replacen("00", "cc", 1)),
             PARENT.replacen("00", "ff", 1),
             PARENT.to_uppercase(),
-            PARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", "00000000000000000000000000000000"),
+            PARENT.replace(
+                "4bf92f3577b34da6a3ce929d0e0e4736",
+                "00000000000000000000000000000000",
+            ),
             PARENT.replace("00f067aa0ba902b7", "0000000000000000"),
             PARENT.replace("4bf9", "+bf9"),
             PARENT.replace('-', "_"),
@@ -108,17 +157,31 @@ mod tests {
         for text in bad {
             assert_eq!(parse(&text), None, "{text}");
         }
-        assert_eq!(Context::of(&headers(&[(TRACEPARENT, PARENT), (TRACEPARENT, PARENT)])), None, "twice");
+        assert_eq!(
+            Context::of(&headers(&[(TRACEPARENT, PARENT), (TRACEPARENT, PARENT)])),
+            None,
+            "twice"
+        );
     }
 
     #[test]
     fn continues_the_callers_trace() {
-        let mut headers = headers(&[(TRACEPARENT, &PARENT.replace("-01", "-ff")), (TRACESTATE, "a=1"), (TRACESTATE, "b=2")]);
+        let mut headers = headers(&[
+            (TRACEPARENT, &PARENT.replace("-01", "-ff")),
+            (TRACESTATE, "a=1"),
+            (TRACESTATE, "b=2"),
+        ]);
         let context = Context::of(&headers).unwrap();
         assert!(context.is_sampled());
-        assert_eq!((context.parent, &*context.state), (0x00f0_67aa_0ba9_02b7, "a=1,b=2"));
+        assert_eq!(
+            (context.parent, &*context.state),
+            (0x00f0_67aa_0ba9_02b7, "a=1,b=2")
+        );
         context.tell(0xabc, &mut headers);
-        assert_eq!(headers[TRACEPARENT], "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000abc-03");
+        assert_eq!(
+            headers[TRACEPARENT],
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000abc-03"
+        );
         assert_eq!(headers.get_all(TRACESTATE).iter().count(), 2);
     }
 
@@ -126,7 +189,10 @@ mod tests {
     fn a_trace_that_begins_here_has_no_state_of_another() {
         let mut headers = headers(&[(TRACEPARENT, "nonsense"), (TRACESTATE, "a=1")]);
         Context::root(7).tell(9, &mut headers);
-        assert_eq!(headers[TRACEPARENT], "00-00000000000000000000000000000007-0000000000000009-01");
+        assert_eq!(
+            headers[TRACEPARENT],
+            "00-00000000000000000000000000000007-0000000000000009-01"
+        );
         assert_eq!(headers.get(TRACESTATE), None);
     }
 

@@ -1,7 +1,8 @@
-//! From ended spans to a collector: a bounded queue, batches of it by OTLP over HTTP, one at a time, each on a connection of its own.
+//! From ended spans to a collector: a bounded queue, batches of it by OTLP over HTTP, one at a
+//! time, each on a connection of its own.
 //!
-//! A batch that the collector does not take is dropped, for spans that wait cost memory and those to come tell the same. Drops are counted,
-//! and told once in the log until a batch is taken again.
+//! A batch that the collector does not take is dropped, for spans that wait cost memory and those
+//! to come tell the same. Drops are counted, and told once in the log until a batch is taken again.
 
 use std::io;
 use std::sync::Arc;
@@ -89,7 +90,13 @@ pub(super) fn to(endpoint: &Uri, service_name: &str, metrics: &Arc<Metrics>) -> 
         failing: false,
         metrics: Arc::clone(metrics),
     };
-    (Queue { spans: sender, metrics: Arc::clone(metrics) }, exporter)
+    (
+        Queue {
+            spans: sender,
+            metrics: Arc::clone(metrics),
+        },
+        exporter,
+    )
 }
 
 impl Queue {
@@ -110,7 +117,8 @@ impl Exporter {
         }
         self.spans.close();
         let _flushed = tokio::time::timeout(TIMEOUT, self.flush()).await;
-        self.metrics.spans(false, (self.batch.len() + self.spans.len()) as u64);
+        self.metrics
+            .spans(false, (self.batch.len() + self.spans.len()) as u64);
     }
 
     /// Returns with a batch. Cancelled, it leaves what it has for the next call.
@@ -150,9 +158,13 @@ impl Exporter {
 
     async fn export(&mut self) {
         let body = otlp::request(&self.service_name, &self.batch);
-        let taken = tokio::time::timeout(TIMEOUT, self.collector.post(body)).await.unwrap_or(Err(ExportError::Timeout));
+        let taken = tokio::time::timeout(TIMEOUT, self.collector.post(body))
+            .await
+            .unwrap_or(Err(ExportError::Timeout));
         let spans = self.batch.len() as u64;
-        let dropped = taken.as_ref().map_or(spans, |rejected| spans.min(*rejected));
+        let dropped = taken
+            .as_ref()
+            .map_or(spans, |rejected| spans.min(*rejected));
         self.batch.clear();
         self.metrics.spans(true, spans - dropped);
         self.metrics.spans(false, dropped);
@@ -160,7 +172,9 @@ impl Exporter {
             Err(error) if !self.failing => {
                 warn!(collector = ?self.collector.header, error = %chain(error), "The collector takes no traces; they are dropped");
             }
-            Ok(_) if self.failing => info!(collector = ?self.collector.header, "The collector takes traces again"),
+            Ok(_) if self.failing => {
+                info!(collector = ?self.collector.header, "The collector takes traces again")
+            }
             _ => {}
         }
         self.failing = taken.is_err();
@@ -173,20 +187,29 @@ impl Collector {
         Self {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: endpoint.port_u16().unwrap_or(DEFAULT_PORT),
-            header: endpoint.authority().map(Authority::as_str).and_then(|text| text.parse().ok()).unwrap_or(HeaderValue::from_static("")),
+            header: endpoint
+                .authority()
+                .map(Authority::as_str)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(HeaderValue::from_static("")),
         }
     }
 
     /// Sends one batch; returns how many spans of it were rejected.
     async fn post(&self, body: Bytes) -> Result<u64, ExportError> {
-        let tcp = socket::connect((&*self.host, self.port)).await.map_err(ExportError::Connect)?;
+        let tcp = socket::connect((&*self.host, self.port))
+            .await
+            .map_err(ExportError::Connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
         let mut request = Request::new(Body::<()>::full(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from_static("/v1/traces");
         request.headers_mut().insert(HOST, self.header.clone());
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        request.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-protobuf"),
+        );
         let response = sender.send_request(request).await?;
         if !response.status().is_success() {
             return Err(ExportError::Status(response.status()));
@@ -194,7 +217,9 @@ impl Collector {
         let mut answer = Body::<()>::of_answer(response).into_body();
         // What cannot be read complains of nothing.
         let answer = collect_bounded(&mut answer, MAX_ANSWER).await?;
-        Ok(answer.and_then(|answer| otlp::rejected(&answer.data).ok()).unwrap_or(0))
+        Ok(answer
+            .and_then(|answer| otlp::rejected(&answer.data).ok())
+            .unwrap_or(0))
     }
 }
 
@@ -206,12 +231,18 @@ mod tests {
     fn a_trace_that_finds_no_room_is_dropped_whole_and_counted() {
         let metrics = Arc::new(Metrics::new(1, &[]));
         let (queue, exporter) = to(&Uri::from_static("http://localhost"), "test", &metrics);
-        assert_eq!((&*exporter.collector.host, exporter.collector.port), ("localhost", 4318));
+        assert_eq!(
+            (&*exporter.collector.host, exporter.collector.port),
+            ("localhost", 4318)
+        );
         queue.push(vec![Message::new(); MAX_QUEUED - 1]);
         queue.push(vec![Message::new(); 2]);
         queue.push(vec![Message::new(); MAX_QUEUED + 1]);
         assert_eq!(exporter.spans.len(), MAX_QUEUED - 1);
-        let dropped = format!("trace_spans_total{{result=\"failure\"}} {}\n", MAX_QUEUED + 3);
+        let dropped = format!(
+            "trace_spans_total{{result=\"failure\"}} {}\n",
+            MAX_QUEUED + 3
+        );
         assert!(metrics.render().contains(&dropped), "{}", metrics.render());
     }
 }

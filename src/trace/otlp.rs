@@ -1,5 +1,5 @@
-//! Spans as OTLP's protobuf. Pure; the tests read it back with OpenTelemetry's own types. Field numbers:
-//! <https://github.com/open-telemetry/opentelemetry-proto/blob/v1.8.0/opentelemetry/proto/trace/v1/trace.proto>
+//! Spans as OTLP's protobuf. Pure; the tests read it back with OpenTelemetry's own types. Field
+//! numbers: <https://github.com/open-telemetry/opentelemetry-proto/blob/v1.8.0/opentelemetry/proto/trace/v1/trace.proto>
 
 use std::time::Duration;
 
@@ -49,30 +49,50 @@ impl Attributes {
     }
 
     pub(super) fn seconds(&mut self, key: &str, value: Duration) {
-        self.add(key, Message::new().fixed64(4, value.as_secs_f64().to_bits()));
+        self.add(
+            key,
+            Message::new().fixed64(4, value.as_secs_f64().to_bits()),
+        );
     }
 
     fn add(&mut self, key: &str, value: Message) {
-        self.0.push(Message::new().string(1, key).message(2, &value));
+        self.0
+            .push(Message::new().string(1, key).message(2, &value));
     }
 
     fn onto(self, message: Message, number: u32) -> Message {
-        self.0.iter().fold(message, |message, attribute| message.message(number, attribute))
+        self.0.iter().fold(message, |message, attribute| {
+            message.message(number, attribute)
+        })
     }
 }
 
 impl Span<'_> {
     pub(super) fn encode(self) -> Message {
-        let mut span = Message::new().bytes(1, &self.trace_id.to_be_bytes()).bytes(2, &self.id.to_be_bytes()).string(3, self.state);
+        let mut span = Message::new()
+            .bytes(1, &self.trace_id.to_be_bytes())
+            .bytes(2, &self.id.to_be_bytes())
+            .string(3, self.state);
         if self.parent != 0 {
             span = span.bytes(4, &self.parent.to_be_bytes());
         }
-        span = span.string(5, self.name).int(6, self.kind as u64).fixed64(7, self.start).fixed64(8, self.end);
+        span = span
+            .string(5, self.name)
+            .int(6, self.kind as u64)
+            .fixed64(7, self.start)
+            .fixed64(8, self.end);
         span = self.attributes.onto(span, 9);
         if let Some((time, name, attributes)) = self.event {
-            span = span.message(11, &attributes.onto(Message::new().fixed64(1, time).string(2, name), 3));
+            span = span.message(
+                11,
+                &attributes.onto(Message::new().fixed64(1, time).string(2, name), 3),
+            );
         }
-        if self.failed { span.message(15, &Message::new().int(3, STATUS_ERROR)) } else { span }
+        if self.failed {
+            span.message(15, &Message::new().int(3, STATUS_ERROR))
+        } else {
+            span
+        }
     }
 }
 
@@ -81,9 +101,17 @@ pub(super) fn request(service_name: &str, spans: &[Message]) -> Bytes {
     let mut service = Attributes::default();
     service.text("service.name", service_name);
     service.text("service.version", env!("CARGO_PKG_VERSION"));
-    let scope = Message::new().string(1, env!("CARGO_PKG_NAME")).string(2, env!("CARGO_PKG_VERSION"));
-    let scope_spans = spans.iter().fold(Message::new().message(1, &scope), |message, span| message.message(2, span));
-    let resource_spans = Message::new().message(1, &service.onto(Message::new(), 1)).message(2, &scope_spans);
+    let scope = Message::new()
+        .string(1, env!("CARGO_PKG_NAME"))
+        .string(2, env!("CARGO_PKG_VERSION"));
+    let scope_spans = spans
+        .iter()
+        .fold(Message::new().message(1, &scope), |message, span| {
+            message.message(2, span)
+        });
+    let resource_spans = Message::new()
+        .message(1, &service.onto(Message::new(), 1))
+        .message(2, &scope_spans);
     Bytes::copy_from_slice(Message::new().message(1, &resource_spans).as_bytes())
 }
 
@@ -91,7 +119,9 @@ pub(super) fn request(service_name: &str, spans: &[Message]) -> Bytes {
 pub(super) fn rejected(response: &[u8]) -> Result<u64, Malformed> {
     let mut rejected = 0;
     for field in fields(response) {
-        let (1, Value::Bytes(partial_success)) = field? else { continue };
+        let (1, Value::Bytes(partial_success)) = field? else {
+            continue;
+        };
         for field in fields(partial_success) {
             if let (1, Value::Varint(spans)) = field? {
                 rejected = spans;

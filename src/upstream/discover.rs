@@ -1,8 +1,9 @@
-//! Finds the apiservers: the EndpointSlice of the Service `kubernetes`, listed and then watched through the Service's own address.
+//! Finds the apiservers: the EndpointSlice of the Service `kubernetes`, listed and then watched
+//! through the Service's own address.
 //!
-//! With a token of the proxy's own, which must be allowed to `list` and `watch` `endpointslices.discovery.k8s.io` in the namespace `default`,
-//! and of the name `kubernetes` only: the name in the field selector is what RBAC sees
-//! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>). Each apiserver keeps itself in that slice while it
+//! With a token of the proxy's own, which must be allowed to `list` and `watch`
+//! `endpointslices.discovery.k8s.io` in the namespace `default`, and of the name `kubernetes` only:
+//! the name in the field selector is what RBAC sees (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>). Each apiserver keeps itself in that slice while it
 //! serves (<https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/reconcilers/endpointsadapter.go>).
 
 use std::path::PathBuf;
@@ -44,7 +45,9 @@ enum DiscoverError {
     Token(#[from] TokenError),
     #[error("no answer")]
     Send(#[source] SendError),
-    #[error("the apiserver answered {0}; it must be allowed to list and watch endpointslices.discovery.k8s.io kubernetes in default")]
+    #[error(
+        "the apiserver answered {0}; it must be allowed to list and watch endpointslices.discovery.k8s.io kubernetes in default"
+    )]
     Refused(StatusCode),
     #[error("the answer broke off")]
     Broken(#[from] BodyError),
@@ -115,7 +118,8 @@ struct Event {
 }
 
 impl Discovery {
-    /// Gives `found` the servers at first and whenever they change, for ever. A list without any is given too.
+    /// Gives `found` the servers at first and whenever they change, for ever. A list without any is
+    /// given too.
     pub(super) async fn run(&self, found: impl Fn(Vec<Uri>)) {
         let mut pause = FIRST_PAUSE;
         let mut told = None;
@@ -125,7 +129,10 @@ impl Discovery {
                 Err(error) => {
                     let error = chain(&error).to_string();
                     if told.as_ref() != Some(&error) {
-                        warn!(error, "Cannot watch which apiservers there are; the last ones known stay in use");
+                        warn!(
+                            error,
+                            "Cannot watch which apiservers there are; the last ones known stay in use"
+                        );
                     }
                     told = Some(error);
                 }
@@ -136,16 +143,29 @@ impl Discovery {
     }
 
     /// Lists, then watches until that cannot go on.
-    async fn follow(&self, found: &impl Fn(Vec<Uri>), pause: &mut Duration) -> Result<(), DiscoverError> {
+    async fn follow(
+        &self,
+        found: &impl Fn(Vec<Uri>),
+        pause: &mut Duration,
+    ) -> Result<(), DiscoverError> {
         let mut answer = self.get(LaneKind::Call, SLICES).await?.into_body();
-        let Some(whole) = collect_bounded(&mut answer, MAX_ANSWER).await? else { return Err(DiscoverError::TooLarge) };
+        let Some(whole) = collect_bounded(&mut answer, MAX_ANSWER).await? else {
+            return Err(DiscoverError::TooLarge);
+        };
         let list: List = serde_json::from_slice(&whole.data)?;
         found(list.items.iter().flat_map(Slice::urls).collect());
         let mut version = list.metadata.resource_version;
         loop {
-            let query = format!("&watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}");
-            let mut lines =
-                Lines { body: self.get(LaneKind::Stream, &format!("{SLICES}{query}")).await?.into_body(), read: BytesMut::new() };
+            let query = format!(
+                "&watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
+            );
+            let mut lines = Lines {
+                body: self
+                    .get(LaneKind::Stream, &format!("{SLICES}{query}"))
+                    .await?
+                    .into_body(),
+                read: BytesMut::new(),
+            };
             while let Some(line) = lines.next().await? {
                 *pause = FIRST_PAUSE;
                 version = match news(&line)? {
@@ -162,15 +182,28 @@ impl Discovery {
         }
     }
 
-    async fn get(&self, lane: LaneKind, path: &str) -> Result<Response<Body<Lease>>, DiscoverError> {
+    async fn get(
+        &self,
+        lane: LaneKind,
+        path: &str,
+    ) -> Result<Response<Body<Lease>>, DiscoverError> {
         let token = bearer(&self.token_file).await?;
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = path.parse().unwrap_or_default();
         request.headers_mut().insert(AUTHORIZATION, token);
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let sent = self.service.send_again(self.service.lane(lane), request).await;
+        request
+            .headers_mut()
+            .insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let sent = self
+            .service
+            .send_again(self.service.lane(lane), request)
+            .await;
         let answer = sent.map_err(|failed| DiscoverError::Send(failed.error))?;
-        if answer.status() == StatusCode::OK { Ok(answer) } else { Err(DiscoverError::Refused(answer.status())) }
+        if answer.status() == StatusCode::OK {
+            Ok(answer)
+        } else {
+            Err(DiscoverError::Refused(answer.status()))
+        }
     }
 }
 
@@ -178,14 +211,23 @@ impl Slice {
     /// `https://address:port` of every apiserver that serves, in order.
     fn urls(&self) -> Vec<Uri> {
         let ports = self.ports.iter().flatten();
-        let https = ports.clone().find(|port| port.name.as_deref() == Some("https")).or_else(|| ports.clone().next());
+        let https = ports
+            .clone()
+            .find(|port| port.name.as_deref() == Some("https"))
+            .or_else(|| ports.clone().next());
         let port = https.and_then(|port| port.port).unwrap_or(443);
-        let serving = self.endpoints.iter().flatten().filter(|endpoint| endpoint.conditions.ready != Some(false));
+        let serving = self
+            .endpoints
+            .iter()
+            .flatten()
+            .filter(|endpoint| endpoint.conditions.ready != Some(false));
         let url = |address: &String| match address.contains(':') {
             true => format!("https://[{address}]:{port}").parse().ok(),
             false => format!("https://{address}:{port}").parse().ok(),
         };
-        let mut urls: Vec<Uri> = serving.filter_map(|endpoint| endpoint.addresses.first().and_then(url)).collect();
+        let mut urls: Vec<Uri> = serving
+            .filter_map(|endpoint| endpoint.addresses.first().and_then(url))
+            .collect();
         urls.sort_unstable_by_key(Uri::to_string);
         urls.dedup();
         urls
@@ -197,10 +239,18 @@ fn news(line: &[u8]) -> Result<News, serde_json::Error> {
     Ok(match event.kind.as_str() {
         "ADDED" | "MODIFIED" => {
             let slice: Slice = serde_json::from_value(event.object)?;
-            News::Servers { urls: slice.urls(), version: slice.metadata.resource_version }
+            News::Servers {
+                urls: slice.urls(),
+                version: slice.metadata.resource_version,
+            }
         }
-        "BOOKMARK" => News::Version(serde_json::from_value::<Slice>(event.object)?.metadata.resource_version),
-        // A deletion is an apiserver's mistake that another one mends; an error is mostly 410: the version is too old to go on from.
+        "BOOKMARK" => News::Version(
+            serde_json::from_value::<Slice>(event.object)?
+                .metadata
+                .resource_version,
+        ),
+        // A deletion is an apiserver's mistake that another one mends; an error is mostly 410: the
+        // version is too old to go on from.
         _ => News::ListAgain,
     })
 }
@@ -223,7 +273,9 @@ impl Lines {
             if self.read.len() as u64 > MAX_ANSWER {
                 return Err(DiscoverError::TooLarge);
             }
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
             if let Ok(data) = frame?.into_data() {
                 self.read.extend_from_slice(&data);
             }
@@ -246,19 +298,43 @@ mod tests {
 
     #[test]
     fn reads_the_apiservers_that_serve() {
-        let urls = ["https://10.0.0.1:6443", "https://10.0.0.2:6443"].map(|url| url.parse().unwrap()).into();
-        assert_eq!(event("MODIFIED", SLICE).unwrap(), News::Servers { urls, version: "231".into() });
+        let urls = ["https://10.0.0.1:6443", "https://10.0.0.2:6443"]
+            .map(|url| url.parse().unwrap())
+            .into();
+        assert_eq!(
+            event("MODIFIED", SLICE).unwrap(),
+            News::Servers {
+                urls,
+                version: "231".into()
+            }
+        );
         let slice = r#"{"metadata":{},"endpoints":[{"addresses":["fd00::1"]}],"ports":null}"#;
-        let News::Servers { urls, .. } = event("ADDED", slice).unwrap() else { panic!() };
+        let News::Servers { urls, .. } = event("ADDED", slice).unwrap() else {
+            panic!()
+        };
         assert_eq!(urls[0].to_string(), "https://[fd00::1]:443/");
-        let News::Servers { urls, .. } = event("ADDED", r#"{"metadata":{},"endpoints":null}"#).unwrap() else { panic!() };
+        let News::Servers { urls, .. } =
+            event("ADDED", r#"{"metadata":{},"endpoints":null}"#).unwrap()
+        else {
+            panic!()
+        };
         assert!(urls.is_empty());
     }
 
     #[test]
     fn knows_when_to_list_again() {
-        assert_eq!(event("BOOKMARK", r#"{"metadata":{"resourceVersion":"9"}}"#).unwrap(), News::Version("9".into()));
-        assert_eq!(event("ERROR", r#"{"kind":"Status","code":410,"reason":"Expired"}"#).unwrap(), News::ListAgain);
+        assert_eq!(
+            event("BOOKMARK", r#"{"metadata":{"resourceVersion":"9"}}"#).unwrap(),
+            News::Version("9".into())
+        );
+        assert_eq!(
+            event(
+                "ERROR",
+                r#"{"kind":"Status","code":410,"reason":"Expired"}"#
+            )
+            .unwrap(),
+            News::ListAgain
+        );
         assert_eq!(event("DELETED", SLICE).unwrap(), News::ListAgain);
         event("MODIFIED", "5").unwrap_err();
     }

@@ -1,7 +1,9 @@
-//! Whether a server is to be used: what requests and probes have seen of it, and when it is asked again. Pure but for its lock.
+//! Whether a server is to be used: what requests and probes have seen of it, and when it is asked
+//! again. Pure but for its lock.
 //!
-//! A server is left at the first failure, because a request that fails to connect costs nothing elsewhere, and returned to only after a
-//! probe. One that fails again soon after its return waits longer each time.
+//! A server is left at the first failure, because a request that fails to connect costs nothing
+//! elsewhere, and returned to only after a probe. One that fails again soon after its return waits
+//! longer each time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// How often a server that is up is probed. Requests see most failures earlier; this sees a shutdown that has been announced, and a server
-/// that nobody uses.
+/// How often a server that is up is probed. Requests see most failures earlier; this sees a
+/// shutdown that has been announced, and a server that nobody uses.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// The first pause before a server that failed is probed; it doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -20,7 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A server that stays up for so long has forgotten its failures.
 const STEADY: Duration = Duration::from_secs(60);
-/// How many times a server that was ready once may forbid the question, and still be starting up: for more than 20 s, with the pauses between.
+/// How many times a server that was ready once may forbid the question, and still be starting up:
+/// for more than 20 s, with the pauses between.
 const FORBIDDEN_AT_START: u32 = 8;
 
 /// What a server that answers a probe says.
@@ -30,7 +33,8 @@ pub(super) enum Answer {
     Ready,
     /// It is alive, and does not tell strangers more than that.
     Alive,
-    /// It forbids the question. So does an apiserver that starts, to everybody, until it has read RBAC's roles.
+    /// It forbids the question. So does an apiserver that starts, to everybody, until it has read
+    /// RBAC's roles.
     Forbidden,
 }
 
@@ -41,7 +45,8 @@ pub(super) struct Health {
     /// What requests look at.
     usable: AtomicBool,
     state: Mutex<State>,
-    /// Told whenever the server goes up or down, or is down for another reason, for whoever tells operators.
+    /// Told whenever the server goes up or down, or is down for another reason, for whoever tells
+    /// operators.
     changed: Arc<Notify>,
     /// Told when it goes down, for the probing.
     failed: Notify,
@@ -57,7 +62,8 @@ pub(super) struct State {
     failures: u32,
     /// The last failure.
     pub(super) error: Option<Arc<str>>,
-    /// How many more answers that forbid the question are those of a start; none where it was never allowed.
+    /// How many more answers that forbid the question are those of a start; none where it was
+    /// never allowed.
     forbidden_left: u32,
 }
 
@@ -74,16 +80,33 @@ pub(super) enum Standing {
 
 impl State {
     fn new(now: Instant) -> Self {
-        Self { standing: Standing::Unknown, since: now, failures: 0, error: None, forbidden_left: 0 }
+        Self {
+            standing: Standing::Unknown,
+            since: now,
+            failures: 0,
+            error: None,
+            forbidden_left: 0,
+        }
     }
 
     /// A failure of a request or a probe. Whether the server goes down by it.
     fn failed(&mut self, now: Instant, error: Arc<str>, probe: bool) -> bool {
         match self.standing {
             Standing::Unknown | Standing::Up => {
-                let steady = self.standing == Standing::Up && now.saturating_duration_since(self.since) >= STEADY;
-                let failures = if steady { 1 } else { self.failures.saturating_add(1) };
-                *self = Self { standing: Standing::Down, since: now, failures, error: Some(error), ..*self };
+                let steady = self.standing == Standing::Up
+                    && now.saturating_duration_since(self.since) >= STEADY;
+                let failures = if steady {
+                    1
+                } else {
+                    self.failures.saturating_add(1)
+                };
+                *self = Self {
+                    standing: Standing::Down,
+                    since: now,
+                    failures,
+                    error: Some(error),
+                    ..*self
+                };
                 true
             }
             // A crowd of requests that fail together is no reason to wait longer.
@@ -118,13 +141,16 @@ impl State {
         up
     }
 
-    /// How long to wait before the next probe, for a `random` number in [0, 1): half of it is jitter, so that replicas do not ask together.
+    /// How long to wait before the next probe, for a `random` number in [0, 1): half of it is
+    /// jitter, so that replicas do not ask together.
     fn pause(&self, random: f64) -> Duration {
         let whole = match self.standing {
             Standing::Unknown => return Duration::ZERO,
             Standing::Up | Standing::Gone => PROBE_EVERY,
             Standing::Down => {
-                let doubled = 1u32.checked_shl(self.failures.saturating_sub(1)).unwrap_or(u32::MAX);
+                let doubled = 1u32
+                    .checked_shl(self.failures.saturating_sub(1))
+                    .unwrap_or(u32::MAX);
                 FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
             }
         };
@@ -135,7 +161,13 @@ impl State {
 impl Health {
     pub(super) fn new(name: &str, changed: Arc<Notify>) -> Self {
         let state = Mutex::new(State::new(Instant::now()));
-        Self { name: name.into(), usable: AtomicBool::new(true), state, changed, failed: Notify::new() }
+        Self {
+            name: name.into(),
+            usable: AtomicBool::new(true),
+            state,
+            changed,
+            failed: Notify::new(),
+        }
     }
 
     /// Whether requests should go there.
@@ -161,7 +193,10 @@ impl Health {
         let mut state = self.lock();
         if state.is_starting(answer) {
             drop(state);
-            return self.fail(&"it is starting up: /readyz is forbidden, and was not before", true);
+            return self.fail(
+                &"it is starting up: /readyz is forbidden, and was not before",
+                true,
+            );
         }
         if state.succeeded(Instant::now()) {
             self.usable.store(true, Ordering::Relaxed);
@@ -231,11 +266,18 @@ mod tests {
     fn a_server_is_left_at_its_first_failure_and_returned_to_after_a_probe() {
         let now = Instant::now();
         let mut state = State::new(now);
-        assert_eq!((state.standing, longest(&state)), (Standing::Unknown, Duration::ZERO), "asked at once");
+        assert_eq!(
+            (state.standing, longest(&state)),
+            (Standing::Unknown, Duration::ZERO),
+            "asked at once"
+        );
         assert!(state.succeeded(now));
         assert_eq!(longest(&state), PROBE_EVERY);
         assert!(down(&mut state, now + STEADY));
-        assert_eq!((state.standing, state.since, state.error.as_deref()), (Standing::Down, now + STEADY, Some("refused")));
+        assert_eq!(
+            (state.standing, state.since, state.error.as_deref()),
+            (Standing::Down, now + STEADY, Some("refused"))
+        );
         assert!(!down(&mut state, now), "it is down already");
         assert!(state.succeeded(now));
         assert_eq!(state.standing, Standing::Up);
@@ -251,7 +293,10 @@ mod tests {
             down(&mut state, now);
             pauses.push(longest(&state).as_millis());
         }
-        assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
+        assert_eq!(
+            pauses,
+            [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]
+        );
         assert_eq!(state.pause(0.0), LONGEST_PAUSE / 2, "half of it is jitter");
     }
 
@@ -282,18 +327,27 @@ mod tests {
     fn a_server_that_forbids_what_it_allowed_is_starting_up_for_a_while() {
         let now = Instant::now();
         let mut state = State::new(now);
-        assert!(!state.is_starting(Answer::Forbidden), "as far as anybody knows it always does");
+        assert!(
+            !state.is_starting(Answer::Forbidden),
+            "as far as anybody knows it always does"
+        );
         down(&mut state, now);
         assert!(!state.is_starting(Answer::Forbidden));
         for _ in 0..2 {
             assert!(!state.is_starting(Answer::Ready));
             state.succeeded(now);
-            assert!(!state.is_starting(Answer::Forbidden), "one that is up has not been started again");
+            assert!(
+                !state.is_starting(Answer::Forbidden),
+                "one that is up has not been started again"
+            );
             down(&mut state, now);
             for _ in 0..FORBIDDEN_AT_START {
                 assert!(state.is_starting(Answer::Forbidden));
             }
-            assert!(!state.is_starting(Answer::Forbidden), "no start takes that long: the rules have changed");
+            assert!(
+                !state.is_starting(Answer::Forbidden),
+                "no start takes that long: the rules have changed"
+            );
         }
     }
 

@@ -1,9 +1,11 @@
-//! One lane: its HTTP/2 connections, each with a bounded number of streams, or its idle HTTP/1.1 connections.
+//! One lane: its HTTP/2 connections, each with a bounded number of streams, or its idle HTTP/1.1
+//! connections.
 //!
-//! A lane spreads over a few connections (so that a load balancer spreads them over apiservers) and takes the least loaded one, or, where
-//! it spreads over one, keeps to the oldest for as long as that has streams left. Either way it opens a further one before the streams run
-//! out. Connections are made by tasks of their own, as many as those who wait need, and a place on one is handed to who waits the longest: a
-//! client that leaves neither wastes one nor leaves the others waiting.
+//! A lane spreads over a few connections (so that a load balancer spreads them over apiservers) and
+//! takes the least loaded one, or, where it spreads over one, keeps to the oldest for as long as
+//! that has streams left. Either way it opens a further one before the streams run out. Connections
+//! are made by tasks of their own, as many as those who wait need, and a place on one is handed to
+//! who waits the longest: a client that leaves neither wastes one nor leaves the others waiting.
 
 mod lease;
 
@@ -23,10 +25,12 @@ use crate::metrics::LaneMetrics;
 use lease::Held;
 pub use lease::Lease;
 
-/// Connections that may be in the making at the same time. HTTP/1.1 needs one for each request in flight.
+/// Connections that may be in the making at the same time. HTTP/1.1 needs one for each request in
+/// flight.
 const MAX_DIALING: usize = 64;
 
-/// How long those who wait are kept for connections that are still being made, once there is one, so that a burst spreads over all.
+/// How long those who wait are kept for connections that are still being made, once there is one,
+/// so that a burst spreads over all.
 const SPREAD_WITHIN: Duration = Duration::from_millis(50);
 
 /// What makes one lane differ from another.
@@ -57,14 +61,16 @@ pub(super) struct Lane {
 #[derive(Default)]
 struct State {
     http2: Vec<Shared>,
-    /// Idle HTTP/1.1 connections, the longest idle first. Each was ready for a request when it came here, so one that is not has closed.
+    /// Idle HTTP/1.1 connections, the longest idle first. Each was ready for a request when it
+    /// came here, so one that is not has closed.
     http1: VecDeque<(Http1, Instant)>,
     /// The last connection made was HTTP/1.1: every request needs one of its own.
     exclusive: bool,
     dialing: usize,
     /// The longest waiting first.
     waiters: VecDeque<Waiter>,
-    /// How often the connections have been left: what breaks of an earlier generation says nothing of this one.
+    /// How often the connections have been left: what breaks of an earlier generation says nothing
+    /// of this one.
     generation: u64,
 }
 
@@ -94,7 +100,12 @@ struct Load {
 
 impl Lane {
     /// A lane without connections.
-    pub(super) fn new(kind: Kind, connector: Arc<Connector>, settings: &config::Upstream, metrics: LaneMetrics) -> Arc<Self> {
+    pub(super) fn new(
+        kind: Kind,
+        connector: Arc<Connector>,
+        settings: &config::Upstream,
+        metrics: LaneMetrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             kind,
             connector,
@@ -135,7 +146,8 @@ impl Lane {
         state.http2.len() + state.http1.len() + busy
     }
 
-    /// Lets go of every connection: what is in flight on it goes on, what comes next gets another one.
+    /// Lets go of every connection: what is in flight on it goes on, what comes next gets another
+    /// one.
     pub(super) fn leave_connections(&self) {
         self.lock().leave();
     }
@@ -144,11 +156,19 @@ impl Lane {
     pub(super) fn close_idle(&self) {
         let now = Instant::now();
         let mut state = self.lock();
-        state.http1.retain(|(sender, since)| !sender.is_closed() && now - *since < self.idle_timeout);
-        state.http2.retain(|shared| shared.usable() && (shared.load.streams() > 0 || now - shared.load.last_used() < self.idle_timeout));
+        state
+            .http1
+            .retain(|(sender, since)| !sender.is_closed() && now - *since < self.idle_timeout);
+        state.http2.retain(|shared| {
+            shared.usable()
+                && (shared.load.streams() > 0 || now - shared.load.last_used() < self.idle_timeout)
+        });
     }
 
-    fn wait_in(self: &Arc<Self>, state: &mut State) -> oneshot::Receiver<Result<Lease, Arc<ConnectError>>> {
+    fn wait_in(
+        self: &Arc<Self>,
+        state: &mut State,
+    ) -> oneshot::Receiver<Result<Lease, Arc<ConnectError>>> {
         let (place, waiting) = oneshot::channel();
         // Those whose clients have left need no connection.
         state.waiters.retain(|waiter| !waiter.place.is_closed());
@@ -167,20 +187,30 @@ impl Lane {
                 return Some(self.lease(Held::Exclusive(Some(sender)), state));
             }
         }
-        state.http2.retain(|shared| shared.usable() && shared.load.served.load(Ordering::Relaxed) < self.kind.max_served);
+        state.http2.retain(|shared| {
+            shared.usable() && shared.load.served.load(Ordering::Relaxed) < self.kind.max_served
+        });
         let room = |shared: &Shared| self.room(shared);
         let picked = if self.kind.spread == 1 {
             state.http2.iter().find(|shared| room(shared) > 0)?
         } else {
-            state.http2.iter().filter(|shared| room(shared) > 0).min_by_key(|shared| shared.load.streams())?
+            state
+                .http2
+                .iter()
+                .filter(|shared| room(shared) > 0)
+                .min_by_key(|shared| shared.load.streams())?
         };
         let idle = picked.load.streams() == 0;
         picked.load.streams.fetch_add(1, Ordering::Relaxed);
         picked.load.served.fetch_add(1, Ordering::Relaxed);
-        let lease = self.lease(Held::Stream(picked.sender.clone(), Arc::clone(&picked.load)), state);
+        let lease = self.lease(
+            Held::Stream(picked.sender.clone(), Arc::clone(&picked.load)),
+            state,
+        );
         let few = !idle && state.http2.len() + state.dialing < self.kind.spread;
         // A quarter of a connection's streams last while the next one is made.
-        let scarce = state.dialing == 0 && state.http2.iter().map(room).sum::<usize>() < self.capacity(&state.http2[0]) / 4;
+        let scarce = state.dialing == 0
+            && state.http2.iter().map(room).sum::<usize>() < self.capacity(&state.http2[0]) / 4;
         if few || scarce {
             self.dial(state);
         }
@@ -193,16 +223,24 @@ impl Lane {
 
     /// How many more requests the connection takes now.
     fn room(&self, shared: &Shared) -> usize {
-        let left = self.kind.max_served.saturating_sub(shared.load.served.load(Ordering::Relaxed));
-        self.capacity(shared).saturating_sub(shared.load.streams()).min(left)
+        let left = self
+            .kind
+            .max_served
+            .saturating_sub(shared.load.served.load(Ordering::Relaxed));
+        self.capacity(shared)
+            .saturating_sub(shared.load.streams())
+            .min(left)
     }
 
     fn capacity(&self, shared: &Shared) -> usize {
         // A server that allows none for now makes its requests wait, not this lane dial for ever.
-        self.max_streams.min(shared.allowed.load(Ordering::Relaxed)).max(1)
+        self.max_streams
+            .min(shared.allowed.load(Ordering::Relaxed))
+            .max(1)
     }
 
-    /// Hands at most `most` places to those who wait, as far as there are any, and dials for the others.
+    /// Hands at most `most` places to those who wait, as far as there are any, and dials for the
+    /// others.
     fn serve(self: &Arc<Self>, most: usize) {
         let mut spare = None;
         let mut state = self.lock();
@@ -210,7 +248,9 @@ impl Lane {
             if state.waiters.is_empty() {
                 break;
             }
-            let Some(lease) = spare.take().or_else(|| self.pick(&mut state)) else { break };
+            let Some(lease) = spare.take().or_else(|| self.pick(&mut state)) else {
+                break;
+            };
             spare = state.hand(Ok(lease));
         }
         if !state.waiters.is_empty() {
@@ -221,14 +261,17 @@ impl Lane {
         drop(spare);
     }
 
-    /// As many connections as the waiters need: one each over HTTP/1.1, one for every `max_streams` over HTTP/2, where a burst that meets
-    /// no connection at all starts the lane's whole spread.
+    /// As many connections as the waiters need: one each over HTTP/1.1, one for every `max_streams`
+    /// over HTTP/2, where a burst that meets no connection at all starts the lane's whole
+    /// spread.
     fn dial_for_waiters(self: &Arc<Self>, state: &mut State) {
         let waiting = state.waiters.len();
         let wanted = if state.exclusive {
             waiting
         } else {
-            waiting.div_ceil(self.max_streams).max(waiting.min(self.kind.spread.saturating_sub(state.http2.len())))
+            waiting
+                .div_ceil(self.max_streams)
+                .max(waiting.min(self.kind.spread.saturating_sub(state.http2.len())))
         };
         while state.dialing < wanted.min(MAX_DIALING) {
             self.dial(state);
@@ -240,7 +283,10 @@ impl Lane {
         let lane = Arc::clone(self);
         tokio::spawn(async move {
             let started = Instant::now();
-            let connected = lane.connector.connect(lane.kind.window, lane.metrics.connection()).await;
+            let connected = lane
+                .connector
+                .connect(lane.kind.window, lane.metrics.connection())
+                .await;
             lane.metrics.connect(connected.is_ok(), started.elapsed());
             lane.dialed(connected);
         });
@@ -252,7 +298,11 @@ impl Lane {
         match connected {
             Ok(Connection::Http2(sender, allowed)) => {
                 state.exclusive = false;
-                state.http2.push(Shared { sender, allowed, load: Arc::new(Load::new()) });
+                state.http2.push(Shared {
+                    sender,
+                    allowed,
+                    load: Arc::new(Load::new()),
+                });
             }
             Ok(Connection::Http1(sender)) => {
                 state.exclusive = true;
@@ -283,7 +333,10 @@ impl Lane {
         let mut state = self.lock();
         while !state.waiters.is_empty() {
             let lease = self.lease(Held::Exclusive(Some(sender)), &state);
-            match state.hand(Ok(lease)).and_then(|mut unwanted| unwanted.take_exclusive()) {
+            match state
+                .hand(Ok(lease))
+                .and_then(|mut unwanted| unwanted.take_exclusive())
+            {
                 Some(unwanted) => sender = unwanted,
                 None => return,
             }
@@ -309,13 +362,20 @@ impl State {
         place.ok()
     }
 
-    /// A dial has failed. Others under way may still succeed, but nobody waits for more of them than there were when they came.
+    /// A dial has failed. Others under way may still succeed, but nobody waits for more of them
+    /// than there were when they came.
     fn fail_hopeless(&mut self, error: &Arc<ConnectError>) {
-        self.waiters.iter_mut().for_each(|waiter| waiter.hope = waiter.hope.saturating_sub(1));
-        let (hopeless, hopeful) = std::mem::take(&mut self.waiters).into_iter().partition::<VecDeque<_>, _>(|waiter| waiter.hope == 0);
+        self.waiters
+            .iter_mut()
+            .for_each(|waiter| waiter.hope = waiter.hope.saturating_sub(1));
+        let (hopeless, hopeful) = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|waiter| waiter.hope == 0);
         self.waiters = hopeful;
         // Who has left need not know.
-        hopeless.into_iter().for_each(|waiter| drop(waiter.place.send(Err(Arc::clone(error)))));
+        hopeless
+            .into_iter()
+            .for_each(|waiter| drop(waiter.place.send(Err(Arc::clone(error)))));
     }
 
     fn leave(&mut self) {
@@ -346,6 +406,9 @@ impl Load {
     }
 
     fn last_used(&self) -> Instant {
-        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .last_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

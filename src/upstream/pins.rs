@@ -1,8 +1,9 @@
 //! Which of several places a namespace belongs to: rendezvous hashing, pure.
 //!
-//! Every namespace ranks all places by a hash of the two names and takes the first that is left. So all replicas of the proxy agree
-//! without talking, in every build and on every machine, and a place that is lost moves only the namespaces that it had.
-//! Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
+//! Every namespace ranks all places by a hash of the two names and takes the first that is left. So
+//! all replicas of the proxy agree without talking, in every build and on every machine, and a
+//! place that is lost moves only the namespaces that it had. Thaler and Ravishankar, "Using
+//! name-based mappings to increase hit rates", 1998.
 
 /// A name as far as ranking goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,18 +14,24 @@ impl Key {
     pub(super) fn of(name: &str) -> Self {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0100_0000_01b3;
-        Self(name.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME)))
+        Self(name.bytes().fold(OFFSET, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+        }))
     }
 
     /// How well `place` suits this name; the highest wins.
     pub(super) fn rank(self, place: Self) -> u64 {
-        // FNV leaves names that end alike close together: both are mixed, lest neighbours' addresses rank alike for everybody.
+        // FNV leaves names that end alike close together: both are mixed, lest neighbours'
+        // addresses rank alike for everybody.
         mix(mix(self.0) ^ mix(place.0.rotate_left(32)))
     }
 
     /// The best of `places` for this name; None if there is none.
     pub(super) fn choose<T>(self, places: impl IntoIterator<Item = (Self, T)>) -> Option<T> {
-        places.into_iter().max_by_key(|(place, _)| (self.rank(*place), place.0)).map(|(_, value)| value)
+        places
+            .into_iter()
+            .max_by_key(|(place, _)| (self.rank(*place), place.0))
+            .map(|(_, value)| value)
     }
 }
 
@@ -51,11 +58,27 @@ mod tests {
 
     #[test]
     fn the_choice_is_the_same_in_every_build() {
-        assert_eq!(Key::of("").0, 0xcbf2_9ce4_8422_2325, "FNV's own test vectors");
+        assert_eq!(
+            Key::of("").0,
+            0xcbf2_9ce4_8422_2325,
+            "FNV's own test vectors"
+        );
         assert_eq!(Key::of("foobar").0, 0x8594_4171_f739_67e8);
-        let chosen: Vec<_> = ["argo", "default", "kube-system", "team-a", "team-b", "team-c"].map(|name| place(name, &SERVERS)).into();
+        let chosen: Vec<_> = [
+            "argo",
+            "default",
+            "kube-system",
+            "team-a",
+            "team-b",
+            "team-c",
+        ]
+        .map(|name| place(name, &SERVERS))
+        .into();
         let expected = [0, 1, 2, 0, 0, 0].map(|index: usize| Some(SERVERS[index]));
-        assert_eq!(chosen, expected, "a change moves the namespaces of every running proxy");
+        assert_eq!(
+            chosen, expected,
+            "a change moves the namespaces of every running proxy"
+        );
     }
 
     #[test]
@@ -66,15 +89,35 @@ mod tests {
 
     #[test]
     fn namespaces_spread_evenly_however_alike_the_names() {
-        let alike: [&[&str]; 3] = [&SERVERS, &["0", "1", "2", "3"], &["a.example:6443", "b.example:6443", "c.example:443", "d:1", "e:2"]];
+        let alike: [&[&str]; 3] = [
+            &SERVERS,
+            &["0", "1", "2", "3"],
+            &[
+                "a.example:6443",
+                "b.example:6443",
+                "c.example:443",
+                "d:1",
+                "e:2",
+            ],
+        ];
         for servers in alike {
-            for names in ["team-", "", "a-very-long-name-of-a-namespace-that-only-ends-differently-"] {
+            for names in [
+                "team-",
+                "",
+                "a-very-long-name-of-a-namespace-that-only-ends-differently-",
+            ] {
                 let mut counts = BTreeMap::new();
                 for n in 0..3000 {
-                    *counts.entry(place(&format!("{names}{n}"), servers)).or_insert(0_usize) += 1;
+                    *counts
+                        .entry(place(&format!("{names}{n}"), servers))
+                        .or_insert(0_usize) += 1;
                 }
                 let even = 3000 / servers.len();
-                assert!(counts.len() == servers.len() && counts.values().all(|count| count.abs_diff(even) < even / 5), "{counts:?}");
+                assert!(
+                    counts.len() == servers.len()
+                        && counts.values().all(|count| count.abs_diff(even) < even / 5),
+                    "{counts:?}"
+                );
             }
         }
     }

@@ -1,8 +1,11 @@
-//! At which server the creates of each namespace are, so that they never are at two at once without need.
+//! At which server the creates of each namespace are, so that they never are at two at once without
+//! need.
 //!
-//! Creates of one namespace at two apiservers are what conflicts come from. So when a namespace's own server comes back, its creates wait
-//! until those in flight at the other one have been answered, and for as long after as the news take to the server's cache; then all of
-//! them go over. A server that failed is left at once, and a namespace without creates in flight moves unnoticed.
+//! Creates of one namespace at two apiservers are what conflicts come from. So when a namespace's
+//! own server comes back, its creates wait until those in flight at the other one have been
+//! answered, and for as long after as the news take to the server's cache; then all of
+//! them go over. A server that failed is left at once, and a namespace without creates in flight
+//! moves unnoticed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,8 +21,8 @@ use crate::metrics::{Metrics, PinMove};
 const MAX_NAMESPACES: usize = 10_000;
 /// A namespace without creates for so long has nothing to wait for.
 const IDLE: Duration = Duration::from_secs(60);
-/// The longest that a create waits for its namespace to move. Then it moves with creates in flight elsewhere: a conflict is replayed, a client
-/// that gave up is not.
+/// The longest that a create waits for its namespace to move. Then it moves with creates in flight
+/// elsewhere: a conflict is replayed, a client that gave up is not.
 const MOVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The seats of all namespaces.
@@ -62,25 +65,33 @@ enum Entry {
 
 impl Seats {
     pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
-        Self { namespaces: Keyed::new(MAX_NAMESPACES, IDLE), metrics: Arc::clone(metrics) }
+        Self {
+            namespaces: Keyed::new(MAX_NAMESPACES, IDLE),
+            metrics: Arc::clone(metrics),
+        }
     }
 
-    /// What `prefer` chooses, once the namespace may be there; `settle` is how long news take from one server to another. None if `prefer`
-    /// has nothing to choose from.
+    /// What `prefer` chooses, once the namespace may be there; `settle` is how long news take from
+    /// one server to another. None if `prefer` has nothing to choose from.
     pub(super) async fn take<'a, T>(
         &self,
         namespace: &str,
         settle: Duration,
         prefer: impl Fn() -> Option<(T, &'a Arc<Health>)>,
     ) -> Option<(T, Option<Seated>)> {
-        let Some(seat) = self.namespaces.get(namespace, Seat::default) else { return prefer().map(|(chosen, _)| (chosen, None)) };
+        let Some(seat) = self.namespaces.get(namespace, Seat::default) else {
+            return prefer().map(|(chosen, _)| (chosen, None));
+        };
         let deadline = Instant::now() + MOVE_WITHIN;
         loop {
             let changed = seat.changed.notified();
             let (chosen, preferred) = prefer()?;
             let (entry, moves) = {
                 let mut state = seat.lock();
-                (state.enter(preferred, settle, Instant::now(), deadline), state.moves)
+                (
+                    state.enter(preferred, settle, Instant::now(), deadline),
+                    state.moves,
+                )
             };
             match entry {
                 Entry::In(moved) => {
@@ -88,7 +99,13 @@ impl Seats {
                         self.metrics.pin_moved(moved);
                         seat.changed.notify_waiters();
                     }
-                    return Some((chosen, Some(Seated { seat: Arc::clone(&seat), moves })));
+                    return Some((
+                        chosen,
+                        Some(Seated {
+                            seat: Arc::clone(&seat),
+                            moves,
+                        }),
+                    ));
                 }
                 Entry::Wait(until) => tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
@@ -101,7 +118,8 @@ impl Seats {
     /// Every namespace that is remembered, and where it is; in no order.
     pub(super) fn all(&self) -> Vec<(Box<str>, Arc<Health>)> {
         let all = self.namespaces.all().into_iter();
-        all.filter_map(|(namespace, seat)| seat.lock().at.clone().map(|at| (namespace, at))).collect()
+        all.filter_map(|(namespace, seat)| seat.lock().at.clone().map(|at| (namespace, at)))
+            .collect()
     }
 }
 
@@ -112,7 +130,13 @@ impl Seat {
 }
 
 impl State {
-    fn enter(&mut self, preferred: &Arc<Health>, settle: Duration, now: Instant, deadline: Instant) -> Entry {
+    fn enter(
+        &mut self,
+        preferred: &Arc<Health>,
+        settle: Duration,
+        now: Instant,
+        deadline: Instant,
+    ) -> Entry {
         let moved = match &self.at {
             None => None,
             Some(at) if Arc::ptr_eq(at, preferred) => {
@@ -122,14 +146,23 @@ impl State {
             Some(at) if !at.is_usable() => Some(PinMove::Failed),
             Some(_) => {
                 let settled = self.answered.map_or(now, |answered| answered + settle);
-                let free = if self.in_flight > 0 { deadline } else { settled.min(deadline) };
+                let free = if self.in_flight > 0 {
+                    deadline
+                } else {
+                    settled.min(deadline)
+                };
                 if now < free {
                     return Entry::Wait(free);
                 }
                 Some(PinMove::Returned)
             }
         };
-        *self = Self { at: Some(Arc::clone(preferred)), in_flight: 1, answered: None, moves: self.moves + 1 };
+        *self = Self {
+            at: Some(Arc::clone(preferred)),
+            in_flight: 1,
+            answered: None,
+            moves: self.moves + 1,
+        };
         Entry::In(moved)
     }
 }
@@ -167,7 +200,11 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let health = |name| Arc::new(Health::new(name, Arc::default()));
-            let rig = Self { seats: Seats::new(&Arc::new(Metrics::new(1, &[]))), own: health("own:1"), other: health("other:1") };
+            let rig = Self {
+                seats: Seats::new(&Arc::new(Metrics::new(1, &[]))),
+                own: health("own:1"),
+                other: health("other:1"),
+            };
             rig.own.failed(&"refused");
             rig
         }
@@ -175,7 +212,13 @@ mod tests {
         /// Which server a create goes to, how long it waited, and the create.
         async fn create(&self) -> (&'static str, Duration, Seated) {
             let started = Instant::now();
-            let prefer = || Some(if self.own.is_usable() { ("own", &self.own) } else { ("other", &self.other) });
+            let prefer = || {
+                Some(if self.own.is_usable() {
+                    ("own", &self.own)
+                } else {
+                    ("other", &self.other)
+                })
+            };
             let (server, seated) = self.seats.take("team", SETTLE, prefer).await.unwrap();
             (server, started.elapsed(), seated.unwrap())
         }
@@ -186,7 +229,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_namespace_returns_when_its_creates_elsewhere_are_answered_and_the_news_have_spread() {
+    async fn a_namespace_returns_when_its_creates_elsewhere_are_answered_and_the_news_have_spread()
+    {
         let rig = Rig::new();
         let (_, _, first) = rig.create().await;
         let (at, waited, second) = rig.create().await;
@@ -198,9 +242,13 @@ mod tests {
             tokio::time::sleep(100 * MS).await;
             drop(second);
         };
-        let ((at, waited, _), (also_at, _, _), ()) = tokio::join!(rig.create(), rig.create(), answering);
+        let ((at, waited, _), (also_at, _, _), ()) =
+            tokio::join!(rig.create(), rig.create(), answering);
         assert_eq!((at, also_at), ("own", "own"));
-        assert!(waited >= 400 * MS + SETTLE && waited < MOVE_WITHIN, "{waited:?}");
+        assert!(
+            waited >= 400 * MS + SETTLE && waited < MOVE_WITHIN,
+            "{waited:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,9 +257,21 @@ mod tests {
         let (_, _, slow) = rig.create().await;
         rig.own_returns();
         let (at, waited, _new) = rig.create().await;
-        assert!(at == "own" && (MOVE_WITHIN..MOVE_WITHIN * 2).contains(&waited), "{at} after {waited:?}");
+        assert!(
+            at == "own" && (MOVE_WITHIN..MOVE_WITHIN * 2).contains(&waited),
+            "{at} after {waited:?}"
+        );
         drop(slow);
-        assert_eq!(rig.seats.namespaces.get("team", Seat::default).unwrap().lock().in_flight, 1, "what was left behind does not count");
+        assert_eq!(
+            rig.seats
+                .namespaces
+                .get("team", Seat::default)
+                .unwrap()
+                .lock()
+                .in_flight,
+            1,
+            "what was left behind does not count"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,8 @@ pub enum SendError {
     /// Every connection closed before the request was written: it never left.
     #[error("the upstream closed {UNSENT_TRIES} connections before the request was sent")]
     Unsent,
-    /// REFUSED_STREAM, or a GOAWAY that excludes the request: the upstream says that it was not processed.
+    /// REFUSED_STREAM, or a GOAWAY that excludes the request: the upstream says that it was not
+    /// processed.
     #[error("the upstream refused the request unprocessed")]
     Refused(#[source] hyper::Error),
     /// The client's body broke off, so the request was never completed.
@@ -24,7 +25,8 @@ pub enum SendError {
     /// The connection failed after the request was sent: it may have been processed.
     #[error("the connection to the upstream was lost before it answered")]
     Lost(#[source] hyper::Error),
-    /// It answered 101 to a request that asked for no other protocol, or not for that one. What it did with the request is not known.
+    /// It answered 101 to a request that asked for no other protocol, or not for that one. What it
+    /// did with the request is not known.
     #[error("the upstream switched to a protocol that nobody asked for")]
     Switched,
 }

@@ -1,4 +1,5 @@
-//! A token of the proxy's own, for the few requests that are its own. Those of clients carry their clients' tokens.
+//! A token of the proxy's own, for the few requests that are its own. Those of clients carry their
+//! clients' tokens.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,14 +27,23 @@ pub enum TokenError {
     },
 }
 
-/// The value of `Authorization` for the token in `file`. To be read for each request: the kubelet renews it.
+/// The value of `Authorization` for the token in `file`. To be read for each request: the kubelet
+/// renews it.
 ///
 /// # Errors
 /// The file cannot be read, or holds no token.
 pub async fn bearer(file: &Path) -> Result<HeaderValue, TokenError> {
-    let token = tokio::fs::read_to_string(file).await.map_err(|source| TokenError::Read { path: file.to_owned(), source })?;
+    let token = tokio::fs::read_to_string(file)
+        .await
+        .map_err(|source| TokenError::Read {
+            path: file.to_owned(),
+            source,
+        })?;
     let value = HeaderValue::try_from(format!("Bearer {}", token.trim()));
-    let mut value = value.map_err(|source| TokenError::Header { path: file.to_owned(), source })?;
+    let mut value = value.map_err(|source| TokenError::Header {
+        path: file.to_owned(),
+        source,
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

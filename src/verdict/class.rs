@@ -55,7 +55,8 @@ pub enum Class {
     Unrecognized,
     /// No answer: DNS, connect or TLS failed before anything was sent.
     ConnectFailed,
-    /// No answer: the server had said that it would not process the request (REFUSED_STREAM, GOAWAY).
+    /// No answer: the server had said that it would not process the request (REFUSED_STREAM,
+    /// GOAWAY).
     Refused,
     /// No answer: reset, end or timeout after the request was sent.
     Lost,
@@ -133,7 +134,10 @@ impl Class {
 
     /// Whether this is a quota's lost update, the accident that this proxy is for.
     pub fn is_quota_conflict(self) -> bool {
-        matches!(self, Class::QuotaConflict | Class::QuotaConflictUid | Class::ClusterQuotaConflict)
+        matches!(
+            self,
+            Class::QuotaConflict | Class::QuotaConflictUid | Class::ClusterQuotaConflict
+        )
     }
 
     fn facts(self) -> (&'static str, Safety, &'static str) {
@@ -160,67 +164,121 @@ impl Class {
                 Unknown,
                 "An object of this name exists, perhaps from an earlier attempt of the client; sending it again would meet it again.",
             ),
-            Class::GenerateNameExhausted => {
-                ("generate_name_exhausted", Safe, "The apiserver found no free name for the generateName and stored nothing.")
-            }
-            Class::OtherConflict => {
-                ("other_conflict", Unknown, "A conflict on something other than a quota; only the client can resolve it.")
-            }
+            Class::GenerateNameExhausted => (
+                "generate_name_exhausted",
+                Safe,
+                "The apiserver found no free name for the generateName and stored nothing.",
+            ),
+            Class::OtherConflict => (
+                "other_conflict",
+                Unknown,
+                "A conflict on something other than a quota; only the client can resolve it.",
+            ),
             Class::ExceededQuota => (
                 "exceeded_quota",
                 Safe,
                 "The quota has no room for the object; nothing was stored, and waiting helps only once something ends.",
             ),
-            Class::QuotaStatusUnknown => {
-                ("quota_status_unknown", Safe, "The quota is new and its controller has not computed it yet; nothing was stored.")
-            }
+            Class::QuotaStatusUnknown => (
+                "quota_status_unknown",
+                Safe,
+                "The quota is new and its controller has not computed it yet; nothing was stored.",
+            ),
             Class::QuotaSpec => (
                 "quota_spec",
                 Safe,
                 "The object lacks requests or limits that the quota asks for; nothing was stored, and it will be refused until it has them.",
             ),
-            Class::NamespaceTerminating => ("namespace_terminating", Safe, "The namespace is being deleted and accepts no new objects."),
-            Class::EtcdLost => {
-                ("etcd_lost", Unknown, "The apiserver lost etcd while admitting the object, and the answer does not tell how far it came.")
-            }
+            Class::NamespaceTerminating => (
+                "namespace_terminating",
+                Safe,
+                "The namespace is being deleted and accepts no new objects.",
+            ),
+            Class::EtcdLost => (
+                "etcd_lost",
+                Unknown,
+                "The apiserver lost etcd while admitting the object, and the answer does not tell how far it came.",
+            ),
             Class::QuotaEvaluationTimeout => (
                 "quota_evaluation_timeout",
                 Safe,
                 "The apiserver did not evaluate the quota within ten seconds; nothing was stored, but the quota may have been charged.",
             ),
-            Class::Throttled => ("throttled", Safe, "The apiserver is busy and turned the request away before handling it."),
-            Class::ShuttingDown => {
-                ("shutting_down", Safe, "This apiserver is shutting down and turned the request away; another one may take it.")
-            }
-            Class::StartingUp => ("starting_up", Safe, "This apiserver is still starting and turned the request away."),
-            Class::EvictionRefused => {
-                ("eviction_refused", Unknown, "A PodDisruptionBudget refused the eviction; its client decides when to ask again.")
-            }
-            Class::HandlerTimeout => {
-                ("handler_timeout", Unsafe, "The apiserver gave up waiting for its own handler, which may still store the object.")
-            }
-            Class::StorageTimeout => ("storage_timeout", Unsafe, "The apiserver got no word from etcd in time; the object may be stored."),
-            Class::EtcdOverload => ("etcd_overload", Safe, "etcd refused the write because it is overloaded; nothing was stored."),
+            Class::Throttled => (
+                "throttled",
+                Safe,
+                "The apiserver is busy and turned the request away before handling it.",
+            ),
+            Class::ShuttingDown => (
+                "shutting_down",
+                Safe,
+                "This apiserver is shutting down and turned the request away; another one may take it.",
+            ),
+            Class::StartingUp => (
+                "starting_up",
+                Safe,
+                "This apiserver is still starting and turned the request away.",
+            ),
+            Class::EvictionRefused => (
+                "eviction_refused",
+                Unknown,
+                "A PodDisruptionBudget refused the eviction; its client decides when to ask again.",
+            ),
+            Class::HandlerTimeout => (
+                "handler_timeout",
+                Unsafe,
+                "The apiserver gave up waiting for its own handler, which may still store the object.",
+            ),
+            Class::StorageTimeout => (
+                "storage_timeout",
+                Unsafe,
+                "The apiserver got no word from etcd in time; the object may be stored.",
+            ),
+            Class::EtcdOverload => (
+                "etcd_overload",
+                Safe,
+                "etcd refused the write because it is overloaded; nothing was stored.",
+            ),
             Class::WebhookUnreachable => (
                 "webhook_unreachable",
                 Safe,
                 "An admission webhook could not be called; nothing was stored, but webhooks may have had side effects.",
             ),
-            Class::Unauthorized => ("unauthorized", Safe, "The apiserver does not accept the caller's credentials."),
-            Class::Rejected => {
-                ("rejected", Safe, "The apiserver refused the request as it is; nothing was stored, and it would be refused again.")
-            }
-            Class::ServerError => {
-                ("server_error", Unknown, "The apiserver failed in a way that does not tell whether the object was stored.")
-            }
+            Class::Unauthorized => (
+                "unauthorized",
+                Safe,
+                "The apiserver does not accept the caller's credentials.",
+            ),
+            Class::Rejected => (
+                "rejected",
+                Safe,
+                "The apiserver refused the request as it is; nothing was stored, and it would be refused again.",
+            ),
+            Class::ServerError => (
+                "server_error",
+                Unknown,
+                "The apiserver failed in a way that does not tell whether the object was stored.",
+            ),
             Class::Unrecognized => (
                 "unrecognized",
                 Unsafe,
                 "Not an answer that an apiserver gives to a create, perhaps a load balancer's; the object may be stored.",
             ),
-            Class::ConnectFailed => ("connect_failed", Safe, "No connection to the apiserver, so nothing was sent."),
-            Class::Refused => ("refused", Safe, "The apiserver closed the connection and said that it would not process the request."),
-            Class::Lost => ("lost", Unsafe, "The connection broke after the request was sent; the object may be stored."),
+            Class::ConnectFailed => (
+                "connect_failed",
+                Safe,
+                "No connection to the apiserver, so nothing was sent.",
+            ),
+            Class::Refused => (
+                "refused",
+                Safe,
+                "The apiserver closed the connection and said that it would not process the request.",
+            ),
+            Class::Lost => (
+                "lost",
+                Unsafe,
+                "The connection broke after the request was sent; the object may be stored.",
+            ),
         }
     }
 }

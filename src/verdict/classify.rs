@@ -1,6 +1,8 @@
-//! From status code, headers and body to [`Class`]: structure first (code, reason, details), text second, and text only where it must stand.
+//! From status code, headers and body to [`Class`]: structure first (code, reason, details), text
+//! second, and text only where it must stand.
 //!
-//! Clients choose names and webhooks write messages, so no text counts merely because it occurs somewhere.
+//! Clients choose names and webhooks write messages, so no text counts merely because it occurs
+//! somewhere.
 
 use std::time::Duration;
 
@@ -12,22 +14,30 @@ use crate::status::Status;
 
 /// What an answer is. `body` may be cut off: a Status that does not decode counts as none.
 ///
-/// `Content-Type` is not consulted, since it is wrong or missing too often; the body's first bytes tell.
+/// `Content-Type` is not consulted, since it is wrong or missing too often; the body's first bytes
+/// tell.
 pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
     if status.is_success() {
         return Class::Success.into();
     }
     // A Status about another code is not this answer's.
-    let parsed = Status::decode(body).filter(|parsed| parsed.code == 0 || parsed.code == status.as_u16());
+    let parsed =
+        Status::decode(body).filter(|parsed| parsed.code == 0 || parsed.code == status.as_u16());
     let class = match &parsed {
         Some(parsed) => of_status(status.as_u16(), parsed),
         None => of_text(status.as_u16(), body),
     };
-    let asked = header_seconds(headers).or(parsed.map(|parsed| parsed.details.retry_after_seconds).filter(|seconds| *seconds > 0));
-    Answer { class, retry_after: asked.map(|seconds| Duration::from_secs(seconds.into())) }
+    let asked = header_seconds(headers).or(parsed
+        .map(|parsed| parsed.details.retry_after_seconds)
+        .filter(|seconds| *seconds > 0));
+    Answer {
+        class,
+        retry_after: asked.map(|seconds| Duration::from_secs(seconds.into())),
+    }
 }
 
-/// Whole seconds only, as client-go reads it. The apiserver sends no dates, and a date would need a clock that agrees with the server's.
+/// Whole seconds only, as client-go reads it. The apiserver sends no dates, and a date would need a
+/// clock that agrees with the server's.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/client-go/rest/request.go>
 fn header_seconds(headers: &HeaderMap) -> Option<u32> {
@@ -36,25 +46,36 @@ fn header_seconds(headers: &HeaderMap) -> Option<u32> {
 
 fn of_status(code: u16, status: &Status) -> Class {
     let message = status.message.as_str();
-    // A webhook chooses code, reason, details and message of its denial; only this prefix is the apiserver's.
-    // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go
+    // A webhook chooses code, reason, details and message of its denial; only this prefix is the
+    // apiserver's. https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go
     let denied_by_webhook = message.starts_with("admission webhook \"");
     match (code, status.reason.as_str()) {
         (401, _) => Class::Unauthorized,
         (409, "Conflict") if !denied_by_webhook => conflict(status),
         (409, "AlreadyExists") if !denied_by_webhook => {
             // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go
-            let exhausted = message.ends_with("the server was not able to generate a unique name for the object");
-            if exhausted { Class::GenerateNameExhausted } else { Class::AlreadyExists }
+            let exhausted = message
+                .ends_with("the server was not able to generate a unique name for the object");
+            if exhausted {
+                Class::GenerateNameExhausted
+            } else {
+                Class::AlreadyExists
+            }
         }
         (409, _) => Class::OtherConflict,
         (403, "Forbidden") if !denied_by_webhook => forbidden(status),
         (429, "TooManyRequests") if !denied_by_webhook => too_many_requests(status),
         (500, reason) if !denied_by_webhook => internal(reason, message),
         // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/waitgroup.go
-        (503, "ServiceUnavailable") if message == "apiserver is shutting down" => Class::ShuttingDown,
+        (503, "ServiceUnavailable") if message == "apiserver is shutting down" => {
+            Class::ShuttingDown
+        }
         // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/util/notfoundhandler/not_found_handler.go
-        (503, "ServiceUnavailable") if message.starts_with("the request has been made before all known HTTP paths have been installed") => {
+        (503, "ServiceUnavailable")
+            if message.starts_with(
+                "the request has been made before all known HTTP paths have been installed",
+            ) =>
+        {
             Class::StartingUp
         }
         (504, _) => Class::HandlerTimeout,
@@ -64,12 +85,14 @@ fn of_status(code: u16, status: &Status) -> Class {
     }
 }
 
-/// The details name what could not be updated. A create updates nothing but quotas, so a conflict on a quota is its admission's:
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
+/// The details name what could not be updated. A create updates nothing but quotas, so a conflict
+/// on a quota is its admission's: <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
 fn conflict(status: &Status) -> Class {
     match (status.details.group.as_str(), status.details.kind.as_str()) {
         // The precondition of the status update, https://github.com/kubernetes/kubernetes/issues/71700
-        ("", "resourcequotas") if status.message.contains("Precondition failed: UID") => Class::QuotaConflictUid,
+        ("", "resourcequotas") if status.message.contains("Precondition failed: UID") => {
+            Class::QuotaConflictUid
+        }
         ("", "resourcequotas") => Class::QuotaConflict,
         ("quota.openshift.io", "clusterresourcequotas") => Class::ClusterQuotaConflict,
         _ => Class::OtherConflict,
@@ -77,7 +100,12 @@ fn conflict(status: &Status) -> Class {
 }
 
 fn forbidden(status: &Status) -> Class {
-    if status.details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating") {
+    if status
+        .details
+        .causes
+        .iter()
+        .any(|cause| cause.reason == "NamespaceTerminating")
+    {
         return Class::NamespaceTerminating;
     }
     // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go
@@ -85,10 +113,15 @@ fn forbidden(status: &Status) -> Class {
         Some(cause) if cause.starts_with("exceeded quota: ") => Class::ExceededQuota,
         Some(cause) if cause.starts_with("status unknown for quota: ") => Class::QuotaStatusUnknown,
         Some(cause) if cause.starts_with("failed quota: ") => Class::QuotaSpec,
-        Some(cause) if cause.starts_with("rpc error: code = ") || cause.starts_with("etcdserver: ") => Class::EtcdLost,
+        Some(cause)
+            if cause.starts_with("rpc error: code = ") || cause.starts_with("etcdserver: ") =>
+        {
+            Class::EtcdLost
+        }
         // Clusters older than the cause, and other plugins.
         Some(cause)
-            if cause.starts_with("unable to create new content in namespace ") && cause.ends_with(" because it is being terminated") =>
+            if cause.starts_with("unable to create new content in namespace ")
+                && cause.ends_with(" because it is being terminated") =>
         {
             Class::NamespaceTerminating
         }
@@ -96,52 +129,81 @@ fn forbidden(status: &Status) -> Class {
     }
 }
 
-/// What stands behind `pods "a" is forbidden: `. The words before it are the client's (a name may be any string), so they are matched
-/// against the details instead of searched for. None where the name needs quoting: Go's rules for that are not worth it.
+/// What stands behind `pods "a" is forbidden: `. The words before it are the client's (a name may
+/// be any string), so they are matched against the details instead of searched for. None where the
+/// name needs quoting: Go's rules for that are not worth it.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go>
 fn cause_of_forbidden(status: &Status) -> Option<&str> {
     let details = &status.details;
     let mut rest = status.message.strip_prefix(details.kind.as_str())?;
     if !details.group.is_empty() {
-        rest = rest.strip_prefix('.')?.strip_prefix(details.group.as_str())?;
+        rest = rest
+            .strip_prefix('.')?
+            .strip_prefix(details.group.as_str())?;
     }
     if !details.name.is_empty() {
-        rest = rest.strip_prefix(" \"")?.strip_prefix(details.name.as_str())?.strip_prefix('"')?;
+        rest = rest
+            .strip_prefix(" \"")?
+            .strip_prefix(details.name.as_str())?
+            .strip_prefix('"')?;
     }
     rest.strip_prefix(" is forbidden: ")
 }
 
 fn too_many_requests(status: &Status) -> Class {
     // https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/registry/core/pod/storage/eviction.go
-    let eviction =
-        status.details.causes.iter().any(|cause| cause.reason == "DisruptionBudget") || status.message.starts_with("Cannot evict pod");
-    if eviction { Class::EvictionRefused } else { Class::Throttled }
+    let eviction = status
+        .details
+        .causes
+        .iter()
+        .any(|cause| cause.reason == "DisruptionBudget")
+        || status.message.starts_with("Cannot evict pod");
+    if eviction {
+        Class::EvictionRefused
+    } else {
+        Class::Throttled
+    }
 }
 
 fn internal(reason: &str, message: &str) -> Class {
     if reason == "InternalError" {
-        let cause = message.strip_prefix("Internal error occurred: ").unwrap_or_default();
+        let cause = message
+            .strip_prefix("Internal error occurred: ")
+            .unwrap_or_default();
         // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go
         if cause == "resource quota evaluation timed out" {
             return Class::QuotaEvaluationTimeout;
         }
         // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/util/webhook/error.go
-        if cause.starts_with("failed calling webhook \"") || cause.starts_with("failed calling admission webhook \"") {
+        if cause.starts_with("failed calling webhook \"")
+            || cause.starts_with("failed calling admission webhook \"")
+        {
             return Class::WebhookUnreachable;
         }
     }
     // https://github.com/etcd-io/etcd/blob/v3.5.21/api/v3rpc/rpctypes/error.go
-    let etcd = message.strip_prefix("rpc error: code = ResourceExhausted desc = ").unwrap_or(message);
+    let etcd = message
+        .strip_prefix("rpc error: code = ResourceExhausted desc = ")
+        .unwrap_or(message);
     if reason.is_empty() && etcd == "etcdserver: too many requests" {
         return Class::EtcdOverload;
     }
-    let slow =
-        ["could not be completed at this time", "etcdserver: request timed out", "etcdserver: leader changed", "context deadline exceeded"];
-    if slow.iter().any(|text| message.contains(text)) { Class::StorageTimeout } else { Class::ServerError }
+    let slow = [
+        "could not be completed at this time",
+        "etcdserver: request timed out",
+        "etcdserver: leader changed",
+        "context deadline exceeded",
+    ];
+    if slow.iter().any(|text| message.contains(text)) {
+        Class::StorageTimeout
+    } else {
+        Class::ServerError
+    }
 }
 
-/// Answers that the apiserver writes as plain text, whatever was asked for. They stand alone in the body.
+/// Answers that the apiserver writes as plain text, whatever was asked for. They stand alone in the
+/// body.
 fn of_text(code: u16, body: &[u8]) -> Class {
     let body = body.trim_ascii();
     match code {
@@ -149,10 +211,15 @@ fn of_text(code: u16, body: &[u8]) -> Class {
         // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/maxinflight.go
         429 if body == b"Too many requests, please try again later." => Class::Throttled,
         // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/with_retry_after.go
-        429 if body.starts_with(b"The apiserver is shutting down, please try again later") => Class::ShuttingDown,
+        429 if body.starts_with(b"The apiserver is shutting down, please try again later") => {
+            Class::ShuttingDown
+        }
         // OpenShift's build of the apiserver.
-        429 | 503 if body.starts_with(b"The apiserver hasn't been fully initialized") => Class::StartingUp,
-        // The outer timeout writes a Status too, but older ones without a Content-Type; a load balancer's 504 proves no more.
+        429 | 503 if body.starts_with(b"The apiserver hasn't been fully initialized") => {
+            Class::StartingUp
+        }
+        // The outer timeout writes a Status too, but older ones without a Content-Type; a load
+        // balancer's 504 proves no more.
         504 => Class::HandlerTimeout,
         _ => Class::Unrecognized,
     }

@@ -3,11 +3,20 @@ use crate::status::{Cause, Encoding, Status};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::*;
 
-const EVERYTHING: Policy =
-    Policy { exceeded_quota: true, quota_status_unknown: true, quota_evaluation_timeout: true, webhook_unreachable: true };
+const EVERYTHING: Policy = Policy {
+    exceeded_quota: true,
+    quota_status_unknown: true,
+    quota_evaluation_timeout: true,
+    webhook_unreachable: true,
+};
 
 fn class_of(code: u16, body: impl AsRef<[u8]>) -> Class {
-    classify(StatusCode::from_u16(code).unwrap(), &HeaderMap::new(), body.as_ref()).class
+    classify(
+        StatusCode::from_u16(code).unwrap(),
+        &HeaderMap::new(),
+        body.as_ref(),
+    )
+    .class
 }
 
 fn is_replayed(class: Class, policy: &Policy) -> bool {
@@ -25,14 +34,28 @@ fn status(code: u16, reason: &str, resource: &str, name: &str, message: &str) ->
 
 /// A captured answer: code, headers, body.
 fn sample(name: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
-    let raw = std::fs::read(format!("{}/tests/samples/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let raw = std::fs::read(format!(
+        "{}/tests/samples/{name}",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap();
     let end = raw.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
     let head = String::from_utf8(raw[..end].to_vec()).unwrap();
     let mut lines = head.lines();
-    let code = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let code = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     let mut headers = HeaderMap::new();
     for (name, value) in lines.map(|line| line.split_once(": ").unwrap()) {
-        headers.append(http::HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+        headers.append(
+            http::HeaderName::try_from(name).unwrap(),
+            HeaderValue::try_from(value).unwrap(),
+        );
     }
     (code, headers, raw[end + 4..].to_vec())
 }
@@ -40,7 +63,11 @@ fn sample(name: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
 #[test]
 fn every_captured_answer_falls_in_its_class() {
     // The same answers of another Kubernetes, or in protobuf, fall in the same class.
-    let plain = |name: &str| name.trim_start_matches("v1_37_").trim_end_matches("_protobuf").to_owned();
+    let plain = |name: &str| {
+        name.trim_start_matches("v1_37_")
+            .trim_end_matches("_protobuf")
+            .to_owned()
+    };
     let expected = |name: &str| match plain(name).as_str() {
         name if name.contains("_201") => Class::Success,
         name if name.starts_with("quota_conflict_409") => Class::QuotaConflict,
@@ -74,11 +101,18 @@ fn every_captured_answer_falls_in_its_class() {
         name => panic!("a sample without an expectation: {name}"),
     };
     let mut seen = 0;
-    for entry in std::fs::read_dir(format!("{}/tests/samples", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+    for entry in std::fs::read_dir(format!("{}/tests/samples", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    {
         let file = entry.unwrap().file_name().into_string().unwrap();
-        let Some(name) = file.strip_suffix(".http") else { continue };
+        let Some(name) = file.strip_suffix(".http") else {
+            continue;
+        };
         let (code, headers, body) = sample(&file);
-        assert_eq!(classify(code, &headers, &body).class, expected(name), "{name}");
+        assert_eq!(
+            classify(code, &headers, &body).class,
+            expected(name),
+            "{name}"
+        );
         seen += 1;
     }
     assert_eq!(seen, 56);
@@ -90,19 +124,45 @@ fn statuses() -> Vec<(Class, Status)> {
     let modified = "the object has been modified; please apply your changes to the latest version and try again";
     let uid = "StorageError: invalid object, Code: 4, Key: /registry/resourcequotas/n/q, ResourceVersion: 0, AdditionalErrorMsg: \
                Precondition failed: UID in precondition: a, UID in object meta: b";
-    let cluster = "Operation cannot be fulfilled on clusterresourcequotas.quota.openshift.io \"q\": ";
+    let cluster =
+        "Operation cannot be fulfilled on clusterresourcequotas.quota.openshift.io \"q\": ";
     let exhausted = "pods \"g-x\" already exists, the server was not able to generate a unique name for the object";
-    let forbidden = |cause: &str| status(403, "Forbidden", "pods", "a", &format!("pods \"a\" is forbidden: {cause}"));
+    let forbidden = |cause: &str| {
+        status(
+            403,
+            "Forbidden",
+            "pods",
+            "a",
+            &format!("pods \"a\" is forbidden: {cause}"),
+        )
+    };
     let internal = |cause: &str| {
-        let mut status = Status::new(500, "InternalError", format!("Internal error occurred: {cause}"));
-        status.details.causes = vec![Cause { reason: String::new(), message: cause.into() }];
+        let mut status = Status::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {cause}"),
+        );
+        status.details.causes = vec![Cause {
+            reason: String::new(),
+            message: cause.into(),
+        }];
         status
     };
     let terminating = "unable to create new content in namespace n because it is being terminated";
     let mut terminating_with_cause = forbidden("wording of a later release");
-    terminating_with_cause.details.causes = vec![Cause { reason: "NamespaceTerminating".into(), message: String::new() }];
-    let mut eviction = Status::new(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
-    eviction.details.causes = vec![Cause { reason: "DisruptionBudget".into(), message: "needs 2".into() }];
+    terminating_with_cause.details.causes = vec![Cause {
+        reason: "NamespaceTerminating".into(),
+        message: String::new(),
+    }];
+    let mut eviction = Status::new(
+        429,
+        "TooManyRequests",
+        "Cannot evict pod as it would violate the pod's disruption budget.",
+    );
+    eviction.details.causes = vec![Cause {
+        reason: "DisruptionBudget".into(),
+        message: "needs 2".into(),
+    }];
     let installed = "the request has been made before all known HTTP paths have been installed, please try again";
     vec![
         (Class::QuotaConflict, status(409, "Conflict", "resourcequotas", "q", &format!("{quota}{modified}"))),
@@ -160,29 +220,76 @@ fn statuses() -> Vec<(Class, Status)> {
 fn every_status_falls_in_its_class_in_every_encoding() {
     for (class, status) in statuses() {
         for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Yaml] {
-            assert_eq!(class_of(status.code, status.encode(encoding)), class, "{encoding:?} {status:?}");
+            assert_eq!(
+                class_of(status.code, status.encode(encoding)),
+                class,
+                "{encoding:?} {status:?}"
+            );
         }
-        assert_eq!(class_of(status.code, [b"\n  ", &status.encode(Encoding::Json)[..]].concat()), class, "{status:?}");
+        assert_eq!(
+            class_of(
+                status.code,
+                [b"\n  ", &status.encode(Encoding::Json)[..]].concat()
+            ),
+            class,
+            "{status:?}"
+        );
     }
 }
 
 #[test]
 fn knows_the_answers_that_are_plain_text() {
     let table = [
-        (Class::Throttled, 429, "Too many requests, please try again later.\n"),
-        (Class::ShuttingDown, 429, "The apiserver is shutting down, please try again later.\n"),
-        (Class::StartingUp, 429, "The apiserver hasn't been fully initialized yet, please try again later.\n"),
-        (Class::StartingUp, 503, "The apiserver hasn't been fully initialized yet, please try again later.\n"),
+        (
+            Class::Throttled,
+            429,
+            "Too many requests, please try again later.\n",
+        ),
+        (
+            Class::ShuttingDown,
+            429,
+            "The apiserver is shutting down, please try again later.\n",
+        ),
+        (
+            Class::StartingUp,
+            429,
+            "The apiserver hasn't been fully initialized yet, please try again later.\n",
+        ),
+        (
+            Class::StartingUp,
+            503,
+            "The apiserver hasn't been fully initialized yet, please try again later.\n",
+        ),
         (Class::HandlerTimeout, 504, ""),
-        (Class::HandlerTimeout, 504, "<html><h1>504 Gateway Time-out</h1></html>"),
+        (
+            Class::HandlerTimeout,
+            504,
+            "<html><h1>504 Gateway Time-out</h1></html>",
+        ),
         (Class::Unauthorized, 401, "Unauthorized"),
-        (Class::Unrecognized, 502, "<html><h1>502 Bad Gateway</h1></html>"),
+        (
+            Class::Unrecognized,
+            502,
+            "<html><h1>502 Bad Gateway</h1></html>",
+        ),
         (Class::Unrecognized, 503, "no healthy upstream"),
-        (Class::Unrecognized, 500, "This request caused apiserver to panic. Look in the logs for details.\n"),
-        (Class::Unrecognized, 429, "<html>rate limited: Too many requests, please try again later.</html>"),
+        (
+            Class::Unrecognized,
+            500,
+            "This request caused apiserver to panic. Look in the logs for details.\n",
+        ),
+        (
+            Class::Unrecognized,
+            429,
+            "<html>rate limited: Too many requests, please try again later.</html>",
+        ),
         (Class::Unrecognized, 429, ""),
         (Class::Unrecognized, 409, ""),
-        (Class::Unrecognized, 409, "Operation cannot be fulfilled on resourcequotas \"q\": the object has been modified"),
+        (
+            Class::Unrecognized,
+            409,
+            "Operation cannot be fulfilled on resourcequotas \"q\": the object has been modified",
+        ),
         (Class::Unrecognized, 302, ""),
         (Class::Unrecognized, 404, "404 page not found\n"),
     ];
@@ -195,65 +302,176 @@ fn knows_the_answers_that_are_plain_text() {
 fn the_words_of_a_conflict_prove_nothing_in_another_structure() {
     let words = "Operation cannot be fulfilled on resourcequotas \"q\": the object has been modified; please apply your changes";
     let table = [
-        (Class::AlreadyExists, status(409, "AlreadyExists", "pods", words, &format!("pods {words:?} already exists"))),
+        (
+            Class::AlreadyExists,
+            status(
+                409,
+                "AlreadyExists",
+                "pods",
+                words,
+                &format!("pods {words:?} already exists"),
+            ),
+        ),
         (Class::OtherConflict, Status::new(409, "Conflict", words)),
-        (Class::OtherConflict, status(409, "Conflict", "pods", "q", words)),
-        (Class::OtherConflict, status(409, "Conflict", "resourcequotas.example.com", "q", words)),
-        (Class::OtherConflict, status(409, "Conflict", "clusterresourcequotas", "q", words)),
-        (Class::OtherConflict, status(409, "Conflict", "ResourceQuotas", "q", words)),
-        (Class::OtherConflict, status(409, "conflict", "resourcequotas", "q", words)),
-        (Class::Rejected, status(403, "Forbidden", "resourcequotas", "q", words)),
-        (Class::ServerError, status(500, "Conflict", "resourcequotas", "q", words)),
+        (
+            Class::OtherConflict,
+            status(409, "Conflict", "pods", "q", words),
+        ),
+        (
+            Class::OtherConflict,
+            status(409, "Conflict", "resourcequotas.example.com", "q", words),
+        ),
+        (
+            Class::OtherConflict,
+            status(409, "Conflict", "clusterresourcequotas", "q", words),
+        ),
+        (
+            Class::OtherConflict,
+            status(409, "Conflict", "ResourceQuotas", "q", words),
+        ),
+        (
+            Class::OtherConflict,
+            status(409, "conflict", "resourcequotas", "q", words),
+        ),
+        (
+            Class::Rejected,
+            status(403, "Forbidden", "resourcequotas", "q", words),
+        ),
+        (
+            Class::ServerError,
+            status(500, "Conflict", "resourcequotas", "q", words),
+        ),
         // A webhook may put anything into its denial but the beginning of the message.
         (
             Class::OtherConflict,
-            status(409, "Conflict", "resourcequotas", "q", &format!("admission webhook \"w\" denied the request: {words}")),
+            status(
+                409,
+                "Conflict",
+                "resourcequotas",
+                "q",
+                &format!("admission webhook \"w\" denied the request: {words}"),
+            ),
         ),
-        (Class::Rejected, Status::new(403, "Forbidden", format!("admission webhook \"w\" denied the request: {words}"))),
-        (Class::Rejected, Status::new(429, "TooManyRequests", "admission webhook \"w\" denied the request: slow down")),
+        (
+            Class::Rejected,
+            Status::new(
+                403,
+                "Forbidden",
+                format!("admission webhook \"w\" denied the request: {words}"),
+            ),
+        ),
+        (
+            Class::Rejected,
+            Status::new(
+                429,
+                "TooManyRequests",
+                "admission webhook \"w\" denied the request: slow down",
+            ),
+        ),
         (
             Class::ServerError,
-            Status::new(503, "ServiceUnavailable", "admission webhook \"w\" denied the request: apiserver is shutting down"),
+            Status::new(
+                503,
+                "ServiceUnavailable",
+                "admission webhook \"w\" denied the request: apiserver is shutting down",
+            ),
         ),
         (
             Class::ServerError,
-            Status::new(500, "InternalError", "admission webhook \"w\" denied the request: resource quota evaluation timed out"),
+            Status::new(
+                500,
+                "InternalError",
+                "admission webhook \"w\" denied the request: resource quota evaluation timed out",
+            ),
         ),
     ];
     for (class, status) in table {
         for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Yaml] {
             let body = status.encode(encoding);
             assert_eq!(class_of(status.code, &body), class, "{status:?}");
-            assert!(!is_replayed(class_of(status.code, &body), &EVERYTHING), "{status:?}");
+            assert!(
+                !is_replayed(class_of(status.code, &body), &EVERYTHING),
+                "{status:?}"
+            );
         }
     }
-    let pod = format!(r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":{words:?}}},"reason":"Conflict","code":409}}"#);
+    let pod = format!(
+        r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":{words:?}}},"reason":"Conflict","code":409}}"#
+    );
     assert_eq!(class_of(409, pod), Class::Unrecognized);
 }
 
 #[test]
 fn a_conflict_on_a_quota_counts_whatever_its_words() {
     // By structure: a create updates no other quota than in admission.
-    assert_eq!(class_of(409, status(409, "Conflict", "resourcequotas", "q", "").encode(Encoding::Json)), Class::QuotaConflict);
+    assert_eq!(
+        class_of(
+            409,
+            status(409, "Conflict", "resourcequotas", "q", "").encode(Encoding::Json)
+        ),
+        Class::QuotaConflict
+    );
 }
 
 #[test]
 fn the_words_of_a_quota_refusal_count_only_as_its_cause() {
     let hidden = "a\" is forbidden: exceeded quota: q";
     let table = [
-        status(403, "Forbidden", "pods", hidden, &format!("pods {hidden:?} is forbidden: no")),
-        status(403, "Forbidden", "pods", "", "pods is forbidden: User \"x is forbidden: exceeded quota: q\" cannot create resource"),
-        status(403, "Forbidden", "pods", "a", "pods \"b\" is forbidden: exceeded quota: q"),
-        status(403, "Forbidden", "pods.example.com", "a", "pods \"a\" is forbidden: exceeded quota: q"),
+        status(
+            403,
+            "Forbidden",
+            "pods",
+            hidden,
+            &format!("pods {hidden:?} is forbidden: no"),
+        ),
+        status(
+            403,
+            "Forbidden",
+            "pods",
+            "",
+            "pods is forbidden: User \"x is forbidden: exceeded quota: q\" cannot create resource",
+        ),
+        status(
+            403,
+            "Forbidden",
+            "pods",
+            "a",
+            "pods \"b\" is forbidden: exceeded quota: q",
+        ),
+        status(
+            403,
+            "Forbidden",
+            "pods.example.com",
+            "a",
+            "pods \"a\" is forbidden: exceeded quota: q",
+        ),
         Status::new(403, "Forbidden", "exceeded quota: q"),
-        status(400, "Forbidden", "pods", "a", "pods \"a\" is forbidden: exceeded quota: q"),
+        status(
+            400,
+            "Forbidden",
+            "pods",
+            "a",
+            "pods \"a\" is forbidden: exceeded quota: q",
+        ),
     ];
     for status in table {
-        assert_eq!(class_of(status.code, status.encode(Encoding::Json)), Class::Rejected, "{status:?}");
+        assert_eq!(
+            class_of(status.code, status.encode(Encoding::Json)),
+            Class::Rejected,
+            "{status:?}"
+        );
     }
-    let job =
-        status(403, "Forbidden", "jobs.batch", "j-", "jobs.batch \"j-\" is forbidden: exceeded quota: q, requested: count/jobs.batch=1");
-    assert_eq!(class_of(403, job.encode(Encoding::Protobuf)), Class::ExceededQuota);
+    let job = status(
+        403,
+        "Forbidden",
+        "jobs.batch",
+        "j-",
+        "jobs.batch \"j-\" is forbidden: exceeded quota: q, requested: count/jobs.batch=1",
+    );
+    assert_eq!(
+        class_of(403, job.encode(Encoding::Protobuf)),
+        Class::ExceededQuota
+    );
 }
 
 #[test]
@@ -267,18 +485,32 @@ fn a_status_about_another_code_is_not_this_answers() {
 
 #[test]
 fn truncated_answers_are_relayed() {
-    for file in ["quota_conflict_409.http", "quota_conflict_409_protobuf.http", "too_many_requests_429.http"] {
+    for file in [
+        "quota_conflict_409.http",
+        "quota_conflict_409_protobuf.http",
+        "too_many_requests_429.http",
+    ] {
         let (code, headers, body) = sample(file);
         let whole = body.trim_ascii_end().len() - if file.contains("protobuf") { 5 } else { 1 };
         for end in 0..whole {
-            assert_eq!(classify(code, &headers, &body[..end]).class, Class::Unrecognized, "{file} cut at {end}");
+            assert_eq!(
+                classify(code, &headers, &body[..end]).class,
+                Class::Unrecognized,
+                "{file} cut at {end}"
+            );
         }
     }
     // YAML has no end mark: cut behind the last line that counts, it is still whole.
     let (code, headers, body) = sample("quota_conflict_409_yaml.http");
     for end in 0..body.len() {
         let class = classify(code, &headers, &body[..end]).class;
-        assert!(matches!(class, Class::Unrecognized | Class::OtherConflict | Class::QuotaConflict), "cut at {end}: {class:?}");
+        assert!(
+            matches!(
+                class,
+                Class::Unrecognized | Class::OtherConflict | Class::QuotaConflict
+            ),
+            "cut at {end}: {class:?}"
+        );
     }
 }
 
@@ -289,8 +521,12 @@ fn retry_after_is_seconds_from_the_header_or_else_the_details() {
         if let Some(value) = header {
             headers.insert("retry-after", HeaderValue::from_static(value));
         }
-        let body = Status::new(429, "TooManyRequests", "x").with_retry_after(details).encode(Encoding::Json);
-        classify(StatusCode::TOO_MANY_REQUESTS, &headers, &body).retry_after.map(|wait| wait.as_secs())
+        let body = Status::new(429, "TooManyRequests", "x")
+            .with_retry_after(details)
+            .encode(Encoding::Json);
+        classify(StatusCode::TOO_MANY_REQUESTS, &headers, &body)
+            .retry_after
+            .map(|wait| wait.as_secs())
     };
     assert_eq!(asked(None, 0), None);
     assert_eq!(asked(None, 5), Some(5));
@@ -304,23 +540,62 @@ fn retry_after_is_seconds_from_the_header_or_else_the_details() {
 
 #[test]
 fn replays_by_default_only_what_the_table_says() {
-    let replayed: Vec<_> = Class::ALL.into_iter().filter(|class| is_replayed(*class, &Policy::default())).collect();
+    let replayed: Vec<_> = Class::ALL
+        .into_iter()
+        .filter(|class| is_replayed(*class, &Policy::default()))
+        .collect();
     use Class::*;
-    let expected =
-        [QuotaConflict, QuotaConflictUid, ClusterQuotaConflict, Throttled, ShuttingDown, StartingUp, EtcdOverload, ConnectFailed, Refused];
+    let expected = [
+        QuotaConflict,
+        QuotaConflictUid,
+        ClusterQuotaConflict,
+        Throttled,
+        ShuttingDown,
+        StartingUp,
+        EtcdOverload,
+        ConnectFailed,
+        Refused,
+    ];
     assert_eq!(replayed, expected);
 }
 
 #[test]
 fn each_opt_in_adds_exactly_its_class() {
     let table = [
-        (Class::ExceededQuota, Policy { exceeded_quota: true, ..Policy::default() }),
-        (Class::QuotaStatusUnknown, Policy { quota_status_unknown: true, ..Policy::default() }),
-        (Class::QuotaEvaluationTimeout, Policy { quota_evaluation_timeout: true, ..Policy::default() }),
-        (Class::WebhookUnreachable, Policy { webhook_unreachable: true, ..Policy::default() }),
+        (
+            Class::ExceededQuota,
+            Policy {
+                exceeded_quota: true,
+                ..Policy::default()
+            },
+        ),
+        (
+            Class::QuotaStatusUnknown,
+            Policy {
+                quota_status_unknown: true,
+                ..Policy::default()
+            },
+        ),
+        (
+            Class::QuotaEvaluationTimeout,
+            Policy {
+                quota_evaluation_timeout: true,
+                ..Policy::default()
+            },
+        ),
+        (
+            Class::WebhookUnreachable,
+            Policy {
+                webhook_unreachable: true,
+                ..Policy::default()
+            },
+        ),
     ];
     for (class, policy) in table {
-        let added: Vec<_> = Class::ALL.into_iter().filter(|c| is_replayed(*c, &policy) && !is_replayed(*c, &Policy::default())).collect();
+        let added: Vec<_> = Class::ALL
+            .into_iter()
+            .filter(|c| is_replayed(*c, &policy) && !is_replayed(*c, &Policy::default()))
+            .collect();
         assert_eq!(added, [class]);
     }
 }
@@ -328,32 +603,71 @@ fn each_opt_in_adds_exactly_its_class() {
 #[test]
 fn nothing_unsafe_is_ever_replayed() {
     for class in Class::ALL {
-        assert!(class.safety() == Safety::Safe || !is_replayed(class, &EVERYTHING), "{class:?}");
+        assert!(
+            class.safety() == Safety::Safe || !is_replayed(class, &EVERYTHING),
+            "{class:?}"
+        );
     }
-    for class in [Class::Unauthorized, Class::EvictionRefused, Class::AlreadyExists, Class::HandlerTimeout, Class::Lost] {
+    for class in [
+        Class::Unauthorized,
+        Class::EvictionRefused,
+        Class::AlreadyExists,
+        Class::HandlerTimeout,
+        Class::Lost,
+    ] {
         assert!(!is_replayed(class, &EVERYTHING), "{class:?}");
     }
 }
 
 #[test]
 fn waits_as_long_as_asked_and_goes_elsewhere_when_the_server_does() {
-    let answer = |class, seconds| Answer { class, retry_after: Some(Duration::from_secs(seconds)) };
-    let replay = |millis, elsewhere| Verdict::Replay { wait_at_least: Duration::from_millis(millis), elsewhere };
+    let answer = |class, seconds| Answer {
+        class,
+        retry_after: Some(Duration::from_secs(seconds)),
+    };
+    let replay = |millis, elsewhere| Verdict::Replay {
+        wait_at_least: Duration::from_millis(millis),
+        elsewhere,
+    };
     let off = Policy::default();
-    assert_eq!(verdict(&Class::QuotaConflict.into(), &off), replay(0, false));
-    assert_eq!(verdict(&answer(Class::Throttled, 3), &off), replay(3_000, false));
-    assert_eq!(verdict(&answer(Class::ShuttingDown, 5), &off), replay(5_000, true));
-    assert_eq!(verdict(&Class::EtcdOverload.into(), &off), replay(1_000, false));
+    assert_eq!(
+        verdict(&Class::QuotaConflict.into(), &off),
+        replay(0, false)
+    );
+    assert_eq!(
+        verdict(&answer(Class::Throttled, 3), &off),
+        replay(3_000, false)
+    );
+    assert_eq!(
+        verdict(&answer(Class::ShuttingDown, 5), &off),
+        replay(5_000, true)
+    );
+    assert_eq!(
+        verdict(&Class::EtcdOverload.into(), &off),
+        replay(1_000, false)
+    );
     assert_eq!(verdict(&Class::Refused.into(), &off), replay(0, true));
-    assert_eq!(verdict(&answer(Class::StorageTimeout, 2), &off), Verdict::Relay);
+    assert_eq!(
+        verdict(&answer(Class::StorageTimeout, 2), &off),
+        Verdict::Relay
+    );
 }
 
 #[test]
 fn names_are_distinct_snake_case_and_reasons_are_sentences() {
     let mut names: Vec<_> = Class::ALL.iter().map(|class| class.as_str()).collect();
     for class in Class::ALL {
-        assert!(class.as_str().bytes().all(|b| b == b'_' || b.is_ascii_lowercase()), "{class:?}");
-        assert!(class.why().ends_with('.') && class.why().starts_with(|c: char| c.is_alphabetic()), "{class:?}");
+        assert!(
+            class
+                .as_str()
+                .bytes()
+                .all(|b| b == b'_' || b.is_ascii_lowercase()),
+            "{class:?}"
+        );
+        assert!(
+            class.why().ends_with('.') && class.why().starts_with(|c: char| c.is_alphabetic()),
+            "{class:?}"
+        );
     }
     names.sort_unstable();
     names.dedup();

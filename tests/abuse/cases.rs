@@ -1,4 +1,5 @@
-//! Each abuse, one function each: it sets up its peers, acts, and says what must be so beside its neighbours.
+//! Each abuse, one function each: it sets up its peers, acts, and says what must be so beside its
+//! neighbours.
 
 mod bodies;
 mod connections;
@@ -19,7 +20,14 @@ pub fn all() -> Vec<Case> {
 
 /// Those with a place in the memory table.
 pub fn abuses() -> Vec<Case> {
-    let modules =
-        [readers::cases(), frames::cases(), bodies::cases(), connections::cases(), creates::cases(), memory::cases(), limits::cases()];
+    let modules = [
+        readers::cases(),
+        frames::cases(),
+        bodies::cases(),
+        connections::cases(),
+        creates::cases(),
+        memory::cases(),
+        limits::cases(),
+    ];
     modules.into_iter().flatten().collect()
 }

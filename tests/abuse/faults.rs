@@ -1,4 +1,5 @@
-//! The random run: creates and calls, each with a fault of its client, its upstream, or both, drawn from a seed. The journal judges.
+//! The random run: creates and calls, each with a fault of its client, its upstream, or both, drawn
+//! from a seed. The journal judges.
 
 mod client;
 mod judge;
@@ -17,7 +18,11 @@ use crate::proxy::Configuration;
 use client::Client;
 use judge::Judge;
 
-cases![faults_over_an_http1_upstream, faults_over_an_http2_upstream, faults_over_two_http2_upstreams];
+cases![
+    faults_over_an_http1_upstream,
+    faults_over_an_http2_upstream,
+    faults_over_two_http2_upstreams
+];
 
 /// Requests under way at the same time.
 const WORKERS: usize = 24;
@@ -40,20 +45,35 @@ async fn faults_over_two_http2_upstreams(size: Size) -> Outcome {
 /// The seed of this run: told, and given by who wants to repeat it.
 fn seed() -> u64 {
     let given = std::env::var("KUBE_RETRY_PROXY_SEED").ok();
-    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().expect("KUBE_RETRY_PROXY_SEED is a number"));
+    let seed = given.map_or_else(
+        || fastrand::u64(..),
+        |seed| seed.parse().expect("KUBE_RETRY_PROXY_SEED is a number"),
+    );
     println!("KUBE_RETRY_PROXY_SEED={seed}");
     seed
 }
 
 /// What request `number` of a run draws from, for one side.
 fn rng(seed: u64, number: usize, side: u64) -> Rng {
-    Rng::with_seed(seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ side.wrapping_mul(0xd1b5_4a32_d192_ed03))
+    Rng::with_seed(
+        seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ side.wrapping_mul(0xd1b5_4a32_d192_ed03),
+    )
 }
 
 async fn run(size: Size, upstreams: &[Protocol]) -> Outcome {
     let seed = seed();
-    let configuration = Configuration { replay: "baseDelay: 5ms, maxDelay: 50ms".to_owned(), ..Configuration::default() };
-    let mut lab = Lab::with(size, upstreams, configuration, script(move |exchange| server::answer(exchange, seed))).await;
+    let configuration = Configuration {
+        replay: "baseDelay: 5ms, maxDelay: 50ms".to_owned(),
+        ..Configuration::default()
+    };
+    let mut lab = Lab::with(
+        size,
+        upstreams,
+        configuration,
+        script(move |exchange| server::answer(exchange, seed)),
+    )
+    .await;
     for upstream in &lab.upstreams {
         upstream.refuse_every(20);
     }

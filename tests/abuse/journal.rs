@@ -1,5 +1,5 @@
-//! What the upstreams received and answered, which is what the proxy is judged by. One journal may serve several upstreams: it then is
-//! their common store, as etcd is that of apiservers.
+//! What the upstreams received and answered, which is what the proxy is judged by. One journal may
+//! serve several upstreams: it then is their common store, as etcd is that of apiservers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -60,7 +60,12 @@ impl Journal {
 
     pub fn received(&self, method: &str, path: &str, number: Option<usize>) -> Entry {
         let mut records = self.records.lock().unwrap();
-        records.push(Record { method: method.to_owned(), path: path.to_owned(), number, ..Record::default() });
+        records.push(Record {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            number,
+            ..Record::default()
+        });
         records.len() - 1
     }
 
@@ -99,12 +104,21 @@ impl Journal {
     /// The numbers of the requests whose bodies had an end.
     pub fn numbers_of_whole_bodies(&self) -> HashSet<usize> {
         let records = self.records.lock().unwrap();
-        records.iter().filter(|record| matches!(record.body, Some((_, true)))).filter_map(|record| record.number).collect()
+        records
+            .iter()
+            .filter(|record| matches!(record.body, Some((_, true))))
+            .filter_map(|record| record.number)
+            .collect()
     }
 
     /// Stores an object, once more if it is there already: that is then what is wrong.
     pub fn store(&self, name: &str) {
-        *self.stored.lock().unwrap().entry(name.to_owned()).or_default() += 1;
+        *self
+            .stored
+            .lock()
+            .unwrap()
+            .entry(name.to_owned())
+            .or_default() += 1;
     }
 
     pub fn is_stored(&self, name: &str) -> bool {
@@ -113,7 +127,13 @@ impl Journal {
 
     /// The names that were stored more than once.
     pub fn stored_twice(&self) -> Vec<String> {
-        self.stored.lock().unwrap().iter().filter(|(_, times)| **times > 1).map(|(name, _)| name.clone()).collect()
+        self.stored
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(_, times)| **times > 1)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     pub fn record(&self, entry: Entry) -> Record {
@@ -122,12 +142,20 @@ impl Journal {
 
     /// How many requests came whose path has `part`.
     pub fn count(&self, part: &str) -> usize {
-        self.records.lock().unwrap().iter().filter(|record| record.path.contains(part)).count()
+        self.records
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|record| record.path.contains(part))
+            .count()
     }
 
     /// How many requests are such, and how many there are.
     pub fn count_such(&self, is_so: fn(&Record) -> bool) -> (usize, usize) {
         let records = self.records.lock().unwrap();
-        (records.iter().filter(|record| is_so(record)).count(), records.len())
+        (
+            records.iter().filter(|record| is_so(record)).count(),
+            records.len(),
+        )
     }
 }

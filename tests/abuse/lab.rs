@@ -50,7 +50,12 @@ impl Outcome {
     pub fn found(&self) -> Vec<String> {
         let mut found = self.faults.clone();
         if !self.tally.missed.is_empty() {
-            found.push(format!("{} of {} services missed: {}", self.tally.missed.len(), self.tally.asked, self.tally.missed.join(", ")));
+            found.push(format!(
+                "{} of {} services missed: {}",
+                self.tally.missed.len(),
+                self.tally.asked,
+                self.tally.missed.join(", ")
+            ));
         }
         found
     }
@@ -59,8 +64,18 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (served, asked) = (self.tally.served(), self.tally.asked);
-        write!(f, "served {served} of {asked}, peak {} MiB, after {} MiB", self.peak_kib >> 10, self.after_kib >> 10)?;
-        write!(f, ", log {} KiB; {}", self.log_bytes >> 10, self.notes.join("; "))
+        write!(
+            f,
+            "served {served} of {asked}, peak {} MiB, after {} MiB",
+            self.peak_kib >> 10,
+            self.after_kib >> 10
+        )?;
+        write!(
+            f,
+            ", log {} KiB; {}",
+            self.log_bytes >> 10,
+            self.notes.join("; ")
+        )
     }
 }
 
@@ -79,7 +94,11 @@ pub struct Lab {
 
 impl Lab {
     /// One upstream, which runs `abused` for all that does not come from neighbours.
-    pub async fn start<F>(size: Size, protocol: Protocol, abused: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Self
+    pub async fn start<F>(
+        size: Size,
+        protocol: Protocol,
+        abused: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -87,14 +106,25 @@ impl Lab {
     }
 
     /// As many upstreams as protocols, all with one store.
-    pub async fn with(size: Size, protocols: &[Protocol], configuration: Configuration, abused: Script) -> Self {
+    pub async fn with(
+        size: Size,
+        protocols: &[Protocol],
+        configuration: Configuration,
+        abused: Script,
+    ) -> Self {
         let (pki, journal) = (Pki::new(), Arc::new(Journal::new()));
         let mut upstreams = Vec::new();
         for protocol in protocols {
             let abused = Arc::clone(&abused);
             let script = script(move |exchange: Exchange| {
                 let abused = Arc::clone(&abused);
-                async move { if exchange.path.contains("neighbour") { ordinary(exchange).await } else { abused(exchange).await } }
+                async move {
+                    if exchange.path.contains("neighbour") {
+                        ordinary(exchange).await
+                    } else {
+                        abused(exchange).await
+                    }
+                }
             });
             upstreams.push(Upstream::start(&pki, *protocol, Arc::clone(&journal), script).await);
         }
@@ -106,15 +136,29 @@ impl Lab {
     /// A proxy whose upstream is at `address`, whatever that is.
     pub async fn leading_to(size: Size, address: SocketAddr) -> Self {
         let pki = Pki::new();
-        let configuration = Configuration { served_as_upstream: true, ..Configuration::default() };
+        let configuration = Configuration {
+            served_as_upstream: true,
+            ..Configuration::default()
+        };
         let proxy = Proxy::start(&pki, &[address], &configuration).await;
         Self::of(size, Arc::new(Journal::new()), Vec::new(), proxy)
     }
 
     fn of(size: Size, journal: Arc<Journal>, upstreams: Vec<Upstream>, proxy: Proxy) -> Self {
         let abusers = proxy.dialer.from(2);
-        let (forbidden, neighbours, faults, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { size, journal, upstreams, proxy, abusers, forbidden, neighbours, faults, notes }
+        let (forbidden, neighbours, faults, notes) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self {
+            size,
+            journal,
+            upstreams,
+            proxy,
+            abusers,
+            forbidden,
+            neighbours,
+            faults,
+            notes,
+        }
     }
 
     /// For abusers.
@@ -125,13 +169,15 @@ impl Lab {
     /// Neighbours over both protocols, with connections of their own.
     pub async fn neighbours(&mut self) {
         for protocol in Protocol::BOTH {
-            self.neighbours.push(Neighbour::start(&self.proxy.dialer, &self.journal, protocol).await);
+            self.neighbours
+                .push(Neighbour::start(&self.proxy.dialer, &self.journal, protocol).await);
         }
     }
 
     /// A neighbour on the same connection as the abuse.
     pub async fn neighbour_on(&mut self, connection: &http2::Client) {
-        self.neighbours.push(Neighbour::on(connection, &self.proxy.dialer, &self.journal).await);
+        self.neighbours
+            .push(Neighbour::on(connection, &self.proxy.dialer, &self.journal).await);
     }
 
     /// Lets each neighbour go so many rounds more.
@@ -158,7 +204,8 @@ impl Lab {
         self.notes.push(note.into());
     }
 
-    /// Waits until the upstreams get rid of nothing more, of what abusers asked for: nobody reads it. It makes the abuse, and judges nothing.
+    /// Waits until the upstreams get rid of nothing more, of what abusers asked for: nobody reads
+    /// it. It makes the abuse, and judges nothing.
     pub async fn stands_still(&self) {
         let (mut before, mut still) = (self.journal.moved(), 0);
         for _ in 0..200 {
@@ -172,11 +219,15 @@ impl Lab {
         }
     }
 
-    /// Waits until so many requests with `part` in their path came to the upstreams; in time, or it is a fault.
+    /// Waits until so many requests with `part` in their path came to the upstreams; in time, or it
+    /// is a fault.
     pub async fn arrived(&mut self, part: &str, count: usize) {
         let journal = Arc::clone(&self.journal);
         if !eventually(|| journal.count(part) >= count).await {
-            self.faults.push(format!("{} of {count} requests for {part} arrived", journal.count(part)));
+            self.faults.push(format!(
+                "{} of {count} requests for {part} arrived",
+                journal.count(part)
+            ));
         }
     }
 
@@ -200,8 +251,19 @@ impl Lab {
         }
         let twice = self.journal.stored_twice();
         self.require(twice.is_empty(), format!("stored twice: {twice:?}"));
-        let (peak_kib, after_kib, log_bytes) = (self.proxy.peak_kib(), self.proxy.memory_kib(), self.proxy.log_bytes());
-        Outcome { tally, peak_kib, after_kib, log_bytes, faults: self.faults, notes: self.notes }
+        let (peak_kib, after_kib, log_bytes) = (
+            self.proxy.peak_kib(),
+            self.proxy.memory_kib(),
+            self.proxy.log_bytes(),
+        );
+        Outcome {
+            tally,
+            peak_kib,
+            after_kib,
+            log_bytes,
+            faults: self.faults,
+            notes: self.notes,
+        }
     }
 }
 
@@ -222,12 +284,17 @@ pub async fn in_time<T>(what: impl Future<Output = T>) -> Option<T> {
     timeout(PATIENCE, what).await.ok()
 }
 
-/// What an apiserver does: stores creates, confirms what is put, gives its watches the journal's events.
+/// What an apiserver does: stores creates, confirms what is put, gives its watches the journal's
+/// events.
 pub async fn ordinary(mut exchange: Exchange) {
     let journal = Arc::clone(&exchange.journal);
     if exchange.path.contains("watch=true") {
         let mut events = journal.events.subscribe();
-        if exchange.head(200, &[("content-type", "application/json")]).await.is_err() {
+        if exchange
+            .head(200, &[("content-type", "application/json")])
+            .await
+            .is_err()
+        {
             return;
         }
         while let Ok(event) = events.recv().await {
@@ -247,5 +314,7 @@ pub async fn ordinary(mut exchange: Exchange) {
         }
         return exchange.answer(201, body).await;
     }
-    exchange.answer(200, if body.is_empty() { "{}".into() } else { body }).await;
+    exchange
+        .answer(200, if body.is_empty() { "{}".into() } else { body })
+        .await;
 }

@@ -1,8 +1,9 @@
-//! The lab: scripted clients and upstreams that abuse the real executable, beside neighbours that must not notice. It judges from outside,
-//! and shares no code with what it judges.
+//! The lab: scripted clients and upstreams that abuse the real executable, beside neighbours that
+//! must not notice. It judges from outside, and shares no code with what it judges.
 //!
-//! `cargo test --test abuse` runs the short forms; `cargo test --release --test abuse -- --ignored` the full ones, of which `memory` alone
-//! writes the table of peaks. `KUBE_RETRY_PROXY_SEED` repeats a run with its seed.
+//! `cargo test --test abuse` runs the short forms; `cargo test --release --test abuse -- --ignored`
+//! the full ones, of which `memory` alone writes the table of peaks. `KUBE_RETRY_PROXY_SEED`
+//! repeats a run with its seed.
 
 #![expect(unreachable_pub, reason = "`pub` says what a module offers the others")]
 #![expect(
@@ -63,16 +64,26 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for case in cases::all() {
         let run = case.run;
-        trials.push(Trial::test(case.name, move || judge(&runtime().block_on(run(Size::Short)))));
-        trials
-            .push(Trial::test(format!("full_{}", case.name), move || judge(&runtime().block_on(run(Size::Full)))).with_ignored_flag(true));
+        trials.push(Trial::test(case.name, move || {
+            judge(&runtime().block_on(run(Size::Short)))
+        }));
+        trials.push(
+            Trial::test(format!("full_{}", case.name), move || {
+                judge(&runtime().block_on(run(Size::Full)))
+            })
+            .with_ignored_flag(true),
+        );
     }
     trials.push(Trial::test("memory", table::memory).with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn judge(outcome: &Outcome) -> Result<(), Failed> {
@@ -82,5 +93,9 @@ fn judge(outcome: &Outcome) -> Result<(), Failed> {
     if panics > 0 {
         found.push(format!("{panics} panics"));
     }
-    if found.is_empty() { Ok(()) } else { Err(found.join("\n").into()) }
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(found.join("\n").into())
+    }
 }

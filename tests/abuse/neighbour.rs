@@ -1,4 +1,5 @@
-//! A client that does nothing wrong while others do: it creates, renews its lease, watches, and comes anew. It counts what it does not get.
+//! A client that does nothing wrong while others do: it creates, renews its lease, watches, and
+//! comes anew. It counts what it does not get.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,30 +54,56 @@ impl Neighbour {
             Protocol::Http1 => Way::Http1(dialer.clone()),
             Protocol::Http2 => Way::Http2(http2::Client::connect(dialer).await.unwrap()),
         };
-        Self::begin(dialer, journal, way, format!("neighbour-{protocol:?}").to_lowercase()).await
+        Self::begin(
+            dialer,
+            journal,
+            way,
+            format!("neighbour-{protocol:?}").to_lowercase(),
+        )
+        .await
     }
 
     /// On the connection of somebody else.
     pub async fn on(connection: &http2::Client, dialer: &Dialer, journal: &Arc<Journal>) -> Self {
-        Self::begin(dialer, journal, Way::Http2(connection.clone()), "neighbour-shared".to_owned()).await
+        Self::begin(
+            dialer,
+            journal,
+            Way::Http2(connection.clone()),
+            "neighbour-shared".to_owned(),
+        )
+        .await
     }
 
     async fn begin(dialer: &Dialer, journal: &Arc<Journal>, way: Way, name: String) -> Self {
-        let mut worker =
-            Worker { way, dialer: dialer.clone(), journal: Arc::clone(journal), name, round: 0, tally: Tally::default(), watch: None };
+        let mut worker = Worker {
+            way,
+            dialer: dialer.clone(),
+            journal: Arc::clone(journal),
+            name,
+            round: 0,
+            tally: Tally::default(),
+            watch: None,
+        };
         worker.round().await;
         let (stop, mut stopped) = oneshot::channel();
         let (told, rounds) = watch::channel(0);
         let working = tokio::spawn(async move {
             // It is a neighbour, not a load.
-            while timeout(Duration::from_millis(250), &mut stopped).await.is_err() {
+            while timeout(Duration::from_millis(250), &mut stopped)
+                .await
+                .is_err()
+            {
                 worker.round().await;
                 told.send_modify(|rounds| *rounds += 1);
             }
             worker.round().await;
             worker.tally
         });
-        Self { stop, rounds, working }
+        Self {
+            stop,
+            rounds,
+            working,
+        }
     }
 
     /// Waits for so many rounds more.
@@ -118,9 +145,17 @@ impl Worker {
         self.round += 1;
         let (name, round) = (self.name.clone(), self.round);
         let namespace = format!("/api/v1/namespaces/{name}");
-        let created = self.call(&Ask::create(&name), &pod(&format!("{name}-{round}"), 2000), 201).await;
+        let created = self
+            .call(
+                &Ask::create(&name),
+                &pod(&format!("{name}-{round}"), 2000),
+                201,
+            )
+            .await;
         self.tally.note("create", created);
-        let lease = Ask::put(format!("/apis/coordination.k8s.io/v1/namespaces/{name}/leases/leader"));
+        let lease = Ask::put(format!(
+            "/apis/coordination.k8s.io/v1/namespaces/{name}/leases/leader"
+        ));
         let renewed = self.call(&lease, &pod("leader", 500), 200).await;
         self.tally.note("lease", renewed);
         let seen = match timeout(PATIENCE, self.event(&namespace)).await {
@@ -132,7 +167,13 @@ impl Worker {
         }
         self.tally.note("watch", seen);
         let dialer = self.dialer.clone();
-        let came = answered(200, async { http1::Client::connect(&dialer).await?.call(&Ask::get("/version?neighbour"), b"").await }).await;
+        let came = answered(200, async {
+            http1::Client::connect(&dialer)
+                .await?
+                .call(&Ask::get("/version?neighbour"), b"")
+                .await
+        })
+        .await;
         self.tally.note("new client", came);
     }
 
@@ -146,7 +187,8 @@ impl Worker {
         .await
     }
 
-    /// Has the upstream send an event, and waits for it. The watch stays open over all rounds, unless it broke.
+    /// Has the upstream send an event, and waits for it. The watch stays open over all rounds,
+    /// unless it broke.
     async fn event(&mut self, namespace: &str) -> Result<(), String> {
         if self.watch.is_none() {
             let ask = Ask::get(format!("{namespace}/pods?watch=true"));
@@ -157,12 +199,22 @@ impl Worker {
             self.watch = Some(opened.map_err(|Broken(why)| format!("not opened: {why}"))?);
         }
         let event = format!("event-{}-{}.", self.name, self.round);
-        self.journal.events.send(event.clone()).map_err(|_| "the upstream has no watch".to_owned())?;
+        self.journal
+            .events
+            .send(event.clone())
+            .map_err(|_| "the upstream has no watch".to_owned())?;
         let mut seen = String::new();
         while !seen.contains(&event) {
             let piece = match self.watch.as_mut().unwrap() {
-                Watch::Http1(client, framing) => client.wire.piece(framing).await.map_err(|error| error.to_string())?,
-                Watch::Http2(stream) => http2::next(stream).await.transpose().map_err(|error| error.to_string())?,
+                Watch::Http1(client, framing) => client
+                    .wire
+                    .piece(framing)
+                    .await
+                    .map_err(|error| error.to_string())?,
+                Watch::Http2(stream) => http2::next(stream)
+                    .await
+                    .transpose()
+                    .map_err(|error| error.to_string())?,
             };
             seen.push_str(&String::from_utf8_lossy(&piece.ok_or("the watch ended")?));
         }
@@ -177,17 +229,26 @@ impl Worker {
     }
 
     async fn watch2(client: &http2::Client, ask: &Ask) -> Result<Watch, Broken> {
-        Ok(Watch::Http2(client.send(ask, b"").await?.await?.into_body()))
+        Ok(Watch::Http2(
+            client.send(ask, b"").await?.await?.into_body(),
+        ))
     }
 }
 
 /// Whether there is a whole answer with that status in time.
-async fn answered(expected: u16, asked: impl Future<Output = Result<Answer, Broken>>) -> Result<(), String> {
+async fn answered(
+    expected: u16,
+    asked: impl Future<Output = Result<Answer, Broken>>,
+) -> Result<(), String> {
     match timeout(PATIENCE, asked).await {
         Err(_) => Err("no answer".to_owned()),
         Ok(Err(Broken(why))) => Err(why),
         Ok(Ok(answer)) if !answer.whole => Err(format!("half a {}", answer.status)),
-        Ok(Ok(answer)) if answer.status != expected => Err(format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))),
+        Ok(Ok(answer)) if answer.status != expected => Err(format!(
+            "{} {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.body)
+        )),
         Ok(Ok(_)) => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! Scripted peers for both sides of the proxy. They do what real ones do on bad days, and what only an attacker does.
+//! Scripted peers for both sides of the proxy. They do what real ones do on bad days, and what only
+//! an attacker does.
 
 pub mod http1;
 pub mod http2;
@@ -19,7 +20,11 @@ impl Protocol {
     pub const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
     pub fn alpn(self) -> Vec<u8> {
-        if self == Protocol::Http1 { b"http/1.1".to_vec() } else { b"h2".to_vec() }
+        if self == Protocol::Http1 {
+            b"http/1.1".to_vec()
+        } else {
+            b"h2".to_vec()
+        }
     }
 }
 
@@ -53,8 +58,18 @@ pub struct Ask {
 
 impl Ask {
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        let headers = [("authorization", "Bearer lab"), ("user-agent", "lab"), ("content-type", "application/json")];
-        Self { method, path: path.into(), headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into() }
+        let headers = [
+            ("authorization", "Bearer lab"),
+            ("user-agent", "lab"),
+            ("content-type", "application/json"),
+        ];
+        Self {
+            method,
+            path: path.into(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        }
     }
 
     pub fn get(path: impl Into<String>) -> Self {
@@ -78,10 +93,14 @@ impl Ask {
 
 /// A pod of that name, filled up to `size` bytes.
 pub fn pod(name: &str, size: usize) -> Bytes {
-    let head = format!(r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","annotations":{{"fill":""#);
+    let head = format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","annotations":{{"fill":""#
+    );
     let tail = r#""}},"spec":{"containers":[{"name":"main","image":"busybox"}]}}"#;
     let fill = size.saturating_sub(head.len() + tail.len());
-    [head.as_bytes(), &vec![b'x'; fill], tail.as_bytes()].concat().into()
+    [head.as_bytes(), &vec![b'x'; fill], tail.as_bytes()]
+        .concat()
+        .into()
 }
 
 /// The name in a pod.

@@ -1,4 +1,5 @@
-//! The real executable as a child process, seen from outside: its two ports, its memory, its metrics, the size of its log.
+//! The real executable as a child process, seen from outside: its two ports, its memory, its
+//! metrics, the size of its log.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -40,13 +41,30 @@ impl Proxy {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("upstream-ca.crt"), &pki.ca_pem).unwrap();
-        let urls: Vec<_> = upstreams.iter().map(|address| format!("'https://{address}'")).collect();
-        let servers = if urls.len() == 1 { format!("url: {}", urls[0]) } else { format!("servers: [{}]", urls.join(", ")) };
-        let Configuration { upstream, serving, creates, replay, served_as_upstream } = configuration;
+        let urls: Vec<_> = upstreams
+            .iter()
+            .map(|address| format!("'https://{address}'"))
+            .collect();
+        let servers = if urls.len() == 1 {
+            format!("url: {}", urls[0])
+        } else {
+            format!("servers: [{}]", urls.join(", "))
+        };
+        let Configuration {
+            upstream,
+            serving,
+            creates,
+            replay,
+            served_as_upstream,
+        } = configuration;
         let certificate = if *served_as_upstream {
             std::fs::write(path("tls.crt"), &pki.certificate_pem).unwrap();
             std::fs::write(path("tls.key"), &pki.key_pem).unwrap();
-            format!("tlsCertFile: {}, tlsPrivateKeyFile: {}", path("tls.crt").display(), path("tls.key").display())
+            format!(
+                "tlsCertFile: {}, tlsPrivateKeyFile: {}",
+                path("tls.crt").display(),
+                path("tls.key").display()
+            )
         } else {
             format!("selfSigned: {{directory: {}}}", directory.path().display())
         };
@@ -78,11 +96,28 @@ impl Proxy {
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let field = |name: &str| -> SocketAddr {
-            let found = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            found.unwrap_or_else(|| panic!("no {name} in {line}")).parse().unwrap()
+            let found = line
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            found
+                .unwrap_or_else(|| panic!("no {name} in {line}"))
+                .parse()
+                .unwrap()
         };
-        let dialer = Dialer::new(field("address"), &path(if *served_as_upstream { "upstream-ca.crt" } else { "ca.crt" }));
-        Self { dialer, admin: field("admin_address"), child: child.0.take().unwrap(), directory }
+        let dialer = Dialer::new(
+            field("address"),
+            &path(if *served_as_upstream {
+                "upstream-ca.crt"
+            } else {
+                "ca.crt"
+            }),
+        );
+        Self {
+            dialer,
+            admin: field("admin_address"),
+            child: child.0.take().unwrap(),
+            directory,
+        }
     }
 
     /// The most memory that it ever had, in KiB.
@@ -97,8 +132,16 @@ impl Proxy {
 
     fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse().unwrap()
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .unwrap();
+        line.trim_start_matches(':')
+            .trim()
+            .trim_end_matches("kB")
+            .trim()
+            .parse()
+            .unwrap()
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -121,7 +164,12 @@ impl Proxy {
     pub async fn admin(&self, path: &str) -> Option<String> {
         let asked = async {
             let mut tcp = TcpStream::connect(self.admin).await.ok()?;
-            tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").as_bytes()).await.ok()?;
+            tcp.write_all(
+                format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")
+                    .as_bytes(),
+            )
+            .await
+            .ok()?;
             let mut answer = Vec::new();
             tcp.read_to_end(&mut answer).await.ok()?;
             Some(String::from_utf8_lossy(&answer).into_owned()).filter(|answer| !answer.is_empty())
@@ -133,9 +181,14 @@ impl Proxy {
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.admin("/metrics").await.unwrap_or_default();
         let series = text.lines().filter(|line| {
-            line.strip_prefix("kube_retry_proxy_").and_then(|line| line.strip_prefix(name)).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            line.strip_prefix("kube_retry_proxy_")
+                .and_then(|line| line.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
         });
-        series.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        series
+            .filter(|line| line.contains(labels))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 }
 

@@ -8,21 +8,33 @@ use libtest_mimic::Failed;
 use crate::lab::Size;
 use crate::{cases, runtime};
 
-/// What the process may take, at the most, under any abuse: the bound of docs/bounds.md, which is the limit of the chart.
+/// What the process may take, at the most, under any abuse: the bound of docs/bounds.md, which is
+/// the limit of the chart.
 const LIMIT_MIB: u64 = 1009;
 
-/// Runs them all, and writes the table to `target/tmp/abuse/memory.md` as it grows. `ABUSE` runs those whose name has it.
+/// Runs them all, and writes the table to `target/tmp/abuse/memory.md` as it grows. `ABUSE` runs
+/// those whose name has it.
 pub fn memory() -> Result<(), Failed> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("abuse");
     std::fs::create_dir_all(&directory)?;
     let only = std::env::var("ABUSE").unwrap_or_default();
     let mut table = "| abuse | peak MiB | after 10 s MiB | neighbours served | log KiB |\n|---|---|---|---|---|\n".to_owned();
     let mut over = Vec::new();
-    for case in cases::abuses().into_iter().filter(|case| case.name.contains(&only)) {
+    for case in cases::abuses()
+        .into_iter()
+        .filter(|case| case.name.contains(&only))
+    {
         let outcome = runtime().block_on((case.run)(Size::Full));
-        let (peak, served) = (outcome.peak_kib >> 10, format!("{} of {}", outcome.tally.served(), outcome.tally.asked));
+        let (peak, served) = (
+            outcome.peak_kib >> 10,
+            format!("{} of {}", outcome.tally.served(), outcome.tally.asked),
+        );
         let (after, log) = (outcome.after_kib >> 10, outcome.log_bytes >> 10);
-        writeln!(table, "| {} | {peak} | {after} | {served} | {log} |", case.name.replace('_', " "))?;
+        writeln!(
+            table,
+            "| {} | {peak} | {after} | {served} | {log} |",
+            case.name.replace('_', " ")
+        )?;
         println!("{}: {outcome}", case.name);
         for found in outcome.found() {
             println!("    {}", found.chars().take(500).collect::<String>());
@@ -33,5 +45,9 @@ pub fn memory() -> Result<(), Failed> {
         }
     }
     println!("{table}");
-    if over.is_empty() { Ok(()) } else { Err(format!("more than {LIMIT_MIB} MiB: {}", over.join(", ")).into()) }
+    if over.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("more than {LIMIT_MIB} MiB: {}", over.join(", ")).into())
+    }
 }

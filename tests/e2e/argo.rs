@@ -35,12 +35,19 @@ impl Version {
     }
 }
 
-/// A running controller. It listens on a port of its own choice (6060), so there can only be one at a time.
+/// A running controller. It listens on a port of its own choice (6060), so there can only be one at
+/// a time.
 pub struct Controller(Running);
 
 impl Controller {
-    /// Installs this version's manifests and runs its controller with `kubeconfig`; returns once it leads.
-    pub fn start(plane: &ControlPlane, version: Version, kubeconfig: &Path, log_name: &str) -> Self {
+    /// Installs this version's manifests and runs its controller with `kubeconfig`; returns once it
+    /// leads.
+    pub fn start(
+        plane: &ControlPlane,
+        version: Version,
+        kubeconfig: &Path,
+        log_name: &str,
+    ) -> Self {
         let mut command = version.controller();
         command.arg("--kubeconfig").arg(kubeconfig);
         Self::run(plane, &mut command, log_name)
@@ -50,16 +57,29 @@ impl Controller {
     pub fn run(plane: &ControlPlane, command: &mut Command, log_name: &str) -> Self {
         let log = plane.logs().join(format!("argo-{log_name}.log"));
         command
-            .args(["--namespace", "argo", "--executor-image", "argoexec:none", "--loglevel", "debug"])
+            .args([
+                "--namespace",
+                "argo",
+                "--executor-image",
+                "argoexec:none",
+                "--loglevel",
+                "debug",
+            ])
             .env("LEADER_ELECTION_IDENTITY", log_name);
         // Its lease outlives a controller that is killed, and the next one would wait for its end.
         plane.kubectl(&["delete", "lease", "--namespace", "argo", "--all"]);
         let mut controller = Running::logging("workflow-controller", command, &log);
-        within(Duration::from_secs(60), "the workflow-controller leads", || {
-            controller.assert_running();
-            std::fs::read_to_string(&log)
-                .is_ok_and(|printed| printed.to_lowercase().contains("started leading") || printed.contains("became leader"))
-        });
+        within(
+            Duration::from_secs(60),
+            "the workflow-controller leads",
+            || {
+                controller.assert_running();
+                std::fs::read_to_string(&log).is_ok_and(|printed| {
+                    printed.to_lowercase().contains("started leading")
+                        || printed.contains("became leader")
+                })
+            },
+        );
         Self(controller)
     }
 
@@ -74,8 +94,9 @@ pub fn install(plane: &ControlPlane, version: Version) {
     plane.component(&["argo", version.name()]);
 }
 
-/// Workflows that are submitted one after the other: an apiserver charges a quota once for all creates that have come meanwhile, so that those of
-/// a burst would be refused together or not at all.
+/// Workflows that are submitted one after the other: an apiserver charges a quota once for all
+/// creates that have come meanwhile, so that those of a burst would be refused together or not at
+/// all.
 #[derive(Default)]
 pub struct Submissions(BTreeMap<String, Instant>);
 
@@ -83,7 +104,8 @@ impl Submissions {
     const FEW: usize = 20;
     const MANY: usize = 100;
 
-    /// Submits one more: few, and more until they have shown what they are to show, but not more than many. Whether these were all.
+    /// Submits one more: few, and more until they have shown what they are to show, but not more
+    /// than many. Whether these were all.
     pub fn next(&mut self, shown: bool, submit: impl FnOnce(&str)) -> bool {
         let complete = self.0.len() >= if shown { Self::FEW } else { Self::MANY };
         if !complete {
@@ -107,13 +129,21 @@ impl Submissions {
 
 /// A workflow of one HTTP template, which an agent pod would call.
 pub fn http_workflow(namespace: &str, name: &str) -> Value {
-    workflow(namespace, name, json!({ "name": "main", "http": { "url": "http://localhost:1/" } }))
+    workflow(
+        namespace,
+        name,
+        json!({ "name": "main", "http": { "url": "http://localhost:1/" } }),
+    )
 }
 
 /// A workflow of one ordinary pod.
 pub fn pod_workflow(namespace: &str, name: &str) -> Value {
     let requests = json!({ "requests": { "cpu": "10m", "memory": "16Mi" } });
-    workflow(namespace, name, json!({ "name": "main", "container": { "image": "busybox", "command": ["true"], "resources": requests } }))
+    workflow(
+        namespace,
+        name,
+        json!({ "name": "main", "container": { "image": "busybox", "command": ["true"], "resources": requests } }),
+    )
 }
 
 fn workflow(namespace: &str, name: &str, template: Value) -> Value {
@@ -126,15 +156,28 @@ fn workflow(namespace: &str, name: &str, template: Value) -> Value {
 /// Phase and message of each workflow.
 pub fn phases(plane: &ControlPlane, namespace: &str) -> BTreeMap<String, (String, String)> {
     let list = get(plane, namespace, "workflows");
-    let of = |item: &Value, field: &str| item["status"][field].as_str().unwrap_or_default().to_owned();
-    list.iter().map(|item| (item["metadata"]["name"].as_str().unwrap().to_owned(), (of(item, "phase"), of(item, "message")))).collect()
+    let of = |item: &Value, field: &str| {
+        item["status"][field]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    list.iter()
+        .map(|item| {
+            (
+                item["metadata"]["name"].as_str().unwrap().to_owned(),
+                (of(item, "phase"), of(item, "message")),
+            )
+        })
+        .collect()
 }
 
 /// The workflow of each pod that is there.
 pub fn pods_by_workflow(plane: &ControlPlane, namespace: &str) -> BTreeMap<String, usize> {
     let mut pods = BTreeMap::new();
     for pod in get(plane, namespace, "pods") {
-        if let Some(workflow) = pod["metadata"]["labels"]["workflows.argoproj.io/workflow"].as_str() {
+        if let Some(workflow) = pod["metadata"]["labels"]["workflows.argoproj.io/workflow"].as_str()
+        {
             *pods.entry(workflow.to_owned()).or_default() += 1;
         }
     }
@@ -143,7 +186,14 @@ pub fn pods_by_workflow(plane: &ControlPlane, namespace: &str) -> BTreeMap<Strin
 
 fn get(plane: &ControlPlane, namespace: &str, kind: &str) -> Vec<Value> {
     let kubeconfig = plane.kubeconfig("admin", "apiserver-0");
-    let printed = output(plane.kubectl_with(&kubeconfig).args(["get", kind, "--namespace", namespace, "-o", "json"]));
+    let printed = output(plane.kubectl_with(&kubeconfig).args([
+        "get",
+        kind,
+        "--namespace",
+        namespace,
+        "-o",
+        "json",
+    ]));
     let list: Value = serde_json::from_str(&printed).unwrap();
     list["items"].as_array().unwrap().clone()
 }

@@ -6,11 +6,13 @@ use crate::process::Running;
 /// Quotas of a contended namespace: each is one more race that a create must win.
 pub const QUOTAS: usize = 3;
 
-/// A creator at the apiserver of the client under test, one at another apiserver, and a writer that gives each quota a new revision as often as
-/// it takes to refuse a fifth of their creates: of twenty attempts some are refused, and next to none eight times in a row.
+/// A creator at the apiserver of the client under test, one at another apiserver, and a writer that
+/// gives each quota a new revision as often as it takes to refuse a fifth of their creates: of
+/// twenty attempts some are refused, and next to none eight times in a row.
 ///
-/// The writer writes to etcd, like one more apiserver that is quick: writers through the apiservers, which pay for a whole request each on
-/// the same two processors, win too seldom for twenty workflows to prove anything.
+/// The writer writes to etcd, like one more apiserver that is quick: writers through the
+/// apiservers, which pay for a whole request each on the same two processors, win too seldom for
+/// twenty workflows to prove anything.
 const HOW: [&str; 6] = ["-creators", "2", "-etcd-rate", "60", "-refuse", "0.2"];
 
 /// Runs until it is stopped or dropped.
@@ -20,7 +22,15 @@ impl Contention {
     pub fn start(plane: &ControlPlane, namespace: &str) -> Self {
         let admin = plane.kubeconfig("admin", "apiserver-1");
         let etcd = plane.etcd();
-        let mut arguments = vec!["contend", "-kubeconfig", admin.to_str().unwrap(), "-namespace", namespace, "-etcd", &etcd];
+        let mut arguments = vec![
+            "contend",
+            "-kubeconfig",
+            admin.to_str().unwrap(),
+            "-namespace",
+            namespace,
+            "-etcd",
+            &etcd,
+        ];
         arguments.extend(HOW);
         for server in &plane.servers[..2] {
             arguments.extend(["-server", server]);

@@ -1,4 +1,5 @@
-//! The control plane of `tests/controlplane/controlplane.sh`: one for the whole suite, brought up by the first test that needs it.
+//! The control plane of `tests/controlplane/controlplane.sh`: one for the whole suite, brought up
+//! by the first test that needs it.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -31,10 +32,20 @@ pub struct ControlPlane {
 
 /// What the suite needs beyond a Rust toolchain; an error names what is missing.
 pub fn prerequisites() -> Result<(), String> {
-    for (program, argument) in [("bash", "--version"), ("openssl", "version"), ("go", "version")] {
-        let found = Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    for (program, argument) in [
+        ("bash", "--version"),
+        ("openssl", "version"),
+        ("go", "version"),
+    ] {
+        let found = Command::new(program)
+            .arg(argument)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         if !found.is_ok_and(|status| status.success()) {
-            return Err(format!("{program} is not on the PATH (needed: bash, openssl, and Go to build Kubernetes, Argo and the driver)"));
+            return Err(format!(
+                "{program} is not on the PATH (needed: bash, openssl, and Go to build Kubernetes, Argo and the driver)"
+            ));
         }
     }
     Ok(())
@@ -53,7 +64,8 @@ impl ControlPlane {
         }
     }
 
-    /// One of its own, whose apiservers have these addresses and enter themselves into the Service `kubernetes`. It ends when it is dropped.
+    /// One of its own, whose apiservers have these addresses and enter themselves into the Service
+    /// `kubernetes`. It ends when it is dropped.
     pub fn with_addresses(addresses: &[&str; SERVERS]) -> Self {
         Self::up("controlplane-addresses", addresses)
     }
@@ -61,14 +73,28 @@ impl ControlPlane {
     fn up(name: &str, addresses: &[&str]) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         output(&mut script(&directory, &["down"]));
-        output(script(&directory, &["up", &SERVERS.to_string()]).env("APISERVER_ADDRESSES", addresses.join(" ")));
-        let servers = fs::read_to_string(directory.join("servers")).unwrap().lines().map(str::to_owned).collect();
-        Self { directory, servers, kubectl: program("kubectl"), driver: program("driver"), namespaces: Mutex::new(0) }
+        output(
+            script(&directory, &["up", &SERVERS.to_string()])
+                .env("APISERVER_ADDRESSES", addresses.join(" ")),
+        );
+        let servers = fs::read_to_string(directory.join("servers"))
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        Self {
+            directory,
+            servers,
+            kubectl: program("kubectl"),
+            driver: program("driver"),
+            namespaces: Mutex::new(0),
+        }
     }
 
     /// The kubeconfig of `user`: admin, user or argo, at the component's own address.
     pub fn kubeconfig(&self, user: &str, apiserver: &str) -> PathBuf {
-        self.directory.join(format!("{user}.{apiserver}.kubeconfig"))
+        self.directory
+            .join(format!("{user}.{apiserver}.kubeconfig"))
     }
 
     /// The file with the bearer token of a user.
@@ -78,7 +104,10 @@ impl ControlPlane {
 
     /// The bearer token of a user.
     pub fn token(&self, user: &str) -> String {
-        fs::read_to_string(self.token_file(user)).unwrap().trim().to_owned()
+        fs::read_to_string(self.token_file(user))
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 
     /// What verifies the apiservers.
@@ -88,7 +117,12 @@ impl ControlPlane {
 
     /// Where etcd listens.
     pub fn etcd(&self) -> String {
-        format!("http://127.0.0.1:{}", fs::read_to_string(self.directory.join("ports/etcd")).unwrap().trim())
+        format!(
+            "http://127.0.0.1:{}",
+            fs::read_to_string(self.directory.join("ports/etcd"))
+                .unwrap()
+                .trim()
+        )
     }
 
     /// A folder whose content survives the suite, beside the control plane's logs.
@@ -99,7 +133,12 @@ impl ControlPlane {
     /// One more kube-apiserver, with flags of its own; its URL.
     pub fn add(&self, name: &str, flags: &[&str]) -> String {
         self.component(&[&["add", name], flags].concat());
-        fs::read_to_string(self.directory.join("servers")).unwrap().lines().last().unwrap().to_owned()
+        fs::read_to_string(self.directory.join("servers"))
+            .unwrap()
+            .lines()
+            .last()
+            .unwrap()
+            .to_owned()
     }
 
     /// `kill`, `stop`, `start` or `signal` of a component.
@@ -109,29 +148,51 @@ impl ControlPlane {
 
     /// The process of a component.
     pub fn process(&self, component: &str) -> u32 {
-        fs::read_to_string(self.directory.join(format!("run/{component}.pid"))).unwrap().trim().parse().unwrap()
+        fs::read_to_string(self.directory.join(format!("run/{component}.pid")))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
     }
 
-    /// A new namespace with this many quotas, all with room for everything, which the quota controller has filled in.
+    /// A new namespace with this many quotas, all with room for everything, which the quota
+    /// controller has filled in.
     pub fn namespace(&self, purpose: &str, quotas: usize) -> String {
         let number = {
-            let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut namespaces = self
+                .namespaces
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *namespaces += 1;
             *namespaces
         };
         let namespace = format!("{purpose}-{number}");
         let admin = self.kubeconfig("admin", "apiserver-0");
-        self.driver(&["quota", "-kubeconfig", admin.to_str().unwrap(), "-namespace", &namespace, "-quotas", &quotas.to_string()]);
+        self.driver(&[
+            "quota",
+            "-kubeconfig",
+            admin.to_str().unwrap(),
+            "-namespace",
+            &namespace,
+            "-quotas",
+            &quotas.to_string(),
+        ]);
         namespace
     }
 
-    /// Deletes the pods of a namespace, which are gone when this returns: no node has them. What is measured next has the machine for itself;
-    /// the deletion of a namespace begins five seconds later, and goes on for many.
+    /// Deletes the pods of a namespace, which are gone when this returns: no node has them. What is
+    /// measured next has the machine for itself; the deletion of a namespace begins five
+    /// seconds later, and goes on for many.
     pub fn empty(&self, namespace: &str) {
-        self.kubectl(&["delete", "--raw", &format!("/api/v1/namespaces/{namespace}/pods")]);
+        self.kubectl(&[
+            "delete",
+            "--raw",
+            &format!("/api/v1/namespaces/{namespace}/pods"),
+        ]);
     }
 
-    /// Deletes a namespace with all that is in it, so that later tests do not carry its load. Does not wait for its end.
+    /// Deletes a namespace with all that is in it, so that later tests do not carry its load. Does
+    /// not wait for its end.
     pub fn discard(&self, namespace: &str) {
         self.kubectl(&["delete", "namespace", namespace, "--wait=false"]);
     }
@@ -139,7 +200,8 @@ impl ControlPlane {
     /// What the driver reports.
     pub fn driver<A: AsRef<OsStr> + Debug>(&self, arguments: &[A]) -> Value {
         let printed = output(Command::new(&self.driver).args(arguments));
-        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("driver {arguments:?}: {error}: {printed}"))
+        serde_json::from_str(&printed)
+            .unwrap_or_else(|error| panic!("driver {arguments:?}: {error}: {printed}"))
     }
 
     /// The driver in the background.
@@ -149,7 +211,10 @@ impl ControlPlane {
 
     /// What kubectl prints as admin; it must succeed.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        output(self.kubectl_with(&self.kubeconfig("admin", "apiserver-0")).args(arguments))
+        output(
+            self.kubectl_with(&self.kubeconfig("admin", "apiserver-0"))
+                .args(arguments),
+        )
     }
 
     /// Creates an object, or a `List` of them, as admin.
@@ -162,7 +227,11 @@ impl ControlPlane {
     /// kubectl with a kubeconfig, and nothing of the user's own.
     pub fn kubectl_with(&self, kubeconfig: &Path) -> Command {
         let mut command = Command::new(&self.kubectl);
-        command.arg("--kubeconfig").arg(kubeconfig).env("HOME", &self.directory).env_remove("KUBECONFIG");
+        command
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .env("HOME", &self.directory)
+            .env_remove("KUBECONFIG");
         command
     }
 }
@@ -176,12 +245,19 @@ impl Drop for ControlPlane {
 
 /// The path of a program, built if need be.
 pub fn program(name: &str) -> PathBuf {
-    output(&mut script(Path::new(env!("CARGO_TARGET_TMPDIR")), &["path", name])).trim().into()
+    output(&mut script(
+        Path::new(env!("CARGO_TARGET_TMPDIR")),
+        &["path", name],
+    ))
+    .trim()
+    .into()
 }
 
 /// A call of controlplane.sh. What it says on the way is for people, and goes through.
 fn script(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/controlplane/controlplane.sh"));
+    let mut command = Command::new(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/controlplane/controlplane.sh"),
+    );
     command.args(arguments).env("CONTROLPLANE_DIR", directory);
     command
 }

@@ -1,7 +1,7 @@
 //! The apiservers, found in the EndpointSlice that they themselves keep, as in a cluster.
 //!
-//! Kubernetes takes no loopback address for an endpoint. So this gives the machine three more addresses and takes them away again, which only
-//! root on Linux may do: it runs on demand.
+//! Kubernetes takes no loopback address for an endpoint. So this gives the machine three more
+//! addresses and takes them away again, which only root on Linux may do: it runs on demand.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,7 +17,8 @@ use crate::proxy::Proxy;
 /// Of TEST-NET-2, which nobody has (RFC 5737).
 const ADDRESSES: [&str; SERVERS] = ["198.51.100.1", "198.51.100.2", "198.51.100.3"];
 
-/// An apiserver that was killed stays in the slice until its lease of 15 s is seen to have run out, which is looked at every 10 s.
+/// An apiserver that was killed stays in the slice until its lease of 15 s is seen to have run out,
+/// which is looked at every 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
@@ -26,7 +27,10 @@ pub fn trials() -> Vec<Trial> {
         Ok(())
     };
     // `cargo test --test e2e -- --ignored discovery`, as root.
-    vec![Trial::test("discovery::servers_come_and_go_with_their_endpoints", run).with_ignored_flag(true)]
+    vec![
+        Trial::test("discovery::servers_come_and_go_with_their_endpoints", run)
+            .with_ignored_flag(true),
+    ]
 }
 
 fn followed() {
@@ -34,12 +38,23 @@ fn followed() {
     let plane = ControlPlane::with_addresses(&ADDRESSES);
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), token_to_discover(&plane)).unwrap();
-    // The first apiserver stands in for the Service's address, behind which there is always one that lives.
-    let upstream = format!("url: {}, discover: Kubernetes, discoverTokenFile: {}", plane.servers[0], token.path().display());
+    // The first apiserver stands in for the Service's address, behind which there is always one
+    // that lives.
+    let upstream = format!(
+        "url: {}, discover: Kubernetes, discoverTokenFile: {}",
+        plane.servers[0],
+        token.path().display()
+    );
     let proxy = Proxy::before(&plane, &upstream, "");
     // As the proxy names them, and in their order.
-    let all: Vec<_> = plane.servers.iter().map(|server| server.trim_start_matches("https://").to_owned()).collect();
-    within(PATIENCE, "the proxy uses every apiserver", || in_use(&proxy) == all);
+    let all: Vec<_> = plane
+        .servers
+        .iter()
+        .map(|server| server.trim_start_matches("https://").to_owned())
+        .collect();
+    within(PATIENCE, "the proxy uses every apiserver", || {
+        in_use(&proxy) == all
+    });
 
     // A storm in a namespace that is pinned to another one than the first.
     let (storm, pinned) = loop {
@@ -48,7 +63,11 @@ fn followed() {
         let mut pinned = None;
         within(PATIENCE, "the storm is under way", || {
             pinned = proxy.server_of(&namespace);
-            pinned.is_some() && proxy.metric("kube_retry_proxy_outcomes_total", &format!("namespace=\"{namespace}\"")) > 300
+            pinned.is_some()
+                && proxy.metric(
+                    "kube_retry_proxy_outcomes_total",
+                    &format!("namespace=\"{namespace}\""),
+                ) > 300
         });
         match pinned.and_then(|pinned| all.iter().position(|server| *server == pinned)) {
             Some(pinned) if pinned > 0 => break (storm, pinned),
@@ -57,14 +76,22 @@ fn followed() {
     };
     let name = format!("apiserver-{pinned}");
     plane.component(&["kill", &name]);
-    let without: Vec<_> = all.iter().filter(|server| **server != all[pinned]).cloned().collect();
+    let without: Vec<_> = all
+        .iter()
+        .filter(|server| **server != all[pinned])
+        .cloned()
+        .collect();
     let report: Value = serde_json::from_str(&storm.finish()).unwrap();
     judge_storm(&report);
     eprintln!("killed {name}: {report}");
-    within(PATIENCE, "the one without an endpoint is left", || known(&proxy) == without);
+    within(PATIENCE, "the one without an endpoint is left", || {
+        known(&proxy) == without
+    });
 
     plane.component(&["start", &name]);
-    within(PATIENCE, "the one that is back is used", || in_use(&proxy) == all);
+    within(PATIENCE, "the one that is back is used", || {
+        in_use(&proxy) == all
+    });
     let namespace = plane.namespace("discovery", 1);
     let report = plane.driver(&proxy.storm(&plane, &namespace, 1000, 50));
     judge_storm(&report);
@@ -75,16 +102,32 @@ fn followed() {
 /// A service account with the one right that it takes, and its token.
 fn token_to_discover(plane: &ControlPlane) -> String {
     let name = "kube-retry-proxy";
-    let in_default = |arguments: &[&str]| plane.kubectl(&[&["--namespace", "default"], arguments].concat());
+    let in_default =
+        |arguments: &[&str]| plane.kubectl(&[&["--namespace", "default"], arguments].concat());
     in_default(&["create", "serviceaccount", name]);
-    let what = ["--verb=list,watch", "--resource=endpointslices.discovery.k8s.io", "--resource-name=kubernetes"];
+    let what = [
+        "--verb=list,watch",
+        "--resource=endpointslices.discovery.k8s.io",
+        "--resource-name=kubernetes",
+    ];
     in_default(&[&["create", "role", name], &what[..]].concat());
-    in_default(&["create", "rolebinding", name, "--role", name, "--serviceaccount", &format!("default:{name}")]);
+    in_default(&[
+        "create",
+        "rolebinding",
+        name,
+        "--role",
+        name,
+        "--serviceaccount",
+        &format!("default:{name}"),
+    ]);
     in_default(&["create", "token", name, "--duration", "1h"])
 }
 
 fn addresses_of(servers: impl IntoIterator<Item = Value>) -> Vec<String> {
-    let mut addresses: Vec<_> = servers.into_iter().map(|server| server["address"].as_str().unwrap().to_owned()).collect();
+    let mut addresses: Vec<_> = servers
+        .into_iter()
+        .map(|server| server["address"].as_str().unwrap().to_owned())
+        .collect();
     addresses.sort();
     addresses
 }
@@ -94,7 +137,12 @@ fn known(proxy: &Proxy) -> Vec<String> {
 }
 
 fn in_use(proxy: &Proxy) -> Vec<String> {
-    addresses_of(proxy.servers().into_iter().filter(|server| server["healthy"] == true))
+    addresses_of(
+        proxy
+            .servers()
+            .into_iter()
+            .filter(|server| server["healthy"] == true),
+    )
 }
 
 /// Addresses of this machine for as long as this lives.
@@ -104,7 +152,13 @@ impl Addresses {
     fn add() -> Self {
         let added = Self;
         for address in ADDRESSES {
-            output(Command::new("ip").args(["address", "replace", &format!("{address}/32"), "dev", "lo"]));
+            output(Command::new("ip").args([
+                "address",
+                "replace",
+                &format!("{address}/32"),
+                "dev",
+                "lo",
+            ]));
         }
         added
     }
@@ -114,7 +168,10 @@ impl Drop for Addresses {
     fn drop(&mut self) {
         for address in ADDRESSES {
             // It fails where it was not added.
-            let _ = Command::new("ip").args(["address", "del", &format!("{address}/32"), "dev", "lo"]).stderr(Stdio::null()).status();
+            let _ = Command::new("ip")
+                .args(["address", "del", &format!("{address}/32"), "dev", "lo"])
+                .stderr(Stdio::null())
+                .status();
         }
     }
 }

@@ -1,7 +1,9 @@
-//! The end-to-end suite: real etcd, kube-apiservers and kube-controller-manager, real client-go and Argo, and the real executable between
-//! them. `cargo test --release --test e2e`, or one part of it: `-- storm`.
+//! The end-to-end suite: real etcd, kube-apiservers and kube-controller-manager, real client-go and
+//! Argo, and the real executable between them. `cargo test --release --test e2e`, or one part of
+//! it: `-- storm`.
 //!
-//! Not part of plain `cargo test`: it needs Go and some minutes. Where those are missing it says so and is left out, but fails in CI.
+//! Not part of plain `cargo test`: it needs Go and some minutes. Where those are missing it says so
+//! and is left out, but fails in CI.
 
 #![expect(unreachable_pub, reason = "`pub` says what a module offers the others")]
 #![expect(
@@ -44,7 +46,11 @@ fn main() -> ExitCode {
         && let Err(missing) = control_plane::prerequisites()
     {
         eprintln!("e2e is left out: {missing}");
-        return if std::env::var("CI").as_deref() == Ok("true") { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        return if std::env::var("CI").as_deref() == Ok("true") {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
     }
     let trials = [
         transparency::trials(),

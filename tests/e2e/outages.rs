@@ -1,4 +1,5 @@
-//! Components that die in a storm: nothing that was acknowledged is lost, nothing is made twice, and every client gets an answer.
+//! Components that die in a storm: nothing that was acknowledged is lost, nothing is made twice,
+//! and every client gets an answer.
 
 use std::time::Duration;
 
@@ -21,12 +22,16 @@ const BEFORE: u64 = 300;
 pub fn trials() -> Vec<Trial> {
     vec![
         crate::trial("outages::goaways_at_random_lose_nothing", goaways),
-        crate::trial("outages::an_apiserver_is_killed_and_comes_back", apiserver_killed),
+        crate::trial(
+            "outages::an_apiserver_is_killed_and_comes_back",
+            apiserver_killed,
+        ),
         crate::trial("outages::etcd_stands_still_for_five_seconds", etcd_stopped),
     ]
 }
 
-/// An apiserver that sends GOAWAY after one request in fifty, as `--goaway-chance` does to rebalance its clients.
+/// An apiserver that sends GOAWAY after one request in fifty, as `--goaway-chance` does to
+/// rebalance its clients.
 fn goaways(plane: &'static ControlPlane) {
     const NAME: &str = "apiserver-goaway";
     let url = plane.add(NAME, &["--goaway-chance=0.02"]);
@@ -37,23 +42,46 @@ fn goaways(plane: &'static ControlPlane) {
     storm.extend(["-deletes", "100"].map(str::to_owned));
     let report = plane.driver(&storm);
     judge_storm(&report);
-    assert_eq!((&report["failed"], &report["deleteFailedBy"]), (&0.into(), &serde_json::json!({})), "{report}");
-    assert_eq!(proxy.metric("kube_retry_proxy_requests_total", "code=\"503\""), 0, "no request was handed back");
-    let connections = proxy.metric("kube_retry_proxy_upstream_connect_duration_seconds_count", "result=\"success\"");
-    assert!(connections > 10, "only {connections} connections: GOAWAYs did not come");
+    assert_eq!(
+        (&report["failed"], &report["deleteFailedBy"]),
+        (&0.into(), &serde_json::json!({})),
+        "{report}"
+    );
+    assert_eq!(
+        proxy.metric("kube_retry_proxy_requests_total", "code=\"503\""),
+        0,
+        "no request was handed back"
+    );
+    let connections = proxy.metric(
+        "kube_retry_proxy_upstream_connect_duration_seconds_count",
+        "result=\"success\"",
+    );
+    assert!(
+        connections > 10,
+        "only {connections} connections: GOAWAYs did not come"
+    );
     plane.discard(&namespace);
     proxy.stop();
     plane.component(&["stop", NAME]);
 }
 
-/// Two replicas pin alike: the creates of a namespace go to one apiserver by both of them, and when one apiserver dies only its own namespaces
-/// move.
+/// Two replicas pin alike: the creates of a namespace go to one apiserver by both of them, and when
+/// one apiserver dies only its own namespaces move.
 fn apiserver_killed(plane: &'static ControlPlane) {
     let replicas = [(), ()].map(|()| Proxy::start(plane, &plane.servers[..SERVERS], ""));
     let namespaces = pinned_apart(plane, &replicas);
-    let pins = || namespaces.each_ref().map(|namespace| replicas.each_ref().map(|replica| replica.server_of(namespace).unwrap()));
+    let pins = || {
+        namespaces.each_ref().map(|namespace| {
+            replicas
+                .each_ref()
+                .map(|replica| replica.server_of(namespace).unwrap())
+        })
+    };
     let before = pins();
-    assert!(before.iter().all(|[one, other]| one == other), "the replicas disagree: {before:?}");
+    assert!(
+        before.iter().all(|[one, other]| one == other),
+        "the replicas disagree: {before:?}"
+    );
 
     let mut drivers = Vec::new();
     for namespace in &namespaces {
@@ -63,9 +91,20 @@ fn apiserver_killed(plane: &'static ControlPlane) {
             drivers.push(plane.driving(&storm));
         }
     }
-    let created = || replicas.iter().map(|replica| replica.metric("kube_retry_proxy_outcomes_total", "created")).sum::<u64>();
-    within(Duration::from_secs(60), "the storms are under way", || created() >= BEFORE);
-    let killed = plane.servers.iter().position(|server| server.ends_with(&before[0][0])).unwrap();
+    let created = || {
+        replicas
+            .iter()
+            .map(|replica| replica.metric("kube_retry_proxy_outcomes_total", "created"))
+            .sum::<u64>()
+    };
+    within(Duration::from_secs(60), "the storms are under way", || {
+        created() >= BEFORE
+    });
+    let killed = plane
+        .servers
+        .iter()
+        .position(|server| server.ends_with(&before[0][0]))
+        .unwrap();
     let name = format!("apiserver-{killed}");
     let outage = {
         let name = name.clone();
@@ -75,29 +114,48 @@ fn apiserver_killed(plane: &'static ControlPlane) {
         })
     };
     let mut moved = false;
-    within(Duration::from_secs(120), "the storms and the outage are over", || {
-        let [own, others] = pins();
-        moved |= own != before[0];
-        assert_eq!(others, before[1], "a namespace of another apiserver moved");
-        outage.is_finished() && drivers.iter_mut().all(Running::has_ended)
-    });
+    within(
+        Duration::from_secs(120),
+        "the storms and the outage are over",
+        || {
+            let [own, others] = pins();
+            moved |= own != before[0];
+            assert_eq!(others, before[1], "a namespace of another apiserver moved");
+            outage.is_finished() && drivers.iter_mut().all(Running::has_ended)
+        },
+    );
     outage.join().unwrap();
     assert!(moved, "no namespace left {name}");
     for driver in drivers {
         let report: Value = serde_json::from_str(&driver.finish()).unwrap();
         judge_storm(&report);
         // It answers before it has read who may do what.
-        assert_eq!(report["refused"], 0, "a create went to an apiserver that was starting up: {report}");
-        assert!(report["failed"].as_u64().unwrap() <= IN_FLIGHT as u64, "more failed than were in flight when it died: {report}");
+        assert_eq!(
+            report["refused"], 0,
+            "a create went to an apiserver that was starting up: {report}"
+        );
+        assert!(
+            report["failed"].as_u64().unwrap() <= IN_FLIGHT as u64,
+            "more failed than were in flight when it died: {report}"
+        );
         eprintln!("killed {name}: {report}");
     }
-    let healthy = |replica: &Proxy| replica.servers().iter().all(|server| server["healthy"] == true);
-    within(Duration::from_secs(60), "it is used again", || replicas.iter().all(healthy));
+    let healthy = |replica: &Proxy| {
+        replica
+            .servers()
+            .iter()
+            .all(|server| server["healthy"] == true)
+    };
+    within(Duration::from_secs(60), "it is used again", || {
+        replicas.iter().all(healthy)
+    });
     for namespace in &namespaces {
         create_by_each(plane, &replicas, namespace, "after");
     }
     assert_eq!(pins(), before, "its namespace returned");
-    namespaces.iter().for_each(|namespace| plane.discard(namespace));
+    namespaces
+        .iter()
+        .for_each(|namespace| plane.discard(namespace));
     replicas.into_iter().for_each(Proxy::stop);
 }
 
@@ -147,11 +205,19 @@ impl<'a> Storm<'a> {
         let namespace = plane.namespace("outage", 1);
         let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
         let driver = plane.driving(&proxy.storm(plane, &namespace, PODS, 50));
-        within(Duration::from_secs(60), "the storm is under way", || proxy.metric("kube_retry_proxy_outcomes_total", "created") >= BEFORE);
-        Self { plane, proxy, namespace, driver }
+        within(Duration::from_secs(60), "the storm is under way", || {
+            proxy.metric("kube_retry_proxy_outcomes_total", "created") >= BEFORE
+        });
+        Self {
+            plane,
+            proxy,
+            namespace,
+            driver,
+        }
     }
 
-    /// Waits for its end and judges: refusals are answers too, but what was acknowledged is there, once, and nothing else is.
+    /// Waits for its end and judges: refusals are answers too, but what was acknowledged is there,
+    /// once, and nothing else is.
     fn finish(self) -> Value {
         let report: Value = serde_json::from_str(&self.driver.finish()).unwrap();
         self.plane.discard(&self.namespace);
@@ -167,7 +233,13 @@ pub fn judge_storm(report: &Value) {
     for wrong in ["missing", "unexpected", "uidMismatch", "deletedButPresent"] {
         assert_eq!(report["judgement"][wrong], 0, "{wrong}: {report}");
     }
-    assert_eq!(report["alreadyExists"], 0, "a create was sent again after it was stored: {report}");
+    assert_eq!(
+        report["alreadyExists"], 0,
+        "a create was sent again after it was stored: {report}"
+    );
     assert_eq!(report["noAnswer"], 0, "a client got no answer: {report}");
-    assert_eq!(report["conflicts"], 0, "a conflict reached the client: {report}");
+    assert_eq!(
+        report["conflicts"], 0,
+        "a conflict reached the client: {report}"
+    );
 }

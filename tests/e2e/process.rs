@@ -11,9 +11,17 @@ use crate::processors;
 
 /// What a command prints on stdout; it must succeed. Its stderr goes through.
 pub fn output(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {}: {printed}", output.status);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}: {printed}",
+        output.status
+    );
     printed
 }
 
@@ -53,14 +61,27 @@ impl Running {
     }
 
     fn spawn(name: &'static str, command: &mut Command) -> Self {
-        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        Self { name, child, said: None, log: None }
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        Self {
+            name,
+            child,
+            said: None,
+            log: None,
+        }
     }
 
     /// Waits for this line on its stderr.
     pub fn says(&self, line: &str) {
-        let said = self.said.as_ref().unwrap_or_else(|| panic!("{} has a log", self.name));
-        while said.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{} did not say {line:?}: {error}", self.name))
+        let said = self
+            .said
+            .as_ref()
+            .unwrap_or_else(|| panic!("{} has a log", self.name));
+        while said
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap_or_else(|error| panic!("{} did not say {line:?}: {error}", self.name))
             != line
         {}
     }
@@ -70,14 +91,21 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Fails if it has ended, with how it did and the closing lines of its log: a machine whose files nobody keeps has no more to tell.
+    /// Fails if it has ended, with how it did and the closing lines of its log: a machine whose
+    /// files nobody keeps has no more to tell.
     pub fn assert_running(&mut self) {
         const LINES: usize = 40;
         if let Some(status) = self.child.try_wait().unwrap() {
-            let log = self.log.as_deref().map_or_else(String::new, |log| fs::read_to_string(log).unwrap());
+            let log = self
+                .log
+                .as_deref()
+                .map_or_else(String::new, |log| fs::read_to_string(log).unwrap());
             let lines: Vec<_> = log.lines().collect();
             let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
-            panic!("{} ended by itself, {status}. The end of its log:\n{end}", self.name);
+            panic!(
+                "{} ended by itself, {status}. The end of its log:\n{end}",
+                self.name
+            );
         }
     }
 
@@ -88,7 +116,10 @@ impl Running {
 
     /// Asks it to end, waits for that, and returns what it printed; it must succeed.
     pub fn stop(self) -> String {
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        let asked = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
         assert!(asked.success(), "{} has ended by itself", self.name);
         self.finish()
     }
@@ -113,7 +144,8 @@ impl Drop for Running {
     }
 }
 
-/// Waits until `done`, which is looked at every 50 ms; fails after `limit` with what was waited for.
+/// Waits until `done`, which is looked at every 50 ms; fails after `limit` with what was waited
+/// for.
 pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
@@ -122,8 +154,8 @@ pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until this machine has been idle for a second: whatever came before goes on for a while after it has been answered, and would share
-/// the processors with what is to be measured.
+/// Waits until this machine has been idle for a second: whatever came before goes on for a while
+/// after it has been answered, and would share the processors with what is to be measured.
 pub fn settled() {
     let started = Instant::now();
     loop {
@@ -132,6 +164,9 @@ pub fn settled() {
         if processors::machine() - before < 0.2 {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(120), "something keeps this machine busy: what is measured now shows nothing");
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "something keeps this machine busy: what is measured now shows nothing"
+        );
     }
 }

@@ -42,13 +42,24 @@ impl Proxy {
             plane.token_file("user").display(),
         );
         fs::write(path("config.yaml"), config).unwrap();
-        Self::run(command().arg("serve").arg("--config").arg(path("config.yaml")), directory)
+        Self::run(
+            command()
+                .arg("serve")
+                .arg("--config")
+                .arg(path("config.yaml")),
+            directory,
+        )
     }
 
-    /// Runs a `serve` that writes its certificate and kubeconfig to `directory`; returns once it serves.
+    /// Runs a `serve` that writes its certificate and kubeconfig to `directory`; returns once it
+    /// serves.
     pub fn run(command: &mut Command, directory: TempDir) -> Self {
         let log = directory.path().join("log");
-        let mut process = Running::logging("kube-retry-proxy", command.args(["--log-format", "json"]), &log);
+        let mut process = Running::logging(
+            "kube-retry-proxy",
+            command.args(["--log-format", "json"]),
+            &log,
+        );
         let mut said = None;
         within(Duration::from_secs(20), "the proxy serves", || {
             process.assert_running();
@@ -62,7 +73,12 @@ impl Proxy {
         let said = said.unwrap();
         let url = format!("https://{}", said["address"].as_str().unwrap());
         let admin = said["admin_address"].as_str().unwrap().to_owned();
-        Self { process, directory, url, admin }
+        Self {
+            process,
+            directory,
+            url,
+            admin,
+        }
     }
 
     /// The kubeconfig that it wrote.
@@ -73,20 +89,45 @@ impl Proxy {
     /// A kubeconfig through the proxy with the token of this user.
     pub fn kubeconfig(&self, plane: &ControlPlane, user: &str) -> PathBuf {
         let written = fs::read_to_string(self.written_kubeconfig()).unwrap();
-        let mine = written.replace(plane.token_file("user").to_str().unwrap(), plane.token_file(user).to_str().unwrap());
+        let mine = written.replace(
+            plane.token_file("user").to_str().unwrap(),
+            plane.token_file(user).to_str().unwrap(),
+        );
         let path = self.directory.path().join(format!("{user}.kubeconfig"));
         fs::write(&path, mine).unwrap();
         path
     }
 
-    /// The driver's arguments for a storm through the proxy, judged by what the first apiserver itself has.
-    pub fn storm(&self, plane: &ControlPlane, namespace: &str, pods: usize, in_flight: usize) -> Vec<String> {
+    /// The driver's arguments for a storm through the proxy, judged by what the first apiserver
+    /// itself has.
+    pub fn storm(
+        &self,
+        plane: &ControlPlane,
+        namespace: &str,
+        pods: usize,
+        in_flight: usize,
+    ) -> Vec<String> {
         let path = |kubeconfig: PathBuf| kubeconfig.to_str().unwrap().to_owned();
-        let (user, judge) = (path(self.kubeconfig(plane, "user")), path(plane.kubeconfig("admin", "apiserver-0")));
+        let (user, judge) = (
+            path(self.kubeconfig(plane, "user")),
+            path(plane.kubeconfig("admin", "apiserver-0")),
+        );
         let (pods, in_flight) = (pods.to_string(), in_flight.to_string());
-        ["storm", "-kubeconfig", &user, "-judge-kubeconfig", &judge, "-namespace", namespace, "-pods", &pods, "-in-flight", &in_flight]
-            .map(str::to_owned)
-            .into()
+        [
+            "storm",
+            "-kubeconfig",
+            &user,
+            "-judge-kubeconfig",
+            &judge,
+            "-namespace",
+            namespace,
+            "-pods",
+            &pods,
+            "-in-flight",
+            &in_flight,
+        ]
+        .map(str::to_owned)
+        .into()
     }
 
     /// The CA of the certificate that it made for itself.
@@ -97,9 +138,14 @@ impl Proxy {
     /// The sum of a metric's samples whose labels contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> u64 {
         let page = self.admin("/metrics");
-        let samples =
-            page.lines().filter(|line| line.starts_with(name) && line[name.len()..].starts_with(['{', ' ']) && line.contains(labels));
-        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>() as u64
+        let samples = page.lines().filter(|line| {
+            line.starts_with(name)
+                && line[name.len()..].starts_with(['{', ' '])
+                && line.contains(labels)
+        });
+        samples
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum::<f64>() as u64
     }
 
     /// Quota conflicts that it met.
@@ -115,17 +161,35 @@ impl Proxy {
 
     /// The address of the one that a namespace is pinned to, once it has had a create.
     pub fn server_of(&self, namespace: &str) -> Option<String> {
-        let pinned = |server: &Value| server["namespaces"].as_array().unwrap().iter().any(|name| name == namespace);
-        self.servers().into_iter().find(pinned).map(|server| server["address"].as_str().unwrap().to_owned())
+        let pinned = |server: &Value| {
+            server["namespaces"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|name| name == namespace)
+        };
+        self.servers()
+            .into_iter()
+            .find(pinned)
+            .map(|server| server["address"].as_str().unwrap().to_owned())
     }
 
     /// The body of a page of the admin port.
     pub fn admin(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.admin).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.admin
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {path}: {answer}")).1.to_owned()
+        answer
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("no answer to {path}: {answer}"))
+            .1
+            .to_owned()
     }
 
     /// Its process.

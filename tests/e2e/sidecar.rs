@@ -1,5 +1,6 @@
-//! The sidecar as deploy/ describes it: its patch goes on Argo's real Deployment, and what the apiserver then says of both containers is run
-//! as processes, the controller with the kubeconfig that the proxy wrote for it.
+//! The sidecar as deploy/ describes it: its patch goes on Argo's real Deployment, and what the
+//! apiserver then says of both containers is run as processes, the controller with the kubeconfig
+//! that the proxy wrote for it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,25 +23,67 @@ const SHARED: &str = "/var/run/kube-retry-proxy";
 const CONFIGURED: &str = "/etc/kube-retry-proxy";
 
 pub fn trials() -> Vec<Trial> {
-    vec![crate::trial("sidecar::the_patched_deployment_runs_workflows_through_the_proxy", patched)]
+    vec![crate::trial(
+        "sidecar::the_patched_deployment_runs_workflows_through_the_proxy",
+        patched,
+    )]
 }
 
 fn patched(plane: &'static ControlPlane) {
     argo::install(plane, Version::Current);
-    let file = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().unwrap().to_owned();
+    let file = |path: &str| {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(path)
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
     plane.kubectl(&["apply", "--namespace", "argo", "-f", &file(CONFIG)]);
-    plane.kubectl(&["patch", "deployment", "workflow-controller", "--namespace", "argo", "--patch-file", &file(PATCH)]);
+    plane.kubectl(&[
+        "patch",
+        "deployment",
+        "workflow-controller",
+        "--namespace",
+        "argo",
+        "--patch-file",
+        &file(PATCH),
+    ]);
     let pod = {
-        let deployment = plane.kubectl(&["get", "deployment", "workflow-controller", "--namespace", "argo", "-o", "json"]);
+        let deployment = plane.kubectl(&[
+            "get",
+            "deployment",
+            "workflow-controller",
+            "--namespace",
+            "argo",
+            "-o",
+            "json",
+        ]);
         serde_json::from_str::<Value>(&deployment).unwrap()["spec"]["template"]["spec"].clone()
     };
-    let config = plane.kubectl(&["get", "configmap", "kube-retry-proxy", "--namespace", "argo", "-o", r"jsonpath={.data.config\.yaml}"]);
+    let config = plane.kubectl(&[
+        "get",
+        "configmap",
+        "kube-retry-proxy",
+        "--namespace",
+        "argo",
+        "-o",
+        r"jsonpath={.data.config\.yaml}",
+    ]);
 
     // What the kubelet would do: volumes are folders, and the cluster tells where its apiserver is.
     let (shared, configured) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(configured.path().join("config.yaml"), config).unwrap();
-    let folders = [(SHARED, shared.path().to_owned()), (CONFIGURED, configured.path().to_owned())];
-    let here = |text: &str| folders.iter().fold(text.to_owned(), |text, (mount, folder)| text.replace(mount, folder.to_str().unwrap()));
+    let folders = [
+        (SHARED, shared.path().to_owned()),
+        (CONFIGURED, configured.path().to_owned()),
+    ];
+    let here = |text: &str| {
+        folders
+            .iter()
+            .fold(text.to_owned(), |text, (mount, folder)| {
+                text.replace(mount, folder.to_str().unwrap())
+            })
+    };
     let (_, address) = plane.servers[0].split_once("https://").unwrap();
     let (host, port) = address.split_once(':').unwrap();
 
@@ -48,15 +91,24 @@ fn patched(plane: &'static ControlPlane) {
     let mut command = proxy::command();
     sidecar.apply(&mut command);
     command
-        .envs([("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", port)])
+        .envs([
+            ("KUBERNETES_SERVICE_HOST", host),
+            ("KUBERNETES_SERVICE_PORT", port),
+        ])
         // The service account's volume, and ports that are free.
         .env("KUBE_RETRY_PROXY_UPSTREAM_CA_FILE", plane.ca_file())
         .env("KUBE_RETRY_PROXY_TOKEN_FILE", plane.token_file("argo"))
-        .envs([("KUBE_RETRY_PROXY_SECURE_PORT", "0"), ("KUBE_RETRY_PROXY_ADMIN_BIND_ADDRESS", "127.0.0.1:0")]);
+        .envs([
+            ("KUBE_RETRY_PROXY_SECURE_PORT", "0"),
+            ("KUBE_RETRY_PROXY_ADMIN_BIND_ADDRESS", "127.0.0.1:0"),
+        ]);
     let proxy = Proxy::run(&mut command, shared);
 
     let controller = Container::of(&pod["containers"][0], &here);
-    assert_eq!(controller.env["KUBECONFIG"], proxy.written_kubeconfig().to_str().unwrap());
+    assert_eq!(
+        controller.env["KUBECONFIG"],
+        proxy.written_kubeconfig().to_str().unwrap()
+    );
     let mut command = Version::Current.controller();
     controller.apply(&mut command);
     let mut controller = Controller::run(plane, &mut command, "sidecar");
@@ -67,8 +119,17 @@ fn patched(plane: &'static ControlPlane) {
         controller.assert_running();
         argo::pods_by_workflow(plane, &namespace).contains_key("one")
     });
-    assert_eq!(proxy.metric("kube_retry_proxy_outcomes_total", &format!("namespace=\"{namespace}\",outcome=\"created\"")), 1);
-    assert!(proxy.metric("kube_retry_proxy_streams", "") > 0, "its informers watch through the proxy");
+    assert_eq!(
+        proxy.metric(
+            "kube_retry_proxy_outcomes_total",
+            &format!("namespace=\"{namespace}\",outcome=\"created\"")
+        ),
+        1
+    );
+    assert!(
+        proxy.metric("kube_retry_proxy_streams", "") > 0,
+        "its informers watch through the proxy"
+    );
     drop(controller);
     proxy.stop();
     plane.discard(&namespace);
@@ -82,11 +143,23 @@ struct Container {
 
 impl Container {
     fn of(container: &Value, here: &impl Fn(&str) -> String) -> Self {
-        let args = container["args"].as_array().map(|args| args.iter().map(|arg| here(arg.as_str().unwrap())).collect());
+        let args = container["args"]
+            .as_array()
+            .map(|args| args.iter().map(|arg| here(arg.as_str().unwrap())).collect());
         let env = container["env"].as_array().into_iter().flatten();
         // Those that come from the pod itself have no value here.
-        let env = env.filter_map(|variable| Some((variable["name"].as_str()?.to_owned(), here(variable["value"].as_str()?)))).collect();
-        Self { args: args.unwrap_or_default(), env }
+        let env = env
+            .filter_map(|variable| {
+                Some((
+                    variable["name"].as_str()?.to_owned(),
+                    here(variable["value"].as_str()?),
+                ))
+            })
+            .collect();
+        Self {
+            args: args.unwrap_or_default(),
+            env,
+        }
     }
 
     fn apply(&self, command: &mut Command) {

@@ -1,5 +1,5 @@
-//! Many creates at once, over one, two and three apiservers: without the proxy some fail, whatever client-go's own retries do; through it
-//! none does, and what is stored is what was acknowledged.
+//! Many creates at once, over one, two and three apiservers: without the proxy some fail, whatever
+//! client-go's own retries do; through it none does, and what is stored is what was acknowledged.
 
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -34,15 +34,27 @@ struct Storm {
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        crate::trial("storm::no_create_fails_through_the_proxy", |plane| proxied(plane, &SAMPLE.map(Storm::of))),
-        crate::trial("storm::creates_fail_directly", |plane| direct(plane, &DIRECT_SAMPLE.map(Storm::of))),
+        crate::trial("storm::no_create_fails_through_the_proxy", |plane| {
+            proxied(plane, &SAMPLE.map(Storm::of))
+        }),
+        crate::trial("storm::creates_fail_directly", |plane| {
+            direct(plane, &DIRECT_SAMPLE.map(Storm::of))
+        }),
         // A quarter of an hour, and three quarters: `cargo test --test e2e -- --ignored storm`.
-        crate::trial("storm::no_create_fails_through_the_proxy_in_the_whole_grid", |plane| proxied(plane, &grid())).with_ignored_flag(true),
-        crate::trial("storm::creates_fail_directly_in_the_whole_grid", |plane| direct(plane, &grid())).with_ignored_flag(true),
+        crate::trial(
+            "storm::no_create_fails_through_the_proxy_in_the_whole_grid",
+            |plane| proxied(plane, &grid()),
+        )
+        .with_ignored_flag(true),
+        crate::trial("storm::creates_fail_directly_in_the_whole_grid", |plane| {
+            direct(plane, &grid())
+        })
+        .with_ignored_flag(true),
     ]
 }
 
-/// Of the grid: every value of every axis, and every pair of those that matter together: apiservers, creates in flight and deletes.
+/// Of the grid: every value of every axis, and every pair of those that matter together:
+/// apiservers, creates in flight and deletes.
 const SAMPLE: [Axes; 12] = [
     (1, 10, false, "json", 1),
     (1, 200, true, "protobuf", 2),
@@ -74,7 +86,9 @@ fn grid() -> Vec<Storm> {
         for in_flight in [10, 50, 100, 200] {
             for deletes in [false, true] {
                 for encoding in ["json", "protobuf"] {
-                    storms.extend([1, 2].map(|http| Storm::of((servers, in_flight, deletes, encoding, http))));
+                    storms.extend(
+                        [1, 2].map(|http| Storm::of((servers, in_flight, deletes, encoding, http))),
+                    );
                 }
             }
         }
@@ -83,55 +97,145 @@ fn grid() -> Vec<Storm> {
 }
 
 fn proxied(plane: &'static ControlPlane, storms: &[Storm]) {
-    let proxies: Vec<_> = (1..=SERVERS).map(|n| Proxy::start(plane, &plane.servers[..n], "")).collect();
-    let figures_of_it = ["created", "failed", "conflicts met by the proxy", "replays", "seconds", "p99 ms"];
-    let mut table = Table::new("Storms through the proxy", &[&CONDITIONS[..], &figures_of_it].concat());
+    let proxies: Vec<_> = (1..=SERVERS)
+        .map(|n| Proxy::start(plane, &plane.servers[..n], ""))
+        .collect();
+    let figures_of_it = [
+        "created",
+        "failed",
+        "conflicts met by the proxy",
+        "replays",
+        "seconds",
+        "p99 ms",
+    ];
+    let mut table = Table::new(
+        "Storms through the proxy",
+        &[&CONDITIONS[..], &figures_of_it].concat(),
+    );
     for storm in storms {
-        let Storm { servers, in_flight, deletes, encoding, http } = storm;
+        let Storm {
+            servers,
+            in_flight,
+            deletes,
+            encoding,
+            http,
+        } = storm;
         let proxy = &proxies[servers - 1];
-        let before = (proxy.conflicts(), proxy.metric("kube_retry_proxy_replays_total", ""));
+        let before = (
+            proxy.conflicts(),
+            proxy.metric("kube_retry_proxy_replays_total", ""),
+        );
         let report = storm.run(plane, &Way::Proxied(proxy));
-        let (conflicts, replays) = (proxy.conflicts() - before.0, proxy.metric("kube_retry_proxy_replays_total", "") - before.1);
+        let (conflicts, replays) = (
+            proxy.conflicts() - before.0,
+            proxy.metric("kube_retry_proxy_replays_total", "") - before.1,
+        );
         let (created, failed, seconds, p99) = figures(&report);
-        table.row(&[servers, in_flight, &rate(*deletes), encoding, http, created, failed, &conflicts, &replays, &seconds, &p99]);
-        assert_eq!((&report["created"], &report["failed"]), (&PODS.into(), &0.into()), "{storm}: {report}");
-        assert_eq!(report["conflicts"], 0, "{storm}: a conflict reached the client: {report}");
+        table.row(&[
+            servers,
+            in_flight,
+            &rate(*deletes),
+            encoding,
+            http,
+            created,
+            failed,
+            &conflicts,
+            &replays,
+            &seconds,
+            &p99,
+        ]);
+        assert_eq!(
+            (&report["created"], &report["failed"]),
+            (&PODS.into(), &0.into()),
+            "{storm}: {report}"
+        );
+        assert_eq!(
+            report["conflicts"], 0,
+            "{storm}: a conflict reached the client: {report}"
+        );
     }
     table.print();
     proxies.into_iter().for_each(Proxy::stop);
 }
 
 fn direct(plane: &'static ControlPlane, storms: &[Storm]) {
-    let figures_of_it = ["created", "failed", "conflicts seen", "attempts", "seconds", "p99 ms"];
-    let mut table = Table::new("Storms straight at the apiservers", &[&["retry"], &CONDITIONS[..], &figures_of_it].concat());
+    let figures_of_it = [
+        "created",
+        "failed",
+        "conflicts seen",
+        "attempts",
+        "seconds",
+        "p99 ms",
+    ];
+    let mut table = Table::new(
+        "Storms straight at the apiservers",
+        &[&["retry"], &CONDITIONS[..], &figures_of_it].concat(),
+    );
     let mut conflicts = 0;
     for retry in ["none", "DefaultRetry", "DefaultBackoff"] {
         for storm in storms {
-            let Storm { servers, in_flight, deletes, encoding, http } = storm;
+            let Storm {
+                servers,
+                in_flight,
+                deletes,
+                encoding,
+                http,
+            } = storm;
             let report = storm.run(plane, &Way::Direct { retry });
             conflicts += report["conflicts"].as_u64().unwrap();
             let (created, failed, seconds, p99) = figures(&report);
             let (seen, attempts) = (&report["conflicts"], &report["attempts"]);
-            table.row(&[&retry, servers, in_flight, &rate(*deletes), encoding, http, created, failed, seen, attempts, &seconds, &p99]);
+            table.row(&[
+                &retry,
+                servers,
+                in_flight,
+                &rate(*deletes),
+                encoding,
+                http,
+                created,
+                failed,
+                seen,
+                attempts,
+                &seconds,
+                &p99,
+            ]);
         }
     }
     table.print();
-    assert!(conflicts > 0, "the race was not reproduced, so that nothing else here proves anything");
+    assert!(
+        conflicts > 0,
+        "the race was not reproduced, so that nothing else here proves anything"
+    );
 }
 
 fn rate(deletes: bool) -> String {
-    if deletes { format!("{DELETES}/s") } else { "–".to_owned() }
+    if deletes {
+        format!("{DELETES}/s")
+    } else {
+        "–".to_owned()
+    }
 }
 
 /// Created, failed, seconds and the 99th percentile in milliseconds, as a table shows them.
 fn figures(report: &Value) -> (&Value, &Value, String, String) {
     let float = |field: &str| report[field].as_f64().unwrap();
-    (&report["created"], &report["failed"], format!("{:.1}", float("seconds")), format!("{:.0}", float("p99Ms")))
+    (
+        &report["created"],
+        &report["failed"],
+        format!("{:.1}", float("seconds")),
+        format!("{:.0}", float("p99Ms")),
+    )
 }
 
 impl Storm {
     fn of((servers, in_flight, deletes, encoding, http): Axes) -> Self {
-        Self { servers, in_flight, deletes, encoding, http }
+        Self {
+            servers,
+            in_flight,
+            deletes,
+            encoding,
+            http,
+        }
     }
 
     /// Runs it in a namespace of its own, and checks what is stored.
@@ -142,14 +246,35 @@ impl Storm {
             Way::Proxied(proxy) => proxy.kubeconfig(plane, "user"),
         };
         let judge = plane.kubeconfig("admin", "apiserver-0");
-        let (pods, in_flight, http) = (PODS.to_string(), self.in_flight.to_string(), self.http.to_string());
+        let (pods, in_flight, http) = (
+            PODS.to_string(),
+            self.in_flight.to_string(),
+            self.http.to_string(),
+        );
         let deletes = if self.deletes { DELETES } else { 0 }.to_string();
-        let mut arguments = vec!["storm", "-kubeconfig", user.to_str().unwrap(), "-judge-kubeconfig", judge.to_str().unwrap()];
-        arguments.extend(["-namespace", &namespace, "-pods", &pods, "-in-flight", &in_flight, "-deletes", &deletes]);
+        let mut arguments = vec![
+            "storm",
+            "-kubeconfig",
+            user.to_str().unwrap(),
+            "-judge-kubeconfig",
+            judge.to_str().unwrap(),
+        ];
+        arguments.extend([
+            "-namespace",
+            &namespace,
+            "-pods",
+            &pods,
+            "-in-flight",
+            &in_flight,
+            "-deletes",
+            &deletes,
+        ]);
         arguments.extend(["-encoding", self.encoding, "-http", &http]);
         if let Way::Direct { retry } = way {
             arguments.extend(["-retry", retry]);
-            plane.servers[..self.servers].iter().for_each(|server| arguments.extend(["-server", server]));
+            plane.servers[..self.servers]
+                .iter()
+                .for_each(|server| arguments.extend(["-server", server]));
         }
         let report = plane.driver(&arguments);
         plane.empty(&namespace);
@@ -163,17 +288,35 @@ impl Storm {
         for wrong in ["missing", "unexpected", "uidMismatch", "deletedButPresent"] {
             assert_eq!(judgement[wrong], 0, "{self}: {wrong}: {report}");
         }
-        assert_eq!(report["alreadyExists"], 0, "{self}: a create was sent again after it was stored: {report}");
-        assert_eq!(report["noAnswer"], 0, "{self}: a client got no answer: {report}");
+        assert_eq!(
+            report["alreadyExists"], 0,
+            "{self}: a create was sent again after it was stored: {report}"
+        );
+        assert_eq!(
+            report["noAnswer"], 0,
+            "{self}: a client got no answer: {report}"
+        );
         let present = judgement["present"].as_u64().unwrap();
         let expected = report["created"].as_u64().unwrap() - report["deleted"].as_u64().unwrap();
-        assert_eq!(present, expected, "{self}: pods present and creates acknowledged: {report}");
+        assert_eq!(
+            present, expected,
+            "{self}: pods present and creates acknowledged: {report}"
+        );
     }
 }
 
 impl std::fmt::Display for Storm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { servers, in_flight, deletes, encoding, http } = self;
-        write!(f, "{servers} apiservers, {in_flight} in flight, deletes {deletes}, {encoding}, HTTP/{http}")
+        let Self {
+            servers,
+            in_flight,
+            deletes,
+            encoding,
+            http,
+        } = self;
+        write!(
+            f,
+            "{servers} apiservers, {in_flight} in flight, deletes {deletes}, {encoding}, HTTP/{http}"
+        )
     }
 }

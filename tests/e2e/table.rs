@@ -13,7 +13,14 @@ pub struct Table {
 
 impl Table {
     pub fn new(name: &'static str, columns: &[&str]) -> Self {
-        Self { name, text: format!("| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len())) }
+        Self {
+            name,
+            text: format!(
+                "| {} |\n|{}\n",
+                columns.join(" | "),
+                "---|".repeat(columns.len())
+            ),
+        }
     }
 
     pub fn row(&mut self, cells: &[&dyn Display]) {

@@ -1,4 +1,5 @@
-//! What is no create passes through as if there were no proxy: client-go's informers, leases and API uses, and kubectl.
+//! What is no create passes through as if there were no proxy: client-go's informers, leases and
+//! API uses, and kubectl.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +13,10 @@ use crate::proxy::Proxy;
 pub fn trials() -> Vec<Trial> {
     vec![
         crate::trial("transparency::informers_see_every_event_once", informers),
-        crate::trial("transparency::a_lease_is_renewed_all_through_a_storm", lease),
+        crate::trial(
+            "transparency::a_lease_is_renewed_all_through_a_storm",
+            lease,
+        ),
         crate::trial("transparency::uses_of_the_api_do_the_same", objects),
         crate::trial("transparency::kubectl_prints_the_same", kubectl),
     ]
@@ -20,7 +24,10 @@ pub fn trials() -> Vec<Trial> {
 
 fn informers(plane: &'static ControlPlane) {
     let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
-    let (through, admin) = (proxy.kubeconfig(plane, "admin"), plane.kubeconfig("admin", "apiserver-0"));
+    let (through, admin) = (
+        proxy.kubeconfig(plane, "admin"),
+        plane.kubeconfig("admin", "apiserver-0"),
+    );
     for encoding in ["json", "protobuf"] {
         let namespace = plane.namespace("informer", 0);
         let report = plane.driver(&[
@@ -40,15 +47,28 @@ fn informers(plane: &'static ControlPlane) {
     proxy.stop();
 }
 
-/// Argo's controller exits when it loses its lease, so nothing may delay a renewal, a storm of creates least of all.
+/// Argo's controller exits when it loses its lease, so nothing may delay a renewal, a storm of
+/// creates least of all.
 fn lease(plane: &'static ControlPlane) {
     let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
     let admin = proxy.kubeconfig(plane, "admin");
     let namespace = plane.namespace("lease", 1);
-    let holder = plane.driving(&["lease", "-kubeconfig", admin.to_str().unwrap(), "-namespace", &namespace, "-for", "25s"]);
+    let holder = plane.driving(&[
+        "lease",
+        "-kubeconfig",
+        admin.to_str().unwrap(),
+        "-namespace",
+        &namespace,
+        "-for",
+        "25s",
+    ]);
     let storm = plane.driver(&proxy.storm(plane, &namespace, 2000, 200));
     let report: Value = serde_json::from_str(&holder.finish()).unwrap();
-    assert_eq!((&report["acquisitions"], &report["losses"]), (&1.into(), &0.into()), "{report}");
+    assert_eq!(
+        (&report["acquisitions"], &report["losses"]),
+        (&1.into(), &0.into()),
+        "{report}"
+    );
     assert!(report["renewals"].as_u64().unwrap() >= 3, "{report}");
     assert_eq!(storm["failed"], 0, "{storm}");
     plane.discard(&namespace);
@@ -57,13 +77,32 @@ fn lease(plane: &'static ControlPlane) {
 
 fn objects(plane: &'static ControlPlane) {
     let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
-    let (through, admin) = (proxy.kubeconfig(plane, "admin"), plane.kubeconfig("admin", "apiserver-0"));
+    let (through, admin) = (
+        proxy.kubeconfig(plane, "admin"),
+        plane.kubeconfig("admin", "apiserver-0"),
+    );
     let namespace = plane.namespace("objects", 0);
     let (through, direct) = (through.to_str().unwrap(), admin.to_str().unwrap());
-    let report = plane.driver(&["objects", "-kubeconfig", through, "-direct-kubeconfig", direct, "-namespace", &namespace]);
+    let report = plane.driver(&[
+        "objects",
+        "-kubeconfig",
+        through,
+        "-direct-kubeconfig",
+        direct,
+        "-namespace",
+        &namespace,
+    ]);
     plane.discard(&namespace);
-    let failed: Vec<_> = report["checks"].as_array().unwrap().iter().filter(|check| check["ok"] != true).collect();
-    assert!(failed.is_empty() && report["checks"].as_array().unwrap().len() >= 10, "{failed:?} of {report}");
+    let failed: Vec<_> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["ok"] != true)
+        .collect();
+    assert!(
+        failed.is_empty() && report["checks"].as_array().unwrap().len() >= 10,
+        "{failed:?} of {report}"
+    );
     proxy.stop();
 }
 
@@ -80,10 +119,31 @@ fn kubectl(plane: &'static ControlPlane) {
         &["apply", "-f", manifest],
         &["apply", "-f", manifest],
         &["create", "-f", manifest],
-        &["apply", "--server-side", "--force-conflicts", "-f", manifest],
+        &[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            manifest,
+        ],
         &["get", "pods", "-o", "name"],
-        &["get", "pod", "a", "-o", "jsonpath={.metadata.labels.app} {.status.phase}"],
-        &["get", "pods", "-l", "app=a", "--chunk-size=1", "--no-headers", "-o", "custom-columns=NAME:.metadata.name"],
+        &[
+            "get",
+            "pod",
+            "a",
+            "-o",
+            "jsonpath={.metadata.labels.app} {.status.phase}",
+        ],
+        &[
+            "get",
+            "pods",
+            "-l",
+            "app=a",
+            "--chunk-size=1",
+            "--no-headers",
+            "-o",
+            "custom-columns=NAME:.metadata.name",
+        ],
         &["describe", "resourcequota"],
         &["label", "pod", "a", "tier=test"],
         &["get", "pod", "nobody"],
@@ -102,7 +162,14 @@ fn kubectl(plane: &'static ControlPlane) {
     let run = |kubeconfig: &Path| -> Vec<String> {
         commands
             .iter()
-            .map(|arguments| printed(plane.kubectl_with(kubeconfig).args(["--namespace", &namespace]).args(*arguments)))
+            .map(|arguments| {
+                printed(
+                    plane
+                        .kubectl_with(kubeconfig)
+                        .args(["--namespace", &namespace])
+                        .args(*arguments),
+                )
+            })
             .collect()
     };
     let direct = run(&plane.kubeconfig("user", "apiserver-0"));
@@ -117,5 +184,10 @@ fn kubectl(plane: &'static ControlPlane) {
 /// How it ended and all that it printed.
 fn printed(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }

@@ -30,12 +30,25 @@ enum Watched {
 }
 
 /// What is measured of a storm, in the order of the table.
-const FIGURES: [&str; 7] =
-    ["seconds", "p50 ms", "p99 ms", "processor s: apiservers", "processor s: etcd", "processor s: proxy", "processor s: all"];
+const FIGURES: [&str; 7] = [
+    "seconds",
+    "p50 ms",
+    "p99 ms",
+    "processor s: apiservers",
+    "processor s: etcd",
+    "processor s: proxy",
+    "processor s: all",
+];
 
 pub fn trials() -> Vec<Trial> {
     // A measurement: `cargo test --release --test e2e -- --ignored watches`.
-    vec![crate::trial("watches::creates_succeed_beside_five_thousand_watches", beside).with_ignored_flag(true)]
+    vec![
+        crate::trial(
+            "watches::creates_succeed_beside_five_thousand_watches",
+            beside,
+        )
+        .with_ignored_flag(true),
+    ]
 }
 
 fn beside(plane: &'static ControlPlane) {
@@ -54,13 +67,24 @@ fn beside(plane: &'static ControlPlane) {
                 let report: Value = serde_json::from_str(&watches.stop()).unwrap();
                 assert_eq!(report["open"], WATCHES, "{report}");
             }
-            eprintln!("round {round} of {ROUNDS}, watches {}: {:.1?}", kinds[kind], measured[kind].last().unwrap());
+            eprintln!(
+                "round {round} of {ROUNDS}, watches {}: {:.1?}",
+                kinds[kind],
+                measured[kind].last().unwrap()
+            );
         }
     }
-    within(Duration::from_secs(20), "the streams have ended", || proxy.metric("kube_retry_proxy_streams", "") == 0);
-    let mut table = Table::new("Creates through the proxy, beside 5,000 watches", &[&["watches"], &FIGURES[..]].concat());
+    within(Duration::from_secs(20), "the streams have ended", || {
+        proxy.metric("kube_retry_proxy_streams", "") == 0
+    });
+    let mut table = Table::new(
+        "Creates through the proxy, beside 5,000 watches",
+        &[&["watches"], &FIGURES[..]].concat(),
+    );
     for (kind, storms) in kinds.iter().zip(measured) {
-        let cells: Vec<_> = (0..FIGURES.len()).map(|figure| spread(storms.iter().map(|storm| storm[figure]).collect())).collect();
+        let cells: Vec<_> = (0..FIGURES.len())
+            .map(|figure| spread(storms.iter().map(|storm| storm[figure]).collect()))
+            .collect();
         let mut row: Vec<&dyn Display> = vec![kind];
         row.extend(cells.iter().map(|cell| cell as &dyn Display));
         table.row(&row);
@@ -73,15 +97,28 @@ fn beside(plane: &'static ControlPlane) {
 fn open(plane: &ControlPlane, proxy: &Proxy, namespace: &str, watched: Watched) -> Option<Running> {
     let driving = |kubeconfig: PathBuf, servers: &[String]| {
         let (kubeconfig, count) = (kubeconfig.to_str().unwrap().to_owned(), WATCHES.to_string());
-        let mut arguments = vec!["watches", "-kubeconfig", &kubeconfig, "-namespace", namespace, "-count", &count];
-        servers.iter().for_each(|server| arguments.extend(["-server", server]));
+        let mut arguments = vec![
+            "watches",
+            "-kubeconfig",
+            &kubeconfig,
+            "-namespace",
+            namespace,
+            "-count",
+            &count,
+        ];
+        servers
+            .iter()
+            .for_each(|server| arguments.extend(["-server", server]));
         let watches = plane.driving(&arguments);
         watches.says("watching");
         watches
     };
     match watched {
         Watched::Nothing => None,
-        Watched::Apiservers => Some(driving(plane.kubeconfig("user", "apiserver-0"), &plane.servers[..SERVERS])),
+        Watched::Apiservers => Some(driving(
+            plane.kubeconfig("user", "apiserver-0"),
+            &plane.servers[..SERVERS],
+        )),
         Watched::Proxy => {
             let watches = driving(proxy.kubeconfig(plane, "user"), &[]);
             assert_eq!(proxy.metric("kube_retry_proxy_streams", ""), WATCHES);
@@ -95,16 +132,28 @@ fn storm(plane: &ControlPlane, proxy: &Proxy) -> [f64; FIGURES.len()] {
     let namespace = plane.namespace("beside", 1);
     let arguments = proxy.storm(plane, &namespace, CREATES, IN_FLIGHT);
     let spent = || {
-        let apiservers = (0..SERVERS).map(|server| processors::process(plane.process(&format!("apiserver-{server}")))).sum();
-        [apiservers, processors::process(plane.process("etcd")), processors::process(proxy.id()), processors::machine()]
+        let apiservers = (0..SERVERS)
+            .map(|server| processors::process(plane.process(&format!("apiserver-{server}"))))
+            .sum();
+        [
+            apiservers,
+            processors::process(plane.process("etcd")),
+            processors::process(proxy.id()),
+            processors::machine(),
+        ]
     };
     settled();
     let before = spent();
     let report = plane.driver(&arguments);
     let after = spent();
-    assert_eq!((&report["created"], &report["failed"]), (&CREATES.into(), &0.into()), "{report}");
+    assert_eq!(
+        (&report["created"], &report["failed"]),
+        (&CREATES.into(), &0.into()),
+        "{report}"
+    );
     plane.empty(&namespace);
-    let [seconds, p50, p99] = ["seconds", "p50Ms", "p99Ms"].map(|field| report[field].as_f64().unwrap());
+    let [seconds, p50, p99] =
+        ["seconds", "p50Ms", "p99Ms"].map(|field| report[field].as_f64().unwrap());
     let [apiservers, etcd, own, machine] = std::array::from_fn(|at| after[at] - before[at]);
     [seconds, p50, p99, apiservers, etcd, own, machine]
 }
@@ -112,7 +161,12 @@ fn storm(plane: &ControlPlane, proxy: &Proxy) -> [f64; FIGURES.len()] {
 /// Median and range.
 fn spread(mut figures: Vec<f64>) -> String {
     figures.sort_by(f64::total_cmp);
-    format!("{:.1} ({:.1}–{:.1})", figures[figures.len() / 2], figures[0], figures[figures.len() - 1])
+    format!(
+        "{:.1} ({:.1}–{:.1})",
+        figures[figures.len() / 2],
+        figures[0],
+        figures[figures.len() - 1]
+    )
 }
 
 impl Display for Watched {

@@ -43,10 +43,16 @@ async fn reads_are_the_same_with_and_without_the_proxy() {
         for path in PATHS {
             for method in [Method::GET, Method::HEAD] {
                 for accept in ["application/json", PROTOBUF, "*/*"] {
-                    let ask = |client: &Client| accepting(client.request(method.clone(), path, ""), accept);
+                    let ask = |client: &Client| {
+                        accepting(client.request(method.clone(), path, ""), accept)
+                    };
                     let expected = direct.ask(ask(&direct)).await;
                     let answer = proxied.ask(ask(&proxied)).await;
-                    assert_same(&answer, &expected, &format!("{method} {path} as {accept} over {down:?} and {up:?}"));
+                    assert_same(
+                        &answer,
+                        &expected,
+                        &format!("{method} {path} as {accept} over {down:?} and {up:?}"),
+                    );
                 }
             }
         }
@@ -64,7 +70,12 @@ async fn a_list_of_several_megabytes_arrives_byte_for_byte() {
         let expected = rig.direct(up).await.get(PODS).await;
         assert!(expected.body.len() > 4 << 20);
         let answer = rig.client(down).await.get(PODS).await;
-        assert!(answer.body == expected.body, "{} of {} bytes over {down:?} and {up:?}", answer.body.len(), expected.body.len());
+        assert!(
+            answer.body == expected.body,
+            "{} of {} bytes over {down:?} and {up:?}",
+            answer.body.len(),
+            expected.body.len()
+        );
         rig.stop().await;
     }
 }
@@ -76,19 +87,47 @@ async fn writes_of_what_is_no_create_arrive_once_and_unchanged() {
         store_pods(&rig, &["a"], "");
         let mut client = rig.client(down).await;
 
-        let deleted = client.ask(client.request(Method::DELETE, &format!("{PODS}/a"), "")).await;
+        let deleted = client
+            .ask(client.request(Method::DELETE, &format!("{PODS}/a"), ""))
+            .await;
         assert_eq!(deleted.status, StatusCode::OK);
         assert_eq!(rig.plane.pods(NAMESPACE).len(), 0);
 
-        let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "other"}}).to_string();
-        let created = client.ask(client.request(Method::POST, "/api/v1/namespaces", namespace.clone())).await;
-        assert_eq!((created.status, &created.json()["metadata"]["name"]), (StatusCode::CREATED, &json!("other")));
+        let namespace =
+            json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "other"}})
+                .to_string();
+        let created = client
+            .ask(client.request(Method::POST, "/api/v1/namespaces", namespace.clone()))
+            .await;
+        assert_eq!(
+            (created.status, &created.json()["metadata"]["name"]),
+            (StatusCode::CREATED, &json!("other"))
+        );
 
-        let patched = client.ask(client.request(Method::PATCH, &format!("{PODS}/a"), "{}")).await;
-        assert_eq!(patched.status, StatusCode::METHOD_NOT_ALLOWED, "the model knows no patches");
+        let patched = client
+            .ask(client.request(Method::PATCH, &format!("{PODS}/a"), "{}"))
+            .await;
+        assert_eq!(
+            patched.status,
+            StatusCode::METHOD_NOT_ALLOWED,
+            "the model knows no patches"
+        );
 
-        let seen: Vec<_> = rig.plane.journal().attempts().into_iter().map(|attempt| (attempt.method, attempt.body)).collect();
-        assert_eq!(seen, [(Method::DELETE, 0), (Method::POST, namespace.len()), (Method::PATCH, 2)]);
+        let seen: Vec<_> = rig
+            .plane
+            .journal()
+            .attempts()
+            .into_iter()
+            .map(|attempt| (attempt.method, attempt.body))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (Method::DELETE, 0),
+                (Method::POST, namespace.len()),
+                (Method::PATCH, 2)
+            ]
+        );
         rig.stop().await;
     }
 }
@@ -98,15 +137,29 @@ async fn bodies_of_unknown_length_arrive_whole_with_their_trailers() {
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
         let mut client = rig.client(down).await;
-        let chunks: Vec<_> = (0..48).map(|n| Bytes::from(vec![b'a' + n % 26; 32 << 10])).collect();
-        let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-checksum"), HeaderValue::from_static("c0ffee"))]);
+        let chunks: Vec<_> = (0..48)
+            .map(|n| Bytes::from(vec![b'a' + n % 26; 32 << 10]))
+            .collect();
+        let trailers = HeaderMap::from_iter([(
+            HeaderName::from_static("x-checksum"),
+            HeaderValue::from_static("c0ffee"),
+        )]);
         let body = Fed::whole(chunks.clone(), Some(trailers)).await;
         let mut request = client.request(Method::PUT, "/echo", "").map(|_| body);
-        request.headers_mut().insert(TRAILER, HeaderValue::from_static("x-checksum"));
+        request
+            .headers_mut()
+            .insert(TRAILER, HeaderValue::from_static("x-checksum"));
         let echo = client.ask(request).await.json();
         let sent = String::from_utf8(chunks.concat()).unwrap();
-        assert!(echo["body"] == json!(sent), "the body differs over {down:?} and {up:?}");
-        assert_eq!(echo["trailers"], json!({"x-checksum": ["c0ffee"]}), "{down:?} {up:?}");
+        assert!(
+            echo["body"] == json!(sent),
+            "the body differs over {down:?} and {up:?}"
+        );
+        assert_eq!(
+            echo["trailers"],
+            json!({"x-checksum": ["c0ffee"]}),
+            "{down:?} {up:?}"
+        );
         rig.stop().await;
     }
 }
@@ -117,12 +170,22 @@ async fn trailers_of_answers_arrive() {
         let rig = Rig::speaking(up).await;
         let mut client = rig.client(down).await;
         let mut request = client.request(Method::POST, "/trailers", "answered");
-        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+        request
+            .headers_mut()
+            .insert(TE, HeaderValue::from_static("trailers"));
         let answer = client.ask(request).await;
         assert_eq!(answer.body, "answered");
         let trailers = answer.trailers.unwrap_or_default();
-        assert_eq!(trailers.get("x-checksum").unwrap(), "c0ffee", "{down:?} {up:?}");
-        assert_eq!(trailers.get_all("x-part").iter().collect::<Vec<_>>(), ["1", "2"], "{down:?} {up:?}");
+        assert_eq!(
+            trailers.get("x-checksum").unwrap(),
+            "c0ffee",
+            "{down:?} {up:?}"
+        );
+        assert_eq!(
+            trailers.get_all("x-part").iter().collect::<Vec<_>>(),
+            ["1", "2"],
+            "{down:?} {up:?}"
+        );
         rig.stop().await;
     }
 }
@@ -132,7 +195,13 @@ async fn the_upstream_reads_a_body_while_it_is_still_being_sent() {
     for protocol in BOTH {
         let upstream = Upstream::bind().await;
         let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-        let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", protocol).await;
+        let mut client = Client::connect(
+            proxy.address,
+            proxy.ca_pem.as_deref().unwrap(),
+            "t",
+            protocol,
+        )
+        .await;
         let (feeder, body) = Fed::new();
         let request = client.request(Method::PUT, "/echo", "").map(|_| body);
         let answer = tokio::spawn(async move { client.ask(request).await });
@@ -140,7 +209,10 @@ async fn the_upstream_reads_a_body_while_it_is_still_being_sent() {
         assert_eq!(head.all("transfer-encoding"), ["chunked"]);
         for piece in ["one", "two"] {
             feeder.chunk(piece).await;
-            assert_eq!(connection.exactly(8).await, format!("3\r\n{piece}\r\n").as_bytes());
+            assert_eq!(
+                connection.exactly(8).await,
+                format!("3\r\n{piece}\r\n").as_bytes()
+            );
         }
         drop(feeder);
         assert_eq!(connection.exactly(5).await, b"0\r\n\r\n");
@@ -158,9 +230,18 @@ async fn a_client_that_expects_100_continue_is_told_to_go_on() {
             let mut raw = rig.raw().await;
             let body = pod("a");
             let (token, length) = (rig.plane.token(), body.len());
-            let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\n");
-            raw.write(format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n")).await;
-            assert_eq!(raw.head().await.status(), StatusCode::CONTINUE, "{path} {up:?}");
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\n"
+            );
+            raw.write(format!(
+                "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            ))
+            .await;
+            assert_eq!(
+                raw.head().await.status(),
+                StatusCode::CONTINUE,
+                "{path} {up:?}"
+            );
             raw.write(&body).await;
             let (answer, _) = raw.answer().await;
             assert!(answer.status().is_success(), "{path} {up:?}: {answer:?}");
@@ -175,11 +256,21 @@ async fn an_empty_body_stays_empty() {
         let rig = Rig::speaking(up).await;
         let mut client = rig.client(down).await;
         for method in [Method::GET, Method::DELETE, Method::POST, Method::PUT] {
-            let echo = client.ask(client.request(method.clone(), "/echo", "")).await.json();
+            let echo = client
+                .ask(client.request(method.clone(), "/echo", ""))
+                .await
+                .json();
             assert_eq!(echo["body"], "");
-            assert_eq!(echo["headers"]["transfer-encoding"], json!(null), "{method} {down:?} {up:?}");
+            assert_eq!(
+                echo["headers"]["transfer-encoding"],
+                json!(null),
+                "{method} {down:?} {up:?}"
+            );
             let length = &echo["headers"]["content-length"];
-            assert!(length.is_null() || *length == json!(["0"]), "{method} {down:?} {up:?}: {length}");
+            assert!(
+                length.is_null() || *length == json!(["0"]),
+                "{method} {down:?} {up:?}: {length}"
+            );
         }
         rig.stop().await;
     }
@@ -200,8 +291,14 @@ async fn paths_and_queries_keep_every_byte() {
         let mut client = rig.client(down).await;
         for target in TARGETS {
             let echo = client.get(target).await.json();
-            let query = echo["query"].as_str().map_or(String::new(), |query| format!("?{query}"));
-            assert_eq!(format!("{}{query}", echo["path"].as_str().unwrap()), target, "{down:?} {up:?}");
+            let query = echo["query"]
+                .as_str()
+                .map_or(String::new(), |query| format!("?{query}"));
+            assert_eq!(
+                format!("{}{query}", echo["path"].as_str().unwrap()),
+                target,
+                "{down:?} {up:?}"
+            );
         }
         rig.stop().await;
     }
@@ -212,16 +309,37 @@ async fn an_error_of_the_apiserver_is_relayed_byte_for_byte() {
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
         let mut client = rig.client(down).await;
-        for (method, captured) in [Method::GET, Method::DELETE, Method::PATCH, Method::PUT].into_iter().cycle().zip(CAPTURED) {
+        for (method, captured) in [Method::GET, Method::DELETE, Method::PATCH, Method::PUT]
+            .into_iter()
+            .cycle()
+            .zip(CAPTURED)
+        {
             let canned = Canned::captured(captured).unwrap();
-            rig.plane.faults(0).unwrap().next_request(Fault::Answer(canned.clone()));
-            let answer = client.ask(client.request(method.clone(), &format!("{PODS}/a"), "")).await;
+            rig.plane
+                .faults(0)
+                .unwrap()
+                .next_request(Fault::Answer(canned.clone()));
+            let answer = client
+                .ask(client.request(method.clone(), &format!("{PODS}/a"), ""))
+                .await;
             assert_eq!(answer.status, canned.status);
             assert_eq!(answer.body, canned.body);
-            let expected: Vec<_> = canned.headers.iter().filter(|(name, _)| *name != "connection").collect();
+            let expected: Vec<_> = canned
+                .headers
+                .iter()
+                .filter(|(name, _)| *name != "connection")
+                .collect();
             let compared = ["date", "content-length", "transfer-encoding"];
-            let relayed: Vec<_> = answer.headers.iter().filter(|(name, _)| !compared.contains(&name.as_str())).collect();
-            assert_eq!(relayed, expected, "{method} {} over {down:?} and {up:?}", canned.status);
+            let relayed: Vec<_> = answer
+                .headers
+                .iter()
+                .filter(|(name, _)| !compared.contains(&name.as_str()))
+                .collect();
+            assert_eq!(
+                relayed, expected,
+                "{method} {} over {down:?} and {up:?}",
+                canned.status
+            );
         }
         rig.stop().await;
     }
@@ -235,15 +353,24 @@ fn store_pods(rig: &Rig, names: &[&str], annotation: &str) {
             "metadata": {"name": name, "namespace": NAMESPACE, "annotations": {"note": annotation}},
             "spec": {"containers": [{"name": "main", "image": "busybox"}]},
         });
-        rig.plane.store().create_pod(wire::parse_pod(&body.to_string().into()).unwrap()).unwrap();
+        rig.plane
+            .store()
+            .create_pod(wire::parse_pod(&body.to_string().into()).unwrap())
+            .unwrap();
     }
 }
 
 /// With an `Audit-Id` of its own, which the apiserver would otherwise draw.
 fn accepting(mut request: Request<Full<Bytes>>, accept: &str) -> Request<Full<Bytes>> {
-    request.headers_mut().insert(ACCEPT, accept.parse().unwrap());
-    request.headers_mut().insert("audit-id", HeaderValue::from_static("6a1b"));
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request
+        .headers_mut()
+        .insert(ACCEPT, accept.parse().unwrap());
+    request
+        .headers_mut()
+        .insert("audit-id", HeaderValue::from_static("6a1b"));
+    request
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     request
 }
 
@@ -253,8 +380,15 @@ fn assert_same(answer: &Answer, expected: &Answer, what: &str) {
     assert_eq!(answer.trailers, expected.trailers, "{what}");
     // The second may change in between.
     let dateless = |answer: &Answer| {
-        let mut lines: Vec<_> = answer.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        lines.iter_mut().filter(|(name, _)| name == "date").for_each(|(_, value)| *value = HeaderValue::from_static(""));
+        let mut lines: Vec<_> = answer
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        lines
+            .iter_mut()
+            .filter(|(name, _)| name == "date")
+            .for_each(|(_, value)| *value = HeaderValue::from_static(""));
         lines
     };
     assert_eq!(dateless(answer), dateless(expected), "{what}");

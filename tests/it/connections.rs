@@ -1,5 +1,5 @@
-//! Connections of clients: whoever has no request makes room, an address has its share, idle ones end, and whoever has a request under way
-//! notices nothing of all that.
+//! Connections of clients: whoever has no request makes room, an address has its share, idle ones
+//! end, and whoever has a request under way notices nothing of all that.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,7 +12,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::support::frames::Frames;
 use crate::support::raw::Raw;
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{BOTH, Client, Protocol, Rig, eventually, sample, soon, speaking, tls_over, tls_stream, try_tls_stream};
+use crate::support::{
+    BOTH, Client, Protocol, Rig, eventually, sample, soon, speaking, tls_over, tls_stream,
+    try_tls_stream,
+};
 
 const JSON: &str = "application/json";
 
@@ -54,8 +57,16 @@ async fn a_new_client_is_served_however_many_do_nothing_and_no_watch_ends() {
         }
         writer.create("last").await;
         assert_eq!(watch.event().await.1, "last", "{protocol:?}");
-        assert!(sample(&rig.proxy, "kube_retry_proxy_connections_closed_total{port=\"serving\",reason=\"room\"}") >= 38.0);
-        eventually("the old ones are closed", || asked.iter().take(30).all(Client::is_closed)).await;
+        assert!(
+            sample(
+                &rig.proxy,
+                "kube_retry_proxy_connections_closed_total{port=\"serving\",reason=\"room\"}"
+            ) >= 38.0
+        );
+        eventually("the old ones are closed", || {
+            asked.iter().take(30).all(Client::is_closed)
+        })
+        .await;
         eventually("no more than there may be", || open(&rig.proxy) <= 12.0).await;
         rig.stop().await;
     }
@@ -65,27 +76,51 @@ async fn a_new_client_is_served_however_many_do_nothing_and_no_watch_ends() {
 async fn an_address_that_has_its_share_is_refused_and_others_are_not() {
     let rig = rig(20, 4).await;
     let mut watches = Vec::new();
-    for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Http1, Protocol::Http2] {
+    for protocol in [
+        Protocol::Http1,
+        Protocol::Http2,
+        Protocol::Http1,
+        Protocol::Http2,
+    ] {
         watches.push(Streamed::open(&mut rig.client(protocol).await, &watch_path(), JSON).await);
     }
     for _ in 0..20 {
         let mut refused = TcpStream::connect(rig.proxy.address).await.unwrap();
-        assert_eq!(soon(refused.read(&mut [0; 1])).await.unwrap_or(0), 0, "closed before anything is said");
+        assert_eq!(
+            soon(refused.read(&mut [0; 1])).await.unwrap_or(0),
+            0,
+            "closed before anything is said"
+        );
     }
-    assert_eq!(sample(&rig.proxy, "kube_retry_proxy_connections_closed_total{port=\"serving\",reason=\"share\"}"), 20.0);
+    assert_eq!(
+        sample(
+            &rig.proxy,
+            "kube_retry_proxy_connections_closed_total{port=\"serving\",reason=\"share\"}"
+        ),
+        20.0
+    );
     let mut neighbour = from(&rig, Ipv4Addr::new(127, 0, 0, 2).into()).await;
     assert_eq!(neighbour.create("theirs").await.status, StatusCode::CREATED);
     for watch in &mut watches {
         assert_eq!(watch.event().await.1, "theirs");
     }
     drop(watches.pop());
-    soon(async { while try_tls_stream(rig.proxy.address, ca(&rig), Protocol::Http1).await.is_err() {} }).await;
+    soon(async {
+        while try_tls_stream(rig.proxy.address, ca(&rig), Protocol::Http1)
+            .await
+            .is_err()
+        {}
+    })
+    .await;
     rig.stop().await;
 }
 
 #[tokio::test]
 async fn a_connection_without_requests_is_ended_and_one_with_a_watch_is_not() {
-    let rig = Rig::with(speaking(Protocol::Http2), |config| config.serving.head_timeout = Duration::from_millis(300)).await;
+    let rig = Rig::with(speaking(Protocol::Http2), |config| {
+        config.serving.head_timeout = Duration::from_millis(300)
+    })
+    .await;
     let mut writer = rig.direct(Protocol::Http2).await;
     let mut watches = Vec::new();
     let mut clients = Vec::new();
@@ -96,9 +131,17 @@ async fn a_connection_without_requests_is_ended_and_one_with_a_watch_is_not() {
         clients.push(client);
         clients.push(rig.client(protocol).await);
     }
-    eventually("those without requests have ended", || clients.iter().all(Client::is_closed)).await;
+    eventually("those without requests have ended", || {
+        clients.iter().all(Client::is_closed)
+    })
+    .await;
     eventually("only the watches are left", || open(&rig.proxy) == 2.0).await;
-    assert!(sample(&rig.proxy, "kube_retry_proxy_connections_closed_total{port=\"serving\",reason=\"idle\"}") >= 4.0);
+    assert!(
+        sample(
+            &rig.proxy,
+            "kube_retry_proxy_connections_closed_total{port=\"serving\",reason=\"idle\"}"
+        ) >= 4.0
+    );
     writer.create("later").await;
     for watch in &mut watches {
         assert_eq!(watch.event().await.1, "later");
@@ -108,14 +151,20 @@ async fn a_connection_without_requests_is_ended_and_one_with_a_watch_is_not() {
 
 #[tokio::test]
 async fn an_http2_connection_ends_with_a_farewell_and_not_with_an_error() {
-    let rig = Rig::with(speaking(Protocol::Http2), |config| config.serving.head_timeout = Duration::from_millis(100)).await;
+    let rig = Rig::with(speaking(Protocol::Http2), |config| {
+        config.serving.head_timeout = Duration::from_millis(100)
+    })
+    .await;
     let mut client = frames(&rig).await;
     let (_, request) = client.get("/livez");
     client.write(&request).await;
     assert!(client.data_with("ok").await);
     assert!(client.bidden_farewell().await);
     // The farewell has not been answered yet: for all that the client knew, this was in time.
-    assert!(client.answered("/livez").await, "a request that crosses the farewell is answered");
+    assert!(
+        client.answered("/livez").await,
+        "a request that crosses the farewell is answered"
+    );
     while client.settled().await {}
     assert_eq!(client.broken, None);
     rig.stop().await;
@@ -128,14 +177,25 @@ async fn a_tunnel_keeps_its_place() {
     let token = rig.plane.token();
     let upgrade = "POST /api/v1/namespaces/team/pods/a/exec?command=sh&stdin=true HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
                    Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n";
-    tunnel.write(format!("{upgrade}Authorization: Bearer {token}\r\n\r\n")).await;
-    assert_eq!(tunnel.head().await.status(), StatusCode::SWITCHING_PROTOCOLS);
+    tunnel
+        .write(format!("{upgrade}Authorization: Bearer {token}\r\n\r\n"))
+        .await;
+    assert_eq!(
+        tunnel.head().await.status(),
+        StatusCode::SWITCHING_PROTOCOLS
+    );
     for _ in 0..5 {
-        assert_eq!(rig.client(Protocol::Http1).await.get("/livez").await.status, StatusCode::OK);
+        assert_eq!(
+            rig.client(Protocol::Http1).await.get("/livez").await.status,
+            StatusCode::OK
+        );
         tunnel.write("ping").await;
         assert_eq!(tunnel.exactly(4).await, b"ping");
     }
-    assert!(open(&rig.proxy) >= 1.0, "it is a connection of a client still");
+    assert!(
+        open(&rig.proxy) >= 1.0,
+        "it is a connection of a client still"
+    );
     drop(tunnel);
     rig.stop().await;
 }
@@ -151,12 +211,18 @@ async fn a_burst_of_cancelled_requests_ends_no_watch_on_its_connection() {
         client.write(&watch).await;
         assert!(client.settled().await);
         for round in 0..3 {
-            let burst: Vec<u8> = (0..400).flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods")).collect();
+            let burst: Vec<u8> = (0..400)
+                .flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods"))
+                .collect();
             client.write(&burst).await;
             assert!(client.settled().await, "{:?}", client.broken);
             let name = format!("after-{round}");
             assert_eq!(writer.create(&name).await.status, StatusCode::CREATED);
-            assert!(client.data_with(&name).await, "the watch goes on: {:?}", client.broken);
+            assert!(
+                client.data_with(&name).await,
+                "the watch goes on: {:?}",
+                client.broken
+            );
             assert_eq!(neighbour.get("/livez").await.status, StatusCode::OK);
         }
         rig.stop().await;
@@ -173,7 +239,13 @@ async fn from(rig: &Rig, ip: IpAddr) -> Client {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(ip, 0)).unwrap();
     let tcp = socket.connect(rig.proxy.address).await.unwrap();
-    Client::over(tls_over(tcp, ca(rig), Protocol::Http1).await, rig.proxy.address, rig.plane.token(), Protocol::Http1).await
+    Client::over(
+        tls_over(tcp, ca(rig), Protocol::Http1).await,
+        rig.proxy.address,
+        rig.plane.token(),
+        Protocol::Http1,
+    )
+    .await
 }
 
 fn ca(rig: &Rig) -> &str {

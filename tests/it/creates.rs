@@ -26,7 +26,8 @@ use crate::support::{Answer, NAMESPACE, Rig, captured, conflict, eventually, sam
 /// The encodings in which a client may ask for an answer.
 const ENCODINGS: [Encoding; 3] = [Encoding::Json, Encoding::Protobuf, Encoding::Yaml];
 
-/// A quota conflict after which the create is held for longer than any test takes, in a proxy that is [`patient`].
+/// A quota conflict after which the create is held for longer than any test takes, in a proxy that
+/// is [`patient`].
 fn lasting_conflict() -> Canned {
     captured("quota_conflict_409").with(RETRY_AFTER, HeaderValue::from_static("3600"))
 }
@@ -45,12 +46,22 @@ fn patient(config: &mut Config) {
 
 /// One quick apiserver behind a proxy with these settings.
 async fn rig(edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(Settings { apiservers: 1, ..Settings::quick() }, edit).await
+    Rig::with(
+        Settings {
+            apiservers: 1,
+            ..Settings::quick()
+        },
+        edit,
+    )
+    .await
 }
 
 /// Waits until `count` creates are held.
 async fn held(rig: &Rig, count: u32) {
-    eventually("creates are held", || sample(&rig.proxy, "kube_retry_proxy_held") == f64::from(count)).await;
+    eventually("creates are held", || {
+        sample(&rig.proxy, "kube_retry_proxy_held") == f64::from(count)
+    })
+    .await;
 }
 
 fn buffered(rig: &Rig) -> f64 {
@@ -59,17 +70,29 @@ fn buffered(rig: &Rig) -> f64 {
 
 /// Creates that ended so. A namespace that no answer has proved is counted as `_other`.
 fn ended(rig: &Rig, outcome: &str) -> f64 {
-    let in_namespace =
-        |namespace| sample(&rig.proxy, &format!("kube_retry_proxy_outcomes_total{{namespace=\"{namespace}\",outcome=\"{outcome}\"}}"));
+    let in_namespace = |namespace| {
+        sample(
+            &rig.proxy,
+            &format!(
+                "kube_retry_proxy_outcomes_total{{namespace=\"{namespace}\",outcome=\"{outcome}\"}}"
+            ),
+        )
+    };
     in_namespace(NAMESPACE) + in_namespace("_other")
 }
 
 fn not_replayed(rig: &Rig, reason: &str) -> f64 {
-    sample(&rig.proxy, &format!("kube_retry_proxy_not_replayed_total{{reason=\"{reason}\"}}"))
+    sample(
+        &rig.proxy,
+        &format!("kube_retry_proxy_not_replayed_total{{reason=\"{reason}\"}}"),
+    )
 }
 
 fn replays(rig: &Rig, class: &str) -> f64 {
-    sample(&rig.proxy, &format!("kube_retry_proxy_replays_total{{class=\"{class}\"}}"))
+    sample(
+        &rig.proxy,
+        &format!("kube_retry_proxy_replays_total{{class=\"{class}\"}}"),
+    )
 }
 
 /// How many creates have reached an apiserver.
@@ -79,19 +102,38 @@ fn attempts(rig: &Rig) -> usize {
 
 /// Fails if a pod was stored twice, or stored without being present.
 fn assert_each_stored_once(rig: &Rig) {
-    let mut stored: Vec<_> = rig.plane.journal().creates().into_iter().filter_map(|attempt| attempt.stored).map(|pod| pod.name).collect();
+    let mut stored: Vec<_> = rig
+        .plane
+        .journal()
+        .creates()
+        .into_iter()
+        .filter_map(|attempt| attempt.stored)
+        .map(|pod| pod.name)
+        .collect();
     stored.sort();
-    let present: Vec<_> = rig.plane.pods(NAMESPACE).iter().map(|pod| pod.name().to_owned()).collect();
+    let present: Vec<_> = rig
+        .plane
+        .pods(NAMESPACE)
+        .iter()
+        .map(|pod| pod.name().to_owned())
+        .collect();
     assert_eq!(stored, present);
 }
 
-/// Fails unless the proxy wrote this answer itself: a Status of this code and reason in this encoding.
+/// Fails unless the proxy wrote this answer itself: a Status of this code and reason in this
+/// encoding.
 fn assert_own_status(answer: &Answer, code: u16, reason: &str, encoding: Encoding) -> Status {
     assert_eq!(answer.status.as_u16(), code, "{answer:?}");
-    assert_eq!(answer.headers[http::header::CONTENT_TYPE], encoding.content_type());
+    assert_eq!(
+        answer.headers[http::header::CONTENT_TYPE],
+        encoding.content_type()
+    );
     assert_eq!(Encoding::sniff(&answer.body), encoding, "{answer:?}");
     let status = Status::decode(&answer.body).unwrap();
     assert_eq!((status.code, &*status.reason), (code, reason));
-    assert!(status.message.starts_with("kube-retry-proxy: "), "{status:?}");
+    assert!(
+        status.message.starts_with("kube-retry-proxy: "),
+        "{status:?}"
+    );
     status
 }

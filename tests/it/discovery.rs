@@ -1,4 +1,5 @@
-//! The apiservers found in the EndpointSlice of the Service `kubernetes`, and their changes followed.
+//! The apiservers found in the EndpointSlice of the Service `kubernetes`, and their changes
+//! followed.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +13,14 @@ use crate::support::{Client, Protocol, Rig, admin, eventually, plane, proxy_to, 
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
-/// Three apiservers, a proxy that is told of their balancer only, and the token that it finds them with.
+/// Three apiservers, a proxy that is told of their balancer only, and the token that it finds them
+/// with.
 async fn rig(edit: impl FnOnce(&ControlPlane)) -> (Rig, TempDir) {
-    let plane = plane(Settings { own_addresses: true, ..Settings::quick() }).await;
+    let plane = plane(Settings {
+        own_addresses: true,
+        ..Settings::quick()
+    })
+    .await;
     edit(&plane);
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
@@ -35,19 +41,33 @@ fn used(rig: &Rig) -> BTreeSet<usize> {
     status
         .iter()
         .filter(|server| server.healthy)
-        .filter_map(|server| known.iter().position(|known| known.to_string() == server.address))
+        .filter_map(|server| {
+            known
+                .iter()
+                .position(|known| known.to_string() == server.address)
+        })
         .collect()
 }
 
 async fn finds(rig: &Rig, expected: &[usize]) {
-    eventually(&format!("{expected:?} are used"), || used(rig) == BTreeSet::from_iter(expected.iter().copied())).await;
+    eventually(&format!("{expected:?} are used"), || {
+        used(rig) == BTreeSet::from_iter(expected.iter().copied())
+    })
+    .await;
 }
 
 /// Requests for the slice, watches or not.
 fn asked(rig: &Rig, watch: bool) -> usize {
-    let is_watch = |query: &Option<String>| query.as_ref().is_some_and(|query| query.contains("watch=true"));
+    let is_watch = |query: &Option<String>| {
+        query
+            .as_ref()
+            .is_some_and(|query| query.contains("watch=true"))
+    };
     let attempts = rig.plane.journal().attempts();
-    attempts.iter().filter(|attempt| attempt.path == SLICES && is_watch(&attempt.query) == watch).count()
+    attempts
+        .iter()
+        .filter(|attempt| attempt.path == SLICES && is_watch(&attempt.query) == watch)
+        .count()
 }
 
 #[tokio::test]
@@ -57,7 +77,10 @@ async fn the_apiservers_are_found_and_followed() {
     let mut client = rig.client(Protocol::Http1).await;
     let mut at = BTreeSet::new();
     for n in 0..5 {
-        assert_eq!(client.create(&format!("pod-{n}")).await.status, StatusCode::CREATED);
+        assert_eq!(
+            client.create(&format!("pod-{n}")).await.status,
+            StatusCode::CREATED
+        );
         at.insert(rig.plane.journal().creates()[n].apiserver);
     }
     assert_eq!(at.len(), 1);
@@ -68,16 +91,26 @@ async fn the_apiservers_are_found_and_followed() {
     assert_eq!(client.create("moved").await.status, StatusCode::CREATED);
     assert_ne!(rig.plane.journal().creates()[5].apiserver, own);
     assert_eq!(
-        sample(&rig.proxy, "kube_retry_proxy_upstream_pins_moved_total{why=\"failed\"}"),
+        sample(
+            &rig.proxy,
+            "kube_retry_proxy_upstream_pins_moved_total{why=\"failed\"}"
+        ),
         1.0,
         "it did not wait for one that is gone"
     );
-    assert!(!rig.proxy.metrics.render().contains(&format!("upstream_up{{server=\"{}\"}}", rig.plane.addresses()[own])));
+    assert!(!rig.proxy.metrics.render().contains(&format!(
+        "upstream_up{{server=\"{}\"}}",
+        rig.plane.addresses()[own]
+    )));
 
     rig.plane.list_apiservers(&[]);
     rig.plane.list_apiservers(&[0, 1, 2]);
     finds(&rig, &[0, 1, 2]).await;
-    assert_eq!((asked(&rig, false), asked(&rig, true)), (1, 1), "all of it was told by one watch");
+    assert_eq!(
+        (asked(&rig, false), asked(&rig, true)),
+        (1, 1),
+        "all of it was told by one watch"
+    );
     rig.stop().await;
 }
 
@@ -86,7 +119,10 @@ async fn an_empty_list_keeps_the_last_good_one() {
     let (rig, _directory) = rig(|plane| plane.list_apiservers(&[])).await;
     eventually("it is watched", || asked(&rig, true) == 1).await;
     let mut client = rig.client(Protocol::Http1).await;
-    assert_eq!(client.create("through-the-service").await.status, StatusCode::CREATED);
+    assert_eq!(
+        client.create("through-the-service").await.status,
+        StatusCode::CREATED
+    );
     rig.plane.list_apiservers(&[1]);
     finds(&rig, &[1]).await;
     rig.plane.list_apiservers(&[]);
@@ -117,12 +153,22 @@ async fn what_may_not_be_read_leaves_the_services_address_in_use() {
     let forbidden = Canned::new(StatusCode::FORBIDDEN, "text/plain", "no");
     let (rig, _directory) = rig(|plane| {
         for index in 0..3 {
-            plane.faults(index).unwrap().next_request(Fault::Answer(forbidden.clone()));
+            plane
+                .faults(index)
+                .unwrap()
+                .next_request(Fault::Answer(forbidden.clone()));
         }
     })
     .await;
     eventually("it was asked", || asked(&rig, false) >= 1).await;
-    eventually("the balancer is up", || rig.proxy.upstream.status().iter().any(|server| server.healthy)).await;
+    eventually("the balancer is up", || {
+        rig.proxy
+            .upstream
+            .status()
+            .iter()
+            .any(|server| server.healthy)
+    })
+    .await;
     finds(&rig, &[0, 1, 2]).await;
     assert!(asked(&rig, false) >= 2, "it was asked again");
     rig.stop().await;
@@ -131,8 +177,17 @@ async fn what_may_not_be_read_leaves_the_services_address_in_use() {
 #[tokio::test]
 async fn the_executable_discovers_with_a_token_that_is_renewed_and_never_shown() {
     const TOKEN: &str = "MARKER-own-token";
-    let place = Place::with(Settings { own_addresses: true, tokens: vec![TOKEN.into()], ..Settings::quick() }).await;
-    let (ca, token, directory) = (place.path("upstream-ca.crt"), place.write("token", "not-yet"), place.path(""));
+    let place = Place::with(Settings {
+        own_addresses: true,
+        tokens: vec![TOKEN.into()],
+        ..Settings::quick()
+    })
+    .await;
+    let (ca, token, directory) = (
+        place.path("upstream-ca.crt"),
+        place.write("token", "not-yet"),
+        place.path(""),
+    );
     let config = place.write(
         "config.yaml",
         &format!(
@@ -142,17 +197,34 @@ async fn the_executable_discovers_with_a_token_that_is_renewed_and_never_shown()
             place.plane.balanced_url()
         ),
     );
-    let served = Served::start(command(&["serve", "--config", &config, "--log-level", "trace"])).await;
+    let served = Served::start(command(&[
+        "serve",
+        "--config",
+        &config,
+        "--log-level",
+        "trace",
+    ]))
+    .await;
     admin::get_until(served.admin, "/readyz", |answer| answer.status.is_success()).await;
     place.write("token", TOKEN);
-    let servers: Vec<_> = place.plane.addresses().iter().map(ToString::to_string).collect();
+    let servers: Vec<_> = place
+        .plane
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     admin::get_until(served.admin, "/readyz?verbose", |answer| {
-        servers.iter().all(|server| answer.text().contains(&format!("{server} is up")))
+        servers
+            .iter()
+            .all(|server| answer.text().contains(&format!("{server} is up")))
     })
     .await;
     let mut client: Client = place.client(&served).await;
     assert_eq!(client.create("a").await.status, StatusCode::CREATED);
     served.process.signal("TERM");
     let log = served.process.ended().await.stderr;
-    assert!(log.contains("Found the apiservers") && !log.contains("MARKER"), "{log}");
+    assert!(
+        log.contains("Found the apiservers") && !log.contains("MARKER"),
+        "{log}"
+    );
 }

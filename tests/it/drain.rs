@@ -1,4 +1,5 @@
-//! The drain: unready, nothing new, finish what is under way, release what is held, cut what never ends.
+//! The drain: unready, nothing new, finish what is under way, release what is held, cut what never
+//! ends.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,20 +16,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Answer, BOTH, Client, NAMESPACE, Protocol, Rig, admin, assert_relayed, captured, eventually, pod, sample, sample_of, servers_up,
+    Answer, BOTH, Client, NAMESPACE, Protocol, Rig, admin, assert_relayed, captured, eventually,
+    pod, sample, sample_of, servers_up,
 };
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
 
 async fn rig(timeout: Duration, edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(Settings { apiservers: 1, ..Settings::quick() }, |config| {
-        config.drain.timeout = timeout;
-        config.replay.base_delay = Duration::from_millis(1);
-        config.replay.max_delay = Duration::from_millis(1);
-        config.replay.max_hold = 2 * LONG;
-        edit(config);
-    })
+    Rig::with(
+        Settings {
+            apiservers: 1,
+            ..Settings::quick()
+        },
+        |config| {
+            config.drain.timeout = timeout;
+            config.replay.base_delay = Duration::from_millis(1);
+            config.replay.max_delay = Duration::from_millis(1);
+            config.replay.max_hold = 2 * LONG;
+            edit(config);
+        },
+    )
     .await
 }
 
@@ -44,13 +52,23 @@ impl Stopping {
     async fn begin(rig: Rig) -> Self {
         let address = rig.proxy.address;
         let stopped = tokio::spawn(rig.proxy.stop());
-        eventually("new connections are refused", || std::net::TcpStream::connect(address).is_err()).await;
-        Self { address, plane: rig.plane, stopped }
+        eventually("new connections are refused", || {
+            std::net::TcpStream::connect(address).is_err()
+        })
+        .await;
+        Self {
+            address,
+            plane: rig.plane,
+            stopped,
+        }
     }
 
     /// Waits for the end, which must come by itself.
     async fn end(self) {
-        tokio::time::timeout(Duration::from_secs(10), self.stopped).await.expect("the drain ends").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), self.stopped)
+            .await
+            .expect("the drain ends")
+            .unwrap();
         assert!(std::net::TcpStream::connect(self.address).is_err());
         self.plane.shutdown().await;
     }
@@ -63,20 +81,37 @@ async fn under_way(rig: &Rig, protocol: Protocol) -> (JoinHandle<Answer>, Option
     let kept = (protocol == Protocol::Http2).then(|| client.share());
     let before = rig.plane.journal().len();
     let answer = tokio::spawn(async move { client.get("/api/v1/namespaces").await });
-    eventually("the request is under way", || rig.plane.journal().len() > before).await;
+    eventually("the request is under way", || {
+        rig.plane.journal().len() > before
+    })
+    .await;
     (answer, kept)
 }
 
 async fn watch(client: &mut Client) -> Incoming {
-    let response = client.send(client.request(Method::GET, &format!("/api/v1/namespaces/{NAMESPACE}/pods?watch=true"), "")).await;
+    let response = client
+        .send(client.request(
+            Method::GET,
+            &format!("/api/v1/namespaces/{NAMESPACE}/pods?watch=true"),
+            "",
+        ))
+        .await;
     assert_eq!(response.status(), StatusCode::OK);
     response.into_body()
 }
 
 async fn tunnel(client: &mut Client) -> TokioIo<Upgraded> {
-    let mut request = client.request(Method::POST, &format!("/api/v1/namespaces/{NAMESPACE}/pods/a/exec?command=sh"), "");
-    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    request.headers_mut().insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+    let mut request = client.request(
+        Method::POST,
+        &format!("/api/v1/namespaces/{NAMESPACE}/pods/a/exec?command=sh"),
+        "",
+    );
+    request
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    request
+        .headers_mut()
+        .insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
     let response = client.send(request).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     TokioIo::new(hyper::upgrade::on(response).await.unwrap())
@@ -95,15 +130,24 @@ async fn unready_comes_first_while_requests_finish() {
         let rig = rig(LONG, |_| {}).await;
         eventually("the upstream is reachable", || servers_up(&rig.proxy) == 1).await;
         let admin_address = rig.proxy.admin_address;
-        assert_eq!(admin::get(admin_address, "/readyz").await.status, StatusCode::OK);
+        assert_eq!(
+            admin::get(admin_address, "/readyz").await.status,
+            StatusCode::OK
+        );
         let (answer, _kept) = under_way(&rig, protocol).await;
         let faults = rig.faults().clone();
         let stopping = Stopping::begin(rig).await;
         let ready = admin::get(admin_address, "/readyz").await;
         assert_eq!(ready.status, StatusCode::INTERNAL_SERVER_ERROR);
         let told = String::from_utf8_lossy(&ready.body).into_owned();
-        assert!(told.contains("[-]serving failed: draining\n") && told.contains("[+]upstream ok\n"), "{told}");
-        assert_eq!(admin::get(admin_address, "/livez").await.status, StatusCode::OK);
+        assert!(
+            told.contains("[-]serving failed: draining\n") && told.contains("[+]upstream ok\n"),
+            "{told}"
+        );
+        assert_eq!(
+            admin::get(admin_address, "/livez").await.status,
+            StatusCode::OK
+        );
         faults.release();
         assert_eq!(answer.await.unwrap().status, StatusCode::OK);
         stopping.end().await;
@@ -113,13 +157,24 @@ async fn unready_comes_first_while_requests_finish() {
 #[tokio::test]
 async fn http1_is_told_to_close_with_the_answer_under_way() {
     let rig = rig(LONG, |_| {}).await;
-    assert_eq!(rig.client(Protocol::Http1).await.get("/version").await.headers.get(CONNECTION), None);
+    assert_eq!(
+        rig.client(Protocol::Http1)
+            .await
+            .get("/version")
+            .await
+            .headers
+            .get(CONNECTION),
+        None
+    );
     let (answer, _) = under_way(&rig, Protocol::Http1).await;
     let faults = rig.faults().clone();
     let stopping = Stopping::begin(rig).await;
     faults.release();
     let answer = answer.await.unwrap();
-    assert_eq!((answer.status, answer.headers.get(CONNECTION)), (StatusCode::OK, Some(&HeaderValue::from_static("close"))));
+    assert_eq!(
+        (answer.status, answer.headers.get(CONNECTION)),
+        (StatusCode::OK, Some(&HeaderValue::from_static("close")))
+    );
     stopping.end().await;
 }
 
@@ -131,8 +186,16 @@ async fn http2_is_told_goaway_while_its_streams_finish() {
     let faults = rig.faults().clone();
     let stopping = Stopping::begin(rig).await;
     // Until the GOAWAY has arrived, the connection serves.
-    let told = async { while client.try_send(client.request(Method::GET, "/version", "")).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(10), told).await.expect("the client is told GOAWAY");
+    let told = async {
+        while client
+            .try_send(client.request(Method::GET, "/version", ""))
+            .await
+            .is_ok()
+        {}
+    };
+    tokio::time::timeout(Duration::from_secs(10), told)
+        .await
+        .expect("the client is told GOAWAY");
     assert!(!answer.is_finished());
     faults.release();
     assert_eq!(answer.await.unwrap().status, StatusCode::OK);
@@ -151,7 +214,10 @@ async fn idle_connections_do_not_hold_the_drain_up() {
         clients.push(rig.client(protocol).await);
     }
     Stopping::begin(rig).await.end().await;
-    eventually("the clients see it", || clients.iter().all(Client::is_closed)).await;
+    eventually("the clients see it", || {
+        clients.iter().all(Client::is_closed)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -165,7 +231,13 @@ async fn held_creates_go_on_and_finish_within_the_timeout() {
         rig.faults().set_down(true);
         let mut client = rig.client(protocol).await;
         let create = tokio::spawn(async move { client.create("a").await });
-        eventually("the create is held", || sample(&rig.proxy, "kube_retry_proxy_replays_total{class=\"connect_failed\"}") >= 1.0).await;
+        eventually("the create is held", || {
+            sample(
+                &rig.proxy,
+                "kube_retry_proxy_replays_total{class=\"connect_failed\"}",
+            ) >= 1.0
+        })
+        .await;
         let faults = rig.faults().clone();
         let stopping = Stopping::begin(rig).await;
         faults.set_down(false);
@@ -186,21 +258,34 @@ async fn at_the_deadline_a_held_create_gets_its_last_answer_as_it_was() {
             rig.faults().next_create(Fault::Answer(lasting.clone()));
             let mut client = rig.client(protocol).await;
             let create = tokio::spawn(async move { client.create("a").await });
-            eventually("the create is held", || sample_of(&metrics, "kube_retry_proxy_held") == 1.0).await;
+            eventually("the create is held", || {
+                sample_of(&metrics, "kube_retry_proxy_held") == 1.0
+            })
+            .await;
             let stopping = Stopping::begin(rig).await;
             let answer = create.await.unwrap();
             assert_relayed(&without_close(answer), &lasting, sample);
             assert_eq!(stopping.plane.journal().creates().len(), 1);
             stopping.end().await;
-            assert_eq!(sample_of(&metrics, "kube_retry_proxy_not_replayed_total{reason=\"draining\"}"), 1.0);
+            assert_eq!(
+                sample_of(
+                    &metrics,
+                    "kube_retry_proxy_not_replayed_total{reason=\"draining\"}"
+                ),
+                1.0
+            );
         }
     }
 }
 
 /// `Connection: close` is the proxy's own word in HTTP/1.1, as it must be while it drains.
 fn without_close(mut answer: Answer) -> Answer {
-    answer.headers =
-        answer.headers.iter().filter(|(name, _)| *name != CONNECTION).map(|(name, value)| (name.clone(), value.clone())).collect();
+    answer.headers = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != CONNECTION)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     answer
 }
 
@@ -208,7 +293,10 @@ fn without_close(mut answer: Answer) -> Answer {
 async fn watches_and_tunnels_live_on_until_the_client_ends_them() {
     for protocol in BOTH {
         let rig = rig(LONG, |_| {}).await;
-        let (mut watching, mut executing) = (rig.client(protocol).await, rig.client(Protocol::Http1).await);
+        let (mut watching, mut executing) = (
+            rig.client(protocol).await,
+            rig.client(Protocol::Http1).await,
+        );
         let mut events = watch(&mut watching).await;
         let mut tunnel = tunnel(&mut executing).await;
         assert_echoes(&mut tunnel, b"before").await;
@@ -228,12 +316,18 @@ async fn watches_and_tunnels_live_on_until_the_client_ends_them() {
 async fn at_the_deadline_watches_and_tunnels_are_cut() {
     for protocol in BOTH {
         let rig = rig(Duration::ZERO, |_| {}).await;
-        let (mut watching, mut executing) = (rig.client(protocol).await, rig.client(Protocol::Http1).await);
+        let (mut watching, mut executing) = (
+            rig.client(protocol).await,
+            rig.client(Protocol::Http1).await,
+        );
         let mut events = watch(&mut watching).await;
         let mut tunnel = tunnel(&mut executing).await;
         assert_echoes(&mut tunnel, b"before").await;
         Stopping::begin(rig).await.end().await;
-        assert!(!matches!(events.frame().await, Some(Ok(_))), "the watch is over");
+        assert!(
+            !matches!(events.frame().await, Some(Ok(_))),
+            "the watch is over"
+        );
         let mut rest = Vec::new();
         // An end or an error: it is over either way.
         let _ = tunnel.read_to_end(&mut rest).await;
@@ -248,16 +342,28 @@ async fn at_the_deadline_an_attempt_under_way_is_cut_and_not_repeated() {
         rig.faults().next_create(Fault::Hold);
         let mut client = rig.client(protocol).await;
         let request = client.create_request("a");
-        let create = tokio::spawn(async move { client.try_send(request).await.map(|response| response.status()) });
+        let create = tokio::spawn(async move {
+            client
+                .try_send(request)
+                .await
+                .map(|response| response.status())
+        });
         eventually("the attempt is under way", || {
-            rig.plane.journal().creates().first().is_some_and(|create| create.body == pod("a").len())
+            rig.plane
+                .journal()
+                .creates()
+                .first()
+                .is_some_and(|create| create.body == pod("a").len())
         })
         .await;
         let faults = rig.faults().clone();
         let stopping = Stopping::begin(rig).await;
         assert!(create.await.unwrap().is_err(), "there is no answer to give");
         faults.release();
-        eventually("the apiserver has finished", || stopping.plane.pods(NAMESPACE).len() == 1).await;
+        eventually("the apiserver has finished", || {
+            stopping.plane.pods(NAMESPACE).len() == 1
+        })
+        .await;
         assert_eq!(stopping.plane.journal().creates().len(), 1);
         stopping.end().await;
     }
@@ -267,14 +373,22 @@ async fn at_the_deadline_an_attempt_under_way_is_cut_and_not_repeated() {
 async fn an_answer_at_the_last_moment_still_reaches_its_client() {
     for protocol in BOTH {
         let rig = rig(Duration::ZERO, |_| {}).await;
-        let last = Canned::throttled(3600).with(http::header::DATE, HeaderValue::from_static("Mon, 23 Nov 2026 04:45:11 GMT"));
+        let last = Canned::throttled(3600).with(
+            http::header::DATE,
+            HeaderValue::from_static("Mon, 23 Nov 2026 04:45:11 GMT"),
+        );
         let mut creates = Vec::new();
         for n in 0..20 {
             rig.faults().next_create(Fault::Answer(last.clone()));
             let mut client = rig.client(protocol).await;
-            creates.push(tokio::spawn(async move { client.create(&format!("pod-{n}")).await }));
+            creates.push(tokio::spawn(async move {
+                client.create(&format!("pod-{n}")).await
+            }));
         }
-        eventually("all are held", || sample(&rig.proxy, "kube_retry_proxy_held") == 20.0).await;
+        eventually("all are held", || {
+            sample(&rig.proxy, "kube_retry_proxy_held") == 20.0
+        })
+        .await;
         let stopping = Stopping::begin(rig).await;
         for create in creates {
             assert_relayed(&without_close(create.await.unwrap()), &last, "one of many");

@@ -1,4 +1,5 @@
-//! Kubernetes Events of creates that were given up: what the apiserver gets, with whose token, and that nobody waits for it.
+//! Kubernetes Events of creates that were given up: what the apiserver gets, with whose token, and
+//! that nobody waits for it.
 
 use std::time::Duration;
 
@@ -9,11 +10,15 @@ use tempfile::TempDir;
 
 use crate::support::{NAMESPACE, Protocol, Rig, conflict, eventually, sample};
 
-/// A proxy that tries twice, and writes Events with a token from a file in the directory: the client's, if no other one is given.
+/// A proxy that tries twice, and writes Events with a token from a file in the directory: the
+/// client's, if no other one is given.
 async fn rig(token: Option<&str>) -> (Rig, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
-    let settings = Settings { apiservers: 1, ..Settings::quick() };
+    let settings = Settings {
+        apiservers: 1,
+        ..Settings::quick()
+    };
     std::fs::write(&file, format!("{}\n", token.unwrap_or(&settings.tokens[0]))).unwrap();
     let rig = Rig::with(settings, |config: &mut Config| {
         config.replay.base_delay = Duration::from_millis(1);
@@ -28,11 +33,17 @@ async fn rig(token: Option<&str>) -> (Rig, TempDir) {
 /// A create that is refused as often as it is sent.
 async fn given_up(rig: &Rig, name: &str) {
     (0..2).for_each(|_| rig.faults().next_create(conflict()));
-    assert_eq!(rig.client(Protocol::Http1).await.create(name).await.status, StatusCode::CONFLICT);
+    assert_eq!(
+        rig.client(Protocol::Http1).await.create(name).await.status,
+        StatusCode::CONFLICT
+    );
 }
 
 fn counted(rig: &Rig, result: &str) -> f64 {
-    sample(&rig.proxy, &format!("kube_retry_proxy_events_total{{result=\"{result}\"}}"))
+    sample(
+        &rig.proxy,
+        &format!("kube_retry_proxy_events_total{{result=\"{result}\"}}"),
+    )
 }
 
 #[tokio::test]
@@ -41,12 +52,19 @@ async fn a_create_that_was_given_up_becomes_an_event() {
     given_up(&rig, "step-1").await;
     eventually("the event is there", || !rig.plane.events().is_empty()).await;
     let event = rig.plane.events().remove(0);
-    assert_eq!((&event["type"], &event["reason"]), (&"Warning".into(), &"CreateGivenUp".into()));
+    assert_eq!(
+        (&event["type"], &event["reason"]),
+        (&"Warning".into(), &"CreateGivenUp".into())
+    );
     assert_eq!(event["metadata"]["namespace"], NAMESPACE);
-    assert_eq!(event["regarding"], serde_json::json!({ "kind": "Pod", "namespace": NAMESPACE, "name": "step-1" }));
+    assert_eq!(
+        event["regarding"],
+        serde_json::json!({ "kind": "Pod", "namespace": NAMESPACE, "name": "step-1" })
+    );
     let note = event["note"].as_str().unwrap();
     assert!(
-        note.starts_with("Sent 2 times, ") && note.ends_with("all attempts were used. The last answer was 409 (quota_conflict)."),
+        note.starts_with("Sent 2 times, ")
+            && note.ends_with("all attempts were used. The last answer was 409 (quota_conflict)."),
         "{note}"
     );
     eventually("it is counted", || counted(&rig, "success") == 1.0).await;
@@ -56,15 +74,33 @@ async fn a_create_that_was_given_up_becomes_an_event() {
 #[tokio::test]
 async fn a_namespace_gets_one_event_for_many_creates_and_none_for_those_that_succeed() {
     let (rig, _directory) = rig(None).await;
-    assert_eq!(rig.client(Protocol::Http1).await.create("fine").await.status, StatusCode::CREATED);
+    assert_eq!(
+        rig.client(Protocol::Http1)
+            .await
+            .create("fine")
+            .await
+            .status,
+        StatusCode::CREATED
+    );
     for n in 0..5 {
         given_up(&rig, &format!("step-{n}")).await;
     }
     rig.plane.create_namespace("other").unwrap();
     (0..2).for_each(|_| rig.faults().next_create(conflict()));
-    rig.client(Protocol::Http1).await.create_in("other", "step").await;
-    eventually("both namespaces have their event", || rig.plane.events().len() >= 2).await;
-    let of: Vec<_> = rig.plane.events().iter().map(|event| event["metadata"]["namespace"].clone()).collect();
+    rig.client(Protocol::Http1)
+        .await
+        .create_in("other", "step")
+        .await;
+    eventually("both namespaces have their event", || {
+        rig.plane.events().len() >= 2
+    })
+    .await;
+    let of: Vec<_> = rig
+        .plane
+        .events()
+        .iter()
+        .map(|event| event["metadata"]["namespace"].clone())
+        .collect();
     assert_eq!(of, [NAMESPACE, "other"]);
     rig.stop().await;
 }
@@ -79,17 +115,37 @@ async fn an_event_that_is_refused_is_counted_and_costs_nobody_anything() {
     std::fs::remove_file(directory.path().join("token")).unwrap();
     rig.plane.create_namespace("other").unwrap();
     (0..2).for_each(|_| rig.faults().next_create(conflict()));
-    assert_eq!(rig.client(Protocol::Http1).await.create_in("other", "step").await.status, StatusCode::CONFLICT);
+    assert_eq!(
+        rig.client(Protocol::Http1)
+            .await
+            .create_in("other", "step")
+            .await
+            .status,
+        StatusCode::CONFLICT
+    );
     eventually("a missing token too", || counted(&rig, "failure") == 2.0).await;
     rig.stop().await;
 }
 
 #[tokio::test]
 async fn nothing_is_written_where_nobody_asked_for_it() {
-    let rig = Rig::with(Settings { apiservers: 1, ..Settings::quick() }, |config| config.replay.max_attempts = 1).await;
+    let rig = Rig::with(
+        Settings {
+            apiservers: 1,
+            ..Settings::quick()
+        },
+        |config| config.replay.max_attempts = 1,
+    )
+    .await;
     rig.faults().next_create(conflict());
     rig.client(Protocol::Http1).await.create("step").await;
     assert_eq!(rig.decisions().await[0]["outcome"], "gave_up");
-    assert!(!rig.plane.journal().attempts().iter().any(|attempt| attempt.path.contains("events")));
+    assert!(
+        !rig.plane
+            .journal()
+            .attempts()
+            .iter()
+            .any(|attempt| attempt.path.contains("events"))
+    );
     rig.stop().await;
 }

@@ -1,4 +1,5 @@
-//! Headers: what concerns one connection only is taken out, forged identities too, and everything else passes as it came.
+//! Headers: what concerns one connection only is taken out, forged identities too, and everything
+//! else passes as it came.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Method, StatusCode};
@@ -13,16 +14,25 @@ type Lines = Vec<(String, Vec<u8>)>;
 #[tokio::test]
 async fn the_headers_of_client_go_arrive_as_they_were_sent() {
     let lines = [
-        ("accept", "application/vnd.kubernetes.protobuf,application/json"),
+        (
+            "accept",
+            "application/vnd.kubernetes.protobuf,application/json",
+        ),
         ("content-type", "application/vnd.kubernetes.protobuf"),
-        ("user-agent", "workflow-controller/v3.6.4 (linux/amd64) kubernetes/$Format argo-workflows/v3.6.4"),
+        (
+            "user-agent",
+            "workflow-controller/v3.6.4 (linux/amd64) kubernetes/$Format argo-workflows/v3.6.4",
+        ),
         ("accept-encoding", "gzip"),
         ("kubectl-command", "kubectl get"),
         ("kubectl-session", "8a0e1c5e-6d4f-4f2d-a9cd-2f7d0ad1f6f3"),
         ("x-forwarded-for", "203.0.113.9"),
         ("x-forwarded-for", "198.51.100.7, 10.0.0.1"),
     ];
-    assert_arrive_unchanged(&lines.map(|(name, value)| (name.to_owned(), value.as_bytes().to_owned()))).await;
+    assert_arrive_unchanged(
+        &lines.map(|(name, value)| (name.to_owned(), value.as_bytes().to_owned())),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -42,7 +52,10 @@ async fn any_other_headers_arrive_in_order_with_duplicates_and_odd_bytes() {
     line("x-list", b"one, two,,three ,");
     line("x-quoted", b"\"a, b\"; q=\"\\\"\"");
     line("x-forwarded-proto", b"https");
-    line("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    line(
+        "traceparent",
+        b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    );
     line("cookie", b"a=b");
     line("x-remotely", b"is no identity");
     line("priority", b"u=1");
@@ -50,7 +63,13 @@ async fn any_other_headers_arrive_in_order_with_duplicates_and_odd_bytes() {
         line(&format!("X-Long-{n}"), "v".repeat(5 << 10).as_bytes());
         line("x-repeated", n.to_string().as_bytes());
     }
-    assert!(lines.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > 300 << 10);
+    assert!(
+        lines
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>()
+            > 300 << 10
+    );
     assert_arrive_unchanged(&lines).await;
 }
 
@@ -64,29 +83,63 @@ async fn assert_arrive_unchanged(lines: &[(String, Vec<u8>)]) {
         for (proxied, direct) in proxied.iter().zip(&direct) {
             assert_eq!(proxied, direct, "{down:?} {up:?}");
         }
-        assert!(direct.len() >= lines.iter().filter(|(name, _)| !name.contains("forwarded-for")).count());
+        assert!(
+            direct.len()
+                >= lines
+                    .iter()
+                    .filter(|(name, _)| !name.contains("forwarded-for"))
+                    .count()
+        );
         rig.stop().await;
     }
 }
 
 /// What `/echo` saw, without what each hop sets itself.
 fn seen(echo: Value) -> Vec<String> {
-    let lines = echo["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned());
-    lines.filter(|line| !["host:", "x-forwarded-for:", "via:"].iter().any(|own| line.starts_with(own))).collect()
+    let lines = echo["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap().to_owned());
+    lines
+        .filter(|line| {
+            !["host:", "x-forwarded-for:", "via:"]
+                .iter()
+                .any(|own| line.starts_with(own))
+        })
+        .collect()
 }
 
 /// Asks `/echo`: the apiserver itself in the protocol `direct`, or else the proxy.
-async fn echo(rig: &Rig, direct: Option<Protocol>, down: Protocol, lines: &[(String, Vec<u8>)]) -> Value {
+async fn echo(
+    rig: &Rig,
+    direct: Option<Protocol>,
+    down: Protocol,
+    lines: &[(String, Vec<u8>)],
+) -> Value {
     // Over HTTP/1.1 byte by byte: the library would write names in lower case.
-    let protocol = if direct == Some(Protocol::Http1) { Protocol::Http1 } else { down };
+    let protocol = if direct == Some(Protocol::Http1) {
+        Protocol::Http1
+    } else {
+        down
+    };
     match (protocol, direct) {
         (Protocol::Http1, None) => raw_echo(rig.raw().await, rig.plane.token(), lines).await,
-        (Protocol::Http1, Some(_)) => raw_echo(rig.raw_direct().await, rig.plane.token(), lines).await,
+        (Protocol::Http1, Some(_)) => {
+            raw_echo(rig.raw_direct().await, rig.plane.token(), lines).await
+        }
         (Protocol::Http2, _) => {
-            let mut client = if direct.is_some() { rig.direct(Protocol::Http2).await } else { rig.client(Protocol::Http2).await };
+            let mut client = if direct.is_some() {
+                rig.direct(Protocol::Http2).await
+            } else {
+                rig.client(Protocol::Http2).await
+            };
             let mut request = client.request(Method::GET, "/echo", "");
             for (name, value) in lines {
-                request.headers_mut().append(HeaderName::try_from(name.as_str()).unwrap(), HeaderValue::from_bytes(value).unwrap());
+                request.headers_mut().append(
+                    HeaderName::try_from(name.as_str()).unwrap(),
+                    HeaderValue::from_bytes(value).unwrap(),
+                );
             }
             client.ask(request).await.json()
         }
@@ -97,7 +150,9 @@ async fn raw_echo<S>(mut raw: Raw<S>, token: &str, lines: &[(String, Vec<u8>)]) 
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let mut request = format!("GET /echo HTTP/1.1\r\nHost: client.example\r\nAuthorization: Bearer {token}\r\n").into_bytes();
+    let mut request =
+        format!("GET /echo HTTP/1.1\r\nHost: client.example\r\nAuthorization: Bearer {token}\r\n")
+            .into_bytes();
     for (name, value) in lines {
         request.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
     }
@@ -125,17 +180,29 @@ async fn what_concerns_the_clients_connection_only_stays_behind() {
     for up in BOTH {
         let rig = Rig::speaking(up).await;
         let mut raw = rig.raw().await;
-        let head: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head: String = lines
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let token = rig.plane.token();
         raw.write(format!("PUT /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{head}Transfer-Encoding: chunked\r\n\r\n"))
             .await;
         raw.write("4\r\nbody\r\n0\r\n\r\n").await;
         let echo: Value = serde_json::from_slice(&raw.answer().await.1).unwrap();
         assert_eq!(echo["body"], "body");
-        let mut names: Vec<_> = echo["headers"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut names: Vec<_> = echo["headers"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
         // The framing of the next hop, where it is HTTP/1.1.
         names.retain(|name| !["host", "transfer-encoding"].contains(name));
-        assert_eq!(names, ["authorization", "te", "via", "x-forwarded-for", "x-kept"], "{up:?}");
+        assert_eq!(
+            names,
+            ["authorization", "te", "via", "x-forwarded-for", "x-kept"],
+            "{up:?}"
+        );
         assert_eq!(echo["headers"]["te"], json!(["trailers"]));
         rig.stop().await;
     }
@@ -145,12 +212,31 @@ async fn what_concerns_the_clients_connection_only_stays_behind() {
 async fn nobody_can_assert_an_identity_or_an_address() {
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
-        let lines = ["X-Remote-User", "x-remote-group", "X-Remote-Group", "X-Remote-Extra-Scopes", "X-Remote-Uid", "X-Forwarded-For"];
-        let lines: Lines = lines.iter().map(|name| ((*name).to_owned(), b"system:masters".to_vec())).collect();
+        let lines = [
+            "X-Remote-User",
+            "x-remote-group",
+            "X-Remote-Group",
+            "X-Remote-Extra-Scopes",
+            "X-Remote-Uid",
+            "X-Forwarded-For",
+        ];
+        let lines: Lines = lines
+            .iter()
+            .map(|name| ((*name).to_owned(), b"system:masters".to_vec()))
+            .collect();
         let echo = echo(&rig, None, down, &lines).await;
-        let remote: Vec<_> = echo["headers"].as_object().unwrap().keys().filter(|name| name.starts_with("x-remote")).collect();
+        let remote: Vec<_> = echo["headers"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter(|name| name.starts_with("x-remote"))
+            .collect();
         assert!(remote.is_empty(), "{remote:?} over {down:?} and {up:?}");
-        assert_eq!(echo["headers"]["x-forwarded-for"], json!(["127.0.0.1"]), "{down:?} {up:?}");
+        assert_eq!(
+            echo["headers"]["x-forwarded-for"],
+            json!(["127.0.0.1"]),
+            "{down:?} {up:?}"
+        );
         rig.stop().await;
     }
 }
@@ -161,11 +247,25 @@ async fn a_request_names_the_upstream_as_its_server() {
         let rig = Rig::speaking(up).await;
         let upstream = rig.plane.addresses()[0].to_string();
         let echo = echo(&rig, None, down, &[]).await;
-        assert_eq!(echo["version"], if up == Protocol::Http1 { "HTTP/1.1" } else { "HTTP/2.0" });
-        let named = if up == Protocol::Http1 { &echo["headers"]["host"][0] } else { &echo["authority"] };
+        assert_eq!(
+            echo["version"],
+            if up == Protocol::Http1 {
+                "HTTP/1.1"
+            } else {
+                "HTTP/2.0"
+            }
+        );
+        let named = if up == Protocol::Http1 {
+            &echo["headers"]["host"][0]
+        } else {
+            &echo["authority"]
+        };
         assert_eq!(*named, json!(upstream), "{down:?} {up:?}");
         let host = &echo["headers"]["host"];
-        assert!(host.is_null() || *host == json!([upstream]), "{down:?} {up:?}: {host}");
+        assert!(
+            host.is_null() || *host == json!([upstream]),
+            "{down:?} {up:?}: {host}"
+        );
         rig.stop().await;
     }
 }
@@ -200,12 +300,26 @@ async fn the_headers_of_an_answer_arrive_in_order_with_duplicates() {
         ("x-latin", "caf\u{e9}"),
         ("content-length", "2"),
     ];
-    let head: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let expected: HeaderMap =
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())).collect();
+    let head: String = lines
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let expected: HeaderMap = lines
+        .iter()
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            )
+        })
+        .collect();
     for down in BOTH {
         let (headers, _) = answered_by(&format!("HTTP/1.1 200 OK\r\n{head}\r\nok"), down).await;
-        assert_eq!(headers.iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>(), "{down:?}");
+        assert_eq!(
+            headers.iter().collect::<Vec<_>>(),
+            expected.iter().collect::<Vec<_>>(),
+            "{down:?}"
+        );
     }
 }
 
@@ -214,8 +328,13 @@ async fn warnings_and_retry_after_of_an_http2_answer_arrive() {
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
         let warning = |text| HeaderValue::from_static(text);
-        let canned = Canned::throttled(9).with(WARNING, warning("299 - \"a\"")).with(WARNING, warning("299 - \"b\""));
-        rig.plane.faults(0).unwrap().next_request(Fault::Answer(canned));
+        let canned = Canned::throttled(9)
+            .with(WARNING, warning("299 - \"a\""))
+            .with(WARNING, warning("299 - \"b\""));
+        rig.plane
+            .faults(0)
+            .unwrap()
+            .next_request(Fault::Answer(canned));
         let answer = rig.client(down).await.get("/version").await;
         assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(answer.headers[RETRY_AFTER], "9");
@@ -229,11 +348,15 @@ async fn warnings_and_retry_after_of_an_http2_answer_arrive() {
 async fn answered_by(answer: &str, down: Protocol) -> (HeaderMap, String) {
     let upstream = Upstream::bind().await;
     let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-    let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+    let mut client =
+        Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
     let asking = tokio::spawn(async move { client.get("/version").await });
     let (_, mut connection) = upstream.request().await;
     connection.write(answer).await;
     let answer = soon(asking).await.unwrap();
     proxy.stop().await;
-    (answer.headers, String::from_utf8(answer.body.to_vec()).unwrap())
+    (
+        answer.headers,
+        String::from_utf8(answer.body.to_vec()).unwrap(),
+    )
 }

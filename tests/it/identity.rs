@@ -1,4 +1,5 @@
-//! Who asks, and from where: what the client cannot know better than its connection does not pass, and what says who it is cannot be dropped.
+//! Who asks, and from where: what the client cannot know better than its connection does not pass,
+//! and what says who it is cannot be dropped.
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, TE, TRAILER};
@@ -35,11 +36,22 @@ fn names() -> String {
 }
 
 fn trailers() -> HeaderMap {
-    TRAILERS.into_iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    TRAILERS
+        .into_iter()
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        })
+        .collect()
 }
 
 fn assert_cleaned(trailers: &HeaderMap, what: &str) {
-    let left: Vec<_> = trailers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let left: Vec<_> = trailers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
     assert_eq!(left, [("x-checksum", "c0ffee"), ("x-part", "1")], "{what}");
 }
 
@@ -48,19 +60,34 @@ async fn what_connection_must_not_name_is_refused_by_name() {
     let rig = Rig::new().await;
     let mut raw = rig.raw().await;
     let token = rig.plane.token();
-    for named in ["Authorization", "Impersonate-User", "content-type", "Content-Length", "Host", "User-Agent", "Accept", "Via"] {
+    for named in [
+        "Authorization",
+        "Impersonate-User",
+        "content-type",
+        "Content-Length",
+        "Host",
+        "User-Agent",
+        "Accept",
+        "Via",
+    ] {
         for line in [
             "GET /livez HTTP/1.1\r\n",
             "POST /api/v1/namespaces/team/pods HTTP/1.1\r\n",
             "GET /api/v1/pods?watch=1 HTTP/1.1\r\n",
             "POST /api/v1/namespaces/team/pods/a/exec HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n",
         ] {
-            let lines = format!("{line}Host: a\r\nAuthorization: Bearer {token}\r\nImpersonate-User: jane\r\nContent-Length: 0\r\n");
-            raw.write(format!("{lines}Connection: keep-alive, {named}\r\n\r\n")).await;
+            let lines = format!(
+                "{line}Host: a\r\nAuthorization: Bearer {token}\r\nImpersonate-User: jane\r\nContent-Length: 0\r\n"
+            );
+            raw.write(format!("{lines}Connection: keep-alive, {named}\r\n\r\n"))
+                .await;
             let (head, body) = raw.answer().await;
             assert_eq!(head.status(), StatusCode::BAD_REQUEST, "{named} {line}");
             let message = own_status(&body, 400, "BadRequest");
-            assert!(message.contains(&format!("names {},", named.to_lowercase())), "{message}");
+            assert!(
+                message.contains(&format!("names {},", named.to_lowercase())),
+                "{message}"
+            );
         }
     }
     assert!(rig.plane.journal().is_empty());
@@ -75,16 +102,30 @@ async fn an_answer_is_whole_whatever_its_connection_names() {
     let upstream = Upstream::bind().await;
     let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
     for protocol in BOTH {
-        let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", protocol).await;
+        let mut client = Client::connect(
+            proxy.address,
+            proxy.ca_pem.as_deref().unwrap(),
+            "t",
+            protocol,
+        )
+        .await;
         let asking = tokio::spawn(async move { client.get("/version").await });
         let (_, mut connection) = upstream.request().await;
         connection
             .write("HTTP/1.1 429 Too Many Requests\r\nConnection: close, Content-Type, Retry-After, X-Mine, Content-Length\r\n")
             .await;
-        connection.write("Content-Type: a/b\r\nRetry-After: 7\r\nX-Mine: 1\r\nContent-Length: 2\r\n\r\nok").await;
+        connection
+            .write(
+                "Content-Type: a/b\r\nRetry-After: 7\r\nX-Mine: 1\r\nContent-Length: 2\r\n\r\nok",
+            )
+            .await;
         let answer = soon(asking).await.unwrap();
         assert_eq!(
-            (&answer.headers["content-type"], &answer.headers["retry-after"], &*answer.body),
+            (
+                &answer.headers["content-type"],
+                &answer.headers["retry-after"],
+                &*answer.body
+            ),
             (&"a/b".parse().unwrap(), &"7".parse().unwrap(), &b"ok"[..])
         );
         assert!(!answer.headers.contains_key("x-mine"), "{protocol:?}");
@@ -98,20 +139,45 @@ async fn nobody_impersonates_anybody_without_credentials() {
         let rig = Rig::new().await;
         let mut client = rig.client(protocol).await;
         let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        for (method, path) in [(Method::GET, "/livez".to_owned()), (Method::POST, pods.clone()), (Method::GET, format!("{pods}?watch=1"))] {
-            for name in ["impersonate-user", "impersonate-group", "impersonate-extra-scopes", "impersonate-uid", "impersonate_user"] {
+        for (method, path) in [
+            (Method::GET, "/livez".to_owned()),
+            (Method::POST, pods.clone()),
+            (Method::GET, format!("{pods}?watch=1")),
+        ] {
+            for name in [
+                "impersonate-user",
+                "impersonate-group",
+                "impersonate-extra-scopes",
+                "impersonate-uid",
+                "impersonate_user",
+            ] {
                 let mut request = client.request(method.clone(), &path, pod("a"));
                 request.headers_mut().remove(AUTHORIZATION);
-                request.headers_mut().insert(name, HeaderValue::from_static("system:masters"));
+                request
+                    .headers_mut()
+                    .insert(name, HeaderValue::from_static("system:masters"));
                 let answer = client.ask(request).await;
-                assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{protocol:?} {path} {name}");
-                assert!(own_status(&answer.body, 400, "BadRequest").contains("credentials"), "{answer:?}");
+                assert_eq!(
+                    answer.status,
+                    StatusCode::BAD_REQUEST,
+                    "{protocol:?} {path} {name}"
+                );
+                assert!(
+                    own_status(&answer.body, 400, "BadRequest").contains("credentials"),
+                    "{answer:?}"
+                );
             }
         }
         assert!(rig.plane.journal().is_empty());
         let mut request = client.request(Method::GET, "/echo", "");
-        request.headers_mut().insert("impersonate-user", HeaderValue::from_static("jane"));
-        assert_eq!(client.ask(request).await.json()["headers"]["impersonate-user"], json!(["jane"]), "with credentials it passes");
+        request
+            .headers_mut()
+            .insert("impersonate-user", HeaderValue::from_static("jane"));
+        assert_eq!(
+            client.ask(request).await.json()["headers"]["impersonate-user"],
+            json!(["jane"]),
+            "with credentials it passes"
+        );
         rig.stop().await;
     }
 }
@@ -122,11 +188,20 @@ async fn the_token_of_a_browsers_websocket_is_credentials_too() {
     let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
     let exec = "GET /api/v1/namespaces/team/pods/a/exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                 Impersonate-User: jane\r\nSec-WebSocket-Protocol: v5.channel.k8s.io";
-    let mut raw =
-        crate::support::raw::Raw::new(crate::support::tls_stream(proxy.address, proxy.ca_pem.as_deref().unwrap(), Protocol::Http1).await);
+    let mut raw = crate::support::raw::Raw::new(
+        crate::support::tls_stream(
+            proxy.address,
+            proxy.ca_pem.as_deref().unwrap(),
+            Protocol::Http1,
+        )
+        .await,
+    );
     raw.write(format!("{exec}\r\n\r\n")).await;
     own_status(&raw.answer().await.1, 400, "BadRequest");
-    raw.write(format!("{exec}, base64url.bearer.authorization.k8s.io.dG9rZW4\r\n\r\n")).await;
+    raw.write(format!(
+        "{exec}, base64url.bearer.authorization.k8s.io.dG9rZW4\r\n\r\n"
+    ))
+    .await;
     assert_eq!(upstream.request().await.0.all("impersonate-user"), ["jane"]);
     drop(raw);
     proxy.stop().await;
@@ -150,13 +225,22 @@ async fn no_spelling_of_an_identity_or_an_address_passes() {
         let mut client = rig.client(down).await;
         let mut request = client.request(Method::GET, "/echo", "");
         for name in SAID.into_iter().chain(["x-forwarded-proto", "x-remotely"]) {
-            request.headers_mut().append(name, HeaderValue::from_static("192.0.2.60"));
+            request
+                .headers_mut()
+                .append(name, HeaderValue::from_static("192.0.2.60"));
         }
         let echo = client.ask(request).await.json();
         let headers = echo["headers"].as_object().unwrap();
-        let passed: Vec<_> = SAID.into_iter().filter(|name| headers.contains_key(*name)).collect();
+        let passed: Vec<_> = SAID
+            .into_iter()
+            .filter(|name| headers.contains_key(*name))
+            .collect();
         assert_eq!(passed, ["x-forwarded-for"], "{down:?} {up:?}");
-        assert_eq!(headers["x-forwarded-for"], json!(["127.0.0.1"]), "{down:?} {up:?}");
+        assert_eq!(
+            headers["x-forwarded-for"],
+            json!(["127.0.0.1"]),
+            "{down:?} {up:?}"
+        );
         assert!(headers.contains_key("x-forwarded-proto") && headers.contains_key("x-remotely"));
         rig.stop().await;
     }
@@ -164,14 +248,25 @@ async fn no_spelling_of_an_identity_or_an_address_passes() {
 
 /// A create is held and sent from memory, a call passes as it comes.
 fn requests_with_trailers() -> [(Method, String); 2] {
-    [(Method::POST, format!("/api/v1/namespaces/{NAMESPACE}/pods")), (Method::PUT, "/echo".to_owned())]
+    [
+        (Method::POST, format!("/api/v1/namespaces/{NAMESPACE}/pods")),
+        (Method::PUT, "/echo".to_owned()),
+    ]
 }
 
-async fn send_with_trailers(client: &mut Client, method: Method, path: &str) -> crate::support::Answer {
+async fn send_with_trailers(
+    client: &mut Client,
+    method: Method,
+    path: &str,
+) -> crate::support::Answer {
     let body = Fed::whole([Bytes::from(pod("a"))], Some(trailers())).await;
     let mut request = client.request(method, path, "").map(|_| body);
-    request.headers_mut().insert(TRAILER, names().parse().unwrap());
-    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    request
+        .headers_mut()
+        .insert(TRAILER, names().parse().unwrap());
+    request
+        .headers_mut()
+        .insert(TE, HeaderValue::from_static("trailers"));
     client.ask(request).await
 }
 
@@ -182,17 +277,23 @@ async fn trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not() 
             let what = format!("{down:?} {method}");
             let upstream = Http2Upstream::bind().await;
             let proxy = proxy_to(&upstream.url(), &upstream.ca_pem, |_| {}).await;
-            let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
-            let asking = tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
+            let mut client =
+                Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+            let asking =
+                tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
             let (request, mut answer) = upstream.request().await;
             let mut body = request.into_body();
             while let Some(data) = soon(body.data()).await {
                 let _ = body.flow_control().release_capacity(data.unwrap().len());
             }
             let arrived = soon(body.trailers()).await.unwrap().unwrap();
-            // The HTTP/1.1 client of the test leaves out what it knows to be forbidden; what it sends is a part of this.
+            // The HTTP/1.1 client of the test leaves out what it knows to be forbidden; what it
+            // sends is a part of this.
             assert_cleaned(&arrived, &what);
-            let head = http::Response::builder().header(TRAILER, names()).body(()).unwrap();
+            let head = http::Response::builder()
+                .header(TRAILER, names())
+                .body(())
+                .unwrap();
             let mut stream = answer.send_response(head, false).unwrap();
             stream.send_data("ok".into(), false).unwrap();
             stream.send_trailers(trailers()).unwrap();
@@ -206,19 +307,37 @@ async fn trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not() 
 
 #[tokio::test]
 async fn trailers_to_and_from_an_http1_upstream_say_nothing_that_they_may_not() {
-    let lines = TRAILERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
+    let lines = TRAILERS
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .concat();
     for down in BOTH {
         for (method, path) in requests_with_trailers() {
             let what = format!("{down:?} {method}");
             let upstream = Upstream::bind().await;
             let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-            let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
-            let asking = tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
+            let mut client =
+                Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+            let asking =
+                tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
             let (_, mut connection) = upstream.request().await;
             // The last chunk and the trailers behind it are a head without a first line.
             let end = connection.head().await;
-            let arrived = Head { line: String::new(), headers: end.headers.into_iter().filter(|(name, _)| !name.contains('{')).collect() };
-            assert_eq!(arrived.headers, [("x-checksum".to_owned(), "c0ffee".to_owned()), ("x-part".into(), "1".into())], "{what}");
+            let arrived = Head {
+                line: String::new(),
+                headers: end
+                    .headers
+                    .into_iter()
+                    .filter(|(name, _)| !name.contains('{'))
+                    .collect(),
+            };
+            assert_eq!(
+                arrived.headers,
+                [
+                    ("x-checksum".to_owned(), "c0ffee".to_owned()),
+                    ("x-part".into(), "1".into())
+                ],
+                "{what}"
+            );
             connection
                 .write(format!("HTTP/1.1 200 OK\r\nTrailer: {}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{lines}\r\n", names()))
                 .await;
@@ -235,12 +354,21 @@ async fn trailers_with_nothing_left_in_them_are_the_end() {
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
         let mut client = rig.client(down).await;
-        let only = HeaderMap::from_iter([(HeaderName::from_static("x-real-ip"), HeaderValue::from_static("192.0.2.60"))]);
+        let only = HeaderMap::from_iter([(
+            HeaderName::from_static("x-real-ip"),
+            HeaderValue::from_static("192.0.2.60"),
+        )]);
         let body = Fed::whole([Bytes::from_static(b"body")], Some(only)).await;
         let mut request = client.request(Method::PUT, "/echo", "").map(|_| body);
-        request.headers_mut().insert(TRAILER, HeaderValue::from_static("x-real-ip"));
+        request
+            .headers_mut()
+            .insert(TRAILER, HeaderValue::from_static("x-real-ip"));
         let echo = client.ask(request).await.json();
-        assert_eq!((&echo["body"], &echo["trailers"]), (&json!("body"), &json!(null)), "{down:?} {up:?}");
+        assert_eq!(
+            (&echo["body"], &echo["trailers"]),
+            (&json!("body"), &json!(null)),
+            "{down:?} {up:?}"
+        );
         rig.stop().await;
     }
 }

@@ -1,4 +1,5 @@
-//! HTTP/1.1 connections to the apiserver that are closed just as they are used again. Whether the request was seen nobody knows then.
+//! HTTP/1.1 connections to the apiserver that are closed just as they are used again. Whether the
+//! request was seen nobody knows then.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,11 +13,12 @@ use crate::support::{BOTH, Client, NAMESPACE, Protocol, pod, proxy_to, soon};
 
 const NOTHING: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// A request that arrived: its request line without the version, and how many came before it over the same connection.
+/// A request that arrived: its request line without the version, and how many came before it over
+/// the same connection.
 type Arrived = (String, usize);
 
-/// An upstream that closes a connection instead of answering: at a path with `/once/` if the connection was used before, at one with
-/// `/always/` in any case.
+/// An upstream that closes a connection instead of answering: at a path with `/once/` if the
+/// connection was used before, at one with `/always/` in any case.
 struct Closing {
     proxy: App,
     arrived: Arc<Mutex<Vec<Arrived>>>,
@@ -36,22 +38,40 @@ impl Closing {
                 open.spawn(serve(Raw::new(stream), Arc::clone(&journal)));
             }
         });
-        Self { proxy: proxy_to(&url, "", |_| {}).await, arrived, _connections: connections }
+        Self {
+            proxy: proxy_to(&url, "", |_| {}).await,
+            arrived,
+            _connections: connections,
+        }
     }
 
     async fn client(&self, protocol: Protocol) -> Client {
-        Client::connect(self.proxy.address, self.proxy.ca_pem.as_deref().unwrap(), "token", protocol).await
+        Client::connect(
+            self.proxy.address,
+            self.proxy.ca_pem.as_deref().unwrap(),
+            "token",
+            protocol,
+        )
+        .await
     }
 
     /// All that arrived at paths that contain this.
     fn at(&self, path: &str) -> Vec<Arrived> {
-        self.arrived.lock().unwrap().iter().filter(|(line, _)| line.contains(path)).cloned().collect()
+        self.arrived
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(line, _)| line.contains(path))
+            .cloned()
+            .collect()
     }
 }
 
 async fn serve(mut connection: Raw<TcpStream>, journal: Arc<Mutex<Vec<Arrived>>>) {
     for before in 0.. {
-        let Some((head, _body)) = connection.message().await else { return };
+        let Some((head, _body)) = connection.message().await else {
+            return;
+        };
         let line = head.line.strip_suffix(" HTTP/1.1").unwrap().to_owned();
         let close = line.contains("/always/") || (line.contains("/once/") && before > 0);
         if !line.contains("/readyz") {
@@ -74,13 +94,28 @@ async fn a_read_that_crosses_the_close_of_an_idle_connection_is_sent_once_more()
             let path = format!("/once/{method}");
             soon(async {
                 while !rig.at(&path).iter().any(|(_, before)| *before > 0) {
-                    assert_eq!(client.ask(client.request(method.clone(), &path, "")).await.status, StatusCode::OK, "{method}");
+                    assert_eq!(
+                        client
+                            .ask(client.request(method.clone(), &path, ""))
+                            .await
+                            .status,
+                        StatusCode::OK,
+                        "{method}"
+                    );
                 }
             })
             .await;
             let arrived = rig.at(&path);
-            assert_eq!(arrived.last().unwrap().1, 0, "answered over a new connection: {arrived:?}");
-            assert_eq!(arrived.iter().filter(|(_, before)| *before > 0).count(), 1, "{arrived:?}");
+            assert_eq!(
+                arrived.last().unwrap().1,
+                0,
+                "answered over a new connection: {arrived:?}"
+            );
+            assert_eq!(
+                arrived.iter().filter(|(_, before)| *before > 0).count(),
+                1,
+                "{arrived:?}"
+            );
         }
         rig.proxy.stop().await;
     }
@@ -91,8 +126,15 @@ async fn a_read_is_not_sent_a_third_time_nor_again_over_a_new_connection() {
     for protocol in BOTH {
         let rig = Closing::start().await;
         let mut client = rig.client(protocol).await;
-        assert_eq!(client.get("/always/first").await.status, StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(rig.at("/always/first").len(), 1, "over a new connection, which was not idle");
+        assert_eq!(
+            client.get("/always/first").await.status,
+            StatusCode::GATEWAY_TIMEOUT
+        );
+        assert_eq!(
+            rig.at("/always/first").len(),
+            1,
+            "over a new connection, which was not idle"
+        );
         soon(async {
             for n in 0.. {
                 client.get("/warm").await;
@@ -114,7 +156,11 @@ async fn a_read_is_not_sent_a_third_time_nor_again_over_a_new_connection() {
 #[tokio::test]
 async fn a_write_that_crosses_the_close_is_never_sent_again() {
     let writes = [
-        (Method::POST, format!("/api/v1/namespaces/{NAMESPACE}/pods?x=/once/"), pod("a")),
+        (
+            Method::POST,
+            format!("/api/v1/namespaces/{NAMESPACE}/pods?x=/once/"),
+            pod("a"),
+        ),
         (Method::POST, "/once/".to_owned(), String::new()),
         (Method::PUT, "/once/".to_owned(), "{}".to_owned()),
         (Method::DELETE, "/once/".to_owned(), String::new()),
@@ -129,7 +175,9 @@ async fn a_write_that_crosses_the_close_is_never_sent_again() {
                 loop {
                     let before = rig.at("/once/").len();
                     let mut request = client.request(method.clone(), path, body.clone());
-                    request.headers_mut().insert("idempotency-key", "a".parse().unwrap());
+                    request
+                        .headers_mut()
+                        .insert("idempotency-key", "a".parse().unwrap());
                     let answer = client.ask(request).await;
                     let arrived = rig.at("/once/").split_off(before);
                     assert_eq!(arrived.len(), 1, "{method} {path}: {arrived:?}");

@@ -13,36 +13,77 @@ use crate::support::{BOTH, NAMESPACE, Protocol, Rig, conflict, pod, sample, soon
 #[tokio::test]
 async fn kubectl_works_through_the_proxy() {
     for up in BOTH {
-        let Some(kubectl) = Kubectl::start(up).await else { return };
+        let Some(kubectl) = Kubectl::start(up).await else {
+            return;
+        };
         let faults = kubectl.rig.plane.faults(0).unwrap();
 
         assert!(kubectl.ok(&["version"], "").await.contains("v1.32.0"));
-        assert!(kubectl.ok(&["api-resources", "--no-headers"], "").await.contains("resourcequotas"));
+        assert!(
+            kubectl
+                .ok(&["api-resources", "--no-headers"], "")
+                .await
+                .contains("resourcequotas")
+        );
         assert_eq!(kubectl.ok(&["get", "--raw", "/livez"], "").await, "ok");
 
         faults.next_create(conflict());
-        let created = kubectl.ok(&["create", "--validate=false", "-f", "-"], &pod("a")).await;
+        let created = kubectl
+            .ok(&["create", "--validate=false", "-f", "-"], &pod("a"))
+            .await;
         assert_eq!(created.trim(), "pod/a created");
-        assert_eq!(sample(&kubectl.rig.proxy, "kube_retry_proxy_replays_total{class=\"quota_conflict\"}"), 1.0);
+        assert_eq!(
+            sample(
+                &kubectl.rig.proxy,
+                "kube_retry_proxy_replays_total{class=\"quota_conflict\"}"
+            ),
+            1.0
+        );
 
-        let exists = kubectl.run(&["create", "--validate=false", "-f", "-"], &pod("a")).await;
-        assert!(!exists.success && exists.stderr.contains("(AlreadyExists)"), "{exists:?}");
+        let exists = kubectl
+            .run(&["create", "--validate=false", "-f", "-"], &pod("a"))
+            .await;
+        assert!(
+            !exists.success && exists.stderr.contains("(AlreadyExists)"),
+            "{exists:?}"
+        );
 
         let listed = kubectl.ok(&["get", "pods", "-o", "name"], "").await;
         assert_eq!(listed.trim(), "pod/a");
-        let object: serde_json::Value = serde_json::from_str(&kubectl.ok(&["get", "pod", "a", "-o", "json"], "").await).unwrap();
+        let object: serde_json::Value =
+            serde_json::from_str(&kubectl.ok(&["get", "pod", "a", "-o", "json"], "").await)
+                .unwrap();
         assert_eq!(object["metadata"]["name"], "a");
-        assert!(kubectl.ok(&["get", "pods"], "").await.lines().any(|line| line.starts_with("a ")));
-        assert!(kubectl.ok(&["get", "resourcequota", "compute-quota", "-o", "yaml"], "").await.contains("name: compute-quota"));
+        assert!(
+            kubectl
+                .ok(&["get", "pods"], "")
+                .await
+                .lines()
+                .any(|line| line.starts_with("a "))
+        );
+        assert!(
+            kubectl
+                .ok(&["get", "resourcequota", "compute-quota", "-o", "yaml"], "")
+                .await
+                .contains("name: compute-quota")
+        );
 
         kubectl.rig.plane.logs().push(NAMESPACE, "a", "a line");
         assert_eq!(kubectl.ok(&["logs", "a"], "").await, "a line");
 
         // Newer ones add the namespace.
-        assert!(kubectl.ok(&["delete", "pod", "a", "--wait=false"], "").await.starts_with("pod \"a\" deleted"));
+        assert!(
+            kubectl
+                .ok(&["delete", "pod", "a", "--wait=false"], "")
+                .await
+                .starts_with("pod \"a\" deleted")
+        );
         assert!(kubectl.rig.plane.pods(NAMESPACE).is_empty());
         let missing = kubectl.run(&["get", "pod", "a"], "").await;
-        assert!(!missing.success && missing.stderr.contains("(NotFound)"), "{missing:?}");
+        assert!(
+            !missing.success && missing.stderr.contains("(NotFound)"),
+            "{missing:?}"
+        );
         kubectl.rig.stop().await;
     }
 }
@@ -50,7 +91,9 @@ async fn kubectl_works_through_the_proxy() {
 #[tokio::test]
 async fn kubectl_prints_what_happens_while_it_watches() {
     for up in BOTH {
-        let Some(kubectl) = Kubectl::start(up).await else { return };
+        let Some(kubectl) = Kubectl::start(up).await else {
+            return;
+        };
         let mut writer = kubectl.rig.direct(up).await;
         writer.create("before").await;
         let mut watch = kubectl.spawn(&["get", "pods", "--watch", "-o", "name"], "");
@@ -78,8 +121,17 @@ struct Output {
 impl Kubectl {
     /// None where there is no kubectl; in CI that is a failure.
     async fn start(up: Protocol) -> Option<Self> {
-        if Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "kubectl is not on the PATH");
+        if Command::new("kubectl")
+            .args(["version", "--client"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_err()
+        {
+            assert!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "kubectl is not on the PATH"
+            );
             eprintln!("kubectl is not on the PATH: its tests are left out");
             return None;
         }
@@ -111,7 +163,12 @@ impl Kubectl {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
         let (send, lines) = mpsc::channel(64);
         let stdout = child.stdout.take().unwrap();
         let mut stderr = child.stderr.take().unwrap();
@@ -124,9 +181,16 @@ impl Kubectl {
         });
         let errors = spawn_blocking(move || {
             let mut text = String::new();
-            stderr.read_to_string(&mut text).map(|_| text).unwrap_or_default()
+            stderr
+                .read_to_string(&mut text)
+                .map(|_| text)
+                .unwrap_or_default()
         });
-        Running { child, lines, errors }
+        Running {
+            child,
+            lines,
+            errors,
+        }
     }
 
     async fn run(&self, arguments: &[&str], input: &str) -> Output {
@@ -160,7 +224,11 @@ impl Running {
         }
         let stderr = soon(&mut self.errors).await.unwrap();
         let success = self.child.wait().unwrap().success();
-        Output { success, stdout: stdout.join("\n"), stderr }
+        Output {
+            success,
+            stdout: stdout.join("\n"),
+            stderr,
+        }
     }
 }
 

@@ -16,7 +16,8 @@ const WATCHES: usize = 300;
 /// Creates and reads that go on beside the watches.
 const WORK: usize = 10;
 
-/// These tests have a thousand sockets open; one after the other they stay below what a process may have.
+/// These tests have a thousand sockets open; one after the other they stay below what a process may
+/// have.
 static SOCKETS: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
@@ -31,7 +32,15 @@ async fn three_hundred_watches_over_http1_connections_leave_creates_and_reads_al
 
 #[tokio::test]
 async fn watches_respect_the_streams_that_the_apiserver_allows() {
-    beside_watches(Protocol::Http1, Settings { max_streams: 10, ..speaking(Protocol::Http2) }, WATCHES / 10).await;
+    beside_watches(
+        Protocol::Http1,
+        Settings {
+            max_streams: 10,
+            ..speaking(Protocol::Http2)
+        },
+        WATCHES / 10,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -50,13 +59,21 @@ async fn a_burst_that_meets_no_connection_spreads_over_several() {
         clients.push(rig.client(Protocol::Http1).await);
     }
     for mut client in clients {
-        opening.spawn(async move { Streamed::open(&mut client, &watch_path(), "application/json").await });
+        opening.spawn(async move {
+            Streamed::open(&mut client, &watch_path(), "application/json").await
+        });
     }
     let watches = soon(opening.join_all()).await;
     let attempts = rig.plane.journal().attempts();
     let mut on: HashMap<_, usize> = HashMap::new();
-    attempts.iter().filter(|attempt| attempt.query.is_some()).for_each(|attempt| *on.entry(attempt.connection).or_default() += 1);
-    assert!(on.len() > 1 && on.values().all(|watches| *watches < BURST), "{on:?}");
+    attempts
+        .iter()
+        .filter(|attempt| attempt.query.is_some())
+        .for_each(|attempt| *on.entry(attempt.connection).or_default() += 1);
+    assert!(
+        on.len() > 1 && on.values().all(|watches| *watches < BURST),
+        "{on:?}"
+    );
     drop(watches);
     rig.stop().await;
 }
@@ -64,17 +81,30 @@ async fn a_burst_that_meets_no_connection_spreads_over_several() {
 #[tokio::test]
 async fn connections_of_streams_are_renewed_before_cancelled_ones_can_end_them() {
     let _alone = SOCKETS.lock().await;
-    let rig = Rig::with(speaking(Protocol::Http2), |config| config.upstream.connections_per_lane = 1).await;
+    let rig = Rig::with(speaking(Protocol::Http2), |config| {
+        config.upstream.connections_per_lane = 1
+    })
+    .await;
     let mut client = rig.client(Protocol::Http2).await;
     let mut lasting = Streamed::open(&mut client, &watch_path(), "application/json").await;
     for _ in 0..1100 {
         drop(Streamed::open(&mut client, &watch_path(), "application/json").await);
     }
-    let connections: HashSet<_> =
-        rig.plane.journal().attempts().iter().filter(|attempt| attempt.query.is_some()).map(|attempt| attempt.connection).collect();
+    let connections: HashSet<_> = rig
+        .plane
+        .journal()
+        .attempts()
+        .iter()
+        .filter(|attempt| attempt.query.is_some())
+        .map(|attempt| attempt.connection)
+        .collect();
     assert_eq!(connections.len(), 2);
     client.create("a").await;
-    assert_eq!(lasting.event().await, ("ADDED".to_owned(), "a".to_owned()), "on the first connection still");
+    assert_eq!(
+        lasting.event().await,
+        ("ADDED".to_owned(), "a".to_owned()),
+        "on the first connection still"
+    );
     rig.stop().await;
 }
 
@@ -84,9 +114,17 @@ async fn five_thousand_streams_leave_creates_their_latency() {
     const CREATES: usize = 2000;
     const IN_FLIGHT: usize = 200;
     let _alone = SOCKETS.lock().await;
-    let rig = Rig::with(Settings { seed: 1, ..speaking(Protocol::Http2) }, |_| {}).await;
+    let rig = Rig::with(
+        Settings {
+            seed: 1,
+            ..speaking(Protocol::Http2)
+        },
+        |_| {},
+    )
+    .await;
     rig.client(Protocol::Http1).await.create("a").await;
-    // Followed logs: to the proxy they are what watches are, but the model wakes each of its watches for every change in the store.
+    // Followed logs: to the proxy they are what watches are, but the model wakes each of its
+    // watches for every change in the store.
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a/log?follow=true");
     let mut streams = Vec::new();
     for count in [0, 5000] {
@@ -117,12 +155,17 @@ async fn five_thousand_streams_leave_creates_their_latency() {
         let mut times: Vec<_> = working.join_all().await.into_iter().flatten().collect();
         times.sort_unstable();
         let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-        eprintln!("{count} streams, {IN_FLIGHT} creates in flight: p50 {:?}, p99 {:?}", at(50), at(99));
+        eprintln!(
+            "{count} streams, {IN_FLIGHT} creates in flight: p50 {:?}, p99 {:?}",
+            at(50),
+            at(99)
+        );
     }
     rig.stop().await;
 }
 
-/// Opens the watches all at once, works beside them, and sees each of them get the event that follows.
+/// Opens the watches all at once, works beside them, and sees each of them get the event that
+/// follows.
 async fn beside_watches(down: Protocol, settings: Settings, connections: usize) {
     let _alone = SOCKETS.lock().await;
     // Not spread beforehand: what opens further connections is that the streams of one run out.
@@ -145,14 +188,26 @@ async fn beside_watches(down: Protocol, settings: Settings, connections: usize) 
     let mut watches: Vec<_> = opening.join_all().await.into_iter().flatten().collect();
     assert_eq!(watches.len(), WATCHES);
     assert_eq!(gauge(&rig, "upstream_streams"), WATCHES);
-    assert!(gauge(&rig, "upstream_connections") >= connections, "{} connections", gauge(&rig, "upstream_connections"));
+    assert!(
+        gauge(&rig, "upstream_connections") >= connections,
+        "{} connections",
+        gauge(&rig, "upstream_connections")
+    );
 
     let mut working = JoinSet::new();
     for n in 0..WORK {
-        let mut client = rig.client(if n % 2 == 0 { Protocol::Http1 } else { Protocol::Http2 }).await;
+        let mut client = rig
+            .client(if n % 2 == 0 {
+                Protocol::Http1
+            } else {
+                Protocol::Http2
+            })
+            .await;
         working.spawn(async move {
             let created = client.create(&format!("pod-{n}")).await;
-            let read = client.get(&format!("/api/v1/namespaces/{NAMESPACE}/pods/pod-{n}")).await;
+            let read = client
+                .get(&format!("/api/v1/namespaces/{NAMESPACE}/pods/pod-{n}"))
+                .await;
             (created.status, read.status)
         });
     }
@@ -163,9 +218,24 @@ async fn beside_watches(down: Protocol, settings: Settings, connections: usize) 
             assert!(watch.line().await.starts_with(r#"{"type":"ADDED""#));
         }
     }
-    let (watching, others): (Vec<_>, Vec<_>) = rig.plane.journal().attempts().into_iter().partition(|attempt| attempt.query.is_some());
-    let shared = others.iter().filter(|other| watching.iter().any(|watch| watch.connection == other.connection)).count();
-    assert_eq!(shared, 0, "neither creates nor reads are on a connection of watches");
+    let (watching, others): (Vec<_>, Vec<_>) = rig
+        .plane
+        .journal()
+        .attempts()
+        .into_iter()
+        .partition(|attempt| attempt.query.is_some());
+    let shared = others
+        .iter()
+        .filter(|other| {
+            watching
+                .iter()
+                .any(|watch| watch.connection == other.connection)
+        })
+        .count();
+    assert_eq!(
+        shared, 0,
+        "neither creates nor reads are on a connection of watches"
+    );
 
     drop(watches);
     eventually("no stream is left", || gauge(&rig, "upstream_streams") == 0).await;
@@ -173,5 +243,8 @@ async fn beside_watches(down: Protocol, settings: Settings, connections: usize) 
 }
 
 fn gauge(rig: &Rig, name: &str) -> usize {
-    sample(&rig.proxy, &format!("kube_retry_proxy_{name}{{lane=\"stream\"}}")) as usize
+    sample(
+        &rig.proxy,
+        &format!("kube_retry_proxy_{name}{{lane=\"stream\"}}"),
+    ) as usize
 }

@@ -1,4 +1,5 @@
-//! An upstream that leads back to the proxy: the request that returns is answered 508, whatever its route, however long the way round.
+//! An upstream that leads back to the proxy: the request that returns is answered 508, whatever its
+//! route, however long the way round.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -11,7 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::malformed::own_status;
 use crate::support::raw::Raw;
-use crate::support::{BOTH, Client, NAMESPACE, Protocol, Rig, admin, pod, proxy_to, sample, soon, speaking, tls_stream};
+use crate::support::{
+    BOTH, Client, NAMESPACE, Protocol, Rig, admin, pod, proxy_to, sample, soon, speaking,
+    tls_stream,
+};
 
 /// An address that is known before the proxy behind it is.
 struct Relay {
@@ -47,7 +51,11 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        let certificate = CertificateParams::new(["127.0.0.1".to_owned()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap()
+            .pem();
         let files = tempfile::tempdir().unwrap();
         std::fs::write(files.path().join("tls.crt"), &certificate).unwrap();
         std::fs::write(files.path().join("tls.key"), key.serialize_pem()).unwrap();
@@ -67,10 +75,21 @@ impl Pair {
         let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
         for protocol in BOTH {
             let mut client = Client::connect(entry.address, &self.certificate, "t", protocol).await;
-            for (method, path) in [(Method::POST, pods.clone()), (Method::GET, pods.clone()), (Method::GET, format!("{pods}?watch=true"))] {
+            for (method, path) in [
+                (Method::POST, pods.clone()),
+                (Method::GET, pods.clone()),
+                (Method::GET, format!("{pods}?watch=true")),
+            ] {
                 let answer = client.ask(client.request(method, &path, pod("a"))).await;
-                assert_eq!(answer.status, StatusCode::LOOP_DETECTED, "{asked}: {protocol:?} {path}");
-                assert!(own_status(&answer.body, 508, "LoopDetected").contains("upstream"), "{answer:?}");
+                assert_eq!(
+                    answer.status,
+                    StatusCode::LOOP_DETECTED,
+                    "{asked}: {protocol:?} {path}"
+                );
+                assert!(
+                    own_status(&answer.body, 508, "LoopDetected").contains("upstream"),
+                    "{answer:?}"
+                );
             }
         }
         let mut raw = Raw::new(tls_stream(entry.address, &self.certificate, Protocol::Http1).await);
@@ -78,12 +97,22 @@ impl Pair {
         own_status(&raw.answer().await.1, 508, "LoopDetected");
         // Each went round once: here as what was asked, and again as what came back.
         for (route, requests) in [("create", 2.0), ("stream", 2.0), ("upgrade", 1.0)] {
-            let answered = sample(entry, &format!("kube_retry_proxy_requests_total{{code=\"508\",route=\"{route}\"}}"));
+            let answered = sample(
+                entry,
+                &format!("kube_retry_proxy_requests_total{{code=\"508\",route=\"{route}\"}}"),
+            );
             assert_eq!(answered, 2.0 * requests, "{asked}: {route}");
         }
-        let ready =
-            admin::get_until(entry.admin_address, "/readyz?verbose", |answer| answer.text().contains("leads back to this proxy")).await;
-        assert_eq!(ready.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", ready.text());
+        let ready = admin::get_until(entry.admin_address, "/readyz?verbose", |answer| {
+            answer.text().contains("leads back to this proxy")
+        })
+        .await;
+        assert_eq!(
+            ready.status,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "{}",
+            ready.text()
+        );
     }
 }
 
@@ -110,18 +139,54 @@ async fn two_proxies_before_each_other_say_so() {
 async fn two_proxies_in_a_row_are_no_loop() {
     for up in BOTH {
         let rig = Rig::with(speaking(up), |_| {}).await;
-        let front = proxy_to(&format!("https://{}", rig.proxy.address), rig.proxy.ca_pem.as_deref().unwrap(), |_| {}).await;
+        let front = proxy_to(
+            &format!("https://{}", rig.proxy.address),
+            rig.proxy.ca_pem.as_deref().unwrap(),
+            |_| {},
+        )
+        .await;
         for down in BOTH {
-            let mut client = Client::connect(front.address, front.ca_pem.as_deref().unwrap(), rig.plane.token(), down).await;
+            let mut client = Client::connect(
+                front.address,
+                front.ca_pem.as_deref().unwrap(),
+                rig.plane.token(),
+                down,
+            )
+            .await;
             let mut request = client.request(Method::GET, "/echo", "");
-            request.headers_mut().insert("via", "1.0 fred".parse().unwrap());
+            request
+                .headers_mut()
+                .insert("via", "1.0 fred".parse().unwrap());
             let echo = client.ask(request).await.json();
-            let via: Vec<_> = echo["headers"]["via"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
-            let [fred, first, second] = via[..] else { panic!("{via:?}") };
-            let version = if down == Protocol::Http1 { "1.1" } else { "2.0" };
-            assert_eq!((fred, first.split_once(" kube-retry-proxy-").unwrap().0), ("1.0 fred", version));
-            assert!(second.starts_with("2.0 kube-retry-proxy-") && first[4..] != second[4..], "{via:?}");
-            assert_eq!(client.create(&format!("{down:?}").to_lowercase()).await.status, StatusCode::CREATED);
+            let via: Vec<_> = echo["headers"]["via"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|line| line.as_str().unwrap())
+                .collect();
+            let [fred, first, second] = via[..] else {
+                panic!("{via:?}")
+            };
+            let version = if down == Protocol::Http1 {
+                "1.1"
+            } else {
+                "2.0"
+            };
+            assert_eq!(
+                (fred, first.split_once(" kube-retry-proxy-").unwrap().0),
+                ("1.0 fred", version)
+            );
+            assert!(
+                second.starts_with("2.0 kube-retry-proxy-") && first[4..] != second[4..],
+                "{via:?}"
+            );
+            assert_eq!(
+                client
+                    .create(&format!("{down:?}").to_lowercase())
+                    .await
+                    .status,
+                StatusCode::CREATED
+            );
         }
         soon(front.stop()).await;
         rig.stop().await;

@@ -1,6 +1,10 @@
-//! The integration tests: the real proxy on sockets against the model control plane, whose journal judges what really happened.
+//! The integration tests: the real proxy on sockets against the model control plane, whose journal
+//! judges what really happened.
 
-#![expect(unreachable_pub, reason = "`pub` says what a test module offers the others")]
+#![expect(
+    unreachable_pub,
+    reason = "`pub` says what a test module offers the others"
+)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Requests and answers that no proxy may pass on: each is answered by a Status that says why, and the apiserver never sees it.
+//! Requests and answers that no proxy may pass on: each is answered by a Status that says why, and
+//! the apiserver never sees it.
 
 use std::time::Duration;
 
@@ -10,26 +11,44 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::support::peers::{Ended, Fields, Frames, Http2Upstream};
 use crate::support::raw::{Raw, Upstream};
-use crate::support::{BOTH, Client, NAMESPACE, Protocol, Rig, pod, proxy_to, sample, soon, tls_stream};
+use crate::support::{
+    BOTH, Client, NAMESPACE, Protocol, Rig, pod, proxy_to, sample, soon, tls_stream,
+};
 
 /// RFC 9113 §7.
 const PROTOCOL_ERROR: u32 = 1;
 
 /// Fails unless `body` is a Status of the proxy's own of this code and reason; its sentence.
 pub fn own_status(body: &[u8], code: u16, reason: &str) -> String {
-    let status = Status::decode(body).unwrap_or_else(|| panic!("no Status: {:?}", String::from_utf8_lossy(body)));
+    let status = Status::decode(body)
+        .unwrap_or_else(|| panic!("no Status: {:?}", String::from_utf8_lossy(body)));
     assert_eq!((status.code, &*status.reason), (code, reason), "{status:?}");
-    assert!(status.message.starts_with("kube-retry-proxy: "), "{status:?}");
+    assert!(
+        status.message.starts_with("kube-retry-proxy: "),
+        "{status:?}"
+    );
     status.message
 }
 
 async fn frames(rig: &Rig) -> Frames<impl AsyncRead + AsyncWrite + Unpin + use<>> {
-    Frames::over(tls_stream(rig.proxy.address, rig.proxy.ca_pem.as_deref().unwrap(), Protocol::Http2).await).await
+    Frames::over(
+        tls_stream(
+            rig.proxy.address,
+            rig.proxy.ca_pem.as_deref().unwrap(),
+            Protocol::Http2,
+        )
+        .await,
+    )
+    .await
 }
 
 /// A request that passes, on the same connection.
 async fn still_serves<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut Raw<S>, rig: &Rig) {
-    raw.write(format!("GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", rig.plane.token())).await;
+    raw.write(format!(
+        "GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        rig.plane.token()
+    ))
+    .await;
     assert_eq!(raw.answer().await.1, b"ok");
 }
 
@@ -47,17 +66,33 @@ async fn a_request_without_one_valid_host_is_refused() {
         ("Host: a:b\r\n", "optional port"),
         ("Host: [::1\r\n", "optional port"),
     ] {
-        for line in ["GET /livez", "GET https://a/livez", "POST /api/v1/namespaces/team/pods", "GET /api/v1/pods?watch=1"] {
-            raw.write(format!("{line} HTTP/1.1\r\n{hosts}Authorization: Bearer {}\r\n\r\n", rig.plane.token())).await;
+        for line in [
+            "GET /livez",
+            "GET https://a/livez",
+            "POST /api/v1/namespaces/team/pods",
+            "GET /api/v1/pods?watch=1",
+        ] {
+            raw.write(format!(
+                "{line} HTTP/1.1\r\n{hosts}Authorization: Bearer {}\r\n\r\n",
+                rig.plane.token()
+            ))
+            .await;
             let (head, body) = raw.answer().await;
             assert_eq!(head.status(), StatusCode::BAD_REQUEST, "{line} {hosts}");
-            assert!(own_status(&body, 400, "BadRequest").contains(says), "{line} {hosts}");
+            assert!(
+                own_status(&body, 400, "BadRequest").contains(says),
+                "{line} {hosts}"
+            );
         }
     }
     assert!(rig.plane.journal().is_empty());
     still_serves(&mut raw, &rig).await;
     // HTTP/1.0 knows clients without.
-    raw.write(format!("GET /livez HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", rig.plane.token())).await;
+    raw.write(format!(
+        "GET /livez HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n",
+        rig.plane.token()
+    ))
+    .await;
     assert_eq!(raw.head().await.status(), StatusCode::OK);
     rig.stop().await;
 }
@@ -67,25 +102,40 @@ async fn in_http2_host_and_authority_are_one() {
     let rig = Rig::new().await;
     let bearer = format!("Bearer {}", rig.plane.token());
     let mut frames = frames(&rig).await;
-    let start = [(":method", "GET"), (":scheme", "https"), (":path", "/livez")];
+    let start = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", "/livez"),
+    ];
     let cases: [(Fields<'_>, Option<&str>); 6] = [
         (&[], Some("no host")),
         (&[("host", "a"), ("host", "a")], Some("more than one")),
-        (&[(":authority", "a"), ("host", "b")], Some("different servers")),
+        (
+            &[(":authority", "a"), ("host", "b")],
+            Some("different servers"),
+        ),
         (&[(":authority", "u@a")], Some("optional port")),
         (&[("host", "a")], None),
         (&[(":authority", "a"), ("host", "A:443")], None),
     ];
     for (lines, says) in cases {
         let head = [&start[..], lines, &[("authorization", &bearer)]].concat();
-        let Ended::Answered(body) = frames.ask(&head, b"", None).await else { panic!("{lines:?}") };
+        let Ended::Answered(body) = frames.ask(&head, b"", None).await else {
+            panic!("{lines:?}")
+        };
         match says {
-            Some(says) => assert!(own_status(&body, 400, "BadRequest").contains(says), "{lines:?}"),
+            Some(says) => assert!(
+                own_status(&body, 400, "BadRequest").contains(says),
+                "{lines:?}"
+            ),
             None => assert_eq!(body, b"ok", "{lines:?}"),
         }
     }
     let twice = [&start[..], &[(":authority", "a"), (":authority", "b")]].concat();
-    assert_eq!(frames.ask(&twice, b"", None).await, Ended::Reset(PROTOCOL_ERROR));
+    assert_eq!(
+        frames.ask(&twice, b"", None).await,
+        Ended::Reset(PROTOCOL_ERROR)
+    );
     assert_eq!(rig.plane.journal().attempts().len(), 2);
     rig.stop().await;
 }
@@ -101,7 +151,11 @@ async fn a_target_that_is_no_path_is_refused_and_connect_is_not_allowed() {
         ("CONNECT example.com:443", 405, "MethodNotAllowed"),
         ("CONNECT /api/v1/pods", 405, "MethodNotAllowed"),
     ] {
-        raw.write(format!("{line} HTTP/1.1\r\nHost: example.com\r\nAuthorization: Bearer {}\r\n\r\n", rig.plane.token())).await;
+        raw.write(format!(
+            "{line} HTTP/1.1\r\nHost: example.com\r\nAuthorization: Bearer {}\r\n\r\n",
+            rig.plane.token()
+        ))
+        .await;
         let (head, body) = raw.answer().await;
         assert_eq!(head.status().as_u16(), code, "{line}");
         assert_eq!(head.all("allow").is_empty(), code != 405);
@@ -109,10 +163,22 @@ async fn a_target_that_is_no_path_is_refused_and_connect_is_not_allowed() {
         still_serves(&mut raw, &rig).await;
     }
     let mut frames = frames(&rig).await;
-    let connect = frames.ask(&[(":method", "CONNECT"), (":authority", "example.com:443")], b"", None).await;
-    let Ended::Answered(body) = connect else { panic!("{connect:?}") };
+    let connect = frames
+        .ask(
+            &[(":method", "CONNECT"), (":authority", "example.com:443")],
+            b"",
+            None,
+        )
+        .await;
+    let Ended::Answered(body) = connect else {
+        panic!("{connect:?}")
+    };
     own_status(&body, 405, "MethodNotAllowed");
-    assert_eq!(rig.plane.journal().attempts().len(), 5, "the ones that pass");
+    assert_eq!(
+        rig.plane.journal().attempts().len(),
+        5,
+        "the ones that pass"
+    );
     rig.stop().await;
 }
 
@@ -123,18 +189,30 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head() {
         let mut client = rig.client(protocol).await;
         let mut asked = async |method: Method, accept: Encoding| {
             let mut request = client.request(method, "/livez", "");
-            request.headers_mut().append(HOST, HeaderValue::from_static("other"));
-            request.headers_mut().append(HOST, HeaderValue::from_static("another"));
+            request
+                .headers_mut()
+                .append(HOST, HeaderValue::from_static("other"));
+            request
+                .headers_mut()
+                .append(HOST, HeaderValue::from_static("another"));
             request.headers_mut().insert(ACCEPT, accept.content_type());
             client.ask(request).await
         };
         for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Yaml] {
             let answer = asked(Method::GET, encoding).await;
-            assert_eq!((answer.status, Encoding::sniff(&answer.body)), (StatusCode::BAD_REQUEST, encoding), "{protocol:?}");
+            assert_eq!(
+                (answer.status, Encoding::sniff(&answer.body)),
+                (StatusCode::BAD_REQUEST, encoding),
+                "{protocol:?}"
+            );
             own_status(&answer.body, 400, "BadRequest");
         }
         let answer = asked(Method::HEAD, Encoding::Json).await;
-        assert_eq!((answer.status, answer.body.len()), (StatusCode::BAD_REQUEST, 0), "{protocol:?}");
+        assert_eq!(
+            (answer.status, answer.body.len()),
+            (StatusCode::BAD_REQUEST, 0),
+            "{protocol:?}"
+        );
         assert!(answer.headers.get(ALLOW).is_none());
         assert_eq!(client.get("/livez").await.body, "ok");
         rig.stop().await;
@@ -148,22 +226,51 @@ async fn a_101_that_nobody_asked_for_is_a_bad_gateway() {
     for protocol in BOTH {
         let upstream = Upstream::bind().await;
         let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-        for (method, path) in [(Method::POST, pods.clone()), (Method::GET, pods.clone()), (Method::GET, format!("{pods}?watch=true"))] {
-            let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", protocol).await;
+        for (method, path) in [
+            (Method::POST, pods.clone()),
+            (Method::GET, pods.clone()),
+            (Method::GET, format!("{pods}?watch=true")),
+        ] {
+            let mut client = Client::connect(
+                proxy.address,
+                proxy.ca_pem.as_deref().unwrap(),
+                "t",
+                protocol,
+            )
+            .await;
             let request = client.request(method, &path, pod("a"));
             let asking = tokio::spawn(async move { (client.ask(request).await, client) });
             let (_, mut connection) = upstream.request().await;
             connection.write(SWITCH).await;
             let (answer, mut client) = soon(asking).await.unwrap();
-            assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{protocol:?} {path}");
+            assert_eq!(
+                answer.status,
+                StatusCode::BAD_GATEWAY,
+                "{protocol:?} {path}"
+            );
             assert!(own_status(&answer.body, 502, "BadGateway").contains("nobody asked for"));
-            assert_eq!(connection.rest().await, pod("a").as_bytes(), "the request's body, and no further request");
+            assert_eq!(
+                connection.rest().await,
+                pod("a").as_bytes(),
+                "the request's body, and no further request"
+            );
             // Neither its client nor its server is worse off.
             let asking = tokio::spawn(async move { client.get("/version").await });
-            upstream.request().await.1.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            upstream
+                .request()
+                .await
+                .1
+                .write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await;
             assert_eq!(soon(asking).await.unwrap().body, "ok");
         }
-        assert_eq!(sample(&proxy, "kube_retry_proxy_upstream_errors_total{kind=\"switched\"}"), 3.0);
+        assert_eq!(
+            sample(
+                &proxy,
+                "kube_retry_proxy_upstream_errors_total{kind=\"switched\"}"
+            ),
+            3.0
+        );
         proxy.stop().await;
     }
 }
@@ -179,13 +286,28 @@ async fn an_upgrade_to_another_protocol_than_was_asked_for_is_a_bad_gateway() {
     ] {
         let upstream = Upstream::bind().await;
         let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-        let mut raw = Raw::new(tls_stream(proxy.address, proxy.ca_pem.as_deref().unwrap(), Protocol::Http1).await);
+        let mut raw = Raw::new(
+            tls_stream(
+                proxy.address,
+                proxy.ca_pem.as_deref().unwrap(),
+                Protocol::Http1,
+            )
+            .await,
+        );
         let head = "GET /api/v1/namespaces/team/pods/a/exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n";
         raw.write(format!("{head}Upgrade: {asked}\r\n\r\n")).await;
         let (_, mut connection) = upstream.request().await;
-        connection.write(format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{answered}\r\n")).await;
+        connection
+            .write(format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{answered}\r\n"
+            ))
+            .await;
         if agreed {
-            assert_eq!(raw.head().await.status(), StatusCode::SWITCHING_PROTOCOLS, "{asked} {answered}");
+            assert_eq!(
+                raw.head().await.status(),
+                StatusCode::SWITCHING_PROTOCOLS,
+                "{asked} {answered}"
+            );
             raw.write("ping").await;
             assert_eq!(connection.exactly(4).await, b"ping");
         } else {
@@ -201,11 +323,23 @@ async fn an_upgrade_to_another_protocol_than_was_asked_for_is_a_bad_gateway() {
 async fn an_http10_client_is_offered_no_upgrade() {
     let upstream = Upstream::bind().await;
     let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-    let mut raw = Raw::new(tls_stream(proxy.address, proxy.ca_pem.as_deref().unwrap(), Protocol::Http1).await);
+    let mut raw = Raw::new(
+        tls_stream(
+            proxy.address,
+            proxy.ca_pem.as_deref().unwrap(),
+            Protocol::Http1,
+        )
+        .await,
+    );
     raw.write("GET /api/v1/namespaces/team/pods/a/exec HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
     let (head, mut connection) = upstream.request().await;
-    assert!(head.all("upgrade").is_empty() && head.all("connection").is_empty(), "{head:?}");
-    connection.write("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(
+        head.all("upgrade").is_empty() && head.all("connection").is_empty(),
+        "{head:?}"
+    );
+    connection
+        .write("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        .await;
     assert_eq!(raw.head().await.status(), StatusCode::FORBIDDEN);
     proxy.stop().await;
 }
@@ -215,10 +349,30 @@ async fn an_http10_client_is_offered_no_upgrade() {
 async fn pseudo_headers_in_trailers_reach_nobody() {
     let upstream = Http2Upstream::bind().await;
     let proxy = proxy_to(&upstream.url(), &upstream.ca_pem, |_| {}).await;
-    let mut frames = Frames::over(tls_stream(proxy.address, proxy.ca_pem.as_deref().unwrap(), Protocol::Http2).await).await;
+    let mut frames = Frames::over(
+        tls_stream(
+            proxy.address,
+            proxy.ca_pem.as_deref().unwrap(),
+            Protocol::Http2,
+        )
+        .await,
+    )
+    .await;
     let asking = tokio::spawn(async move {
-        let head = [(":method", "PUT"), (":scheme", "https"), (":path", "/a"), (":authority", "a"), ("authorization", "Bearer t")];
-        frames.ask(&head, b"body", Some(&[(":path", "/b"), (":authority", "b"), ("x-checksum", "1")])).await
+        let head = [
+            (":method", "PUT"),
+            (":scheme", "https"),
+            (":path", "/a"),
+            (":authority", "a"),
+            ("authorization", "Bearer t"),
+        ];
+        frames
+            .ask(
+                &head,
+                b"body",
+                Some(&[(":path", "/b"), (":authority", "b"), ("x-checksum", "1")]),
+            )
+            .await
     });
     let (request, mut answer) = upstream.request().await;
     assert_eq!(request.uri().path(), "/a");
@@ -227,7 +381,13 @@ async fn pseudo_headers_in_trailers_reach_nobody() {
         assert_eq!(data.unwrap(), "body");
     }
     let trailers = soon(body.trailers()).await.unwrap().unwrap();
-    assert_eq!(trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect::<Vec<_>>(), [("x-checksum", &b"1"[..])]);
+    assert_eq!(
+        trailers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect::<Vec<_>>(),
+        [("x-checksum", &b"1"[..])]
+    );
     answer.send_response(http::Response::new(()), true).unwrap();
     assert_eq!(soon(asking).await.unwrap(), Ended::Answered(Vec::new()));
     proxy.stop().await;
@@ -239,15 +399,29 @@ async fn the_cookie_lines_of_an_http2_client_are_one_line_in_http1() {
     let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
     for protocol in BOTH {
         for method in [Method::GET, Method::POST] {
-            let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", protocol).await;
-            let mut request: Request<Full<_>> = client.request(method, &format!("/api/v1/namespaces/{NAMESPACE}/pods"), pod("a"));
+            let mut client = Client::connect(
+                proxy.address,
+                proxy.ca_pem.as_deref().unwrap(),
+                "t",
+                protocol,
+            )
+            .await;
+            let mut request: Request<Full<_>> = client.request(
+                method,
+                &format!("/api/v1/namespaces/{NAMESPACE}/pods"),
+                pod("a"),
+            );
             for cookie in ["a=b", "c=d; e=f", "g=h"] {
-                request.headers_mut().append("cookie", HeaderValue::from_static(cookie));
+                request
+                    .headers_mut()
+                    .append("cookie", HeaderValue::from_static(cookie));
             }
             let asking = tokio::spawn(async move { client.ask(request).await });
             let (head, mut connection) = upstream.request().await;
             assert_eq!(head.all("cookie"), ["a=b; c=d; e=f; g=h"], "{protocol:?}");
-            connection.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+            connection
+                .write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await;
             assert_eq!(soon(asking).await.unwrap().status, StatusCode::OK);
         }
     }
@@ -257,18 +431,34 @@ async fn the_cookie_lines_of_an_http2_client_are_one_line_in_http1() {
 #[tokio::test]
 async fn a_create_by_any_spelling_of_its_path_is_replayed_and_limited_as_one() {
     const CONFLICT: &[u8] = include_bytes!("../samples/quota_conflict_409.http");
-    for path in ["/api/v1/namespaces/team/pods/", "/api/v1/namespaces/team/%70ods", "/api/v1/namespaces%2Fteam/pods//"] {
+    for path in [
+        "/api/v1/namespaces/team/pods/",
+        "/api/v1/namespaces/team/%70ods",
+        "/api/v1/namespaces%2Fteam/pods//",
+    ] {
         let upstream = Upstream::bind().await;
         let proxy = proxy_to(&upstream.url(), "", |config| {
             config.replay.base_delay = Duration::from_millis(1);
-            config.rate_limit.namespace = Some(kube_retry_proxy::config::Rate { qps: 0.001, burst: 1 });
+            config.rate_limit.namespace = Some(kube_retry_proxy::config::Rate {
+                qps: 0.001,
+                burst: 1,
+            });
             config.rate_limit.max_wait = Duration::ZERO;
         })
         .await;
-        let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", Protocol::Http1).await;
+        let mut client = Client::connect(
+            proxy.address,
+            proxy.ca_pem.as_deref().unwrap(),
+            "t",
+            Protocol::Http1,
+        )
+        .await;
         let request = client.request(Method::POST, path, pod("a"));
         let asking = tokio::spawn(async move { (client.ask(request).await, client) });
-        for answer in [CONFLICT, b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"] {
+        for answer in [
+            CONFLICT,
+            b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        ] {
             let (head, mut connection) = upstream.request().await;
             assert_eq!(head.line, format!("POST {path} HTTP/1.1"), "as it was sent");
             connection.write(answer).await;
@@ -277,7 +467,11 @@ async fn a_create_by_any_spelling_of_its_path_is_replayed_and_limited_as_one() {
         let (answer, mut client) = soon(asking).await.unwrap();
         assert_eq!(answer.status, StatusCode::CREATED, "{path}");
         let plain = client.request(Method::POST, "/api/v1/namespaces/team/pods", pod("b"));
-        assert_eq!(client.ask(plain).await.status, StatusCode::TOO_MANY_REQUESTS, "one line for all spellings");
+        assert_eq!(
+            client.ask(plain).await.status,
+            StatusCode::TOO_MANY_REQUESTS,
+            "one line for all spellings"
+        );
         proxy.stop().await;
     }
 }

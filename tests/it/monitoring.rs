@@ -1,4 +1,5 @@
-//! The dashboard and the alerts in a real Prometheus that scrapes a running proxy: every query must find its series.
+//! The dashboard and the alerts in a real Prometheus that scrapes a running proxy: every query must
+//! find its series.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,12 +13,17 @@ use crate::support::executable::Process;
 use crate::support::{Protocol, Rig, admin, conflict, eventually};
 use kube_retry_proxy::model::Fault;
 
-const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/kube-retry-proxy/files");
+const FILES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/deploy/helm/kube-retry-proxy/files"
+);
 
 #[tokio::test]
 async fn every_query_of_the_dashboard_and_of_the_alerts_finds_its_series() {
     let rig = Rig::new().await;
-    let Some(prometheus) = Prometheus::scraping(rig.proxy.admin_address) else { return };
+    let Some(prometheus) = Prometheus::scraping(rig.proxy.admin_address) else {
+        return;
+    };
     // The series that only begin with an event: a conflict, and an answer that got lost.
     let mut client = rig.client(Protocol::Http1).await;
     rig.faults().next_create(conflict());
@@ -40,24 +46,41 @@ async fn every_query_of_the_dashboard_and_of_the_alerts_finds_its_series() {
 
 /// The queries of all panels, with the dashboard's variables filled in as Grafana would.
 fn dashboard_queries() -> Vec<String> {
-    let dashboard: Value = serde_json::from_slice(&fs::read(format!("{FILES}/dashboard.json")).unwrap()).unwrap();
+    let dashboard: Value =
+        serde_json::from_slice(&fs::read(format!("{FILES}/dashboard.json")).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter();
     let queries: Vec<_> = panels
         .filter_map(|panel| panel["targets"].as_array())
         .flatten()
         .map(|target| target["expr"].as_str().unwrap())
-        .map(|query| query.replace("$__rate_interval", "1m").replace("$__range", "5m").replace("$namespace", ".*"))
+        .map(|query| {
+            query
+                .replace("$__rate_interval", "1m")
+                .replace("$__range", "5m")
+                .replace("$namespace", ".*")
+        })
         .collect();
-    assert!(queries.len() > 20 && queries.iter().all(|query| !query.contains('$')), "{queries:?}");
+    assert!(
+        queries.len() > 20 && queries.iter().all(|query| !query.contains('$')),
+        "{queries:?}"
+    );
     queries
 }
 
 /// What an expression selects: `kube_retry_proxy_…`, with its `{…}` if it has any.
 fn selectors(expression: &str) -> Vec<String> {
-    let starts = expression.match_indices("kube_retry_proxy_").map(|(start, _)| &expression[start..]);
+    let starts = expression
+        .match_indices("kube_retry_proxy_")
+        .map(|(start, _)| &expression[start..]);
     let of = |rest: &str| {
-        let name = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-        let matchers = if rest[name..].starts_with('{') { rest[name..].find('}').unwrap() + 1 } else { 0 };
+        let name = rest
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
+        let matchers = if rest[name..].starts_with('{') {
+            rest[name..].find('}').unwrap() + 1
+        } else {
+            0
+        };
         rest[..name + matchers].to_owned()
     };
     starts.map(of).collect()
@@ -71,27 +94,54 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes `target` every second and evaluates the alerts. None where there is no Prometheus; in CI that is a failure.
+    /// Scrapes `target` every second and evaluates the alerts. None where there is no Prometheus;
+    /// in CI that is a failure.
     fn scraping(target: SocketAddr) -> Option<Self> {
-        if Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "prometheus is not on the PATH");
+        if Command::new("prometheus")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_err()
+        {
+            assert!(
+                std::env::var("CI").as_deref() != Ok("true"),
+                "prometheus is not on the PATH"
+            );
             eprintln!("prometheus is not on the PATH: the dashboard's queries are not run");
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("prometheus.yml");
-        let scrape = format!("{{job_name: proxy, honor_labels: true, static_configs: [{{targets: ['{target}']}}]}}");
-        let config = format!("global: {{scrape_interval: 1s}}\nrule_files: ['{FILES}/rules.yaml']\nscrape_configs: [{scrape}]\n");
+        let scrape = format!(
+            "{{job_name: proxy, honor_labels: true, static_configs: [{{targets: ['{target}']}}]}}"
+        );
+        let config = format!(
+            "global: {{scrape_interval: 1s}}\nrule_files: ['{FILES}/rules.yaml']\nscrape_configs: [{scrape}]\n"
+        );
         fs::write(&file, config).unwrap();
         // It cannot tell which port it took, so it is given one that was free just now.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let process = Process::start(command(&file, &directory.path().join("data"), address));
-        Some(Self { address, _process: process, _directory: directory })
+        Some(Self {
+            address,
+            _process: process,
+            _directory: directory,
+        })
     }
 
     async fn started(&self) {
-        eventually("Prometheus listens", || TcpStream::connect(self.address).is_ok()).await;
-        admin::get_until(self.address, "/-/ready", |answer| answer.status == StatusCode::OK).await;
+        eventually("Prometheus listens", || {
+            TcpStream::connect(self.address).is_ok()
+        })
+        .await;
+        admin::get_until(self.address, "/-/ready", |answer| {
+            answer.status == StatusCode::OK
+        })
+        .await;
     }
 
     /// Fails if `query` has no result within half a minute.
@@ -99,7 +149,10 @@ impl Prometheus {
         let path = format!("/api/v1/query?query={}", encoded(query));
         admin::get_until(self.address, &path, |answer| {
             assert_eq!(answer.status, StatusCode::OK, "{query}: {}", answer.text());
-            !answer.json()["data"]["result"].as_array().unwrap().is_empty()
+            !answer.json()["data"]["result"]
+                .as_array()
+                .unwrap()
+                .is_empty()
         })
         .await;
     }
@@ -109,7 +162,9 @@ impl Prometheus {
         let answer = admin::get(self.address, "/api/v1/rules").await.json();
         let groups = answer["data"]["groups"].as_array().unwrap().iter();
         let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
-        rules.map(|rule| rule["query"].as_str().unwrap().to_owned()).collect()
+        rules
+            .map(|rule| rule["query"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -124,5 +179,14 @@ fn command(config: &Path, data: &Path, address: SocketAddr) -> Command {
 }
 
 fn encoded(query: &str) -> String {
-    query.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    query
+        .bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }

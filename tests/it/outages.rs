@@ -1,4 +1,5 @@
-//! An upstream that fails short requests: the client learns whether it may ask again, and nobody else suffers.
+//! An upstream that fails short requests: the client learns whether it may ask again, and nobody
+//! else suffers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use tokio::task::JoinSet;
 use crate::support::raw::Upstream;
 use crate::support::streaming::{Streamed, watch_path};
 use crate::support::{
-    Answer, BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, eventually, proxy_to, sample, servers_up, soon, speaking, tls_stream,
+    Answer, BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, eventually, proxy_to, sample,
+    servers_up, soon, speaking, tls_stream,
 };
 
 const PODS: &str = "/api/v1/namespaces/team/pods";
@@ -31,40 +33,80 @@ async fn an_apiserver_that_is_down_is_told_in_the_clients_encoding_and_may_be_as
     for down in BOTH {
         for (method, accept) in [
             (Method::GET, "application/json"),
-            (Method::GET, "application/vnd.kubernetes.protobuf,application/json"),
+            (
+                Method::GET,
+                "application/vnd.kubernetes.protobuf,application/json",
+            ),
             (Method::DELETE, "application/vnd.kubernetes.protobuf"),
             (Method::PATCH, "application/json"),
-            (Method::GET, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"),
+            (
+                Method::GET,
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+            ),
         ] {
             let mut client = rig.client(down).await;
             let mut request = client.request(method.clone(), &format!("{PODS}/a"), "");
-            request.headers_mut().insert(ACCEPT, accept.parse().unwrap());
+            request
+                .headers_mut()
+                .insert(ACCEPT, accept.parse().unwrap());
             let answer = client.ask(request).await;
-            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{method} {accept}");
+            assert_eq!(
+                answer.status,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "{method} {accept}"
+            );
             assert_eq!(answer.headers[RETRY_AFTER], "1", "{method} {accept}");
-            let encoding = if accept.contains("protobuf") { "application/vnd.kubernetes.protobuf" } else { "application/json" };
+            let encoding = if accept.contains("protobuf") {
+                "application/vnd.kubernetes.protobuf"
+            } else {
+                "application/json"
+            };
             assert_eq!(answer.headers[CONTENT_TYPE], encoding);
             let status = Status::decode(&answer.body).unwrap();
-            assert_eq!((status.code, status.reason.as_str(), status.details.retry_after_seconds), (503, "ServiceUnavailable", 1));
-            assert!(status.message.starts_with("kube-retry-proxy: "), "{status:?}");
+            assert_eq!(
+                (
+                    status.code,
+                    status.reason.as_str(),
+                    status.details.retry_after_seconds
+                ),
+                (503, "ServiceUnavailable", 1)
+            );
+            assert!(
+                status.message.starts_with("kube-retry-proxy: "),
+                "{status:?}"
+            );
         }
         let mut client = rig.client(down).await;
         let head = client.ask(client.request(Method::HEAD, "/livez", "")).await;
-        assert_eq!((head.status, head.body.len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
+        assert_eq!(
+            (head.status, head.body.len()),
+            (StatusCode::SERVICE_UNAVAILABLE, 0)
+        );
     }
     faults.set_down(false);
     eventually("the proxy has seen it up again", || up() == 1).await;
-    assert_eq!(rig.client(Protocol::Http2).await.get("/livez").await.body, "ok");
+    assert_eq!(
+        rig.client(Protocol::Http2).await.get("/livez").await.body,
+        "ok"
+    );
     rig.stop().await;
 }
 
 #[tokio::test]
-async fn a_request_lost_on_its_way_is_sent_once_and_may_be_asked_again_only_if_it_changes_nothing() {
+async fn a_request_lost_on_its_way_is_sent_once_and_may_be_asked_again_only_if_it_changes_nothing()
+{
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
         let mut client = rig.client(down).await;
         let faults = [Fault::Reset, Fault::Cut, Fault::LoseAnswer, Fault::CutAfter];
-        let methods = [Method::GET, Method::HEAD, Method::DELETE, Method::POST, Method::PATCH, Method::PUT];
+        let methods = [
+            Method::GET,
+            Method::HEAD,
+            Method::DELETE,
+            Method::POST,
+            Method::PATCH,
+            Method::PUT,
+        ];
         for fault in faults {
             for method in methods.clone() {
                 let path = format!("/echo/{method}");
@@ -73,11 +115,18 @@ async fn a_request_lost_on_its_way_is_sent_once_and_may_be_asked_again_only_if_i
                 let answer = client.ask(client.request(method.clone(), &path, "")).await;
                 let what = format!("{fault:?} {method} {down:?} {up:?}");
                 assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{what}");
-                let again = answer.headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+                let again = answer
+                    .headers
+                    .get(RETRY_AFTER)
+                    .map(|value| value.to_str().unwrap());
                 assert_eq!(again, method.is_safe().then_some("1"), "{what}");
                 assert_eq!(arrived(&rig, &path) - before, 1, "{what}");
                 if method != Method::HEAD {
-                    assert_eq!((&answer.json()["reason"], &answer.json()["code"]), (&json!("Timeout"), &json!(504)), "{what}");
+                    assert_eq!(
+                        (&answer.json()["reason"], &answer.json()["code"]),
+                        (&json!("Timeout"), &json!(504)),
+                        "{what}"
+                    );
                 }
             }
         }
@@ -95,25 +144,44 @@ async fn a_call_that_the_apiserver_refuses_unprocessed_is_sent_again() {
             for body in [String::new(), "small".to_owned(), "x".repeat(16 << 10)] {
                 let before = arrived(&rig, "/echo");
                 rig.faults().next_request(Fault::Refuse);
-                let answer = client.ask(client.request(method.clone(), "/echo", body.clone())).await;
+                let answer = client
+                    .ask(client.request(method.clone(), "/echo", body.clone()))
+                    .await;
                 let what = format!("{method} of {} bytes over {down:?}", body.len());
-                assert_eq!((answer.status, arrived(&rig, "/echo") - before), (StatusCode::OK, 2), "{what}");
+                assert_eq!(
+                    (answer.status, arrived(&rig, "/echo") - before),
+                    (StatusCode::OK, 2),
+                    "{what}"
+                );
                 assert!(answer.json()["body"] == json!(body), "{what}");
             }
-            // Too much of this one may be gone: then the client is told to ask again, and nothing is ever sent in part.
+            // Too much of this one may be gone: then the client is told to ask again, and nothing
+            // is ever sent in part.
             let large = "x".repeat(1 << 20);
             rig.faults().next_request(Fault::Refuse);
-            let answer = client.ask(client.request(method.clone(), "/echo", large.clone())).await;
+            let answer = client
+                .ask(client.request(method.clone(), "/echo", large.clone()))
+                .await;
             let whole = answer.status == StatusCode::OK && answer.json()["body"] == json!(large);
-            assert!(whole || answer.status == StatusCode::SERVICE_UNAVAILABLE, "{method} over {down:?}: {}", answer.status);
+            assert!(
+                whole || answer.status == StatusCode::SERVICE_UNAVAILABLE,
+                "{method} over {down:?}: {}",
+                answer.status
+            );
             // An answer before the end of the body may have cost an HTTP/1.1 connection.
             client = rig.client(down).await;
 
             for _ in 0..3 {
                 rig.faults().next_request(Fault::Refuse);
             }
-            let answer = client.ask(client.request(method.clone(), "/echo", "")).await;
-            assert_eq!((answer.status, answer.headers[RETRY_AFTER].as_bytes()), (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..]), "{method}");
+            let answer = client
+                .ask(client.request(method.clone(), "/echo", ""))
+                .await;
+            assert_eq!(
+                (answer.status, answer.headers[RETRY_AFTER].as_bytes()),
+                (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..]),
+                "{method}"
+            );
         }
         rig.stop().await;
     }
@@ -122,19 +190,36 @@ async fn a_call_that_the_apiserver_refuses_unprocessed_is_sent_again() {
 #[tokio::test]
 async fn connections_that_the_apiserver_closes_between_requests_cost_no_error() {
     for (down, up) in PAIRS {
-        let rig = Rig::with(Settings { idle_timeout: Duration::from_millis(20), ..speaking(up) }, |_| {}).await;
+        let rig = Rig::with(
+            Settings {
+                idle_timeout: Duration::from_millis(20),
+                ..speaking(up)
+            },
+            |_| {},
+        )
+        .await;
         let mut client = rig.client(down).await;
         client.create("a").await;
         rig.plane.logs().push(NAMESPACE, "a", "line");
         rig.plane.logs().close(NAMESPACE, "a");
         for _ in 0..5 {
-            // Of the lanes, that of streams holds no connection open to see whether the upstream is there.
-            assert_eq!(client.get(&format!("{PODS}/a/log?follow=true")).await.body, "line\n", "{down:?} {up:?}");
+            // Of the lanes, that of streams holds no connection open to see whether the upstream is
+            // there.
+            assert_eq!(
+                client.get(&format!("{PODS}/a/log?follow=true")).await.body,
+                "line\n",
+                "{down:?} {up:?}"
+            );
             // Over HTTP/1.1 the server closes by itself.
             if up == Protocol::Http2 {
                 rig.plane.faults(0).unwrap().cut_connections();
             }
-            let open = || sample(&rig.proxy, "kube_retry_proxy_upstream_connections{lane=\"stream\"}");
+            let open = || {
+                sample(
+                    &rig.proxy,
+                    "kube_retry_proxy_upstream_connections{lane=\"stream\"}",
+                )
+            };
             eventually("the proxy has seen it", || open() == 0.0).await;
         }
         rig.stop().await;
@@ -152,7 +237,9 @@ async fn an_apiserver_that_goes_away_costs_no_error() {
             } else {
                 rig.plane.faults(0).unwrap().go_away();
             }
-            let answer = client.ask(client.request(Method::PUT, "/echo", "once")).await;
+            let answer = client
+                .ask(client.request(Method::PUT, "/echo", "once"))
+                .await;
             assert_eq!(answer.status, StatusCode::OK, "{down:?} {up:?}: {answer:?}");
         }
         assert_eq!(arrived(&rig, "/echo"), 20, "{down:?} {up:?}");
@@ -165,19 +252,30 @@ async fn goaways_at_random_among_many_requests_lose_and_repeat_nothing() {
     const ROUNDS: usize = 30;
     for down in BOTH {
         let rig = Rig::listed(Settings::quick(), |_| {}).await;
-        let mut watch = Streamed::open(&mut rig.client(down).await, &watch_path(), "application/json").await;
+        let mut watch = Streamed::open(
+            &mut rig.client(down).await,
+            &watch_path(),
+            "application/json",
+        )
+        .await;
         let mut working = JoinSet::new();
         for worker in 0..10 {
             let mut client = rig.client(down).await;
-            let faults: Vec<_> = (0..3).map(|index| Arc::clone(rig.plane.faults(index).unwrap())).collect();
+            let faults: Vec<_> = (0..3)
+                .map(|index| Arc::clone(rig.plane.faults(index).unwrap()))
+                .collect();
             working.spawn(async move {
                 for n in 0..ROUNDS {
                     // As `--goaway-chance`, which is at most one in fifty, but here one in five.
                     if fastrand::u8(..5) == 0 {
                         faults[fastrand::usize(..3)].next_request(Fault::GoAway);
                     }
-                    assert_eq!(client.create(&format!("pod-{worker}-{n}")).await.status, StatusCode::CREATED);
-                    let request = client.request(Method::PUT, &format!("/echo/{worker}/{n}"), "once");
+                    assert_eq!(
+                        client.create(&format!("pod-{worker}-{n}")).await.status,
+                        StatusCode::CREATED
+                    );
+                    let request =
+                        client.request(Method::PUT, &format!("/echo/{worker}/{n}"), "once");
                     assert_eq!(client.ask(request).await.status, StatusCode::OK);
                 }
             });
@@ -186,11 +284,22 @@ async fn goaways_at_random_among_many_requests_lose_and_repeat_nothing() {
         for worker in 0..10 {
             for n in 0..ROUNDS {
                 assert_eq!(arrived(&rig, &format!("/echo/{worker}/{n}")), 1, "{down:?}");
-                assert_eq!(rig.plane.journal().creates_of(&format!("pod-{worker}-{n}")).len(), 1, "{down:?}");
+                assert_eq!(
+                    rig.plane
+                        .journal()
+                        .creates_of(&format!("pod-{worker}-{n}"))
+                        .len(),
+                    1,
+                    "{down:?}"
+                );
             }
         }
         for _ in 0..10 * ROUNDS {
-            assert_eq!(watch.event().await.0, "ADDED", "a GOAWAY leaves a watch alone");
+            assert_eq!(
+                watch.event().await.0,
+                "ADDED",
+                "a GOAWAY leaves a watch alone"
+            );
         }
         rig.stop().await;
     }
@@ -204,7 +313,10 @@ async fn a_stalled_request_leaves_the_others_alone() {
         faults.next_request(Fault::Hold);
         let mut stalled = rig.client(down).await;
         let waiting = tokio::spawn(async move { stalled.get("/echo/stalled").await });
-        eventually("the request is held", || arrived(&rig, "/echo/stalled") == 1).await;
+        eventually("the request is held", || {
+            arrived(&rig, "/echo/stalled") == 1
+        })
+        .await;
 
         let mut client = rig.client(down).await;
         for _ in 0..10 {
@@ -225,17 +337,34 @@ async fn a_stalled_request_leaves_the_others_alone() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
     for down in BOTH {
-        for half in ["Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+        for half in [
+            "Content-Length: 10\r\n\r\nhalf",
+            "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        ] {
             let upstream = Upstream::bind().await;
             let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-            let mut client = Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
-            let asking = tokio::spawn(async move { client.send(client.request(Method::GET, "/livez", "")).await });
+            let mut client =
+                Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+            let asking = tokio::spawn(async move {
+                client.send(client.request(Method::GET, "/livez", "")).await
+            });
             let (_, mut connection) = upstream.request().await;
             connection.write(format!("HTTP/1.1 200 OK\r\n{half}")).await;
             let mut body = soon(asking).await.unwrap().into_body();
-            assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "half");
+            assert_eq!(
+                soon(body.frame())
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .into_data()
+                    .unwrap(),
+                "half"
+            );
             drop(connection);
-            assert!(soon(body.frame()).await.is_some_and(|frame| frame.is_err()), "{half} over {down:?}");
+            assert!(
+                soon(body.frame()).await.is_some_and(|frame| frame.is_err()),
+                "{half} over {down:?}"
+            );
             proxy.stop().await;
         }
     }
@@ -243,20 +372,40 @@ async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
 
 /// How many requests for this path the apiserver has seen.
 fn arrived(rig: &Rig, path: &str) -> usize {
-    rig.plane.journal().attempts().iter().filter(|attempt| attempt.path == path).count()
+    rig.plane
+        .journal()
+        .attempts()
+        .iter()
+        .filter(|attempt| attempt.path == path)
+        .count()
 }
 
 #[tokio::test]
 async fn a_client_that_never_sends_a_request_is_let_go() {
     for protocol in BOTH {
-        let rig = Rig::with(Settings { apiservers: 1, ..Settings::quick() }, |config| {
-            config.serving.head_timeout = Duration::from_millis(1);
+        let rig = Rig::with(
+            Settings {
+                apiservers: 1,
+                ..Settings::quick()
+            },
+            |config| {
+                config.serving.head_timeout = Duration::from_millis(1);
+            },
+        )
+        .await;
+        let mut silent = tls_stream(
+            rig.proxy.address,
+            rig.proxy.ca_pem.as_deref().unwrap(),
+            protocol,
+        )
+        .await;
+        // What comes before the end does not matter: HTTP/2 has SETTINGS to tell. A cut without a
+        // TLS goodbye is an end too.
+        let _ended = soon(silent.read_to_end(&mut Vec::new())).await;
+        eventually("its place is free", || {
+            sample(&rig.proxy, "kube_retry_proxy_downstream_connections") == 0.0
         })
         .await;
-        let mut silent = tls_stream(rig.proxy.address, rig.proxy.ca_pem.as_deref().unwrap(), protocol).await;
-        // What comes before the end does not matter: HTTP/2 has SETTINGS to tell. A cut without a TLS goodbye is an end too.
-        let _ended = soon(silent.read_to_end(&mut Vec::new())).await;
-        eventually("its place is free", || sample(&rig.proxy, "kube_retry_proxy_downstream_connections") == 0.0).await;
         rig.stop().await;
     }
 }

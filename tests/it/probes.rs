@@ -1,4 +1,5 @@
-//! The admin port under clients of all kinds: probes and scrapes are answered, whatever else it is asked.
+//! The admin port under clients of all kinds: probes and scrapes are answered, whatever else it is
+//! asked.
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,9 +13,19 @@ const MANY: usize = 300;
 /// Everything that asks regularly, and a client on the other port.
 async fn assert_all_are_answered(rig: &Rig, during: &str) {
     for path in ["/livez", "/readyz", "/metrics", "/"] {
-        assert_eq!(soon(admin::get(rig.proxy.admin_address, path)).await.status, StatusCode::OK, "{path} during {during}");
+        assert_eq!(
+            soon(admin::get(rig.proxy.admin_address, path)).await.status,
+            StatusCode::OK,
+            "{path} during {during}"
+        );
     }
-    assert_eq!(soon(rig.client(Protocol::Http2).await.get("/livez")).await.status, StatusCode::OK, "{during}");
+    assert_eq!(
+        soon(rig.client(Protocol::Http2).await.get("/livez"))
+            .await
+            .status,
+        StatusCode::OK,
+        "{during}"
+    );
 }
 
 /// A connection on which this has been written.
@@ -28,7 +39,11 @@ async fn said(rig: &Rig, text: &str) -> TcpStream {
 #[tokio::test]
 async fn probes_are_answered_beside_half_heads_and_silence() {
     let rig = Rig::new().await;
-    for (what, text) in [("half heads", "GET /livez HTTP/1.1\r\nHost: admin\r\nX-"), ("silence", ""), ("half a line", "GET /li")] {
+    for (what, text) in [
+        ("half heads", "GET /livez HTTP/1.1\r\nHost: admin\r\nX-"),
+        ("silence", ""),
+        ("half a line", "GET /li"),
+    ] {
         let mut open = Vec::new();
         for number in 0..MANY {
             open.push(said(&rig, text).await);
@@ -38,7 +53,12 @@ async fn probes_are_answered_beside_half_heads_and_silence() {
         }
         assert_all_are_answered(&rig, what).await;
     }
-    assert!(sample(&rig.proxy, "kube_retry_proxy_connections_closed_total{port=\"admin\",reason=\"room\"}") > 0.0);
+    assert!(
+        sample(
+            &rig.proxy,
+            "kube_retry_proxy_connections_closed_total{port=\"admin\",reason=\"room\"}"
+        ) > 0.0
+    );
     rig.stop().await;
 }
 
@@ -51,7 +71,10 @@ async fn probes_are_answered_beside_those_that_do_not_read() {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(1 << 10).unwrap();
         let mut stream = socket.connect(rig.proxy.admin_address).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n")
+            .await
+            .unwrap();
         open.push(stream);
         if number % 50 == 49 {
             assert_all_are_answered(&rig, "readers that stand still").await;
@@ -77,7 +100,12 @@ async fn pages_that_are_kept_live_stay_so_beside_everything_else() {
     // An update comes every second: three of them are after all that.
     let mut page = Vec::new();
     soon(async {
-        while page.windows(6).filter(|window| *window == b"data: ").count() < 3 {
+        while page
+            .windows(6)
+            .filter(|window| *window == b"data: ")
+            .count()
+            < 3
+        {
             assert!(first.read_buf(&mut page).await.unwrap() > 0, "it goes on");
         }
     })

@@ -1,4 +1,5 @@
-//! `serve` as an operator meets it: where its settings come from, what it says at the start, and what it says when it cannot start.
+//! `serve` as an operator meets it: where its settings come from, what it says at the start, and
+//! what it says when it cannot start.
 
 use std::net::TcpListener;
 
@@ -15,15 +16,37 @@ use crate::support::{Answer, Client, Protocol};
 async fn serves_with_flags_alone_and_says_where_in_one_line() {
     let place = Place::new().await;
     let served = place.served(&[]).await;
-    assert_eq!(place.client(&served).await.create("a").await.status, StatusCode::CREATED);
+    assert_eq!(
+        place.client(&served).await.create("a").await.status,
+        StatusCode::CREATED
+    );
     assert_eq!(place.plane.pods("team").len(), 1);
     assert_eq!(admin::get(served.admin, "/livez").await.text(), "ok");
-    assert!(served.address.ip().is_loopback() && served.address.port() != 0, "{}", served.line);
-    assert!(served.line.contains(&format!("upstream={}", place.plane.urls()[0])), "{}", served.line);
+    assert!(
+        served.address.ip().is_loopback() && served.address.port() != 0,
+        "{}",
+        served.line
+    );
+    assert!(
+        served
+            .line
+            .contains(&format!("upstream={}", place.plane.urls()[0])),
+        "{}",
+        served.line
+    );
     served.process.signal("TERM");
     let ended = served.process.ended().await;
     assert_eq!(ended.stdout, "", "stdout is for results");
-    assert_eq!(ended.stderr.lines().filter(|line| line.contains("Serving")).count(), 1, "{}", ended.stderr);
+    assert_eq!(
+        ended
+            .stderr
+            .lines()
+            .filter(|line| line.contains("Serving"))
+            .count(),
+        1,
+        "{}",
+        ended.stderr
+    );
 }
 
 #[tokio::test]
@@ -31,13 +54,17 @@ async fn the_start_line_in_json_is_an_object_with_both_addresses() {
     let place = Place::new().await;
     let served = place.served(&["--log-format", "json"]).await;
     let line: serde_json::Value = serde_json::from_str(&served.line).unwrap();
-    assert_eq!((&line["message"], &line["level"], &line["mode"]), (&"Serving".into(), &"INFO".into(), &"Enforce".into()));
+    assert_eq!(
+        (&line["message"], &line["level"], &line["mode"]),
+        (&"Serving".into(), &"INFO".into(), &"Enforce".into())
+    );
     assert_eq!(line["address"], served.address.to_string());
     assert_eq!(line["admin_address"], served.admin.to_string());
     assert_eq!(line["kubeconfig"], place.path("kubeconfig"));
     served.process.signal("TERM");
     for line in served.process.ended().await.stderr.lines() {
-        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        serde_json::from_str::<serde_json::Value>(line)
+            .unwrap_or_else(|_| panic!("not JSON: {line}"));
     }
 }
 
@@ -46,10 +73,21 @@ async fn a_client_can_start_from_the_files_that_are_written_for_it() {
     let place = Place::new().await;
     let served = place.served(&["--token-file", "/its/token"]).await;
     let kubeconfig = place.read("kubeconfig");
-    assert!(kubeconfig.contains(&format!("server: https://localhost:{}", served.address.port())), "{kubeconfig}");
+    assert!(
+        kubeconfig.contains(&format!(
+            "server: https://localhost:{}",
+            served.address.port()
+        )),
+        "{kubeconfig}"
+    );
     assert!(kubeconfig.contains("tokenFile: /its/token"), "{kubeconfig}");
-    let endpoint = kube_retry_proxy::kubeconfig::read_endpoint(place.path("kubeconfig").as_ref(), None).unwrap();
-    assert_eq!(endpoint.ca, Some(CaSource::Pem(place.read("ca.crt").into_bytes())));
+    let endpoint =
+        kube_retry_proxy::kubeconfig::read_endpoint(place.path("kubeconfig").as_ref(), None)
+            .unwrap();
+    assert_eq!(
+        endpoint.ca,
+        Some(CaSource::Pem(place.read("ca.crt").into_bytes()))
+    );
 
     // Clients read the CA once, so a restart keeps it.
     let before = place.read("ca.crt");
@@ -61,25 +99,64 @@ async fn a_client_can_start_from_the_files_that_are_written_for_it() {
 #[tokio::test]
 async fn serves_with_a_configuration_file_alone() {
     let place = Place::new().await;
-    let served = Served::start(command(&["serve", "--config", &place.config("mode: Observe\n")])).await;
-    assert_eq!(place.client(&served).await.create("a").await.status, StatusCode::CREATED);
-    assert_eq!(admin::get(served.admin, "/configz").await.json()["mode"], "Observe");
+    let served = Served::start(command(&[
+        "serve",
+        "--config",
+        &place.config("mode: Observe\n"),
+    ]))
+    .await;
+    assert_eq!(
+        place.client(&served).await.create("a").await.status,
+        StatusCode::CREATED
+    );
+    assert_eq!(
+        admin::get(served.admin, "/configz").await.json()["mode"],
+        "Observe"
+    );
 }
 
 #[tokio::test]
 async fn serves_with_a_certificate_of_its_own() {
     let place = Place::new().await;
     let own = tempfile::tempdir().unwrap();
-    let made = tls::self_signed(&SelfSigned { directory: Some(own.path().to_owned()), ..Default::default() }).unwrap();
-    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| own.path().join(name).to_str().unwrap().to_owned());
-    let served = place.served(&["--tls-cert-file", &certificate, "--tls-private-key-file", &key]).await;
-    assert_eq!(served.client(&made.ca_pem, place.plane.token()).await.create("a").await.status, StatusCode::CREATED);
-    assert!(!std::path::Path::new(&place.path("ca.crt")).exists(), "nothing is signed beside it");
+    let made = tls::self_signed(&SelfSigned {
+        directory: Some(own.path().to_owned()),
+        ..Default::default()
+    })
+    .unwrap();
+    let [certificate, key] =
+        ["tls.crt", "tls.key"].map(|name| own.path().join(name).to_str().unwrap().to_owned());
+    let served = place
+        .served(&[
+            "--tls-cert-file",
+            &certificate,
+            "--tls-private-key-file",
+            &key,
+        ])
+        .await;
+    assert_eq!(
+        served
+            .client(&made.ca_pem, place.plane.token())
+            .await
+            .create("a")
+            .await
+            .status,
+        StatusCode::CREATED
+    );
+    assert!(
+        !std::path::Path::new(&place.path("ca.crt")).exists(),
+        "nothing is signed beside it"
+    );
 }
 
 #[tokio::test]
 async fn takes_the_apiserver_but_no_credentials_from_a_kubeconfig() {
-    let place = Place::with(Settings { apiservers: 1, tokens: vec!["of-the-kubeconfig".into()], ..Settings::quick() }).await;
+    let place = Place::with(Settings {
+        apiservers: 1,
+        tokens: vec!["of-the-kubeconfig".into()],
+        ..Settings::quick()
+    })
+    .await;
     let (url, directory) = (&place.plane.urls()[0], place.path(""));
     let kubeconfig = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: other\n\
@@ -89,22 +166,51 @@ async fn takes_the_apiserver_but_no_credentials_from_a_kubeconfig() {
          users:\n- {{name: me, user: {{token: of-the-kubeconfig}}}}\n"
     );
     let kubeconfig = place.write("admin.conf", &kubeconfig);
-    let served = Served::start(serve(&["--kubeconfig", &kubeconfig, "--context", "this", "--self-signed-dir", &directory])).await;
+    let served = Served::start(serve(&[
+        "--kubeconfig",
+        &kubeconfig,
+        "--context",
+        "this",
+        "--self-signed-dir",
+        &directory,
+    ]))
+    .await;
 
     let own = place.client(&served).await.create("a").await;
-    assert_eq!(own.status, StatusCode::CREATED, "the client has the token by itself");
+    assert_eq!(
+        own.status,
+        StatusCode::CREATED,
+        "the client has the token by itself"
+    );
     let mut client = served.client(&place.read("ca.crt"), "another").await;
-    assert_eq!(client.create("b").await.status, StatusCode::UNAUTHORIZED, "it is not replaced");
+    assert_eq!(
+        client.create("b").await.status,
+        StatusCode::UNAUTHORIZED,
+        "it is not replaced"
+    );
     let mut anonymous = client.request(Method::GET, "/api/v1/namespaces/team/pods", "");
     anonymous.headers_mut().remove("authorization");
     let refused = Answer::of(client.send(anonymous).await).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "it is not added");
-    assert!(refused.headers.contains_key("audit-id"), "the apiserver's own answer: {refused:?}");
+    assert!(
+        refused.headers.contains_key("audit-id"),
+        "the apiserver's own answer: {refused:?}"
+    );
     let asked = place.plane.journal().attempts();
     // The read that crosses the GOAWAY behind a 401 may be sent again.
-    let creates = asked.iter().filter(|attempt| attempt.method == Method::POST).count();
-    let own = asked.iter().filter(|attempt| attempt.path != "/api/v1/namespaces/team/pods").count();
-    assert_eq!((creates, own), (2, 0), "the proxy asks nothing by itself: {asked:?}");
+    let creates = asked
+        .iter()
+        .filter(|attempt| attempt.method == Method::POST)
+        .count();
+    let own = asked
+        .iter()
+        .filter(|attempt| attempt.path != "/api/v1/namespaces/team/pods")
+        .count();
+    assert_eq!(
+        (creates, own),
+        (2, 0),
+        "the proxy asks nothing by itself: {asked:?}"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +219,10 @@ async fn every_flag_can_be_an_environment_variable() {
     let mut command = command(&["serve"]);
     command.envs([
         ("KUBE_RETRY_PROXY_UPSTREAM", place.plane.urls()[0].as_str()),
-        ("KUBE_RETRY_PROXY_UPSTREAM_CA_FILE", &place.path("upstream-ca.crt")),
+        (
+            "KUBE_RETRY_PROXY_UPSTREAM_CA_FILE",
+            &place.path("upstream-ca.crt"),
+        ),
         ("KUBE_RETRY_PROXY_BIND_ADDRESS", "127.0.0.1"),
         ("KUBE_RETRY_PROXY_SECURE_PORT", "0"),
         ("KUBE_RETRY_PROXY_ADMIN_BIND_ADDRESS", "127.0.0.1:0"),
@@ -123,24 +232,36 @@ async fn every_flag_can_be_an_environment_variable() {
     ]);
     let served = Served::start(command).await;
     assert!(served.line.starts_with('{'), "{}", served.line);
-    assert_eq!(admin::get(served.admin, "/configz").await.json()["mode"], "Off");
-    assert_eq!(place.client(&served).await.create("a").await.status, StatusCode::CREATED);
+    assert_eq!(
+        admin::get(served.admin, "/configz").await.json()["mode"],
+        "Off"
+    );
+    assert_eq!(
+        place.client(&served).await.create("a").await.status,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
 async fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let place = Place::new().await;
     let config = place.config("mode: Off\nmetrics: {decisions: 7}\n");
-    for (flag, variable, expected) in
-        [(None, None, "Off"), (None, Some("Observe"), "Observe"), (Some("Enforce"), Some("Observe"), "Enforce")]
-    {
+    for (flag, variable, expected) in [
+        (None, None, "Off"),
+        (None, Some("Observe"), "Observe"),
+        (Some("Enforce"), Some("Observe"), "Enforce"),
+    ] {
         let flags = flag.map(|mode| ["--mode", mode]);
         let mut command = command(&["serve", "--config", &config]);
         command.args(flags.into_iter().flatten());
         command.envs(variable.map(|mode| ("KUBE_RETRY_PROXY_MODE", mode)));
         let served = Served::start(command).await;
         let configz = admin::get(served.admin, "/configz").await.json();
-        assert_eq!((&configz["mode"], &configz["metrics"]["decisions"]), (&expected.into(), &7.into()), "{flag:?} {variable:?}");
+        assert_eq!(
+            (&configz["mode"], &configz["metrics"]["decisions"]),
+            (&expected.into(), &7.into()),
+            "{flag:?} {variable:?}"
+        );
     }
 }
 
@@ -150,21 +271,36 @@ async fn finds_the_apiserver_of_its_cluster() {
     let (ca, directory) = (place.path("upstream-ca.crt"), place.path(""));
     let mut command = serve(&["--upstream-ca-file", &ca, "--self-signed-dir", &directory]);
     let address = place.plane.addresses()[0];
-    command.env("KUBERNETES_SERVICE_HOST", address.ip().to_string()).env("KUBERNETES_SERVICE_PORT", address.port().to_string());
+    command
+        .env("KUBERNETES_SERVICE_HOST", address.ip().to_string())
+        .env("KUBERNETES_SERVICE_PORT", address.port().to_string());
     let served = Served::start(command).await;
-    assert_eq!(place.client(&served).await.create("a").await.status, StatusCode::CREATED);
+    assert_eq!(
+        place.client(&served).await.create("a").await.status,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
 async fn every_mistake_of_a_file_is_told_at_once() {
     let place = Place::new().await;
-    let config = place.config("mode: Maybe\nreplay: {maxAttempts: 0, baseDelai: 1s}\nrateLimit: {global: {qps: 5}}\n");
+    let config = place.config(
+        "mode: Maybe\nreplay: {maxAttempts: 0, baseDelai: 1s}\nrateLimit: {global: {qps: 5}}\n",
+    );
     let ended = run(command(&["serve", "--config", &config])).await;
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
-    for part in
-        ["config.yaml", "mode: 'Maybe'", "replay.maxAttempts: 0", "replay.baseDelai: unknown field", "rateLimit.global.burst: missing"]
-    {
-        assert!(ended.stderr.contains(part), "no {part:?} in {}", ended.stderr);
+    for part in [
+        "config.yaml",
+        "mode: 'Maybe'",
+        "replay.maxAttempts: 0",
+        "replay.baseDelai: unknown field",
+        "rateLimit.global.burst: missing",
+    ] {
+        assert!(
+            ended.stderr.contains(part),
+            "no {part:?} in {}",
+            ended.stderr
+        );
     }
 }
 
@@ -179,8 +315,16 @@ async fn wrong_usage_exits_with_two_and_names_the_flag() {
         (&["serv"], "serve"),
     ] {
         let ended = run(command(arguments)).await;
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
-        assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(2), ""),
+            "{arguments:?}"
+        );
+        assert!(
+            ended.stderr.contains(part),
+            "{arguments:?}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -191,37 +335,75 @@ async fn a_port_in_use_is_told_with_its_address() {
     let address = taken.local_addr().unwrap();
     let (flags, directory) = (format!("--secure-port={}", address.port()), place.path(""));
     let (url, ca) = (&place.plane.urls()[0], place.path("upstream-ca.crt"));
-    let common = ["serve", "--upstream", url, "--upstream-ca-file", &ca, "--self-signed-dir", &directory, "--bind-address", "127.0.0.1"];
+    let common = [
+        "serve",
+        "--upstream",
+        url,
+        "--upstream-ca-file",
+        &ca,
+        "--self-signed-dir",
+        &directory,
+        "--bind-address",
+        "127.0.0.1",
+    ];
     let admin_address = format!("--admin-bind-address={address}");
-    for (what, flags) in [("serving", [flags.as_str(), "--admin-bind-address=127.0.0.1:0"]), ("admin", [&admin_address, "--secure-port=0"])]
-    {
+    for (what, flags) in [
+        (
+            "serving",
+            [flags.as_str(), "--admin-bind-address=127.0.0.1:0"],
+        ),
+        ("admin", [&admin_address, "--secure-port=0"]),
+    ] {
         let ended = run(command(&[&common[..], &flags].concat())).await;
         assert_eq!(ended.code, Some(1), "{what}");
-        assert!(ended.stderr.contains(&format!("cannot listen on {address} ({what})")), "{}", ended.stderr);
+        assert!(
+            ended
+                .stderr
+                .contains(&format!("cannot listen on {address} ({what})")),
+            "{}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains("in use"), "{}", ended.stderr);
-        assert!(!std::path::Path::new(&place.path("kubeconfig")).exists(), "a kubeconfig says that the proxy is there");
+        assert!(
+            !std::path::Path::new(&place.path("kubeconfig")).exists(),
+            "a kubeconfig says that the proxy is there"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_authority_that_cannot_be_read_is_told_with_its_path() {
     let place = Place::new().await;
-    let (missing, empty) = (place.path("missing.crt"), place.write("empty.crt", "nothing\n"));
+    let (missing, empty) = (
+        place.path("missing.crt"),
+        place.write("empty.crt", "nothing\n"),
+    );
     for (path, part) in [(&missing, "No such file"), (&empty, "holds no")] {
         let ended = run(place.serve_trusting(path, &[])).await;
         assert_eq!(ended.code, Some(1));
-        assert!(ended.stderr.contains(path.as_str()) && ended.stderr.contains(part), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(path.as_str()) && ended.stderr.contains(part),
+            "{}",
+            ended.stderr
+        );
     }
     let ended = run(serve(&["--upstream", "https://127.0.0.1:1"])).await;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.stderr.contains("nothing verifies https://127.0.0.1:1") && ended.stderr.contains("--upstream-ca-file"),
+        ended
+            .stderr
+            .contains("nothing verifies https://127.0.0.1:1")
+            && ended.stderr.contains("--upstream-ca-file"),
         "{}",
         ended.stderr
     );
     let ended = run(serve(&[])).await;
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("no upstream: give --upstream"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("no upstream: give --upstream"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[tokio::test]
@@ -230,19 +412,46 @@ async fn an_upstream_that_is_down_at_the_start_makes_it_unready_until_it_comes_u
     let faults = place.plane.faults(0).unwrap();
     faults.set_down(true);
     let served = place.served(&[]).await;
-    let unready = admin::get_until(served.admin, "/readyz?verbose", |answer| answer.text().contains("refused")).await;
+    let unready = admin::get_until(served.admin, "/readyz?verbose", |answer| {
+        answer.text().contains("refused")
+    })
+    .await;
     assert_eq!(unready.status, StatusCode::INTERNAL_SERVER_ERROR);
     let address = place.plane.addresses()[0].to_string();
-    assert!(unready.text().contains("[+]serving ok") && unready.text().contains("[-]upstream failed"), "{}", unready.text());
-    assert!(unready.text().contains(&address), "the reason names the address: {}", unready.text());
-    assert_eq!(admin::get(served.admin, "/livez").await.status, StatusCode::OK, "a restart would not help");
+    assert!(
+        unready.text().contains("[+]serving ok") && unready.text().contains("[-]upstream failed"),
+        "{}",
+        unready.text()
+    );
+    assert!(
+        unready.text().contains(&address),
+        "the reason names the address: {}",
+        unready.text()
+    );
+    assert_eq!(
+        admin::get(served.admin, "/livez").await.status,
+        StatusCode::OK,
+        "a restart would not help"
+    );
     let answer = place.client(&served).await.get("/api").await;
-    assert_eq!((answer.status, &answer.json()["reason"]), (StatusCode::SERVICE_UNAVAILABLE, &"ServiceUnavailable".into()));
+    assert_eq!(
+        (answer.status, &answer.json()["reason"]),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            &"ServiceUnavailable".into()
+        )
+    );
 
     faults.set_down(false);
-    let ready = admin::get_until(served.admin, "/readyz?verbose", |answer| answer.status == StatusCode::OK).await;
+    let ready = admin::get_until(served.admin, "/readyz?verbose", |answer| {
+        answer.status == StatusCode::OK
+    })
+    .await;
     assert!(ready.text().contains("[+]upstream ok"), "{}", ready.text());
-    assert_eq!(place.client(&served).await.create("a").await.status, StatusCode::CREATED);
+    assert_eq!(
+        place.client(&served).await.create("a").await.status,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
@@ -251,8 +460,20 @@ async fn a_server_that_the_authority_did_not_sign_is_never_used() {
     let other = tls::self_signed(&SelfSigned::default()).unwrap();
     let other = place.write("other.crt", &other.ca_pem);
     let served = Served::start(place.serve_trusting(&other, &[])).await;
-    admin::get_until(served.admin, "/readyz?verbose", |answer| answer.text().contains("certificate")).await;
-    let mut client = Client::connect(served.address, &place.read("ca.crt"), place.plane.token(), Protocol::Http2).await;
-    assert_eq!(client.create("a").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    admin::get_until(served.admin, "/readyz?verbose", |answer| {
+        answer.text().contains("certificate")
+    })
+    .await;
+    let mut client = Client::connect(
+        served.address,
+        &place.read("ca.crt"),
+        place.plane.token(),
+        Protocol::Http2,
+    )
+    .await;
+    assert_eq!(
+        client.create("a").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert!(place.plane.journal().is_empty());
 }

@@ -1,4 +1,5 @@
-//! What changes while the proxy runs: `mode`, `replay` and `rateLimit` of the file, and the certificate. Whatever is wrong changes nothing.
+//! What changes while the proxy runs: `mode`, `replay` and `rateLimit` of the file, and the
+//! certificate. Whatever is wrong changes nothing.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +16,9 @@ use serde_json::Value;
 
 use crate::support::executable::{Place, Served, command};
 use crate::support::logs::Logs;
-use crate::support::{Client, Protocol, admin, conflict, eventually, sample, servers_up, try_tls_stream};
+use crate::support::{
+    Client, Protocol, admin, conflict, eventually, sample, servers_up, try_tls_stream,
+};
 
 /// A proxy in this process that looks at its file every few milliseconds.
 struct Reloading {
@@ -33,30 +36,51 @@ impl Reloading {
             Ok(serve::load(&args)?)
         });
         source.every = Duration::from_millis(5);
-        Self { proxy: app::start(config, Some(source)).await.unwrap(), looks }
+        Self {
+            proxy: app::start(config, Some(source)).await.unwrap(),
+            looks,
+        }
     }
 
     /// With a configuration file alone.
     async fn of_file(path: &str) -> Self {
-        Self::start(ServeArgs { config: Some(path.into()), ..ServeArgs::default() }).await
+        Self::start(ServeArgs {
+            config: Some(path.into()),
+            ..ServeArgs::default()
+        })
+        .await
     }
 
     /// Returns when the files have been looked at again, more than once.
     async fn looked_again(&self) {
         let enough = self.looks.load(Ordering::SeqCst) + 3;
-        eventually("further looks at the file", || self.looks.load(Ordering::SeqCst) >= enough).await;
+        eventually("further looks at the file", || {
+            self.looks.load(Ordering::SeqCst) >= enough
+        })
+        .await;
     }
 
     fn reloads(&self, what: &str, result: &str) -> f64 {
-        sample(&self.proxy, &format!("kube_retry_proxy_reloads_total{{result=\"{result}\",what=\"{what}\"}}"))
+        sample(
+            &self.proxy,
+            &format!("kube_retry_proxy_reloads_total{{result=\"{result}\",what=\"{what}\"}}"),
+        )
     }
 
     async fn configz(&self) -> Value {
-        admin::get(self.proxy.admin_address, "/configz").await.json()
+        admin::get(self.proxy.admin_address, "/configz")
+            .await
+            .json()
     }
 
     async fn client(&self, place: &Place) -> Client {
-        Client::connect(self.proxy.address, &place.read("ca.crt"), place.plane.token(), Protocol::Http1).await
+        Client::connect(
+            self.proxy.address,
+            &place.read("ca.crt"),
+            place.plane.token(),
+            Protocol::Http1,
+        )
+        .await
     }
 }
 
@@ -67,29 +91,66 @@ async fn mode_replay_and_rate_limit_change_without_a_restart() {
     let faults = place.plane.faults(0).unwrap();
     let mut client = running.client(&place).await;
     faults.next_create(conflict());
-    assert_eq!(client.create("a").await.status, StatusCode::CREATED, "replayed");
+    assert_eq!(
+        client.create("a").await.status,
+        StatusCode::CREATED,
+        "replayed"
+    );
 
     place.config("mode: Off\n");
-    eventually("the first reload", || running.reloads("config", "success") == 1.0).await;
+    eventually("the first reload", || {
+        running.reloads("config", "success") == 1.0
+    })
+    .await;
     assert_eq!(running.configz().await["mode"], "Off");
-    assert_eq!(sample(&running.proxy, "kube_retry_proxy_mode{mode=\"off\"}"), 1.0);
-    assert_eq!(sample(&running.proxy, "kube_retry_proxy_mode{mode=\"enforce\"}"), 0.0);
+    assert_eq!(
+        sample(&running.proxy, "kube_retry_proxy_mode{mode=\"off\"}"),
+        1.0
+    );
+    assert_eq!(
+        sample(&running.proxy, "kube_retry_proxy_mode{mode=\"enforce\"}"),
+        0.0
+    );
     faults.next_create(conflict());
-    assert_eq!(client.create("b").await.status, StatusCode::CONFLICT, "the same connection, a new mode");
+    assert_eq!(
+        client.create("b").await.status,
+        StatusCode::CONFLICT,
+        "the same connection, a new mode"
+    );
 
     place.config("replay: {maxAttempts: 2}\n");
-    eventually("the second reload", || running.reloads("config", "success") == 2.0).await;
+    eventually("the second reload", || {
+        running.reloads("config", "success") == 2.0
+    })
+    .await;
     faults.next_create(conflict());
     faults.next_create(conflict());
-    assert_eq!(client.create("c").await.status, StatusCode::CONFLICT, "all attempts were used");
+    assert_eq!(
+        client.create("c").await.status,
+        StatusCode::CONFLICT,
+        "all attempts were used"
+    );
 
     place.config("rateLimit: {namespace: {qps: 0.001, burst: 1}, maxWait: 0s}\n");
-    eventually("the third reload", || running.reloads("config", "success") == 3.0).await;
+    eventually("the third reload", || {
+        running.reloads("config", "success") == 3.0
+    })
+    .await;
     assert_eq!(client.create("d").await.status, StatusCode::CREATED);
-    assert_eq!(client.create("e").await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        client.create("e").await.status,
+        StatusCode::TOO_MANY_REQUESTS
+    );
 
     running.looked_again().await;
-    assert_eq!((running.reloads("config", "success"), running.reloads("config", "failure")), (3.0, 0.0), "a look is no reload");
+    assert_eq!(
+        (
+            running.reloads("config", "success"),
+            running.reloads("config", "failure")
+        ),
+        (3.0, 0.0),
+        "a look is no reload"
+    );
     running.proxy.stop().await;
 }
 
@@ -125,23 +186,50 @@ async fn a_broken_file_changes_nothing_and_is_told_once() {
     for broken in ["mode: Maybe\n", "mode: [\n", "replay: {maxAttempts: 0}\n"] {
         place.config(broken);
         failures += 1;
-        eventually("the failure", || running.reloads("config", "failure") == f64::from(failures)).await;
+        eventually("the failure", || {
+            running.reloads("config", "failure") == f64::from(failures)
+        })
+        .await;
         running.looked_again().await;
-        assert_eq!((running.reloads("config", "failure"), told()), (f64::from(failures), failures as usize), "{broken}: once");
+        assert_eq!(
+            (running.reloads("config", "failure"), told()),
+            (f64::from(failures), failures as usize),
+            "{broken}: once"
+        );
         assert_eq!(running.configz().await["mode"], "Observe", "{broken}");
     }
-    assert!(logs.with("Cannot reload")[0].contains("mode: 'Maybe'"), "{:?}", logs.with("Cannot reload"));
-    assert!(logs.with("Cannot reload").iter().all(|line| line.contains("ERROR")), "{:?}", logs.with("Cannot reload"));
+    assert!(
+        logs.with("Cannot reload")[0].contains("mode: 'Maybe'"),
+        "{:?}",
+        logs.with("Cannot reload")
+    );
+    assert!(
+        logs.with("Cannot reload")
+            .iter()
+            .all(|line| line.contains("ERROR")),
+        "{:?}",
+        logs.with("Cannot reload")
+    );
 
     fs::remove_file(place.path("config.yaml")).unwrap();
-    eventually("the failure", || running.reloads("config", "failure") == f64::from(failures + 1)).await;
-    assert_eq!(running.client(&place).await.create("a").await.status, StatusCode::CREATED, "it serves on");
+    eventually("the failure", || {
+        running.reloads("config", "failure") == f64::from(failures + 1)
+    })
+    .await;
+    assert_eq!(
+        running.client(&place).await.create("a").await.status,
+        StatusCode::CREATED,
+        "it serves on"
+    );
 
     place.config("mode: Off\n");
     eventually("the reload", || running.reloads("config", "success") == 1.0).await;
     assert_eq!(running.configz().await["mode"], "Off");
     place.config("replay: {maxAttempts: 0}\n");
-    eventually("a mistake that comes back is told again", || told() == failures as usize + 2).await;
+    eventually("a mistake that comes back is told again", || {
+        told() == failures as usize + 2
+    })
+    .await;
     running.proxy.stop().await;
 }
 
@@ -155,9 +243,16 @@ async fn a_section_that_needs_a_restart_is_named_and_keeps_nothing_else_back() {
     running.looked_again().await;
     let warnings = logs.with("take effect at the next start only");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("WARN") && warnings[0].contains("drain, logging"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("WARN") && warnings[0].contains("drain, logging"),
+        "{warnings:?}"
+    );
     let configz = running.configz().await;
-    assert_eq!((&configz["mode"], &configz["drain"]["timeout"]), (&"Off".into(), &"20s".into()), "what is in effect");
+    assert_eq!(
+        (&configz["mode"], &configz["drain"]["timeout"]),
+        (&"Off".into(), &"20s".into()),
+        "what is in effect"
+    );
     assert_eq!(running.reloads("config", "failure"), 0.0);
     running.proxy.stop().await;
 }
@@ -166,28 +261,48 @@ async fn a_section_that_needs_a_restart_is_named_and_keeps_nothing_else_back() {
 async fn a_flag_stays_above_the_file_that_changes() {
     let place = Place::new().await;
     let config = Some(place.config("").into());
-    let running = Reloading::start(ServeArgs { config, mode: Some(Mode::Observe), ..ServeArgs::default() }).await;
+    let running = Reloading::start(ServeArgs {
+        config,
+        mode: Some(Mode::Observe),
+        ..ServeArgs::default()
+    })
+    .await;
     place.config("mode: Off\nreplay: {maxAttempts: 3}\n");
     eventually("the reload", || running.reloads("config", "success") == 1.0).await;
     let configz = running.configz().await;
-    assert_eq!((&configz["mode"], &configz["replay"]["maxAttempts"]), (&"Observe".into(), &3.into()));
+    assert_eq!(
+        (&configz["mode"], &configz["replay"]["maxAttempts"]),
+        (&"Observe".into(), &3.into())
+    );
     running.proxy.stop().await;
 }
 
 #[tokio::test]
 async fn a_create_keeps_the_settings_that_it_began_with() {
     let place = Place::new().await;
-    let running = Reloading::of_file(&place.config("replay: {baseDelay: 1ms, maxDelay: 1ms}\n")).await;
+    let running =
+        Reloading::of_file(&place.config("replay: {baseDelay: 1ms, maxDelay: 1ms}\n")).await;
     let faults = place.plane.faults(0).unwrap();
     faults.next_create(kube_retry_proxy::model::Fault::Hold);
     let mut client = running.client(&place).await;
     let create = tokio::spawn(async move { client.create("a").await });
-    eventually("the create is at the apiserver", || !place.plane.journal().creates().is_empty()).await;
+    eventually("the create is at the apiserver", || {
+        !place.plane.journal().creates().is_empty()
+    })
+    .await;
     place.config("mode: Off\n");
     eventually("the reload", || running.reloads("config", "success") == 1.0).await;
     faults.release();
     assert_eq!(create.await.unwrap().status, StatusCode::CREATED);
-    assert_eq!(admin::get(running.proxy.admin_address, "/debug/decisions").await.json().as_array().unwrap().len(), 1);
+    assert_eq!(
+        admin::get(running.proxy.admin_address, "/debug/decisions")
+            .await
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     running.proxy.stop().await;
 }
 
@@ -196,33 +311,87 @@ async fn replaced_certificate_files_hold_for_new_connections_and_open_ones_live_
     let logs = Logs::collect();
     let place = Place::new().await;
     let (old, new) = (Pair::until(2040), Pair::until(2041));
-    let (certificate, key) = (place.write("tls.crt", &old.certificate), place.write("tls.key", &old.key));
-    let args = ServeArgs { config: Some(place.config("").into()), tls_cert_file: Some(certificate.into()), ..ServeArgs::default() };
-    let running = Reloading::start(ServeArgs { tls_private_key_file: Some(key.into()), ..args }).await;
-    let expiry = || sample(&running.proxy, "kube_retry_proxy_certificate_expiry_timestamp_seconds");
-    let accepts = async |pair: &Pair| try_tls_stream(running.proxy.address, &pair.ca, Protocol::Http1).await.is_ok();
+    let (certificate, key) = (
+        place.write("tls.crt", &old.certificate),
+        place.write("tls.key", &old.key),
+    );
+    let args = ServeArgs {
+        config: Some(place.config("").into()),
+        tls_cert_file: Some(certificate.into()),
+        ..ServeArgs::default()
+    };
+    let running = Reloading::start(ServeArgs {
+        tls_private_key_file: Some(key.into()),
+        ..args
+    })
+    .await;
+    let expiry = || {
+        sample(
+            &running.proxy,
+            "kube_retry_proxy_certificate_expiry_timestamp_seconds",
+        )
+    };
+    let accepts = async |pair: &Pair| {
+        try_tls_stream(running.proxy.address, &pair.ca, Protocol::Http1)
+            .await
+            .is_ok()
+    };
     assert_eq!(expiry(), START_OF_2040);
-    let mut open = Client::connect(running.proxy.address, &old.ca, place.plane.token(), Protocol::Http1).await;
+    let mut open = Client::connect(
+        running.proxy.address,
+        &old.ca,
+        place.plane.token(),
+        Protocol::Http1,
+    )
+    .await;
 
     // Half of the pair, and damaged halves.
     let mut failures = 0;
-    for (name, text) in [("tls.key", new.key.as_str()), ("tls.key", ""), ("tls.crt", &new.certificate[..200])] {
+    for (name, text) in [
+        ("tls.key", new.key.as_str()),
+        ("tls.key", ""),
+        ("tls.crt", &new.certificate[..200]),
+    ] {
         place.write(name, text);
         failures += 1;
-        eventually("the failure", || running.reloads("certificate", "failure") == f64::from(failures)).await;
+        eventually("the failure", || {
+            running.reloads("certificate", "failure") == f64::from(failures)
+        })
+        .await;
         running.looked_again().await;
-        assert_eq!(logs.with("Cannot reload").len(), failures as usize, "told once");
-        assert!(accepts(&old).await && !accepts(&new).await, "the last good pair stays: {name}");
+        assert_eq!(
+            logs.with("Cannot reload").len(),
+            failures as usize,
+            "told once"
+        );
+        assert!(
+            accepts(&old).await && !accepts(&new).await,
+            "the last good pair stays: {name}"
+        );
         assert_eq!(expiry(), START_OF_2040);
     }
-    assert!(logs.with("Cannot reload")[0].contains("does not fit"), "{:?}", logs.with("Cannot reload"));
+    assert!(
+        logs.with("Cannot reload")[0].contains("does not fit"),
+        "{:?}",
+        logs.with("Cannot reload")
+    );
 
     place.write("tls.crt", &new.certificate);
     place.write("tls.key", &new.key);
-    eventually("the reload", || running.reloads("certificate", "success") == 1.0).await;
-    assert!(accepts(&new).await && !accepts(&old).await, "new handshakes see the new certificate");
+    eventually("the reload", || {
+        running.reloads("certificate", "success") == 1.0
+    })
+    .await;
+    assert!(
+        accepts(&new).await && !accepts(&old).await,
+        "new handshakes see the new certificate"
+    );
     assert_eq!(expiry(), START_OF_2041);
-    assert_eq!(open.create("a").await.status, StatusCode::CREATED, "an open connection keeps its own");
+    assert_eq!(
+        open.create("a").await.status,
+        StatusCode::CREATED,
+        "an open connection keeps its own"
+    );
     assert_eq!(running.reloads("config", "failure"), 0.0);
     running.proxy.stop().await;
 }
@@ -240,23 +409,51 @@ async fn a_replaced_upstream_ca_holds_for_new_connections() {
     // A damaged one, and none.
     for (failures, text) in [(1.0, &right[..100]), (2.0, "")] {
         place.write("upstream-ca.crt", text);
-        eventually("the failure", || running.reloads("upstream_ca", "failure") == failures).await;
+        eventually("the failure", || {
+            running.reloads("upstream_ca", "failure") == failures
+        })
+        .await;
         running.looked_again().await;
-        assert_eq!(logs.with("Cannot reload").len(), failures as usize, "told once");
+        assert_eq!(
+            logs.with("Cannot reload").len(),
+            failures as usize,
+            "told once"
+        );
         place.plane.faults(0).unwrap().cut_connections();
-        eventually("it is up, by the last good one", || servers_up(&running.proxy) == 1).await;
-        assert_eq!(client.create(&format!("pod-{failures}")).await.status, StatusCode::CREATED);
+        eventually("it is up, by the last good one", || {
+            servers_up(&running.proxy) == 1
+        })
+        .await;
+        assert_eq!(
+            client.create(&format!("pod-{failures}")).await.status,
+            StatusCode::CREATED
+        );
     }
 
     place.write("upstream-ca.crt", &other);
-    eventually("the reload", || running.reloads("upstream_ca", "success") == 1.0).await;
+    eventually("the reload", || {
+        running.reloads("upstream_ca", "success") == 1.0
+    })
+    .await;
     place.plane.faults(0).unwrap().cut_connections();
-    eventually("new connections are verified by the new one", || servers_up(&running.proxy) == 0).await;
-    assert_eq!(client.get("/version").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    eventually("new connections are verified by the new one", || {
+        servers_up(&running.proxy) == 0
+    })
+    .await;
+    assert_eq!(
+        client.get("/version").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
 
     place.write("upstream-ca.crt", &format!("{other}{right}"));
-    eventually("the second reload", || running.reloads("upstream_ca", "success") == 2.0).await;
-    eventually("it is verified again, without a restart", || servers_up(&running.proxy) == 1).await;
+    eventually("the second reload", || {
+        running.reloads("upstream_ca", "success") == 2.0
+    })
+    .await;
+    eventually("it is verified again, without a restart", || {
+        servers_up(&running.proxy) == 1
+    })
+    .await;
     assert_eq!(client.create("b").await.status, StatusCode::CREATED);
     assert_eq!(running.reloads("certificate", "failure"), 0.0);
     running.proxy.stop().await;
@@ -267,9 +464,15 @@ async fn the_process_looks_at_its_file_by_itself() {
     let place = Place::new().await;
     let served = Served::start(command(&["serve", "--config", &place.config("")])).await;
     place.config("mode: Off\n");
-    let reloaded = admin::get_until(served.admin, "/configz", |answer| answer.json()["mode"] == "Off").await;
+    let reloaded = admin::get_until(served.admin, "/configz", |answer| {
+        answer.json()["mode"] == "Off"
+    })
+    .await;
     assert_eq!(reloaded.status, StatusCode::OK);
-    eventually("it says so", || served.process.stderr().contains("Reloaded")).await;
+    eventually("it says so", || {
+        served.process.stderr().contains("Reloaded")
+    })
+    .await;
 }
 
 const START_OF_2040: f64 = 2_208_988_800.0;
@@ -292,6 +495,10 @@ impl Pair {
         let mut leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
         leaf.not_after = rcgen::date_time_ymd(year, 1, 1);
         let leaf = leaf.signed_by(&key, &ca).unwrap();
-        Self { ca: ca.pem(), certificate: leaf.pem(), key: key.serialize_pem() }
+        Self {
+            ca: ca.pem(),
+            certificate: leaf.pem(),
+            key: key.serialize_pem(),
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Tokens and bodies never reach the logs, whatever goes wrong at whatever level, nor any page of the admin port, nor an error.
+//! Tokens and bodies never reach the logs, whatever goes wrong at whatever level, nor any page of
+//! the admin port, nor an error.
 
 use std::net::SocketAddr;
 
@@ -28,9 +29,23 @@ fn assert_no_marker(place: &str, text: &str) {
 #[tokio::test]
 async fn no_secret_is_logged_or_shown_whatever_happens_to_requests() {
     for format in ["text", "json"] {
-        let place = Place::with(Settings { apiservers: 1, tokens: vec![TOKEN.into()], ..Settings::quick() }).await;
+        let place = Place::with(Settings {
+            apiservers: 1,
+            tokens: vec![TOKEN.into()],
+            ..Settings::quick()
+        })
+        .await;
         let config = place.config("replay: {maxHold: 1h, baseDelay: 1ms}\ndrain: {timeout: 1s}\n");
-        let served = Served::start(command(&["serve", "--config", &config, "--log-level", "trace", "--log-format", format])).await;
+        let served = Served::start(command(&[
+            "serve",
+            "--config",
+            &config,
+            "--log-level",
+            "trace",
+            "--log-format",
+            format,
+        ]))
+        .await;
         let ca = place.read("ca.crt");
         for protocol in [Protocol::Http1, Protocol::Http2] {
             requests(&place, served.address, &ca, protocol).await;
@@ -40,21 +55,51 @@ async fn no_secret_is_logged_or_shown_whatever_happens_to_requests() {
         let held = hold(&place, &served, &ca).await;
 
         admin::get_until(served.admin, "/readyz", |answer| answer.status.is_success()).await;
-        for page in ["/metrics", "/configz", "/debug/decisions", "/debug/held", "/readyz?verbose", "/status.json", "/"] {
+        for page in [
+            "/metrics",
+            "/configz",
+            "/debug/decisions",
+            "/debug/held",
+            "/readyz?verbose",
+            "/status.json",
+            "/",
+        ] {
             let answer = admin::get(served.admin, page).await;
             assert!(answer.status.is_success(), "{page}: {answer:?}");
             assert_no_marker(page, &answer.text());
         }
-        assert!(admin::get(served.admin, "/debug/held").await.text().contains("held-pod"), "names are shown");
+        assert!(
+            admin::get(served.admin, "/debug/held")
+                .await
+                .text()
+                .contains("held-pod"),
+            "names are shown"
+        );
         held.abort();
         served.process.signal("TERM");
         let log = served.process.ended().await.stderr;
         assert_no_marker(&format!("the log in {format}"), &log);
         let is_detail = |line: &&str| line.contains("DEBUG") || line.contains("TRACE");
-        let strangers: Vec<_> = log.lines().filter(is_detail).filter(|line| !line.contains("kube_retry_proxy::")).take(3).collect();
-        assert!(strangers.is_empty(), "what other crates log below warnings may hold anything: {strangers:?}");
-        for part in ["DEBUG", "Replaying a create", "Answering by ourselves", "Connection ended"] {
-            assert!(log.contains(part), "the log has {part:?}, or this test would prove nothing: {log}");
+        let strangers: Vec<_> = log
+            .lines()
+            .filter(is_detail)
+            .filter(|line| !line.contains("kube_retry_proxy::"))
+            .take(3)
+            .collect();
+        assert!(
+            strangers.is_empty(),
+            "what other crates log below warnings may hold anything: {strangers:?}"
+        );
+        for part in [
+            "DEBUG",
+            "Replaying a create",
+            "Answering by ourselves",
+            "Connection ended",
+        ] {
+            assert!(
+                log.contains(part),
+                "the log has {part:?}, or this test would prove nothing: {log}"
+            );
         }
     }
 }
@@ -76,18 +121,42 @@ async fn requests(place: &Place, address: SocketAddr, ca: &str, protocol: Protoc
     .into_iter()
     .enumerate()
     {
-        let expected = fault.as_ref().map_or(StatusCode::CREATED, |(_, expected)| *expected);
-        fault.into_iter().for_each(|(fault, _)| faults.next_create(fault));
-        assert_eq!(create(&mut client, &secret_pod(&format!("{prefix}-{number}"))).await.status, expected);
+        let expected = fault
+            .as_ref()
+            .map_or(StatusCode::CREATED, |(_, expected)| *expected);
+        fault
+            .into_iter()
+            .for_each(|(fault, _)| faults.next_create(fault));
+        assert_eq!(
+            create(&mut client, &secret_pod(&format!("{prefix}-{number}")))
+                .await
+                .status,
+            expected
+        );
     }
-    assert_eq!(create(&mut client, &format!("{{\"metadata\": {BODY}")).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        create(&mut client, &format!("{{\"metadata\": {BODY}"))
+            .await
+            .status,
+        StatusCode::BAD_REQUEST
+    );
     let mut get = client.request(Method::GET, "/echo", "");
-    get.headers_mut().insert("cookie", HeaderValue::from_static(COOKIE));
-    assert!(Answer::of(client.send(get).await).await.text().contains(COOKIE), "it reaches the apiserver");
+    get.headers_mut()
+        .insert("cookie", HeaderValue::from_static(COOKIE));
+    assert!(
+        Answer::of(client.send(get).await)
+            .await
+            .text()
+            .contains(COOKIE),
+        "it reaches the apiserver"
+    );
     faults.next_request(Fault::Reset);
     assert_eq!(client.get("/api").await.status, StatusCode::GATEWAY_TIMEOUT);
     let mut stranger = Client::connect(address, ca, WRONG_TOKEN, protocol).await;
-    assert_eq!(create(&mut stranger, &secret_pod("never")).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        create(&mut stranger, &secret_pod("never")).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     // Whether a connection that is just being cut still takes the request is a matter of luck.
     faults.set_down(true);
     assert!(client.get("/api").await.status.is_server_error());
@@ -95,8 +164,12 @@ async fn requests(place: &Place, address: SocketAddr, ca: &str, protocol: Protoc
 }
 
 async fn create(client: &mut Client, body: &str) -> Answer {
-    let mut request = client.create_request("").map(|_| Full::<Bytes>::from(body.to_owned()));
-    request.headers_mut().insert("cookie", HeaderValue::from_static(COOKIE));
+    let mut request = client
+        .create_request("")
+        .map(|_| Full::<Bytes>::from(body.to_owned()));
+    request
+        .headers_mut()
+        .insert("cookie", HeaderValue::from_static(COOKIE));
     Answer::of(client.send(request).await).await
 }
 
@@ -104,7 +177,8 @@ fn secret_pod(name: &str) -> String {
     pod(name).replace("busybox", BODY)
 }
 
-/// An exec over SPDY that carries bytes, one over WebSocket whose token stands in the protocols, and one that fails.
+/// An exec over SPDY that carries bytes, one over WebSocket whose token stands in the protocols,
+/// and one that fails.
 async fn upgrades(address: SocketAddr, ca: &str) {
     let path = "/api/v1/namespaces/team/pods/a/exec?command=true";
     for (upgrade, token, expected) in [
@@ -117,12 +191,14 @@ async fn upgrades(address: SocketAddr, ca: &str) {
         let headers = request.headers_mut();
         headers.insert("connection", HeaderValue::from_static("Upgrade"));
         headers.insert("upgrade", HeaderValue::from_static(upgrade));
-        let protocols = format!("base64url.bearer.authorization.k8s.io.{WEBSOCKET}, v5.channel.k8s.io");
+        let protocols =
+            format!("base64url.bearer.authorization.k8s.io.{WEBSOCKET}, v5.channel.k8s.io");
         headers.insert("sec-websocket-protocol", protocols.parse().unwrap());
         let mut response = client.send(request).await;
         assert_eq!(response.status(), expected);
         if expected == StatusCode::SWITCHING_PROTOCOLS {
-            let mut tunnel = hyper_util::rt::TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+            let mut tunnel =
+                hyper_util::rt::TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
             tunnel.write_all(BODY.as_bytes()).await.unwrap();
             let mut echoed = vec![0; BODY.len()];
             tunnel.read_exact(&mut echoed).await.unwrap();
@@ -134,11 +210,15 @@ async fn upgrades(address: SocketAddr, ca: &str) {
 /// Requests that are not HTTP, or break off.
 async fn broken_connections(address: SocketAddr, ca: &str) {
     for raw in [
-        format!("GET /api HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n{COOKIE}\r\n\r\n"),
+        format!(
+            "GET /api HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n{COOKIE}\r\n\r\n"
+        ),
         format!(
             "POST /api/v1/namespaces/team/pods HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 1000\r\n\r\n{BODY}"
         ),
-        format!("POST /api HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n{BODY}\r\n"),
+        format!(
+            "POST /api HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n{BODY}\r\n"
+        ),
     ] {
         let mut stream = tls_stream(address, ca, Protocol::Http1).await;
         stream.write_all(raw.as_bytes()).await.unwrap();
@@ -151,11 +231,21 @@ async fn broken_connections(address: SocketAddr, ca: &str) {
 
 /// A create that is held until the task is aborted.
 async fn hold(place: &Place, served: &Served, ca: &str) -> tokio::task::JoinHandle<Answer> {
-    eventually("the server is up", || !place.plane.faults(0).unwrap().is_down()).await;
-    place.plane.faults(0).unwrap().next_create(Fault::Answer(Canned::throttled(1000)));
+    eventually("the server is up", || {
+        !place.plane.faults(0).unwrap().is_down()
+    })
+    .await;
+    place
+        .plane
+        .faults(0)
+        .unwrap()
+        .next_create(Fault::Answer(Canned::throttled(1000)));
     let mut client = served.client(ca, TOKEN).await;
     let held = tokio::spawn(async move { create(&mut client, &secret_pod("held-pod")).await });
-    admin::get_until(served.admin, "/debug/held", |answer| answer.text().contains("held-pod")).await;
+    admin::get_until(served.admin, "/debug/held", |answer| {
+        answer.text().contains("held-pod")
+    })
+    .await;
     held
 }
 
@@ -170,9 +260,18 @@ async fn no_secret_is_printed_by_an_error() {
         )
     };
     let with_password = place.write("with-password", &kubeconfig(url, ""));
-    let broken = place.write("broken", &kubeconfig("https://10.0.0.1", ", token: MARKER-twice"));
-    let unclosed = place.write("unclosed", &kubeconfig("https://10.0.0.1", "").replace("MARKER-token}", "\"MARKER-token}"));
-    let garbage = place.write("garbage.pem", "-----BEGIN PRIVATE KEY-----\nMARKER-key!\n-----END PRIVATE KEY-----\n");
+    let broken = place.write(
+        "broken",
+        &kubeconfig("https://10.0.0.1", ", token: MARKER-twice"),
+    );
+    let unclosed = place.write(
+        "unclosed",
+        &kubeconfig("https://10.0.0.1", "").replace("MARKER-token}", "\"MARKER-token}"),
+    );
+    let garbage = place.write(
+        "garbage.pem",
+        "-----BEGIN PRIVATE KEY-----\nMARKER-key!\n-----END PRIVATE KEY-----\n",
+    );
     let config = place.write(
         "file.yaml",
         &format!("apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\nupstream: {{url: '{url}'}}\nmode: [\"MARKER\n"),
@@ -185,20 +284,54 @@ async fn no_secret_is_printed_by_an_error() {
     let refused: Vec<(&str, Ended)> = vec![
         ("a flag", run(serve(&["--upstream", url])).await),
         ("the environment", run(with_environment).await),
-        ("a kubeconfig's server", run(serve(&["--kubeconfig", &with_password])).await),
+        (
+            "a kubeconfig's server",
+            run(serve(&["--kubeconfig", &with_password])).await,
+        ),
         ("a kubeconfig", run(serve(&["--kubeconfig", &broken])).await),
-        ("an unclosed kubeconfig", run(serve(&["--kubeconfig", &unclosed])).await),
-        ("a rewritten kubeconfig", run(command(&[&to[..], &[&broken]].concat())).await),
+        (
+            "an unclosed kubeconfig",
+            run(serve(&["--kubeconfig", &unclosed])).await,
+        ),
+        (
+            "a rewritten kubeconfig",
+            run(command(&[&to[..], &[&broken]].concat())).await,
+        ),
         ("a file", run(command(&["check-config", &config])).await),
         ("a mistake", run(command(&["check-config", &mistake])).await),
-        ("a file of serve", run(command(&["serve", "--config", &mistake])).await),
+        (
+            "a file of serve",
+            run(command(&["serve", "--config", &mistake])).await,
+        ),
         ("a CA", run(place.serve_trusting(&garbage, &[])).await),
-        ("a key", run(place.serve(&["--tls-cert-file", &place.path("upstream-ca.crt"), "--tls-private-key-file", &garbage])).await),
+        (
+            "a key",
+            run(place.serve(&[
+                "--tls-cert-file",
+                &place.path("upstream-ca.crt"),
+                "--tls-private-key-file",
+                &garbage,
+            ]))
+            .await,
+        ),
         ("a stray argument", run(serve(&[url])).await),
-        ("a proxy's URL", run(command(&["kubeconfig", "--server", url, "--token-file", "t"])).await),
+        (
+            "a proxy's URL",
+            run(command(&[
+                "kubeconfig",
+                "--server",
+                url,
+                "--token-file",
+                "t",
+            ]))
+            .await,
+        ),
     ];
     for (what, ended) in refused {
-        assert!(ended.code.is_some_and(|code| code != 0), "{what} is refused: {ended:?}");
+        assert!(
+            ended.code.is_some_and(|code| code != 0),
+            "{what} is refused: {ended:?}"
+        );
         assert!(!(ended.stderr.clone() + &ended.stdout).is_empty());
         assert_no_marker(what, &ended.stderr);
         assert_no_marker(what, &ended.stdout);

@@ -1,4 +1,5 @@
-//! Stopping the real process: unready, finish what is open, cut what does not end, and at once when asked twice.
+//! Stopping the real process: unready, finish what is open, cut what does not end, and at once when
+//! asked twice.
 
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ async fn served(place: &Place, timeout: &str) -> Served {
 
 /// A watch that has begun.
 async fn watch(client: &mut Client) -> http::Response<hyper::body::Incoming> {
-    let watch = client.send(client.request(Method::GET, "/api/v1/namespaces/team/pods?watch=true", "")).await;
+    let watch = client
+        .send(client.request(Method::GET, "/api/v1/namespaces/team/pods?watch=true", ""))
+        .await;
     assert_eq!(watch.status(), StatusCode::OK);
     watch
 }
@@ -31,17 +34,34 @@ async fn a_signal_makes_it_unready_and_lets_creates_finish() {
         faults.next_create(Fault::Hold);
         let mut client = place.client(&served).await;
         let create = tokio::spawn(async move { client.create("a").await });
-        eventually("the create is at the apiserver", || !place.plane.journal().creates().is_empty()).await;
+        eventually("the create is at the apiserver", || {
+            !place.plane.journal().creates().is_empty()
+        })
+        .await;
 
         served.process.signal(signal);
-        let unready = admin::get_until(served.admin, "/readyz?verbose", |answer| !answer.status.is_success()).await;
-        assert!(unready.text().contains("[-]serving failed: draining"), "{}", unready.text());
-        assert_eq!(admin::get(served.admin, "/livez").await.status, StatusCode::OK);
+        let unready = admin::get_until(served.admin, "/readyz?verbose", |answer| {
+            !answer.status.is_success()
+        })
+        .await;
+        assert!(
+            unready.text().contains("[-]serving failed: draining"),
+            "{}",
+            unready.text()
+        );
+        assert_eq!(
+            admin::get(served.admin, "/livez").await.status,
+            StatusCode::OK
+        );
         refuses_connections(&served).await;
 
         // Until it is, the process waits for it.
         faults.release();
-        assert_eq!(create.await.unwrap().status, StatusCode::CREATED, "{signal}");
+        assert_eq!(
+            create.await.unwrap().status,
+            StatusCode::CREATED,
+            "{signal}"
+        );
         let ended = served.process.ended().await;
         assert_eq!(ended.code, Some(0), "{signal}");
         assert!(!ended.stderr.contains("Cutting"), "{}", ended.stderr);
@@ -53,13 +73,26 @@ async fn a_signal_makes_it_unready_and_lets_creates_finish() {
 async fn a_create_that_waits_for_its_replay_gets_the_answer_at_hand_at_the_deadline() {
     let place = Place::new().await;
     let served = served(&place, "100ms").await;
-    place.plane.faults(0).unwrap().next_create(Fault::Answer(Canned::throttled(1000)));
+    place
+        .plane
+        .faults(0)
+        .unwrap()
+        .next_create(Fault::Answer(Canned::throttled(1000)));
     let mut client = place.client(&served).await;
     let create = tokio::spawn(async move { client.create("a").await });
-    admin::get_until(served.admin, "/debug/held", |answer| answer.text().contains("throttled")).await;
+    admin::get_until(served.admin, "/debug/held", |answer| {
+        answer.text().contains("throttled")
+    })
+    .await;
     served.process.signal("TERM");
     let answer = create.await.unwrap();
-    assert_eq!((answer.status, answer.text().as_str()), (StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n"));
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests, please try again later.\n"
+        )
+    );
     assert_eq!(answer.headers["retry-after"], "1000");
     assert_eq!(served.process.ended().await.code, Some(0));
     assert_eq!(place.plane.journal().creates().len(), 1);
@@ -74,8 +107,15 @@ async fn an_open_watch_is_cut_at_the_deadline_and_that_is_no_failure() {
     served.process.signal("TERM");
     let ended = served.process.ended().await;
     assert_eq!(ended.code, Some(0));
-    assert!(ended.stderr.contains("Cutting what is still open"), "{}", ended.stderr);
-    assert!(Answer::try_of(watch).await.is_err(), "a cut must not look like the watch's own end");
+    assert!(
+        ended.stderr.contains("Cutting what is still open"),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        Answer::try_of(watch).await.is_err(),
+        "a cut must not look like the watch's own end"
+    );
 }
 
 #[tokio::test]
@@ -87,7 +127,10 @@ async fn a_second_signal_ends_it_at_once_and_tells_so() {
         let _watch = watch(&mut client).await;
         served.process.signal(first);
         served.process.line("Stopping").await;
-        admin::get_until(served.admin, "/readyz", |answer| !answer.status.is_success()).await;
+        admin::get_until(served.admin, "/readyz", |answer| {
+            !answer.status.is_success()
+        })
+        .await;
         assert!(served.process.is_running(), "the watch keeps it");
         served.process.signal(second);
         let ended = served.process.ended().await;
@@ -103,5 +146,7 @@ async fn refuses_connections(served: &Served) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("the port is closed");
+    tokio::time::timeout(Duration::from_secs(10), refused)
+        .await
+        .expect("the port is closed");
 }

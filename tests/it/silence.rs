@@ -1,4 +1,5 @@
-//! Short requests to an apiserver that does not answer: the client's own `?timeout=` holds, and nothing else ends them.
+//! Short requests to an apiserver that does not answer: the client's own `?timeout=` holds, and
+//! nothing else ends them.
 
 use std::time::Duration;
 
@@ -15,20 +16,45 @@ async fn a_call_whose_timeout_passes_in_silence_is_told_so_and_given_up_upstream
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
         for method in [Method::GET, Method::PUT, Method::DELETE] {
-            rig.faults().next_request(Fault::DelayAnswer(Duration::from_secs(3600)));
+            rig.faults()
+                .next_request(Fault::DelayAnswer(Duration::from_secs(3600)));
             let mut client = rig.client(down).await;
             let request = client.request(method.clone(), "/echo/silent?timeout=50ms", "");
             let waiting = tokio::spawn(async move { client.ask(request).await });
-            eventually("it is under way", || rig.plane.journal().attempts().iter().any(|attempt| attempt.method == method)).await;
-            assert_eq!(rig.client(down).await.get("/livez").await.status, StatusCode::OK, "a neighbour");
+            eventually("it is under way", || {
+                rig.plane
+                    .journal()
+                    .attempts()
+                    .iter()
+                    .any(|attempt| attempt.method == method)
+            })
+            .await;
+            assert_eq!(
+                rig.client(down).await.get("/livez").await.status,
+                StatusCode::OK,
+                "a neighbour"
+            );
 
             let answer = waiting.await.unwrap();
             assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{method}");
-            assert_eq!(answer.headers.get(RETRY_AFTER), None, "nobody waits any longer");
+            assert_eq!(
+                answer.headers.get(RETRY_AFTER),
+                None,
+                "nobody waits any longer"
+            );
             let status = Status::decode(&answer.body).unwrap();
             assert_eq!((status.code, &*status.reason), (504, "Timeout"));
-            assert_eq!(status.message, "kube-retry-proxy: Timeout: request did not complete within the allotted timeout");
-            eventually("no stream is left", || sample(&rig.proxy, "kube_retry_proxy_upstream_streams{lane=\"call\"}") == 0.0).await;
+            assert_eq!(
+                status.message,
+                "kube-retry-proxy: Timeout: request did not complete within the allotted timeout"
+            );
+            eventually("no stream is left", || {
+                sample(
+                    &rig.proxy,
+                    "kube_retry_proxy_upstream_streams{lane=\"call\"}",
+                ) == 0.0
+            })
+            .await;
         }
         rig.stop().await;
     }
@@ -62,7 +88,9 @@ async fn what_has_no_timeout_or_is_long_running_waits_for_as_long_as_it_takes() 
         for path in paths {
             let upstream = Upstream::bind().await;
             let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-            let client = async || Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+            let client = async || {
+                Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await
+            };
             let mut patient = client().await;
             let waiting = tokio::spawn(async move { patient.get(path).await });
             let (_, mut first) = upstream.request().await;
@@ -70,9 +98,14 @@ async fn what_has_no_timeout_or_is_long_running_waits_for_as_long_as_it_takes() 
             let given_up = tokio::spawn(async move { hurried.get("/echo?timeout=1ms").await });
             let (_, mut second) = upstream.request().await;
             assert_eq!(given_up.await.unwrap().status, StatusCode::GATEWAY_TIMEOUT);
-            assert!(soon(second.rest()).await.is_empty(), "its connection is closed, for its answer would come yet");
+            assert!(
+                soon(second.rest()).await.is_empty(),
+                "its connection is closed, for its answer would come yet"
+            );
             assert!(!waiting.is_finished(), "{path}");
-            first.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            first
+                .write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .await;
             assert_eq!(waiting.await.unwrap().status, StatusCode::OK, "{path}");
             proxy.stop().await;
         }

@@ -20,10 +20,18 @@ async fn events_arrive_one_by_one_before_the_next_happens() {
         let mut watch = Streamed::open(&mut rig.client(down).await, &watch_path(), JSON).await;
         for name in ["a", "b", "c"] {
             assert_eq!(writer.create(name).await.status, StatusCode::CREATED);
-            assert_eq!(watch.event().await, ("ADDED".to_owned(), name.to_owned()), "{down:?} {up:?}");
+            assert_eq!(
+                watch.event().await,
+                ("ADDED".to_owned(), name.to_owned()),
+                "{down:?} {up:?}"
+            );
         }
         rig.plane.store().delete_pod(NAMESPACE, "b").unwrap();
-        assert_eq!(watch.event().await, ("DELETED".to_owned(), "b".to_owned()), "{down:?} {up:?}");
+        assert_eq!(
+            watch.event().await,
+            ("DELETED".to_owned(), "b".to_owned()),
+            "{down:?} {up:?}"
+        );
         rig.stop().await;
     }
 }
@@ -47,14 +55,20 @@ async fn protobuf_frames_arrive_one_by_one_too() {
 
 #[tokio::test]
 async fn a_streaming_list_is_open_after_its_initial_events() {
-    let path = format!("{}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", watch_path());
+    let path = format!(
+        "{}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+        watch_path()
+    );
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
         let mut writer = rig.direct(up).await;
         writer.create("before").await;
         let mut watch = Streamed::open(&mut rig.client(down).await, &path, JSON).await;
         assert_eq!(watch.event().await.1, "before");
-        assert!(watch.line().await.contains("k8s.io/initial-events-end"), "{down:?} {up:?}");
+        assert!(
+            watch.line().await.contains("k8s.io/initial-events-end"),
+            "{down:?} {up:?}"
+        );
         writer.create("after").await;
         assert_eq!(watch.event().await.1, "after");
         rig.stop().await;
@@ -82,7 +96,10 @@ async fn a_followed_log_arrives_line_by_line() {
 
 #[tokio::test]
 async fn a_watch_outlives_the_time_after_which_idle_connections_are_closed() {
-    tokio::join!(outlives_idle_connections(Protocol::Http1), outlives_idle_connections(Protocol::Http2));
+    tokio::join!(
+        outlives_idle_connections(Protocol::Http1),
+        outlives_idle_connections(Protocol::Http2)
+    );
 }
 
 async fn outlives_idle_connections(up: Protocol) {
@@ -91,13 +108,21 @@ async fn outlives_idle_connections(up: Protocol) {
         config.upstream.keep_alive_interval = Duration::from_millis(10);
     })
     .await;
-    let mut watch = Streamed::open(&mut rig.client(Protocol::Http2).await, &watch_path(), JSON).await;
+    let mut watch =
+        Streamed::open(&mut rig.client(Protocol::Http2).await, &watch_path(), JSON).await;
     let mut client = rig.client(Protocol::Http1).await;
     client.create("a").await;
     assert_eq!(watch.event().await.1, "a");
     // The watch has been quiet since before the create.
-    eventually("the connections of creates are closed", || connections(&rig, "create") == 0.0).await;
-    assert_eq!((open_streams(&rig), connections(&rig, "stream")), (1.0, 1.0), "{up:?}");
+    eventually("the connections of creates are closed", || {
+        connections(&rig, "create") == 0.0
+    })
+    .await;
+    assert_eq!(
+        (open_streams(&rig), connections(&rig, "stream")),
+        (1.0, 1.0),
+        "{up:?}"
+    );
     client.create("b").await;
     assert_eq!(watch.event().await.1, "b");
     rig.stop().await;
@@ -107,14 +132,31 @@ async fn outlives_idle_connections(up: Protocol) {
 async fn a_client_that_leaves_a_watch_ends_it_upstream() {
     for (down, up) in PAIRS {
         let rig = Rig::speaking(up).await;
-        let abandoned = || rig.plane.journal().attempts().iter().filter(|attempt| attempt.abandoned).count();
+        let abandoned = || {
+            rig.plane
+                .journal()
+                .attempts()
+                .iter()
+                .filter(|attempt| attempt.abandoned)
+                .count()
+        };
         let mut client = rig.client(down).await;
         let watch = Streamed::open(&mut client, &watch_path(), JSON).await;
-        assert_eq!((open_streams(&rig), abandoned()), (1.0, 0), "{down:?} {up:?}");
+        assert_eq!(
+            (open_streams(&rig), abandoned()),
+            (1.0, 0),
+            "{down:?} {up:?}"
+        );
         drop(watch);
         eventually("the apiserver sees the client leave", || abandoned() == 1).await;
         eventually("the stream is given back", || open_streams(&rig) == 0.0).await;
-        assert_eq!(sample(&rig.proxy, "kube_retry_proxy_upstream_streams{lane=\"stream\"}"), 0.0);
+        assert_eq!(
+            sample(
+                &rig.proxy,
+                "kube_retry_proxy_upstream_streams{lane=\"stream\"}"
+            ),
+            0.0
+        );
         rig.stop().await;
     }
 }
@@ -125,5 +167,8 @@ fn open_streams(rig: &Rig) -> f64 {
 }
 
 fn connections(rig: &Rig, lane: &str) -> f64 {
-    sample(&rig.proxy, &format!("kube_retry_proxy_upstream_connections{{lane=\"{lane}\"}}"))
+    sample(
+        &rig.proxy,
+        &format!("kube_retry_proxy_upstream_connections{{lane=\"{lane}\"}}"),
+    )
 }

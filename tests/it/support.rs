@@ -1,4 +1,5 @@
-//! What the integration tests share: a proxy in front of a control plane, and a plain client that neither retries nor pools.
+//! What the integration tests share: a proxy in front of a control plane, and a plain client that
+//! neither retries nor pools.
 
 pub mod admin;
 pub mod collector;
@@ -45,7 +46,8 @@ use tokio_rustls::client::TlsStream;
 /// The namespace of most tests.
 pub const NAMESPACE: &str = "team";
 
-/// A control plane with the namespace [`NAMESPACE`], a quota in it, and a proxy in front of its first apiserver.
+/// A control plane with the namespace [`NAMESPACE`], a quota in it, and a proxy in front of its
+/// first apiserver.
 pub struct Rig {
     pub plane: ControlPlane,
     pub proxy: App,
@@ -54,14 +56,26 @@ pub struct Rig {
 impl Rig {
     /// One quick apiserver, defaults in the proxy.
     pub async fn new() -> Self {
-        Self::with(Settings { apiservers: 1, ..Settings::quick() }, |_| {}).await
+        Self::with(
+            Settings {
+                apiservers: 1,
+                ..Settings::quick()
+            },
+            |_| {},
+        )
+        .await
     }
 
-    /// With other settings. The proxy is in front of the balancer where there are several apiservers.
+    /// With other settings. The proxy is in front of the balancer where there are several
+    /// apiservers.
     pub async fn with(settings: Settings, edit: impl FnOnce(&mut Config)) -> Self {
         let single = settings.apiservers == 1;
         let plane = plane(settings).await;
-        let upstream = if single { plane.urls()[0].clone() } else { plane.balanced_url() };
+        let upstream = if single {
+            plane.urls()[0].clone()
+        } else {
+            plane.balanced_url()
+        };
         let proxy = proxy_to(&upstream, plane.ca_pem(), edit).await;
         Self { plane, proxy }
     }
@@ -80,12 +94,24 @@ impl Rig {
 
     /// A client of the proxy.
     pub async fn client(&self, protocol: Protocol) -> Client {
-        Client::connect(self.proxy.address, self.proxy.ca_pem.as_deref().unwrap(), self.plane.token(), protocol).await
+        Client::connect(
+            self.proxy.address,
+            self.proxy.ca_pem.as_deref().unwrap(),
+            self.plane.token(),
+            protocol,
+        )
+        .await
     }
 
     /// A client of the first apiserver itself.
     pub async fn direct(&self, protocol: Protocol) -> Client {
-        Client::connect(self.plane.addresses()[0], self.plane.ca_pem(), self.plane.token(), protocol).await
+        Client::connect(
+            self.plane.addresses()[0],
+            self.plane.ca_pem(),
+            self.plane.token(),
+            protocol,
+        )
+        .await
     }
 
     /// What goes wrong with the first apiserver.
@@ -105,7 +131,9 @@ impl Rig {
 
     /// Stops both; a panic in the control plane's tasks fails the test here.
     pub async fn stop(self) {
-        tokio::time::timeout(Duration::from_secs(20), self.proxy.stop()).await.expect("the proxy stops");
+        tokio::time::timeout(Duration::from_secs(20), self.proxy.stop())
+            .await
+            .expect("the proxy stops");
         self.plane.shutdown().await;
     }
 }
@@ -114,13 +142,19 @@ impl Rig {
 pub async fn plane(settings: Settings) -> ControlPlane {
     let plane = ControlPlane::start(settings).await.unwrap();
     plane.create_namespace(NAMESPACE).unwrap();
-    plane.create_quota(NAMESPACE, "compute-quota", &[("pods", "100k")]).unwrap();
+    plane
+        .create_quota(NAMESPACE, "compute-quota", &[("pods", "100k")])
+        .unwrap();
     plane
 }
 
 /// One quick apiserver that speaks this protocol.
 pub fn speaking(upstream: Protocol) -> Settings {
-    Settings { apiservers: 1, http1_only: upstream == Protocol::Http1, ..Settings::quick() }
+    Settings {
+        apiservers: 1,
+        http1_only: upstream == Protocol::Http1,
+        ..Settings::quick()
+    }
 }
 
 /// A proxy on free ports of loopback in front of `upstream`.
@@ -159,9 +193,15 @@ pub const PAIRS: [(Protocol, Protocol); 4] = [
 ];
 
 /// What a client can send: a whole body, or one that the test feeds.
-pub trait RequestBody: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static {}
+pub trait RequestBody:
+    http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static
+{
+}
 
-impl<B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static> RequestBody for B {}
+impl<B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static> RequestBody
+    for B
+{
+}
 
 /// One connection. Over HTTP/1.1 one request at a time.
 pub struct Client {
@@ -177,11 +217,22 @@ enum Sender {
 
 impl Client {
     pub async fn connect(address: SocketAddr, ca: &str, token: &str, protocol: Protocol) -> Self {
-        Self::over(tls_stream(address, ca, protocol).await, address, token, protocol).await
+        Self::over(
+            tls_stream(address, ca, protocol).await,
+            address,
+            token,
+            protocol,
+        )
+        .await
     }
 
     /// Over a connection that has been made already.
-    pub async fn over(stream: TlsStream<TcpStream>, address: SocketAddr, token: &str, protocol: Protocol) -> Self {
+    pub async fn over(
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        token: &str,
+        protocol: Protocol,
+    ) -> Self {
         let sender = match protocol {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -189,21 +240,36 @@ impl Client {
                 Sender::Http1(sender)
             }
             Protocol::Http2 => {
-                let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+                let (sender, connection) =
+                    http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                        .await
+                        .unwrap();
                 tokio::spawn(connection);
                 Sender::Http2(sender)
             }
         };
-        Self { sender, authority: address.to_string(), token: token.to_owned() }
+        Self {
+            sender,
+            authority: address.to_string(),
+            token: token.to_owned(),
+        }
     }
 
     /// A request with the token and, for HTTP/1.1, a `Host`; `path` starts with a slash.
-    pub fn request(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    pub fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
         let uri = match self.sender {
             Sender::Http1(_) => path.to_owned(),
             Sender::Http2(_) => format!("https://{}{path}", self.authority),
         };
-        let mut request = Request::builder().method(method).uri(uri).header(AUTHORIZATION, format!("Bearer {}", self.token));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(AUTHORIZATION, format!("Bearer {}", self.token));
         if matches!(self.sender, Sender::Http1(_)) {
             request = request.header(HOST, &self.authority);
         }
@@ -212,8 +278,14 @@ impl Client {
 
     /// Another handle of the same HTTP/2 connection.
     pub fn share(&self) -> Self {
-        let Sender::Http2(sender) = &self.sender else { panic!("HTTP/1.1 has one request at a time") };
-        Self { sender: Sender::Http2(sender.clone()), authority: self.authority.clone(), token: self.token.clone() }
+        let Sender::Http2(sender) = &self.sender else {
+            panic!("HTTP/1.1 has one request at a time")
+        };
+        Self {
+            sender: Sender::Http2(sender.clone()),
+            authority: self.authority.clone(),
+            token: self.token.clone(),
+        }
     }
 
     /// Whether the connection takes no further requests, because it has closed or was told GOAWAY.
@@ -228,7 +300,10 @@ impl Client {
         self.try_send(request).await.unwrap()
     }
 
-    pub async fn try_send<B: RequestBody>(&mut self, request: Request<B>) -> Result<Response<Incoming>, hyper::Error> {
+    pub async fn try_send<B: RequestBody>(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
         let request = request.map(BodyExt::boxed);
         match &mut self.sender {
             Sender::Http1(sender) => {
@@ -263,12 +338,17 @@ impl Client {
         self.create_request_with(name, "")
     }
 
-    /// A small pod and its answer in `encoding`; no apiserver takes YAML pods from a client library, so there the post is JSON.
+    /// A small pod and its answer in `encoding`; no apiserver takes YAML pods from a client
+    /// library, so there the post is JSON.
     pub fn create_request_in(&self, name: &str, encoding: Encoding) -> Request<Full<Bytes>> {
         let mut request = self.create_request(name);
-        request.headers_mut().insert(ACCEPT, encoding.content_type());
+        request
+            .headers_mut()
+            .insert(ACCEPT, encoding.content_type());
         if encoding == Encoding::Protobuf {
-            request.headers_mut().insert(CONTENT_TYPE, encoding.content_type());
+            request
+                .headers_mut()
+                .insert(CONTENT_TYPE, encoding.content_type());
             *request.body_mut() = Full::new(pod_protobuf(name));
         }
         request
@@ -276,9 +356,17 @@ impl Client {
 
     /// `query` begins with `?` or is empty.
     pub fn create_request_with(&self, name: &str, query: &str) -> Request<Full<Bytes>> {
-        let mut request = self.request(Method::POST, &format!("/api/v1/namespaces/{NAMESPACE}/pods{query}"), pod(name));
-        request.headers_mut().insert(CONTENT_TYPE, "application/json".parse().unwrap());
-        request.headers_mut().insert(ACCEPT, "application/json".parse().unwrap());
+        let mut request = self.request(
+            Method::POST,
+            &format!("/api/v1/namespaces/{NAMESPACE}/pods{query}"),
+            pod(name),
+        );
+        request
+            .headers_mut()
+            .insert(CONTENT_TYPE, "application/json".parse().unwrap());
+        request
+            .headers_mut()
+            .insert(ACCEPT, "application/json".parse().unwrap());
         request
     }
 }
@@ -304,7 +392,11 @@ impl Posted {
         while !body.is_empty() {
             frames.push_back(body.split_to(body.len().min(64 << 10)));
         }
-        Self::Frames { frames, gate: None, trailers: None }
+        Self::Frames {
+            frames,
+            gate: None,
+            trailers: None,
+        }
     }
 
     /// As [`Posted::frames`], but the last frame waits until the sender is used or dropped.
@@ -331,17 +423,27 @@ impl HttpBody for Posted {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut *self {
             Self::Full(full) => Pin::new(full).poll_frame(cx),
-            Self::Frames { frames, gate, trailers } => {
+            Self::Frames {
+                frames,
+                gate,
+                trailers,
+            } => {
                 if let (1, Some(closed)) = (frames.len(), gate.as_mut()) {
                     // Opened or dropped is all the same.
                     let _ = ready!(Pin::new(closed).poll(cx));
                     *gate = None;
                 }
                 let data = frames.pop_front().map(Frame::data);
-                Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
+                Poll::Ready(
+                    data.or_else(|| trailers.take().map(Frame::trailers))
+                        .map(Ok),
+                )
             }
         }
     }
@@ -374,7 +476,12 @@ impl Answer {
         let (head, body) = response.into_parts();
         let collected = body.collect().await?;
         let trailers = collected.trailers().cloned();
-        Ok(Self { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers })
+        Ok(Self {
+            status: head.status,
+            headers: head.headers,
+            body: collected.to_bytes(),
+            trailers,
+        })
     }
 
     pub fn text(&self) -> String {
@@ -406,7 +513,9 @@ pub fn pod_protobuf(name: &str) -> Bytes {
     encode_object(
         "v1",
         "Pod",
-        &Message::new().message(1, &Message::new().string(1, name)).message(2, &Message::new().message(2, &container)),
+        &Message::new()
+            .message(1, &Message::new().string(1, name))
+            .message(2, &Message::new().message(2, &container)),
     )
 }
 
@@ -418,15 +527,23 @@ pub fn samples() -> PathBuf {
 /// A captured answer, dated, so that no server on the way adds a date of its own.
 pub fn captured(name: &str) -> Canned {
     let raw = std::fs::read(samples().join(format!("{name}.http"))).unwrap();
-    Canned::captured(&raw).unwrap().with(DATE, HeaderValue::from_static("Mon, 23 Nov 2026 04:45:11 GMT"))
+    Canned::captured(&raw).unwrap().with(
+        DATE,
+        HeaderValue::from_static("Mon, 23 Nov 2026 04:45:11 GMT"),
+    )
 }
 
-/// Fails unless `answer` is `canned` byte for byte: status, every header in its order, body, and nothing else but the length.
+/// Fails unless `answer` is `canned` byte for byte: status, every header in its order, body, and
+/// nothing else but the length.
 pub fn assert_relayed(answer: &Answer, canned: &Canned, what: &str) {
     let mut headers = canned.headers.clone();
     headers.append(CONTENT_LENGTH, canned.body.len().into());
     assert_eq!(answer.status, canned.status, "{what}: {answer:?}");
-    assert!(answer.headers.iter().eq(headers.iter()), "{what}: {:?} instead of {headers:?}", answer.headers);
+    assert!(
+        answer.headers.iter().eq(headers.iter()),
+        "{what}: {:?} instead of {headers:?}",
+        answer.headers
+    );
     assert_eq!(answer.body, canned.body, "{what}");
     assert_eq!(answer.trailers, None, "{what}");
 }
@@ -437,14 +554,21 @@ pub async fn tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> Tl
 }
 
 /// As [`tls_stream`]; an error where the handshake fails.
-pub async fn try_tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> io::Result<TlsStream<TcpStream>> {
+pub async fn try_tls_stream(
+    address: SocketAddr,
+    ca: &str,
+    protocol: Protocol,
+) -> io::Result<TlsStream<TcpStream>> {
     tls_stream_as(address, client_config(ca, protocol)).await
 }
 
 /// TLS over a TCP connection that has been made already.
 pub async fn tls_over(tcp: TcpStream, ca: &str, protocol: Protocol) -> TlsStream<TcpStream> {
     let name = ServerName::try_from(tcp.peer_addr().unwrap().ip().to_string()).unwrap();
-    TlsConnector::from(client_config(ca, protocol)).connect(name, tcp).await.unwrap()
+    TlsConnector::from(client_config(ca, protocol))
+        .connect(name, tcp)
+        .await
+        .unwrap()
 }
 
 fn client_config(ca: &str, protocol: Protocol) -> Arc<ClientConfig> {
@@ -456,7 +580,10 @@ fn client_config(ca: &str, protocol: Protocol) -> Arc<ClientConfig> {
 }
 
 /// A TLS connection of any configuration.
-pub async fn tls_stream_as(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+pub async fn tls_stream_as(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await.unwrap();
     // As every real client: a body would else wait 40 ms for the acknowledgement of its head.
     tcp.set_nodelay(true).unwrap();
@@ -464,28 +591,36 @@ pub async fn tls_stream_as(address: SocketAddr, config: Arc<ClientConfig>) -> io
     TlsConnector::from(config).connect(name, tcp).await
 }
 
-/// A bound for what takes milliseconds, so that a failing test ends; above what a busy machine may need.
+/// A bound for what takes milliseconds, so that a failing test ends; above what a busy machine may
+/// need.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Fails the test when something does not happen, instead of hanging.
 pub async fn soon<T>(happening: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, happening).await.expect("it happens soon")
+    tokio::time::timeout(SOON, happening)
+        .await
+        .expect("it happens soon")
 }
 
-/// Waits until `reached` holds: for what another task does soon, without sleeping for a guessed time.
+/// Waits until `reached` holds: for what another task does soon, without sleeping for a guessed
+/// time.
 pub async fn eventually(what: &str, mut reached: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(SOON, async {
         while !reached() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("did not happen: {what}"));
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("did not happen: {what}"));
 }
 
 /// How many servers of its upstream the proxy uses.
 pub fn servers_up(proxy: &App) -> usize {
     let text = proxy.metrics.render();
-    text.lines().filter(|line| line.starts_with("kube_retry_proxy_upstream_up{") && line.ends_with(" 1")).count()
+    text.lines()
+        .filter(|line| line.starts_with("kube_retry_proxy_upstream_up{") && line.ends_with(" 1"))
+        .count()
 }
 
 /// The value of a sample of the proxy's metrics, 0 where there is none.
@@ -496,6 +631,10 @@ pub fn sample(proxy: &App, series: &str) -> f64 {
 /// As [`sample`], also when the proxy has stopped.
 pub fn sample_of(metrics: &Metrics, series: &str) -> f64 {
     let text = metrics.render();
-    let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-    line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
+    let line = text.lines().find(|line| {
+        line.strip_prefix(series)
+            .is_some_and(|rest| rest.starts_with(' '))
+    });
+    line.and_then(|line| line.rsplit(' ').next())
+        .map_or(0.0, |value| value.parse().unwrap())
 }

@@ -1,4 +1,5 @@
-//! Upgrades: exec, attach and port-forward become tunnels in which every byte and each side's end passes.
+//! Upgrades: exec, attach and port-forward become tunnels in which every byte and each side's end
+//! passes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,17 +44,28 @@ async fn a_request_for_an_upgrade_arrives_as_it_was_sent() {
         let upstream = Upstream::bind().await;
         let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
         let mut raw = raw_to(&proxy).await;
-        raw.write(format!("{request}Authorization: Bearer t\r\n\r\n")).await;
+        raw.write(format!("{request}Authorization: Bearer t\r\n\r\n"))
+            .await;
         let (mut head, _connection) = upstream.request().await;
-        let mut expected = Head::parse(format!("{request}Authorization: Bearer t\r\n\r\n").as_bytes());
-        expected.headers.iter_mut().for_each(|(name, value)| match name.as_str() {
-            "host" => *value = upstream.address().to_string(),
-            "connection" => "Upgrade".clone_into(value),
-            _ => {}
-        });
-        expected.headers.push(("x-forwarded-for".into(), "127.0.0.1".into()));
+        let mut expected =
+            Head::parse(format!("{request}Authorization: Bearer t\r\n\r\n").as_bytes());
+        expected
+            .headers
+            .iter_mut()
+            .for_each(|(name, value)| match name.as_str() {
+                "host" => *value = upstream.address().to_string(),
+                "connection" => "Upgrade".clone_into(value),
+                _ => {}
+            });
+        expected
+            .headers
+            .push(("x-forwarded-for".into(), "127.0.0.1".into()));
         assert_eq!(head.line, expected.line);
-        assert!(head.headers.pop_if(|(name, value)| name == "via" && value.starts_with("1.1 kube-retry-proxy-")).is_some());
+        assert!(
+            head.headers
+                .pop_if(|(name, value)| name == "via" && value.starts_with("1.1 kube-retry-proxy-"))
+                .is_some()
+        );
         assert_eq!(head.headers, expected.headers);
         drop(raw);
         proxy.stop().await;
@@ -160,15 +172,26 @@ async fn a_refused_upgrade_is_an_answer_like_any_other() {
     let canned = Canned::captured(FORBIDDEN).unwrap();
     let mut raw = rig.raw().await;
     for request in [SPDY, WEBSOCKET] {
-        rig.plane.faults(0).unwrap().next_request(Fault::Answer(canned.clone()));
-        raw.write(format!("{request}Authorization: Bearer {}\r\n\r\n", rig.plane.token())).await;
+        rig.plane
+            .faults(0)
+            .unwrap()
+            .next_request(Fault::Answer(canned.clone()));
+        raw.write(format!(
+            "{request}Authorization: Bearer {}\r\n\r\n",
+            rig.plane.token()
+        ))
+        .await;
         let (head, body) = raw.answer().await;
         assert_eq!(head.status(), StatusCode::FORBIDDEN);
         assert_eq!(body, canned.body);
         assert_eq!(head.all("upgrade").len(), 0);
     }
     // The connection is as good as before.
-    raw.write(format!("GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", rig.plane.token())).await;
+    raw.write(format!(
+        "GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        rig.plane.token()
+    ))
+    .await;
     assert_eq!(raw.answer().await.1, b"ok");
     assert_eq!(tunnels(&rig.proxy), 0.0);
     rig.stop().await;
@@ -192,7 +215,9 @@ async fn hundreds_of_refused_upgrades_cost_the_apiserver_a_few_handshakes() {
                     counted.fetch_add(usize::from(upgrade && !asked), Ordering::Relaxed);
                     asked |= upgrade;
                     let answer = match head.all("authorization")[..] {
-                        ["Bearer honest"] => "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\nhello",
+                        ["Bearer honest"] => {
+                            "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\nhello"
+                        }
                         _ if upgrade => "401 Unauthorized\r\nContent-Length: 2\r\n\r\nno",
                         _ => "200 OK\r\nContent-Length: 2\r\n\r\nok",
                     };
@@ -209,9 +234,13 @@ async fn hundreds_of_refused_upgrades_cost_the_apiserver_a_few_handshakes() {
     let mut strangers = tokio::task::JoinSet::new();
     for (number, mut raw) in connected.into_iter().enumerate() {
         strangers.spawn(async move {
-            raw.write(format!("{}\r\n", [SPDY, WEBSOCKET][number % 2])).await;
+            raw.write(format!("{}\r\n", [SPDY, WEBSOCKET][number % 2]))
+                .await;
             let (head, body) = raw.answer().await;
-            assert_eq!((head.status(), &body[..]), (StatusCode::UNAUTHORIZED, &b"no"[..]));
+            assert_eq!(
+                (head.status(), &body[..]),
+                (StatusCode::UNAUTHORIZED, &b"no"[..])
+            );
         });
         if number % 100 == 50 {
             let (head, mut tunnel) = opened(raw_to(&proxy).await, SPDY, "honest").await;
@@ -238,32 +267,60 @@ async fn an_upgrade_towards_an_upstream_that_is_down_is_told_so() {
     let mut raw = raw_to(&proxy).await;
     raw.write(format!("{WEBSOCKET}\r\n")).await;
     let (head, body) = raw.answer().await;
-    assert_eq!((head.status(), head.all("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, vec!["1"]));
-    assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap()["reason"], "ServiceUnavailable");
+    assert_eq!(
+        (head.status(), head.all("retry-after")),
+        (StatusCode::SERVICE_UNAVAILABLE, vec!["1"])
+    );
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&body).unwrap()["reason"],
+        "ServiceUnavailable"
+    );
     proxy.stop().await;
 }
 
 /// Sends an upgrade request and reads the head of the answer.
-async fn opened<S: AsyncRead + AsyncWrite + Unpin>(mut raw: Raw<S>, request: &str, token: &str) -> (Head, Raw<S>) {
+async fn opened<S: AsyncRead + AsyncWrite + Unpin>(
+    mut raw: Raw<S>,
+    request: &str,
+    token: &str,
+) -> (Head, Raw<S>) {
     assert!(request.contains(NAMESPACE));
-    raw.write(format!("{request}Authorization: Bearer {token}\r\n\r\n")).await;
+    raw.write(format!("{request}Authorization: Bearer {token}\r\n\r\n"))
+        .await;
     (raw.head().await, raw)
 }
 
-/// A tunnel whose upstream the test plays: the proxy, the client's end, the server's end. `early` comes in one packet with the 101.
-async fn joined(early: &str) -> (App, Raw<impl AsyncRead + AsyncWrite + Unpin>, Raw<impl AsyncRead + AsyncWrite + Unpin>) {
+/// A tunnel whose upstream the test plays: the proxy, the client's end, the server's end. `early`
+/// comes in one packet with the 101.
+async fn joined(
+    early: &str,
+) -> (
+    App,
+    Raw<impl AsyncRead + AsyncWrite + Unpin>,
+    Raw<impl AsyncRead + AsyncWrite + Unpin>,
+) {
     let upstream = Upstream::bind().await;
     let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
     let mut client = raw_to(&proxy).await;
     client.write(format!("{SPDY}\r\n")).await;
     let (_, mut server) = upstream.request().await;
     server.write(format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n{early}")).await;
-    assert_eq!(client.head().await.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(
+        client.head().await.status(),
+        StatusCode::SWITCHING_PROTOCOLS
+    );
     (proxy, client, server)
 }
 
 async fn raw_to(proxy: &App) -> Raw<impl AsyncRead + AsyncWrite + Unpin + use<>> {
-    Raw::new(tls_stream(proxy.address, proxy.ca_pem.as_deref().unwrap(), Protocol::Http1).await)
+    Raw::new(
+        tls_stream(
+            proxy.address,
+            proxy.ca_pem.as_deref().unwrap(),
+            Protocol::Http1,
+        )
+        .await,
+    )
 }
 
 fn tunnels(proxy: &App) -> f64 {
@@ -272,7 +329,12 @@ fn tunnels(proxy: &App) -> f64 {
 
 /// The header lines without `Date`, in any order.
 fn sorted(head: &Head) -> Vec<(String, String)> {
-    let mut lines: Vec<_> = head.headers.iter().filter(|(name, _)| name != "date").cloned().collect();
+    let mut lines: Vec<_> = head
+        .headers
+        .iter()
+        .filter(|(name, _)| name != "date")
+        .cloned()
+        .collect();
     lines.sort();
     lines
 }

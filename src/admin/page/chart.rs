@@ -14,7 +14,9 @@ const HEIGHT: f64 = 96.0;
 pub(super) fn chart(out: &mut String, conflicts: &Conflicts) -> fmt::Result {
     let points = &conflicts.absorbed_per_minute;
     let across = points.len().max(MIN_POINTS);
-    let ago = span(Duration::from_secs(conflicts.step_seconds.saturating_mul(across as u64)));
+    let ago = span(Duration::from_secs(
+        conflicts.step_seconds.saturating_mul(across as u64),
+    ));
     let (peak, now) = (number(conflicts.peak()), number(conflicts.last_minute()));
     write!(
         out,
@@ -40,7 +42,13 @@ fn path(points: &[u64], across: usize, area: bool) -> String {
     let mut path = String::new();
     for (index, value) in points.iter().enumerate() {
         // Writing to a String cannot fail.
-        let _ = write!(path, "{}{:.1} {:.1}", if index == 0 { "M" } else { "L" }, x(index), y(*value));
+        let _ = write!(
+            path,
+            "{}{:.1} {:.1}",
+            if index == 0 { "M" } else { "L" },
+            x(index),
+            y(*value)
+        );
     }
     if area && !points.is_empty() {
         let _ = write!(path, "V{HEIGHT}H{:.1}Z", x(0));
@@ -58,7 +66,10 @@ mod tests {
         points[MIN_POINTS - 2] = 50;
         points[MIN_POINTS - 1] = 25;
         let line = path(&points, MIN_POINTS, false);
-        assert!(line.starts_with("M0.0 95.0L") && line.ends_with("L589.8 1.0L600.0 48.0"), "{line}");
+        assert!(
+            line.starts_with("M0.0 95.0L") && line.ends_with("L589.8 1.0L600.0 48.0"),
+            "{line}"
+        );
         assert!(path(&points, MIN_POINTS, true).ends_with("L600.0 48.0V96H0.0Z"));
     }
 
@@ -70,9 +81,17 @@ mod tests {
 
     #[test]
     fn the_text_says_what_the_line_shows() {
-        let conflicts = Conflicts { met: 9, absorbed: 9, absorbed_per_minute: vec![0, 1200, 3], step_seconds: 5 };
+        let conflicts = Conflicts {
+            met: 9,
+            absorbed: 9,
+            absorbed_per_minute: vec![0, 1200, 3],
+            step_seconds: 5,
+        };
         let mut out = String::new();
         chart(&mut out, &conflicts).unwrap();
-        assert!(out.contains("over the last 5 min. Highest 1,200, now 3."), "{out}");
+        assert!(
+            out.contains("over the last 5 min. Highest 1,200, now 3."),
+            "{out}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Text in HTML. Whatever is not written in these files goes through [`Text`]: names of namespaces and pods come from URLs and bodies.
+//! Text in HTML. Whatever is not written in these files goes through [`Text`]: names of namespaces
+//! and pods come from URLs and bodies.
 
 use std::fmt::{self, Display, Write};
 

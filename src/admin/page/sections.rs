@@ -14,12 +14,29 @@ const NAMESPACES: usize = 15;
 
 /// How the proxy is, in one line.
 pub(super) fn headline(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
-    let (class, ready) = if snapshot.is_ready() { ("good", "Ready") } else { ("bad", "Not ready") };
-    write!(out, r#"<div id="headline"><p><strong class="badge {class}">{ready}</strong> "#)?;
-    write!(out, r#"<strong class="badge">{}</strong> {}</p>"#, Text(&snapshot.mode), Text(snapshot.mode_in_words()))?;
+    let (class, ready) = if snapshot.is_ready() {
+        ("good", "Ready")
+    } else {
+        ("bad", "Not ready")
+    };
+    write!(
+        out,
+        r#"<div id="headline"><p><strong class="badge {class}">{ready}</strong> "#
+    )?;
+    write!(
+        out,
+        r#"<strong class="badge">{}</strong> {}</p>"#,
+        Text(&snapshot.mode),
+        Text(snapshot.mode_in_words())
+    )?;
     for check in &snapshot.checks {
         if let Some(failure) = &check.failure {
-            write!(out, r#"<p class="bad"><strong>{}</strong>: {}</p>"#, Text(&check.name), Text(failure))?;
+            write!(
+                out,
+                r#"<p class="bad"><strong>{}</strong>: {}</p>"#,
+                Text(&check.name),
+                Text(failure)
+            )?;
         }
     }
     let uptime = span(Duration::from_secs(snapshot.uptime_seconds));
@@ -38,14 +55,43 @@ pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let conflicts = &snapshot.conflicts;
     open(out, "conflicts", "Quota conflicts")?;
     out.write_str("<dl class=\"tiles\">\n")?;
-    tile(out, "main", "absorbed in the last minute", number(conflicts.last_minute()))?;
-    tile(out, "", "absorbed since the start", format!("{} of {}", number(conflicts.absorbed), number(conflicts.met)))?;
-    tile(out, "", "creates saved by a replay", number(snapshot.ended(Outcome::CreatedAfterReplay)))?;
+    tile(
+        out,
+        "main",
+        "absorbed in the last minute",
+        number(conflicts.last_minute()),
+    )?;
+    tile(
+        out,
+        "",
+        "absorbed since the start",
+        format!(
+            "{} of {}",
+            number(conflicts.absorbed),
+            number(conflicts.met)
+        ),
+    )?;
+    tile(
+        out,
+        "",
+        "creates saved by a replay",
+        number(snapshot.ended(Outcome::CreatedAfterReplay)),
+    )?;
     let gave_up = snapshot.ended(Outcome::GaveUp);
-    tile(out, if gave_up > 0 { "warn" } else { "" }, "creates given up at a limit", number(gave_up))?;
+    tile(
+        out,
+        if gave_up > 0 { "warn" } else { "" },
+        "creates given up at a limit",
+        number(gave_up),
+    )?;
     tile(out, "", "creates held now", number(snapshot.held))?;
     let certificate = &snapshot.certificate;
-    tile(out, if certificate.ends_soon() { "bad" } else { "" }, "until the certificate expires", Text(certificate.left()))?;
+    tile(
+        out,
+        if certificate.ends_soon() { "bad" } else { "" },
+        "until the certificate expires",
+        Text(certificate.left()),
+    )?;
     out.write_str("</dl>\n")?;
     chart(out, conflicts)?;
     close(out)
@@ -59,21 +105,54 @@ pub(super) fn namespaces(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         out.write_str("<p>No create yet.</p>\n")?;
         return close(out);
     }
-    table(out, "namespaces", &["Namespace", "#Conflicts", "", "#Created", "#After a replay", "#Gave up", "#Other ends"])?;
+    table(
+        out,
+        "namespaces",
+        &[
+            "Namespace",
+            "#Conflicts",
+            "",
+            "#Created",
+            "#After a replay",
+            "#Gave up",
+            "#Other ends",
+        ],
+    )?;
     let most = all.first().map_or(0, |namespace| namespace.conflicts);
     for namespace in all.iter().take(NAMESPACES) {
-        let Namespace { conflicts, created, created_after_replay, gave_up, others, .. } = namespace;
-        write!(out, r#"<tr><th scope="row">{}</th><td class="number">{}</td><td>"#, Text(namespace.title()), number(*conflicts))?;
+        let Namespace {
+            conflicts,
+            created,
+            created_after_replay,
+            gave_up,
+            others,
+            ..
+        } = namespace;
+        write!(
+            out,
+            r#"<tr><th scope="row">{}</th><td class="number">{}</td><td>"#,
+            Text(namespace.title()),
+            number(*conflicts)
+        )?;
         bar(out, *conflicts, most)?;
         out.write_str("</td>")?;
         for count in [created, created_after_replay, gave_up, others] {
-            write!(out, r#"<td class="number{}">{}</td>"#, if *count == 0 { " muted" } else { "" }, number(*count))?;
+            write!(
+                out,
+                r#"<td class="number{}">{}</td>"#,
+                if *count == 0 { " muted" } else { "" },
+                number(*count)
+            )?;
         }
         out.write_str("</tr>\n")?;
     }
     close_table(out)?;
     if let Some(more) = all.len().checked_sub(NAMESPACES).filter(|more| *more > 0) {
-        write!(out, r#"<p class="muted">And {} more, in <a href="/status.json">/status.json</a>.</p>"#, number(more as u64))?;
+        write!(
+            out,
+            r#"<p class="muted">And {} more, in <a href="/status.json">/status.json</a>.</p>"#,
+            number(more as u64)
+        )?;
     }
     close(out)
 }
@@ -109,7 +188,11 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         out.write_str("<p>No create waits for its next attempt.</p>\n")?;
         return close(out);
     }
-    table(out, "held", &["Create", "#Attempts", "Last answer", "#Held for"])?;
+    table(
+        out,
+        "held",
+        &["Create", "#Attempts", "Last answer", "#Held for"],
+    )?;
     for held in &snapshot.longest_held {
         write!(
             out,
@@ -122,9 +205,15 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         )?;
     }
     close_table(out)?;
-    let more = snapshot.held.saturating_sub(snapshot.longest_held.len() as u64);
+    let more = snapshot
+        .held
+        .saturating_sub(snapshot.longest_held.len() as u64);
     if more > 0 {
-        write!(out, r#"<p class="muted">And {} more, in <a href="/debug/held">/debug/held</a>.</p>"#, number(more))?;
+        write!(
+            out,
+            r#"<p class="muted">And {} more, in <a href="/debug/held">/debug/held</a>.</p>"#,
+            number(more)
+        )?;
     }
     close(out)
 }
@@ -132,12 +221,29 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
 /// Where creates go.
 pub(super) fn servers(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "servers", "Upstream servers")?;
-    table(out, "servers", &["Address", "Health", "#Connections", "#In flight", "Pinned namespaces"])?;
+    table(
+        out,
+        "servers",
+        &[
+            "Address",
+            "Health",
+            "#Connections",
+            "#In flight",
+            "Pinned namespaces",
+        ],
+    )?;
     for server in &snapshot.servers {
-        write!(out, r#"<tr><th scope="row">{}</th><td>"#, Text(&server.address))?;
+        write!(
+            out,
+            r#"<tr><th scope="row">{}</th><td>"#,
+            Text(&server.address)
+        )?;
         health(out, server)?;
         let (connections, in_flight) = (number(server.connections), number(server.in_flight));
-        write!(out, r#"</td><td class="number">{connections}</td><td class="number">{in_flight}</td><td>"#)?;
+        write!(
+            out,
+            r#"</td><td class="number">{connections}</td><td class="number">{in_flight}</td><td>"#
+        )?;
         pins(out, server)?;
         out.write_str("</td></tr>\n")?;
     }
@@ -154,7 +260,11 @@ pub(super) fn servers(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
 /// What bounds the proxy.
 pub(super) fn limits(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "limits", "Budget and limits")?;
-    table(out, "limits", &["Limit", "Set to", "In use", "#Times reached"])?;
+    table(
+        out,
+        "limits",
+        &["Limit", "Set to", "In use", "#Times reached"],
+    )?;
     for limit in &snapshot.limits {
         write!(out, r#"<tr><th scope="row">{}"#, Text(&limit.what))?;
         if !limit.field.is_empty() {
@@ -162,7 +272,10 @@ pub(super) fn limits(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         }
         let (set, now, reached) = (Text(&limit.set), Text(&limit.now), number(limit.reached));
         let class = if limit.reached > 0 { "warn" } else { "muted" };
-        write!(out, r#"</th><td>{set}</td><td>{now}</td><td class="number {class}">{reached}</td></tr>"#)?;
+        write!(
+            out,
+            r#"</th><td>{set}</td><td>{now}</td><td class="number {class}">{reached}</td></tr>"#
+        )?;
     }
     close_table(out)?;
     close(out)
@@ -175,7 +288,11 @@ pub(super) fn decisions(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         out,
         r#"<p class="muted">Of the last {}, newest first. {} at the first attempt and stand in <a href="/debug/decisions">/debug/decisions</a> only.</p>"#,
         counted(snapshot.decided, "create"),
-        if snapshot.plain == 1 { "1 succeeded".to_owned() } else { format!("{} succeeded", number(snapshot.plain)) },
+        if snapshot.plain == 1 {
+            "1 succeeded".to_owned()
+        } else {
+            format!("{} succeeded", number(snapshot.plain))
+        },
     )?;
     if !snapshot.decisions.is_empty() {
         table(out, "decisions", &["Came (UTC)", "Create", "What happened"])?;
@@ -204,19 +321,31 @@ fn decision(out: &mut String, decision: &Decision) -> fmt::Result {
     )?;
     // That a success was stored says nothing new.
     if !decision.succeeded() {
-        write!(out, r#" <span class="muted">{}</span>"#, Text(&decision.why))?;
+        write!(
+            out,
+            r#" <span class="muted">{}</span>"#,
+            Text(&decision.why)
+        )?;
     }
     out.write_str("</td></tr>\n")
 }
 
 fn health(out: &mut String, server: &Server) -> fmt::Result {
-    let (class, word) = if server.healthy { ("good", "up") } else { ("bad", "down") };
+    let (class, word) = if server.healthy {
+        ("good", "up")
+    } else {
+        ("bad", "down")
+    };
     write!(out, r#"<span class="badge {class}">{word}</span>"#)?;
     if let Some(seconds) = server.for_seconds {
         write!(out, " for {}", span(Duration::from_secs(seconds)))?;
     }
     match &server.last_error {
-        Some(error) if server.healthy => write!(out, r#" <span class="muted">before: {}</span>"#, Text(error)),
+        Some(error) if server.healthy => write!(
+            out,
+            r#" <span class="muted">before: {}</span>"#,
+            Text(error)
+        ),
         Some(error) => write!(out, " {}", Text(error)),
         None => Ok(()),
     }
@@ -234,16 +363,23 @@ fn pins(out: &mut String, server: &Server) -> fmt::Result {
 }
 
 fn open(out: &mut String, id: &str, title: &str) -> fmt::Result {
-    writeln!(out, r#"<section id="{id}"><h2 id="{id}-title">{title}</h2>"#)
+    writeln!(
+        out,
+        r#"<section id="{id}"><h2 id="{id}-title">{title}</h2>"#
+    )
 }
 
 fn close(out: &mut String) -> fmt::Result {
     out.write_str("</section>\n")
 }
 
-/// The head of a table. A `#` before a title means numbers, and no title a column that only draws what stands beside it.
+/// The head of a table. A `#` before a title means numbers, and no title a column that only draws
+/// what stands beside it.
 fn table(out: &mut String, section: &str, titles: &[&str]) -> fmt::Result {
-    writeln!(out, r#"<div class="scroll" tabindex="0" role="group" aria-labelledby="{section}-title"><table><thead><tr>"#)?;
+    writeln!(
+        out,
+        r#"<div class="scroll" tabindex="0" role="group" aria-labelledby="{section}-title"><table><thead><tr>"#
+    )?;
     for title in titles {
         match title.strip_prefix('#') {
             _ if title.is_empty() => out.write_str("<td></td>")?,
@@ -259,12 +395,19 @@ fn close_table(out: &mut String) -> fmt::Result {
 }
 
 fn tile(out: &mut String, class: &str, title: &str, value: impl Display) -> fmt::Result {
-    writeln!(out, r#"<div class="tile {class}"><dt>{title}</dt><dd>{value}</dd></div>"#)
+    writeln!(
+        out,
+        r#"<div class="tile {class}"><dt>{title}</dt><dd>{value}</dd></div>"#
+    )
 }
 
 /// A bar whose whole length is `most`. The number stands beside it, so it is only drawn.
 fn bar(out: &mut String, value: u64, most: u64) -> fmt::Result {
-    let length = if most == 0 { 0.0 } else { value as f64 * 100.0 / most as f64 };
+    let length = if most == 0 {
+        0.0
+    } else {
+        value as f64 * 100.0 / most as f64
+    };
     write!(
         out,
         r#"<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true"><rect width="{length:.1}" height="1"/></svg>"#

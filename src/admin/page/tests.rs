@@ -24,7 +24,9 @@ fn text(html: &str) -> String {
 }
 
 fn section(page: &str, id: &str) -> String {
-    let start = page.find(&format!("<section id=\"{id}\"")).unwrap_or_else(|| panic!("no section {id}"));
+    let start = page
+        .find(&format!("<section id=\"{id}\""))
+        .unwrap_or_else(|| panic!("no section {id}"));
     text(&page[start..start + page[start..].find("</section>").unwrap()])
 }
 
@@ -32,8 +34,12 @@ fn section(page: &str, id: &str) -> String {
 fn everywhere(value: &mut Value, hostile: &str) {
     match value {
         Value::String(text) => hostile.clone_into(text),
-        Value::Array(values) => values.iter_mut().for_each(|value| everywhere(value, hostile)),
-        Value::Object(fields) => fields.values_mut().for_each(|value| everywhere(value, hostile)),
+        Value::Array(values) => values
+            .iter_mut()
+            .for_each(|value| everywhere(value, hostile)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|value| everywhere(value, hostile)),
         _ => (),
     }
 }
@@ -42,22 +48,51 @@ fn everywhere(value: &mut Value, hostile: &str) {
 fn the_page_shows_every_number_without_scripts() {
     let page = page(&example());
     let conflicts = section(&page, "conflicts");
-    for part in ["absorbed in the last minute 4", "absorbed since the start 4 of 5", "given up at a limit 1", "held now 1"] {
+    for part in [
+        "absorbed in the last minute 4",
+        "absorbed since the start 4 of 5",
+        "given up at a limit 1",
+        "held now 1",
+    ] {
         assert!(conflicts.contains(part), "{part}: {conflicts}");
     }
-    assert!(section(&page, "namespaces").contains("busy 3 1 1"), "{}", section(&page, "namespaces"));
-    assert!(section(&page, "held").contains("busy/waiting 1 quota conflict"), "{}", section(&page, "held"));
+    assert!(
+        section(&page, "namespaces").contains("busy 3 1 1"),
+        "{}",
+        section(&page, "namespaces")
+    );
+    assert!(
+        section(&page, "held").contains("busy/waiting 1 quota conflict"),
+        "{}",
+        section(&page, "held")
+    );
     let servers = section(&page, "servers");
-    assert!(servers.contains("https://10.0.0.1:6443 up for 3 min 20 s 3 9 busy, quiet"), "{servers}");
-    assert!(servers.contains("https://10.0.0.2:6443 down for 3 min 20 s connection refused 3 9 none"), "{servers}");
-    assert!(section(&page, "limits").contains("Attempts of one create replay.maxAttempts 8 1"), "{}", section(&page, "limits"));
-    assert!(conflicts.contains("until the certificate expires 1 day"), "{conflicts}");
+    assert!(
+        servers.contains("https://10.0.0.1:6443 up for 3 min 20 s 3 9 busy, quiet"),
+        "{servers}"
+    );
+    assert!(
+        servers.contains("https://10.0.0.2:6443 down for 3 min 20 s connection refused 3 9 none"),
+        "{servers}"
+    );
+    assert!(
+        section(&page, "limits").contains("Attempts of one create replay.maxAttempts 8 1"),
+        "{}",
+        section(&page, "limits")
+    );
+    assert!(
+        conflicts.contains("until the certificate expires 1 day"),
+        "{conflicts}"
+    );
     let decisions = section(&page, "decisions");
     assert!(
         decisions.contains("busy/step-* created after a replay 409 quota conflict, sent again after 58 ms: connect failed"),
         "{decisions}"
     );
-    assert!(text(&page).contains("Not ready Enforce") && text(&page).contains("upstream : connection refused"));
+    assert!(
+        text(&page).contains("Not ready Enforce")
+            && text(&page).contains("upstream : connection refused")
+    );
 }
 
 #[test]
@@ -65,21 +100,47 @@ fn no_text_of_a_snapshot_can_become_markup() {
     let mut json = serde_json::to_value(example()).unwrap();
     everywhere(&mut json, HOSTILE);
     let page = page(&serde_json::from_value(json).unwrap());
-    assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains(HOSTILE), "{page}");
+    assert!(
+        !page.contains("<script>alert") && !page.contains("<img") && !page.contains(HOSTILE),
+        "{page}"
+    );
     // Each of them stands there as text: 12 kinds of texts at least, and no attribute ends early.
-    assert!(page.matches("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&gt;&amp;").count() >= 12);
+    assert!(
+        page.matches("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&gt;&amp;")
+            .count()
+            >= 12
+    );
     assert_eq!(page.matches("<script>").count(), 1, "the page's own");
 }
 
 #[test]
 fn the_policy_allows_this_page_and_nothing_else() {
     let page = page(&example());
-    let between = |start: &str, end: &str| page.split_once(start).unwrap().1.split_once(end).unwrap().0.to_owned();
-    for (element, text) in [("style", between("<style>", "</style>")), ("script", between("<script>", "</script>"))] {
+    let between = |start: &str, end: &str| {
+        page.split_once(start)
+            .unwrap()
+            .1
+            .split_once(end)
+            .unwrap()
+            .0
+            .to_owned()
+    };
+    for (element, text) in [
+        ("style", between("<style>", "</style>")),
+        ("script", between("<script>", "</script>")),
+    ] {
         let hash = BASE64.encode(digest(&SHA256, text.as_bytes()));
-        assert!(POLICY.contains(&format!("{element}-src 'sha256-{hash}';")), "{}", *POLICY);
+        assert!(
+            POLICY.contains(&format!("{element}-src 'sha256-{hash}';")),
+            "{}",
+            *POLICY
+        );
     }
-    assert!(POLICY.starts_with("default-src 'none'; ") && !POLICY.contains("unsafe"), "{}", *POLICY);
+    assert!(
+        POLICY.starts_with("default-src 'none'; ") && !POLICY.contains("unsafe"),
+        "{}",
+        *POLICY
+    );
     for forbidden in [" style=", " onclick=", "http://", "src=", "@import", "url("] {
         assert!(!page.contains(forbidden), "{forbidden}");
     }
@@ -91,7 +152,16 @@ fn every_live_element_has_an_id_of_its_own_and_stands_in_the_page() {
     let (whole, mut ids) = (page(&snapshot), Vec::new());
     for element in live(&snapshot) {
         assert!(whole.contains(&element));
-        ids.push(element.split_once("id=\"").unwrap().1.split_once('"').unwrap().0.to_owned());
+        ids.push(
+            element
+                .split_once("id=\"")
+                .unwrap()
+                .1
+                .split_once('"')
+                .unwrap()
+                .0
+                .to_owned(),
+        );
     }
     let count = ids.len();
     ids.sort();

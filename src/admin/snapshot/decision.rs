@@ -1,4 +1,5 @@
-//! One decision in the form that people read, made from what `/debug/decisions` shows or read from it.
+//! One decision in the form that people read, made from what `/debug/decisions` shows or read from
+//! it.
 
 use std::time::Duration;
 
@@ -72,30 +73,50 @@ impl Decision {
     /// `namespace/name`, with a `?` for a name that is not known.
     #[must_use]
     pub fn object(&self) -> String {
-        let name = if self.name.is_empty() { "?" } else { &self.name };
-        if self.namespace.is_empty() { name.to_owned() } else { format!("{}/{name}", self.namespace) }
+        let name = if self.name.is_empty() {
+            "?"
+        } else {
+            &self.name
+        };
+        if self.namespace.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.namespace)
+        }
     }
 
     /// Every answer and pause: `409 quota conflict, sent again after 58 ms: 201 success.`
     #[must_use]
     pub fn story(&self) -> String {
         let attempt = |attempt: &Attempt| match attempt.delay_ms {
-            Some(delay) => format!("{}, sent again after {}: ", attempt.answer(), span(Duration::from_millis(delay))),
+            Some(delay) => format!(
+                "{}, sent again after {}: ",
+                attempt.answer(),
+                span(Duration::from_millis(delay))
+            ),
             None => attempt.answer() + ".",
         };
-        if self.attempts.is_empty() { "No attempt.".to_owned() } else { self.attempts.iter().map(attempt).collect() }
+        if self.attempts.is_empty() {
+            "No attempt.".to_owned()
+        } else {
+            self.attempts.iter().map(attempt).collect()
+        }
     }
 
     /// Whether the object was stored.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        [Outcome::Created, Outcome::CreatedAfterReplay].iter().any(|outcome| outcome.as_str() == self.outcome)
+        [Outcome::Created, Outcome::CreatedAfterReplay]
+            .iter()
+            .any(|outcome| outcome.as_str() == self.outcome)
     }
 
     /// The outcome in words; the label itself where this version does not know it.
     #[must_use]
     pub fn outcome_in_words(&self) -> &str {
-        let known = Outcome::ALL.iter().find(|outcome| outcome.as_str() == self.outcome);
+        let known = Outcome::ALL
+            .iter()
+            .find(|outcome| outcome.as_str() == self.outcome);
         known.map_or(&self.outcome, |outcome| outcome.in_words())
     }
 }

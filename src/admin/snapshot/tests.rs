@@ -24,7 +24,9 @@ pub(in super::super) fn example() -> Snapshot {
     metrics.not_replayed(NotReplayed::Attempts);
     metrics.certificate_expiry(i64::try_from(NOW.as_secs()).unwrap() + 86_400);
 
-    decisions.begin("busy", "pods").finish(Outcome::Created, "The apiserver stored the object.");
+    decisions
+        .begin("busy", "pods")
+        .finish(Outcome::Created, "The apiserver stored the object.");
     let mut replayed = decisions.begin("busy", "pods");
     replayed.object(&ObjectMeta::named("", "step-"));
     replayed.attempt(Ok(409), "quota_conflict", 3 * MS);
@@ -32,7 +34,10 @@ pub(in super::super) fn example() -> Snapshot {
     replayed.attempt(Err("connect"), "connect_failed", 2 * MS);
     drop(replayed.hold(1200 * MS));
     replayed.attempt(Ok(201), "success", 12 * MS);
-    replayed.finish(Outcome::CreatedAfterReplay, "The apiserver stored the object.");
+    replayed.finish(
+        Outcome::CreatedAfterReplay,
+        "The apiserver stored the object.",
+    );
     let mut waiting = decisions.begin("busy", "pods");
     waiting.object(&ObjectMeta::named("waiting", ""));
     waiting.attempt(Ok(409), "quota_conflict", 3 * MS);
@@ -40,8 +45,14 @@ pub(in super::super) fn example() -> Snapshot {
     let _held = metrics.held();
     metrics.buffered().rise(1536);
 
-    let mut config = Config { mode: Mode::Enforce, ..Config::default() };
-    config.rate_limit.namespace = Some(Rate { qps: 5.0, burst: 10 });
+    let mut config = Config {
+        mode: Mode::Enforce,
+        ..Config::default()
+    };
+    config.rate_limit.namespace = Some(Rate {
+        qps: 5.0,
+        burst: 10,
+    });
     let server = |address: &str, healthy: bool, namespaces: &[&str]| Server {
         address: address.to_owned(),
         healthy,
@@ -55,12 +66,18 @@ pub(in super::super) fn example() -> Snapshot {
     Snapshot::new(Sources {
         config: &config,
         readings: metrics.read(),
-        checks: vec![("serving", Ok(String::new())), ("upstream", Err("connection refused".to_owned()))],
+        checks: vec![
+            ("serving", Ok(String::new())),
+            ("upstream", Err("connection refused".to_owned())),
+        ],
         absorbed: absorbed(&metrics),
         absorbed_per_minute: vec![0, 1, 4],
         held: &decisions.held(),
         decisions: &decisions.recent(None, usize::MAX),
-        servers: vec![server("https://10.0.0.1:6443", true, &["busy", "quiet"]), server("https://10.0.0.2:6443", false, &[])],
+        servers: vec![
+            server("https://10.0.0.1:6443", true, &["busy", "quiet"]),
+            server("https://10.0.0.2:6443", false, &[]),
+        ],
         uptime: Duration::from_secs(200),
         now: UNIX_EPOCH + NOW,
     })
@@ -69,44 +86,111 @@ pub(in super::super) fn example() -> Snapshot {
 #[test]
 fn counts_are_those_of_the_metrics() {
     let snapshot = example();
-    assert_eq!((snapshot.conflicts.met, snapshot.conflicts.absorbed), (5, 4), "a replay after another answer absorbs no conflict");
-    assert_eq!((snapshot.conflicts.last_minute(), snapshot.conflicts.peak()), (4, 4));
-    let ended: Vec<_> = snapshot.outcomes.iter().filter(|ended| ended.count > 0).map(|ended| (&*ended.outcome, ended.count)).collect();
-    assert_eq!(ended, [("created", 1), ("created_after_replay", 1), ("refused", 1), ("gave_up", 1)]);
+    assert_eq!(
+        (snapshot.conflicts.met, snapshot.conflicts.absorbed),
+        (5, 4),
+        "a replay after another answer absorbs no conflict"
+    );
+    assert_eq!(
+        (snapshot.conflicts.last_minute(), snapshot.conflicts.peak()),
+        (4, 4)
+    );
+    let ended: Vec<_> = snapshot
+        .outcomes
+        .iter()
+        .filter(|ended| ended.count > 0)
+        .map(|ended| (&*ended.outcome, ended.count))
+        .collect();
+    assert_eq!(
+        ended,
+        [
+            ("created", 1),
+            ("created_after_replay", 1),
+            ("refused", 1),
+            ("gave_up", 1)
+        ]
+    );
     assert_eq!((snapshot.held, snapshot.ended(Outcome::GaveUp)), (1, 1));
 }
 
 #[test]
 fn namespaces_are_ranked_by_conflicts() {
     let snapshot = example();
-    let ranked: Vec<_> = snapshot.namespaces.iter().map(|each| (each.title(), each.conflicts, each.creates())).collect();
-    assert_eq!(ranked, [("busy", 3, 2), ("(all others)", 1, 0), ("quiet", 1, 1), ("(no namespace)", 0, 1)]);
-    assert_eq!((snapshot.namespaces[0].created, snapshot.namespaces[0].created_after_replay), (1, 1));
-    assert_eq!((snapshot.namespaces[2].gave_up, snapshot.namespaces[3].others), (1, 1));
+    let ranked: Vec<_> = snapshot
+        .namespaces
+        .iter()
+        .map(|each| (each.title(), each.conflicts, each.creates()))
+        .collect();
+    assert_eq!(
+        ranked,
+        [
+            ("busy", 3, 2),
+            ("(all others)", 1, 0),
+            ("quiet", 1, 1),
+            ("(no namespace)", 0, 1)
+        ]
+    );
+    assert_eq!(
+        (
+            snapshot.namespaces[0].created,
+            snapshot.namespaces[0].created_after_replay
+        ),
+        (1, 1)
+    );
+    assert_eq!(
+        (
+            snapshot.namespaces[2].gave_up,
+            snapshot.namespaces[3].others
+        ),
+        (1, 1)
+    );
 }
 
 #[test]
 fn decisions_leave_out_what_simply_succeeded_and_tell_the_rest_in_words() {
     let snapshot = example();
-    assert_eq!((snapshot.decisions.len(), snapshot.decided, snapshot.plain), (1, 2, 1));
+    assert_eq!(
+        (snapshot.decisions.len(), snapshot.decided, snapshot.plain),
+        (1, 2, 1)
+    );
     let decision = &snapshot.decisions[0];
-    assert_eq!(decision.story(), "409 quota conflict, sent again after 58 ms: connect failed, sent again after 1.2 s: 201 success.");
-    assert_eq!((decision.object().as_str(), decision.outcome_in_words()), ("busy/step-*", "created after a replay"));
-    assert_eq!(Decision { attempts: Vec::new(), ..decision.clone() }.story(), "No attempt.");
+    assert_eq!(
+        decision.story(),
+        "409 quota conflict, sent again after 58 ms: connect failed, sent again after 1.2 s: 201 success."
+    );
+    assert_eq!(
+        (decision.object().as_str(), decision.outcome_in_words()),
+        ("busy/step-*", "created after a replay")
+    );
+    assert_eq!(
+        Decision {
+            attempts: Vec::new(),
+            ..decision.clone()
+        }
+        .story(),
+        "No attempt."
+    );
 }
 
 #[test]
 fn limits_say_what_they_are_set_to_and_how_often_they_were_reached() {
     let snapshot = example();
     let row = |field: &str| {
-        let limit = snapshot.limits.iter().find(|limit| limit.field == field).unwrap();
+        let limit = snapshot
+            .limits
+            .iter()
+            .find(|limit| limit.field == field)
+            .unwrap();
         (limit.set.as_str(), limit.now.as_str(), limit.reached)
     };
     assert_eq!(row("replay.maxAttempts"), ("8", "", 1));
     assert_eq!(row("replay.maxHold"), ("8 s", "", 0));
     assert_eq!(row("creates.maxBuffered"), ("256 MiB", "1.5 KiB", 0));
     assert_eq!(row("creates.maxHeld"), ("10,000", "1", 0));
-    assert_eq!(row("replay.budget.other"), ("20 % of creates + 10/s", "", 0));
+    assert_eq!(
+        row("replay.budget.other"),
+        ("20 % of creates + 10/s", "", 0)
+    );
     assert_eq!(row("rateLimit.namespace"), ("5/s, 10 at once", "", 0));
     assert_eq!(row("rateLimit.global"), ("no limit", "", 0));
 }
@@ -114,10 +198,20 @@ fn limits_say_what_they_are_set_to_and_how_often_they_were_reached() {
 #[test]
 fn a_certificate_says_when_it_ends() {
     let of = |expiry: u64| Certificate::of(expiry, UNIX_EPOCH + NOW);
-    let (hours, soon, late, far) =
-        (of(NOW.as_secs() + 7200), of(NOW.as_secs() + 86_400), of(NOW.as_secs() - 60), of(NOW.as_secs() + 31_536_000));
-    assert_eq!([&hours, &soon, &late, &far, &of(0)].map(Certificate::left), ["2 h", "1 day", "expired", "365 days", "not known"]);
-    assert_eq!([&soon, &late, &far, &of(0)].map(Certificate::ends_soon), [true, true, false, false]);
+    let (hours, soon, late, far) = (
+        of(NOW.as_secs() + 7200),
+        of(NOW.as_secs() + 86_400),
+        of(NOW.as_secs() - 60),
+        of(NOW.as_secs() + 31_536_000),
+    );
+    assert_eq!(
+        [&hours, &soon, &late, &far, &of(0)].map(Certificate::left),
+        ["2 h", "1 day", "expired", "365 days", "not known"]
+    );
+    assert_eq!(
+        [&soon, &late, &far, &of(0)].map(Certificate::ends_soon),
+        [true, true, false, false]
+    );
     assert_eq!(soon.expires, "2026-01-03T03:04:05Z");
 }
 
@@ -136,5 +230,8 @@ fn a_decision_reads_what_the_debug_page_shows() {
     record.finish(Outcome::NoAnswer, "why");
     let recent = decisions.recent(None, 1);
     let shown = serde_json::to_value(&recent).unwrap();
-    assert_eq!(serde_json::from_value::<Vec<Decision>>(shown).unwrap(), [Decision::from(&recent[0])]);
+    assert_eq!(
+        serde_json::from_value::<Vec<Decision>>(shown).unwrap(),
+        [Decision::from(&recent[0])]
+    );
 }

@@ -14,22 +14,37 @@ pub(super) struct Captured<'a> {
 
 impl<'a> Captured<'a> {
     pub(super) fn parse(raw: &'a [u8]) -> Result<Captured<'a>, ExplainError> {
-        let mut lines = Lines { rest: raw, number: 0 };
+        let mut lines = Lines {
+            rest: raw,
+            number: 0,
+        };
         loop {
             if !lines.rest.starts_with(b"HTTP/") {
                 // The body of a capture without a head.
-                return Ok(Captured { code: None, headers: HeaderMap::new(), body: lines.rest });
+                return Ok(Captured {
+                    code: None,
+                    headers: HeaderMap::new(),
+                    body: lines.rest,
+                });
             }
             let line = lines.next().unwrap_or_default();
-            let code = status_code(line).ok_or_else(|| ExplainError::StatusLine { line: shown(line) })?;
+            let code =
+                status_code(line).ok_or_else(|| ExplainError::StatusLine { line: shown(line) })?;
             let headers = headers(&mut lines)?;
-            // `curl -i` prints `100 Continue`, and a proxy's `200 Connection established`, before the answer itself.
+            // `curl -i` prints `100 Continue`, and a proxy's `200 Connection established`, before
+            // the answer itself.
             let followed = lines.rest.starts_with(b"HTTP/");
             if code.is_informational() && !followed {
-                return Err(ExplainError::OnlyInterim { code: code.as_u16() });
+                return Err(ExplainError::OnlyInterim {
+                    code: code.as_u16(),
+                });
             }
             if !followed {
-                return Ok(Captured { code: Some(code), headers, body: lines.rest });
+                return Ok(Captured {
+                    code: Some(code),
+                    headers,
+                    body: lines.rest,
+                });
             }
         }
     }
@@ -48,7 +63,11 @@ impl<'a> Iterator for Lines<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let end = self.rest.iter().position(|b| *b == b'\n').unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .iter()
+            .position(|b| *b == b'\n')
+            .unwrap_or(self.rest.len());
         let line = &self.rest[..end];
         self.rest = self.rest.get(end + 1..).unwrap_or_default();
         self.number += 1;
@@ -58,7 +77,10 @@ impl<'a> Iterator for Lines<'a> {
 
 /// The code in `HTTP/1.1 409 Conflict` or `HTTP/2 409 `.
 fn status_code(line: &[u8]) -> Option<StatusCode> {
-    let code = line.split(|b| *b == b' ').filter(|word| !word.is_empty()).nth(1)?;
+    let code = line
+        .split(|b| *b == b' ')
+        .filter(|word| !word.is_empty())
+        .nth(1)?;
     StatusCode::from_bytes(code).ok()
 }
 
@@ -70,11 +92,22 @@ fn headers(lines: &mut Lines<'_>) -> Result<HeaderMap, ExplainError> {
         }
         let parsed = line.iter().position(|b| *b == b':').and_then(|colon| {
             let name = HeaderName::from_bytes(line[..colon].trim_ascii_end()).ok()?;
-            Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
+            Some((
+                name,
+                HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?,
+            ))
         });
-        let (name, value) = parsed.ok_or_else(|| ExplainError::Header { number: lines.number, line: shown(line) })?;
+        let (name, value) = parsed.ok_or_else(|| ExplainError::Header {
+            number: lines.number,
+            line: shown(line),
+        })?;
         // More than the map can hold are no answer of an apiserver.
-        headers.try_append(name, value).map_err(|_| ExplainError::Header { number: lines.number, line: shown(line) })?;
+        headers
+            .try_append(name, value)
+            .map_err(|_| ExplainError::Header {
+                number: lines.number,
+                line: shown(line),
+            })?;
     }
     Ok(headers)
 }

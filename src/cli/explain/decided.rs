@@ -11,38 +11,69 @@ use crate::admin::words::{counted, span};
 use crate::verdict::Class;
 
 /// The last creates of a running proxy, newest first.
-pub(super) fn fetch(address: &str, namespace: Option<&str>, limit: Option<u32>) -> Result<Vec<Decision>, Error> {
+pub(super) fn fetch(
+    address: &str,
+    namespace: Option<&str>,
+    limit: Option<u32>,
+) -> Result<Vec<Decision>, Error> {
     let mut path = "/debug/decisions".to_owned();
     if let Some(limit) = limit {
         path += &format!("?limit={limit}");
     }
     if let Some(namespace) = namespace {
-        path += &format!("{}namespace={namespace}", if limit.is_some() { '&' } else { '?' });
+        path += &format!(
+            "{}namespace={namespace}",
+            if limit.is_some() { '&' } else { '?' }
+        );
     }
     admin::get(address, &path)
 }
 
 /// Decisions that somebody has saved. None: it is something else.
 pub(super) fn parse(raw: &[u8]) -> Option<Vec<Decision>> {
-    raw.trim_ascii_start().starts_with(b"[").then(|| serde_json::from_slice(raw).ok()).flatten()
+    raw.trim_ascii_start()
+        .starts_with(b"[")
+        .then(|| serde_json::from_slice(raw).ok())
+        .flatten()
 }
 
 pub(super) fn print(decisions: &[Decision], out: &mut impl Write) -> Result<ExitCode, Error> {
     let text = if decisions.is_empty() {
         "No create that was decided.\n".to_owned()
     } else {
-        decisions.iter().map(explained).collect::<Vec<_>>().join("\n")
+        decisions
+            .iter()
+            .map(explained)
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     out.write_all(text.as_bytes()).map_err(Error::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn explained(decision: &Decision) -> String {
-    let Decision { time, resource, attempts, why, held_ms, .. } = decision;
-    let (object, ended) = (printable(&decision.object()), printable(decision.outcome_in_words()));
+    let Decision {
+        time,
+        resource,
+        attempts,
+        why,
+        held_ms,
+        ..
+    } = decision;
+    let (object, ended) = (
+        printable(&decision.object()),
+        printable(decision.outcome_in_words()),
+    );
     let held = span(Duration::from_millis(*held_ms));
-    let mut text = format!("create    {} {object} at {}\n", printable(resource), printable(time));
-    text += &format!("outcome   {ended} ({}, held {held})\n", counted(attempts.len() as u64, "attempt"));
+    let mut text = format!(
+        "create    {} {object} at {}\n",
+        printable(resource),
+        printable(time)
+    );
+    text += &format!(
+        "outcome   {ended} ({}, held {held})\n",
+        counted(attempts.len() as u64, "attempt")
+    );
     text += &format!("why       {}\n", printable(why));
     for (index, attempt) in attempts.iter().enumerate() {
         text += &attempted(index + 1, attempt);
@@ -52,13 +83,26 @@ fn explained(decision: &Decision) -> String {
 
 fn attempted(number: usize, attempt: &Attempt) -> String {
     let took = span(Duration::from_millis(attempt.duration_ms));
-    let mut text = format!("  attempt {number:<2} {}, took {took}\n", printable(&attempt.answer()));
+    let mut text = format!(
+        "  attempt {number:<2} {}, took {took}\n",
+        printable(&attempt.answer())
+    );
     // A proxy of another version may know other classes.
-    if let Some(class) = Class::ALL.into_iter().find(|class| class.as_str() == attempt.class && *class != Class::Success) {
-        text += &format!("             {} ({} to send again)\n", class.why(), class.safety().as_str());
+    if let Some(class) = Class::ALL
+        .into_iter()
+        .find(|class| class.as_str() == attempt.class && *class != Class::Success)
+    {
+        text += &format!(
+            "             {} ({} to send again)\n",
+            class.why(),
+            class.safety().as_str()
+        );
     }
     if let Some(delay) = attempt.delay_ms {
-        text += &format!("             sent again after {}\n", span(Duration::from_millis(delay)));
+        text += &format!(
+            "             sent again after {}\n",
+            span(Duration::from_millis(delay))
+        );
     }
     text
 }

@@ -2,20 +2,32 @@ use super::*;
 use crate::verdict::Class;
 use proptest::prelude::*;
 
-const BACKOFF: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(2) };
-const LIMITS: Limits = Limits { max_attempts: 8, max_hold: Duration::from_secs(8) };
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(2),
+};
+const LIMITS: Limits = Limits {
+    max_attempts: 8,
+    max_hold: Duration::from_secs(8),
+};
 
 fn explained(raw: impl AsRef<[u8]>) -> Result<Explanation, ExplainError> {
     explain(raw.as_ref(), &Policy::default(), &BACKOFF, |_| LIMITS)
 }
 
 fn sample(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/tests/samples/{name}.http", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read(format!(
+        "{}/tests/samples/{name}.http",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap()
 }
 
 #[test]
 fn explains_a_quota_conflict() {
-    let text = explained(sample("quota_conflict_409_protobuf")).unwrap().to_string();
+    let text = explained(sample("quota_conflict_409_protobuf"))
+        .unwrap()
+        .to_string();
     let expected = r#"code      409 Conflict
 body      a metav1.Status in application/vnd.kubernetes.protobuf
 message   Operation cannot be fulfilled on resourcequotas "compute-quota": the object has been modified; please apply your changes to the latest version and try again
@@ -38,34 +50,67 @@ plan      at most 8 attempts within 8s
 #[test]
 fn explains_an_answer_that_is_relayed() {
     let explanation = explained(sample("exceeded_quota_403")).unwrap();
-    assert_eq!((explanation.answer.class, explanation.verdict), (Class::ExceededQuota, Verdict::Relay));
-    assert!(explanation.to_string().ends_with("safety    safe\nverdict   relay\n"));
-    let text = explained("HTTP/1.1 502 Bad Gateway\r\n\r\n<html>").unwrap().to_string();
-    assert!(text.contains("not a metav1.Status") && text.contains("unrecognized"), "{text}");
+    assert_eq!(
+        (explanation.answer.class, explanation.verdict),
+        (Class::ExceededQuota, Verdict::Relay)
+    );
+    assert!(
+        explanation
+            .to_string()
+            .ends_with("safety    safe\nverdict   relay\n")
+    );
+    let text = explained("HTTP/1.1 502 Bad Gateway\r\n\r\n<html>")
+        .unwrap()
+        .to_string();
+    assert!(
+        text.contains("not a metav1.Status") && text.contains("unrecognized"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_message_cannot_steer_the_terminal() {
-    let hostile = Status::new(409, "Conflict", "a \u{1b}[2J \"b\"\nclass     success").encode(Encoding::Json);
+    let hostile =
+        Status::new(409, "Conflict", "a \u{1b}[2J \"b\"\nclass     success").encode(Encoding::Json);
     let text = explained(&hostile).unwrap().to_string();
-    assert!(text.contains("message   a \\u{1b}[2J \"b\"\\nclass     success\n"), "{text}");
+    assert!(
+        text.contains("message   a \\u{1b}[2J \"b\"\\nclass     success\n"),
+        "{text}"
+    );
 }
 
 #[test]
 fn plans_within_the_hold_and_above_what_the_server_asks() {
     let plan = |raw: &str| explained(raw).unwrap().plan;
-    let asked = plan("HTTP/1.1 429 x\nRetry-After: 3\n\nToo many requests, please try again later.\n");
+    let asked =
+        plan("HTTP/1.1 429 x\nRetry-After: 3\n\nToo many requests, please try again later.\n");
     let seconds = Duration::from_secs;
     assert_eq!(asked.len(), 2);
     assert_eq!(
         asked[0],
-        Pause { replay: 1, from: seconds(3), to: Duration::from_millis(3_100), held_at_most: Duration::from_millis(3_100) }
+        Pause {
+            replay: 1,
+            from: seconds(3),
+            to: Duration::from_millis(3_100),
+            held_at_most: Duration::from_millis(3_100)
+        }
     );
     assert_eq!(asked[1].held_at_most, Duration::from_millis(6_300));
     let never = "HTTP/1.1 429 x\nRetry-After: 9\n\nToo many requests, please try again later.\n";
-    assert!(explained(never).unwrap().to_string().contains("no room for a replay"));
-    let body = Status::new(503, "ServiceUnavailable", "apiserver is shutting down").encode(Encoding::Json);
-    assert!(explained(&body).unwrap().to_string().contains("replay, on another connection"));
+    assert!(
+        explained(never)
+            .unwrap()
+            .to_string()
+            .contains("no room for a replay")
+    );
+    let body =
+        Status::new(503, "ServiceUnavailable", "apiserver is shutting down").encode(Encoding::Json);
+    assert!(
+        explained(&body)
+            .unwrap()
+            .to_string()
+            .contains("replay, on another connection")
+    );
 }
 
 #[test]
@@ -84,13 +129,28 @@ fn reads_captures_of_every_kind() {
         format!("\n{body}"),
     ];
     for capture in captures {
-        assert_eq!(explained(&capture).unwrap().answer.class, Class::QuotaConflict, "{capture}");
+        assert_eq!(
+            explained(&capture).unwrap().answer.class,
+            Class::QuotaConflict,
+            "{capture}"
+        );
     }
     let bare = explained(body).unwrap();
-    assert!(bare.code_from_body && bare.to_string().starts_with("code      409 Conflict (from the body"));
+    assert!(
+        bare.code_from_body
+            && bare
+                .to_string()
+                .starts_with("code      409 Conflict (from the body")
+    );
     let yaml = sample("quota_conflict_409_yaml");
-    let head = yaml.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    assert_eq!(explained(&yaml[head + 4..]).unwrap().answer.class, Class::QuotaConflict);
+    let head = yaml
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    assert_eq!(
+        explained(&yaml[head + 4..]).unwrap().answer.class,
+        Class::QuotaConflict
+    );
 }
 
 #[test]
@@ -98,20 +158,34 @@ fn says_what_is_wrong_and_where() {
     let table = [
         ("", "the capture is empty"),
         (" \r\n", "the capture is empty"),
-        ("HTTP/1.1 abc\n\n", "line 1: \"HTTP/1.1 abc\" is no status line"),
+        (
+            "HTTP/1.1 abc\n\n",
+            "line 1: \"HTTP/1.1 abc\" is no status line",
+        ),
         ("HTTP/1.1", "line 1: \"HTTP/1.1\" is no status line"),
-        ("HTTP/2 4090\n\n", "line 1: \"HTTP/2 4090\" is no status line"),
-        ("HTTP/2 409\nA: b\noops\n\n", "line 3: \"oops\" is no header"),
+        (
+            "HTTP/2 4090\n\n",
+            "line 1: \"HTTP/2 4090\" is no status line",
+        ),
+        (
+            "HTTP/2 409\nA: b\noops\n\n",
+            "line 3: \"oops\" is no header",
+        ),
         ("HTTP/2 409\na b: c\n\n", "line 2: \"a b: c\" is no header"),
         ("HTTP/1.1 100 Continue\n\n", "interim answer (100)"),
         ("{\"kind\":\"Pod\"}", "neither a status line nor a Status"),
-        ("{\"kind\":\"Status\",\"apiVersion\":\"v1\"}", "neither a status line nor a Status"),
+        (
+            "{\"kind\":\"Status\",\"apiVersion\":\"v1\"}",
+            "neither a status line nor a Status",
+        ),
     ];
     for (raw, expected) in table {
         let error = explained(raw).unwrap_err().to_string();
         assert!(error.contains(expected), "{raw:?}: {error}");
     }
-    let long = explained(format!("HTTP/1.1 {}", "é".repeat(500))).unwrap_err().to_string();
+    let long = explained(format!("HTTP/1.1 {}", "é".repeat(500)))
+        .unwrap_err()
+        .to_string();
     assert!(long.len() < 300 && long.contains('…'), "{long}");
 }
 

@@ -1,4 +1,5 @@
-//! The flags of `serve`, in kube-apiserver's spelling where it has one, each with its environment variable.
+//! The flags of `serve`, in kube-apiserver's spelling where it has one, each with its environment
+//! variable.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -40,7 +41,8 @@ Examples:
   On a workstation, in front of the current context:
     kube-retry-proxy serve --kubeconfig ~/.kube/config --self-signed-dir .";
 
-/// Arguments of `serve`. A flag wins over its environment variable, that over the file, and that over the default.
+/// Arguments of `serve`. A flag wins over its environment variable, that over the file, and that
+/// over the default.
 #[derive(Debug, Default, Args)]
 #[command(after_help = EXAMPLES, mut_args(|arg| arg.hide_env_values(true)))]
 pub struct ServeArgs {
@@ -63,7 +65,8 @@ pub struct ServeArgs {
         value_parser = parse_url
     )]
     pub upstream: Option<Vec<Uri>>,
-    /// Find every apiserver in the EndpointSlice of the Service kubernetes, with the token of upstream.discoverTokenFile.
+    /// Find every apiserver in the EndpointSlice of the Service kubernetes, with the token of
+    /// upstream.discoverTokenFile.
     #[arg(
         long,
         value_name = "HOW",
@@ -113,7 +116,8 @@ pub struct ServeArgs {
         requires = "tls_cert_file"
     )]
     pub tls_private_key_file: Option<PathBuf>,
-    /// Where ca.crt and kubeconfig are written for clients, and the self-signed certificate is kept.
+    /// Where ca.crt and kubeconfig are written for clients, and the self-signed certificate is
+    /// kept.
     #[arg(long, value_name = "DIR", env = "KUBE_RETRY_PROXY_SELF_SIGNED_DIR", help_heading = SERVING)]
     pub self_signed_dir: Option<PathBuf>,
     /// Names and addresses of the self-signed certificate; the first is the kubeconfig's server.
@@ -138,15 +142,18 @@ pub struct ServeArgs {
     /// How a log line looks.
     #[arg(long, value_name = "FORMAT", env = "KUBE_RETRY_PROXY_LOG_FORMAT", help_heading = OTHERS, value_parser = log_format())]
     pub log_format: Option<LogFormat>,
-    /// off, error, warn, info, debug, trace, or directives like info,kube_retry_proxy::create=debug.
+    /// off, error, warn, info, debug, trace, or directives like
+    /// info,kube_retry_proxy::create=debug.
     #[arg(long, value_name = "LEVEL", env = "KUBE_RETRY_PROXY_LOG_LEVEL", help_heading = OTHERS, value_parser = log_level)]
     pub log_level: Option<String>,
-    /// The same as a number, as other Kubernetes components have it: up to 3 info, 4 and 5 debug, from 6 trace.
+    /// The same as a number, as other Kubernetes components have it: up to 3 info, 4 and 5 debug,
+    /// from 6 trace.
     #[arg(short, long = "v", value_name = "N", env = "KUBE_RETRY_PROXY_V", help_heading = OTHERS, conflicts_with = "log_level")]
     pub verbosity: Option<u8>,
 }
 
-/// klog's numbers: 2 is what clusters run with, 4 is "debug level verbosity", 6 begins to show requests.
+/// klog's numbers: 2 is what clusters run with, 4 is "debug level verbosity", 6 begins to show
+/// requests.
 pub(super) fn verbosity(number: u8) -> &'static str {
     match number {
         0..=3 => "info",
@@ -156,23 +163,33 @@ pub(super) fn verbosity(number: u8) -> &'static str {
 }
 
 pub(crate) fn parse_url(text: &str) -> Result<Uri, String> {
-    units::parse_upstream_url(text)
-        .map_err(|why| if why.is_empty() { "expected a URL like https://10.0.0.1:6443".into() } else { format!("expected a URL {why}") })
+    units::parse_upstream_url(text).map_err(|why| {
+        if why.is_empty() {
+            "expected a URL like https://10.0.0.1:6443".into()
+        } else {
+            format!("expected a URL {why}")
+        }
+    })
 }
 
 fn host(text: &str) -> Result<String, String> {
-    units::parse_host(text).ok_or_else(|| "expected a host name or an IP address without a port".into())
+    units::parse_host(text)
+        .ok_or_else(|| "expected a host name or an IP address without a port".into())
 }
 
 fn log_level(text: &str) -> Result<String, String> {
-    units::parse_log_level(text).ok_or_else(|| "expected a level like debug, or directives like info,kube_retry_proxy::create=debug".into())
+    units::parse_log_level(text).ok_or_else(|| {
+        "expected a level like debug, or directives like info,kube_retry_proxy::create=debug".into()
+    })
 }
 
 fn mode() -> impl TypedValueParser<Value = Mode> {
-    PossibleValuesParser::new(["Off", "Observe", "Enforce"]).map(|word| match word.to_ascii_lowercase().as_str() {
-        "off" => Mode::Off,
-        "observe" => Mode::Observe,
-        _ => Mode::Enforce,
+    PossibleValuesParser::new(["Off", "Observe", "Enforce"]).map(|word| {
+        match word.to_ascii_lowercase().as_str() {
+            "off" => Mode::Off,
+            "observe" => Mode::Observe,
+            _ => Mode::Enforce,
+        }
     })
 }
 
@@ -181,9 +198,21 @@ fn discover() -> impl TypedValueParser<Value = Discover> {
 }
 
 fn pin() -> impl TypedValueParser<Value = Pin> {
-    PossibleValuesParser::new(["Namespace", "None"]).map(|word| if word.eq_ignore_ascii_case("none") { Pin::None } else { Pin::Namespace })
+    PossibleValuesParser::new(["Namespace", "None"]).map(|word| {
+        if word.eq_ignore_ascii_case("none") {
+            Pin::None
+        } else {
+            Pin::Namespace
+        }
+    })
 }
 
 fn log_format() -> impl TypedValueParser<Value = LogFormat> {
-    PossibleValuesParser::new(["text", "json"]).map(|word| if word == "json" { LogFormat::Json } else { LogFormat::Text })
+    PossibleValuesParser::new(["text", "json"]).map(|word| {
+        if word == "json" {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        }
+    })
 }

@@ -8,16 +8,26 @@ use crate::config::{LogFormat, Mode, Pin};
 
 fn args(args: &[&str]) -> ServeArgs {
     let cli = Cli::try_parse_from(["kube-retry-proxy", "serve"].iter().chain(args)).unwrap();
-    let Command::Serve(args) = cli.command else { unreachable!() };
+    let Command::Serve(args) = cli.command else {
+        unreachable!()
+    };
     *args
 }
 
 fn cluster() -> Cluster {
-    Cluster { host: "10.96.0.1".into(), port: "443".into(), ca_file: "/sa/ca.crt".into() }
+    Cluster {
+        host: "10.96.0.1".into(),
+        port: "443".into(),
+        ca_file: "/sa/ca.crt".into(),
+    }
 }
 
 fn endpoint() -> Endpoint {
-    Endpoint { server: "https://kubeconfig:6443".into(), ca: Some(CaSource::Pem(b"pem".to_vec())), server_name: Some("kubernetes".into()) }
+    Endpoint {
+        server: "https://kubeconfig:6443".into(),
+        ca: Some(CaSource::Pem(b"pem".to_vec())),
+        server_name: Some("kubernetes".into()),
+    }
 }
 
 fn file() -> Config {
@@ -37,9 +47,19 @@ fn url(config: &Config) -> String {
 
 #[test]
 fn in_a_cluster_nothing_is_needed() {
-    let config = resolve(&args(&[]), Given { cluster: Some(cluster()), ..Given::default() }).unwrap();
+    let config = resolve(
+        &args(&[]),
+        Given {
+            cluster: Some(cluster()),
+            ..Given::default()
+        },
+    )
+    .unwrap();
     assert_eq!(url(&config), "https://10.96.0.1:443/");
-    assert_eq!(config.upstream.ca, Some(CaSource::File("/sa/ca.crt".into())));
+    assert_eq!(
+        config.upstream.ca,
+        Some(CaSource::File("/sa/ca.crt".into()))
+    );
     assert_eq!(config.serving, Config::default().serving);
 }
 
@@ -59,25 +79,62 @@ fn the_cluster_is_told_by_the_environment() {
 
 #[test]
 fn a_flag_wins_over_the_kubeconfig_that_over_the_file_and_that_over_the_cluster() {
-    let sources = |kubeconfig| Given { file: file(), kubeconfig, cluster: Some(cluster()) };
+    let sources = |kubeconfig| Given {
+        file: file(),
+        kubeconfig,
+        cluster: Some(cluster()),
+    };
     let config = resolve(&args(&[]), sources(None)).unwrap();
     assert_eq!(url(&config), "https://file:6443/");
-    assert_eq!((config.upstream.ca, config.upstream.server_name), (Some(CaSource::File("/file/ca.crt".into())), Some("file-name".into())));
+    assert_eq!(
+        (config.upstream.ca, config.upstream.server_name),
+        (
+            Some(CaSource::File("/file/ca.crt".into())),
+            Some("file-name".into())
+        )
+    );
 
     let config = resolve(&args(&[]), sources(Some(endpoint()))).unwrap();
     assert_eq!(url(&config), "https://kubeconfig:6443/");
-    assert_eq!((config.upstream.ca, config.upstream.server_name), (endpoint().ca, endpoint().server_name));
+    assert_eq!(
+        (config.upstream.ca, config.upstream.server_name),
+        (endpoint().ca, endpoint().server_name)
+    );
 
-    let flags = args(&["--upstream", "https://flag", "--upstream-ca-file", "/flag/ca.crt", "--upstream-server-name", "flag-name"]);
+    let flags = args(&[
+        "--upstream",
+        "https://flag",
+        "--upstream-ca-file",
+        "/flag/ca.crt",
+        "--upstream-server-name",
+        "flag-name",
+    ]);
     let config = resolve(&flags, sources(Some(endpoint()))).unwrap();
     assert_eq!(url(&config), "https://flag/");
-    assert_eq!((config.upstream.ca, config.upstream.server_name), (Some(CaSource::File("/flag/ca.crt".into())), Some("flag-name".into())));
+    assert_eq!(
+        (config.upstream.ca, config.upstream.server_name),
+        (
+            Some(CaSource::File("/flag/ca.crt".into())),
+            Some("flag-name".into())
+        )
+    );
 }
 
 #[test]
 fn a_kubeconfig_without_a_server_name_does_not_take_the_files() {
-    let endpoint = Endpoint { server_name: None, ..endpoint() };
-    let config = resolve(&args(&[]), Given { file: file(), kubeconfig: Some(endpoint), cluster: None }).unwrap();
+    let endpoint = Endpoint {
+        server_name: None,
+        ..endpoint()
+    };
+    let config = resolve(
+        &args(&[]),
+        Given {
+            file: file(),
+            kubeconfig: Some(endpoint),
+            cluster: None,
+        },
+    )
+    .unwrap();
     assert_eq!(config.upstream.server_name, None);
 }
 
@@ -87,22 +144,51 @@ fn several_servers_come_from_the_flag_or_the_file_but_never_beside_another_addre
 kind: ProxyConfiguration
 upstream: {servers: ['https://file-a', 'https://file-b'], caFile: /file/ca.crt}
 ";
-    let sources = |kubeconfig| Given { file: file::parse(listed).unwrap(), kubeconfig, cluster: Some(cluster()) };
+    let sources = |kubeconfig| Given {
+        file: file::parse(listed).unwrap(),
+        kubeconfig,
+        cluster: Some(cluster()),
+    };
     let addresses = |flags: &[&str], kubeconfig| {
         let config = resolve(&args(flags), sources(kubeconfig)).unwrap();
-        config.upstream.addresses().iter().map(|url| url.host().unwrap().to_owned()).collect::<Vec<_>>()
+        config
+            .upstream
+            .addresses()
+            .iter()
+            .map(|url| url.host().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(addresses(&[], None), ["file-a", "file-b"]);
     assert_eq!(addresses(&[], Some(endpoint())), ["kubeconfig"]);
-    assert_eq!(addresses(&["--upstream=https://x,https://y"], Some(endpoint())), ["x", "y"]);
+    assert_eq!(
+        addresses(&["--upstream=https://x,https://y"], Some(endpoint())),
+        ["x", "y"]
+    );
     assert_eq!(addresses(&["--upstream=https://x"], None), ["x"]);
     let flags = ["--upstream-discover=kubernetes"];
-    assert_eq!(addresses(&flags, None), ["10.96.0.1"], "the file's list is not asked for, the Service is");
+    assert_eq!(
+        addresses(&flags, None),
+        ["10.96.0.1"],
+        "the file's list is not asked for, the Service is"
+    );
     assert_eq!(addresses(&flags, Some(endpoint())), ["kubeconfig"]);
-    let both = resolve(&args(&["--upstream-discover=kubernetes", "--upstream=https://x,https://y"]), sources(None)).unwrap_err();
-    assert!(matches!(&both, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "upstream.discover"), "{both:?}");
+    let both = resolve(
+        &args(&[
+            "--upstream-discover=kubernetes",
+            "--upstream=https://x,https://y",
+        ]),
+        sources(None),
+    )
+    .unwrap_err();
+    assert!(
+        matches!(&both, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "upstream.discover"),
+        "{both:?}"
+    );
     let twice = resolve(&args(&["--upstream=https://x,https://x"]), sources(None)).unwrap_err();
-    assert!(matches!(&twice, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "upstream.servers"), "{twice:?}");
+    assert!(
+        matches!(&twice, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "upstream.servers"),
+        "{twice:?}"
+    );
 }
 
 #[test]
@@ -121,30 +207,63 @@ fn every_other_flag_wins_over_the_file() {
         "--log-format=json",
         "--log-level=debug",
     ]);
-    let config = resolve(&flags, Given { file: file(), ..Given::default() }).unwrap();
+    let config = resolve(
+        &flags,
+        Given {
+            file: file(),
+            ..Given::default()
+        },
+    )
+    .unwrap();
     assert_eq!((config.mode, config.upstream.pin), (Mode::Off, Pin::None));
-    assert_eq!((config.serving.bind_address.to_string(), config.serving.secure_port), ("::1".to_owned(), 0));
+    assert_eq!(
+        (
+            config.serving.bind_address.to_string(),
+            config.serving.secure_port
+        ),
+        ("::1".to_owned(), 0)
+    );
     assert_eq!(config.serving.tls_cert_file, Some("c".into()));
     assert_eq!(config.serving.tls_private_key_file, Some("k".into()));
     assert_eq!(config.serving.self_signed.directory, Some("d".into()));
     assert_eq!(config.serving.self_signed.hosts, ["x", "::1"]);
     assert_eq!(config.serving.self_signed.token_file.to_str(), Some("t"));
     assert_eq!(config.admin.bind_address.to_string(), "127.0.0.1:0");
-    assert_eq!((config.logging.format, config.logging.level.as_str()), (LogFormat::Json, "debug"));
+    assert_eq!(
+        (config.logging.format, config.logging.level.as_str()),
+        (LogFormat::Json, "debug")
+    );
 }
 
 #[test]
 fn without_flags_the_file_stands() {
-    let config = resolve(&args(&[]), Given { file: file(), ..Given::default() }).unwrap();
+    let config = resolve(
+        &args(&[]),
+        Given {
+            file: file(),
+            ..Given::default()
+        },
+    )
+    .unwrap();
     assert_eq!(config, file());
 }
 
 #[test]
 fn verbosity_is_klogs() {
     for (number, level) in [("0", "info"), ("2", "info"), ("4", "debug"), ("9", "trace")] {
-        let config = resolve(&args(&["-v", number]), Given { file: file(), ..Given::default() }).unwrap();
+        let config = resolve(
+            &args(&["-v", number]),
+            Given {
+                file: file(),
+                ..Given::default()
+            },
+        )
+        .unwrap();
         assert_eq!(config.logging.level, level);
-        assert_eq!(args(&[&format!("--v={number}")]).verbosity, args(&["-v", number]).verbosity);
+        assert_eq!(
+            args(&[&format!("--v={number}")]).verbosity,
+            args(&["-v", number]).verbosity
+        );
     }
 }
 
@@ -153,18 +272,41 @@ fn what_is_missing_is_named() {
     let error = resolve(&args(&[]), Given::default()).unwrap_err();
     assert!(error.to_string().contains("--upstream"), "{error}");
     let error = resolve(&args(&["--upstream", "https://h"]), Given::default()).unwrap_err();
-    assert!(error.to_string().starts_with("nothing verifies https://h/: give --upstream-ca-file"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("nothing verifies https://h/: give --upstream-ca-file"),
+        "{error}"
+    );
     resolve(&args(&["--upstream", "http://h"]), Given::default()).unwrap();
-    let behind_a_path = Endpoint { server: "https://rancher/k8s/clusters/c-1".into(), ..endpoint() };
-    let error = resolve(&args(&[]), Given { kubeconfig: Some(behind_a_path), ..Given::default() }).unwrap_err();
+    let behind_a_path = Endpoint {
+        server: "https://rancher/k8s/clusters/c-1".into(),
+        ..endpoint()
+    };
+    let error = resolve(
+        &args(&[]),
+        Given {
+            kubeconfig: Some(behind_a_path),
+            ..Given::default()
+        },
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("without path"), "{error}");
 }
 
 #[test]
 fn flags_that_break_a_rule_with_the_file_are_refused() {
-    let flags = args(&["--admin-bind-address", "0.0.0.0:8443", "--upstream", "http://h"]);
+    let flags = args(&[
+        "--admin-bind-address",
+        "0.0.0.0:8443",
+        "--upstream",
+        "http://h",
+    ]);
     let error = resolve(&flags, Given::default()).unwrap_err();
-    assert!(matches!(&error, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "admin.bindAddress"), "{error:?}");
+    assert!(
+        matches!(&error, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "admin.bindAddress"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -183,7 +325,9 @@ fn wrong_usage_is_refused() {
         &["--self-signed-hosts=a:80"],
         &["--bind-address=localhost"],
     ] {
-        Cli::try_parse_from(["kube-retry-proxy", "serve"].iter().chain(wrong)).map(|_| panic!("{wrong:?}")).unwrap_err();
+        Cli::try_parse_from(["kube-retry-proxy", "serve"].iter().chain(wrong))
+            .map(|_| panic!("{wrong:?}"))
+            .unwrap_err();
     }
 }
 
@@ -191,7 +335,11 @@ fn wrong_usage_is_refused() {
 fn files_are_read_where_the_flags_say() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    std::fs::write(path("config.yaml"), "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\nmode: Off\n").unwrap();
+    std::fs::write(
+        path("config.yaml"),
+        "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\nmode: Off\n",
+    )
+    .unwrap();
     std::fs::write(
         path("kubeconfig"),
         "current-context: a\nclusters: [{name: a, cluster: {server: 'https://a:6443', certificate-authority: ca.crt}}]\n\
@@ -199,9 +347,22 @@ fn files_are_read_where_the_flags_say() {
     )
     .unwrap();
     let flag = |name: &str, file: &str| format!("--{name}={}", path(file).display());
-    let config = load(&args(&[&flag("config", "config.yaml"), &flag("kubeconfig", "kubeconfig")])).unwrap();
-    assert_eq!((config.mode, url(&config)), (Mode::Off, "https://a:6443/".to_owned()));
+    let config = load(&args(&[
+        &flag("config", "config.yaml"),
+        &flag("kubeconfig", "kubeconfig"),
+    ]))
+    .unwrap();
+    assert_eq!(
+        (config.mode, url(&config)),
+        (Mode::Off, "https://a:6443/".to_owned())
+    );
     assert_eq!(config.upstream.ca, Some(CaSource::File(path("ca.crt"))));
-    assert!(matches!(load(&args(&[&flag("config", "nowhere")])), Err(ServeError::File(_))));
-    assert!(matches!(load(&args(&[&flag("kubeconfig", "nowhere")])), Err(ServeError::Kubeconfig { .. })));
+    assert!(matches!(
+        load(&args(&[&flag("config", "nowhere")])),
+        Err(ServeError::File(_))
+    ));
+    assert!(matches!(
+        load(&args(&[&flag("kubeconfig", "nowhere")])),
+        Err(ServeError::Kubeconfig { .. })
+    ));
 }

@@ -18,7 +18,10 @@ fn an_empty_file_means_all_defaults() {
     for text in ["", "# only a comment\n", "---\n", "null\n", HEADER] {
         assert_eq!(parse(text).unwrap(), Config::default(), "{text:?}");
     }
-    assert_eq!(config("replay: null\nmode: null\nrateLimit:\n  namespace: null\n"), Config::default());
+    assert_eq!(
+        config("replay: null\nmode: null\nrateLimit:\n  namespace: null\n"),
+        Config::default()
+    );
 }
 
 #[test]
@@ -26,17 +29,29 @@ fn the_example_holds_every_default() {
     let (config, decoder) = walk(include_str!("../../../config/example.yaml"));
     assert_eq!(decoder.mistakes, []);
     assert_eq!(config, Config::default());
-    let left_out: Vec<_> = decoder.asked.iter().filter(|(_, line)| line.is_none()).collect();
-    assert!(left_out.is_empty(), "not in config/example.yaml: {left_out:?}");
+    let left_out: Vec<_> = decoder
+        .asked
+        .iter()
+        .filter(|(_, line)| line.is_none())
+        .collect();
+    assert!(
+        left_out.is_empty(),
+        "not in config/example.yaml: {left_out:?}"
+    );
 }
 
 #[test]
 fn the_example_explains_the_fields_of_sections_that_are_off_by_default() {
-    let (_, decoder) = walk(&format!("{HEADER}rateLimit: {{namespace: {{qps: 1, burst: 1}}}}\n"));
+    let (_, decoder) = walk(&format!(
+        "{HEADER}rateLimit: {{namespace: {{qps: 1, burst: 1}}}}\n"
+    ));
     let example = include_str!("../../../config/example.yaml");
     for (path, _) in decoder.asked {
         let name = path.rsplit('.').next().unwrap();
-        assert!(example.contains(&format!("{name}:")), "{path} is not in config/example.yaml");
+        assert!(
+            example.contains(&format!("{name}:")),
+            "{path} is not in config/example.yaml"
+        );
     }
 }
 
@@ -96,17 +111,24 @@ colour: red
 
 #[test]
 fn wrong_types_are_mistakes_wherever_they_stand() {
-    assert_eq!(mistakes("replay: 5\n"), ["line 3: replay: 5: expected a mapping"]);
+    assert_eq!(
+        mistakes("replay: 5\n"),
+        ["line 3: replay: 5: expected a mapping"]
+    );
     assert_eq!(
         mistakes("drain: {timeout: [1s]}\n"),
         ["line 3: drain.timeout: a list: expected a duration from 0s to 1h, like 250ms or 1m30s"]
     );
     assert_eq!(
         mistakes("serving: {selfSigned: {hosts: [a, 5]}}\n"),
-        ["line 3: serving.selfSigned.hosts: a list: expected each item to be a host name or an IP address without a port, not 5"]
+        [
+            "line 3: serving.selfSigned.hosts: a list: expected each item to be a host name or an IP address without a port, not 5"
+        ]
     );
     assert_eq!(
-        mistakes("creates: {serverSideApply: yes, resources: [pods, {version: v1}, {resource: pods/status}]}\n"),
+        mistakes(
+            "creates: {serverSideApply: yes, resources: [pods, {version: v1}, {resource: pods/status}]}\n"
+        ),
         [
             "line 3: creates.resources[0]: 'pods': expected a mapping",
             "line 3: creates.resources[1].resource: missing: expected a plural name in lower case without a subresource, like pods",
@@ -125,61 +147,117 @@ fn wrong_types_are_mistakes_wherever_they_stand() {
 
 #[test]
 fn rules_between_fields_are_checked() {
-    assert_eq!(mistakes("replay:\n  baseDelay: 3s\n"), ["line 4: replay.baseDelay: must not exceed replay.maxDelay"]);
-    assert_eq!(mistakes("replay:\n  maxDelay: 10ms\n"), ["line 4: replay.baseDelay: must not exceed replay.maxDelay"]);
-    assert_eq!(mistakes("serving: {tlsPrivateKeyFile: k}\n"), ["line 3: serving.tlsPrivateKeyFile: needs serving.tlsCertFile beside it"]);
-    assert_eq!(mistakes("creates: {maxBuffered: 1Mi}\n"), ["line 3: creates.maxBody: must not exceed creates.maxBuffered"]);
+    assert_eq!(
+        mistakes("replay:\n  baseDelay: 3s\n"),
+        ["line 4: replay.baseDelay: must not exceed replay.maxDelay"]
+    );
+    assert_eq!(
+        mistakes("replay:\n  maxDelay: 10ms\n"),
+        ["line 4: replay.baseDelay: must not exceed replay.maxDelay"]
+    );
+    assert_eq!(
+        mistakes("serving: {tlsPrivateKeyFile: k}\n"),
+        ["line 3: serving.tlsPrivateKeyFile: needs serving.tlsCertFile beside it"]
+    );
+    assert_eq!(
+        mistakes("creates: {maxBuffered: 1Mi}\n"),
+        ["line 3: creates.maxBody: must not exceed creates.maxBuffered"]
+    );
     assert_eq!(
         mistakes("serving: {securePort: 8080, bindAddress: 127.0.0.1}\n"),
-        ["line 3: admin.bindAddress: has the port of serving.securePort on the same address; they must differ"]
+        [
+            "line 3: admin.bindAddress: has the port of serving.securePort on the same address; they must differ"
+        ]
     );
-    config("serving: {securePort: 8080, bindAddress: 127.0.0.1}\nadmin: {bindAddress: '127.0.0.2:8080'}\n");
+    config(
+        "serving: {securePort: 8080, bindAddress: 127.0.0.1}\nadmin: {bindAddress: '127.0.0.2:8080'}\n",
+    );
 }
 
 #[test]
 fn the_upstream_is_one_url_or_a_list_of_servers() {
-    let listed = config("upstream: {servers: ['https://a:6443', 'https://b'], pin: None}\n").upstream;
-    assert_eq!((listed.url.as_ref(), listed.servers.len(), listed.pin), (None, 2, Pin::None));
+    let listed =
+        config("upstream: {servers: ['https://a:6443', 'https://b'], pin: None}\n").upstream;
+    assert_eq!(
+        (listed.url.as_ref(), listed.servers.len(), listed.pin),
+        (None, 2, Pin::None)
+    );
     assert_eq!(
         mistakes("upstream:\n  url: https://a\n  servers: [https://b]\n"),
         ["line 5: upstream.servers: cannot be given beside upstream.url"]
     );
     let found = config("upstream: {url: https://a, discover: Kubernetes}\n").upstream;
-    assert_eq!((found.discover, found.addresses().len()), (Some(Discover::Kubernetes), 1));
+    assert_eq!(
+        (found.discover, found.addresses().len()),
+        (Some(Discover::Kubernetes), 1)
+    );
     assert_eq!(
         mistakes("upstream:\n  servers: [https://b]\n  discover: Kubernetes\n"),
         ["line 5: upstream.discover: cannot be given beside upstream.servers"]
     );
-    assert_eq!(mistakes("upstream: {discover: kubernetes}\n"), ["line 3: upstream.discover: 'kubernetes': expected Kubernetes"]);
-    assert_eq!(mistakes("upstream: {servers: [https://a, https://a]}\n"), ["line 3: upstream.servers: must not name a server twice"]);
+    assert_eq!(
+        mistakes("upstream: {discover: kubernetes}\n"),
+        ["line 3: upstream.discover: 'kubernetes': expected Kubernetes"]
+    );
+    assert_eq!(
+        mistakes("upstream: {servers: [https://a, https://a]}\n"),
+        ["line 3: upstream.servers: must not name a server twice"]
+    );
     let many: Vec<_> = (0..65).map(|n| format!("https://a:{}", n + 1)).collect();
     let many = mistakes(&format!("upstream: {{servers: [{}]}}\n", many.join(", ")));
-    assert_eq!(many, ["line 3: upstream.servers: must not name more than 64 servers"]);
-    assert_eq!(mistakes("upstream: {servers: [https://a/b], pin: Pod}\n").len(), 2);
+    assert_eq!(
+        many,
+        ["line 3: upstream.servers: must not name more than 64 servers"]
+    );
+    assert_eq!(
+        mistakes("upstream: {servers: [https://a/b], pin: Pod}\n").len(),
+        2
+    );
 }
 
 #[test]
 fn a_rule_is_not_reported_for_a_value_that_could_not_be_read() {
-    assert_eq!(mistakes("replay: {baseDelay: 3s, maxDelay: soon}\n").len(), 1);
+    assert_eq!(
+        mistakes("replay: {baseDelay: 3s, maxDelay: soon}\n").len(),
+        1
+    );
 }
 
 #[test]
 fn duplicate_keys_are_mistakes() {
-    assert_eq!(mistakes("drain: {timeout: 1s}\nmode: Off\ndrain: {timeout: 2s}\n"), ["line 5: drain: given twice, first in line 3"]);
-    assert_eq!(mistakes("drain:\n  timeout: 1s\n  timeout: x\n"), ["line 5: drain.timeout: given twice, first in line 4"]);
+    assert_eq!(
+        mistakes("drain: {timeout: 1s}\nmode: Off\ndrain: {timeout: 2s}\n"),
+        ["line 5: drain: given twice, first in line 3"]
+    );
+    assert_eq!(
+        mistakes("drain:\n  timeout: 1s\n  timeout: x\n"),
+        ["line 5: drain.timeout: given twice, first in line 4"]
+    );
 }
 
 #[test]
 fn a_file_that_is_something_else_is_refused() {
-    assert_eq!(parse("- a\n").unwrap_err().to_string(), "line 1: a list: expected a mapping");
+    assert_eq!(
+        parse("- a\n").unwrap_err().to_string(),
+        "line 1: a list: expected a mapping"
+    );
     assert_eq!(
         parse("mode: Off\n").unwrap_err().to_string(),
-        format!("line 1: apiVersion: missing: expected {API_VERSION}\nline 1: kind: missing: expected {KIND}")
+        format!(
+            "line 1: apiVersion: missing: expected {API_VERSION}\nline 1: kind: missing: expected {KIND}"
+        )
     );
-    let other = parse("apiVersion: kube-retry-proxy/v2\nkind: Pod\nmode: x\n").unwrap_err().0;
+    let other = parse("apiVersion: kube-retry-proxy/v2\nkind: Pod\nmode: x\n")
+        .unwrap_err()
+        .0;
     assert_eq!(other.len(), 3, "{other:?}");
-    let two = parse("mode: Off\n---\nmode: Off\n").unwrap_err().to_string();
-    assert!(two.contains("not a YAML document") && two.contains("multiple"), "{two}");
+    let two = parse("mode: Off\n---\nmode: Off\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        two.contains("not a YAML document") && two.contains("multiple"),
+        "{two}"
+    );
     let broken = parse("mode: [\nfoo: bar\n").unwrap_err().0;
     assert!(broken.len() == 1 && broken[0].line.is_some(), "{broken:?}");
 }
@@ -198,21 +276,56 @@ logging: {format: json, level: 'warn,kube_retry_proxy=debug'}
 ",
     );
     assert_eq!(read.mode, Mode::Observe);
-    assert_eq!(read.upstream.url.unwrap().to_string(), "https://[fd00::1]:6443/");
+    assert_eq!(
+        read.upstream.url.unwrap().to_string(),
+        "https://[fd00::1]:6443/"
+    );
     assert_eq!(read.upstream.ca, Some(CaSource::File("/ca.crt".into())));
     assert_eq!(read.upstream.connect_timeout, Duration::from_millis(1500));
-    assert_eq!((read.serving.bind_address.to_string(), read.serving.secure_port), ("::".to_owned(), 0));
-    assert_eq!(read.creates.resources[0], Resource { group: "batch".into(), version: "v1".into(), resource: "jobs".into() });
-    assert_eq!((read.creates.max_body, read.creates.max_buffered), (64 << 10, 1 << 20));
-    assert_eq!(read.replay.budget.other, Budget { ratio: 1.0, per_second: 0 });
-    assert_eq!(read.replay.exceeded_quota, OptIn { enabled: true, max_attempts: 30, max_hold: Duration::from_secs(90) });
+    assert_eq!(
+        (
+            read.serving.bind_address.to_string(),
+            read.serving.secure_port
+        ),
+        ("::".to_owned(), 0)
+    );
+    assert_eq!(
+        read.creates.resources[0],
+        Resource {
+            group: "batch".into(),
+            version: "v1".into(),
+            resource: "jobs".into()
+        }
+    );
+    assert_eq!(
+        (read.creates.max_body, read.creates.max_buffered),
+        (64 << 10, 1 << 20)
+    );
+    assert_eq!(
+        read.replay.budget.other,
+        Budget {
+            ratio: 1.0,
+            per_second: 0
+        }
+    );
+    assert_eq!(
+        read.replay.exceeded_quota,
+        OptIn {
+            enabled: true,
+            max_attempts: 30,
+            max_hold: Duration::from_secs(90)
+        }
+    );
     assert_eq!(read.rate_limit.namespace, Some(Rate { qps: 0.5, burst: 3 }));
     assert_eq!(read.logging.format, LogFormat::Json);
 }
 
 #[test]
 fn a_missing_file_is_named() {
-    assert_eq!(load(Path::new("/nowhere.yaml")).unwrap_err().to_string(), "cannot read /nowhere.yaml");
+    assert_eq!(
+        load(Path::new("/nowhere.yaml")).unwrap_err().to_string(),
+        "cannot read /nowhere.yaml"
+    );
 }
 
 proptest::proptest! {

@@ -1,4 +1,5 @@
-//! Answers: their bodies, the headers that all of them have, and the errors that the handlers share.
+//! Answers: their bodies, the headers that all of them have, and the errors that the handlers
+//! share.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,7 +17,8 @@ use super::super::faults::Canned;
 use super::super::journal::Entry;
 use crate::status::{Cause, Status};
 
-/// How long after its head an answer breaks off: both go out together otherwise, and a reset takes what is not yet written along.
+/// How long after its head an answer breaks off: both go out together otherwise, and a reset takes
+/// what is not yet written along.
 const BREAK_AFTER: Duration = Duration::from_millis(20);
 
 /// What the handlers return.
@@ -52,17 +54,32 @@ enum Source {
 impl Body {
     /// These bytes.
     pub(super) fn full(data: impl Into<Bytes>) -> Body {
-        Body { source: Source::Full { data: data.into(), trailers: None }, entry: None }
+        Body {
+            source: Source::Full {
+                data: data.into(),
+                trailers: None,
+            },
+            entry: None,
+        }
     }
 
     /// These bytes and trailers.
     pub(super) fn with_trailers(data: impl Into<Bytes>, trailers: HeaderMap) -> Body {
-        Body { source: Source::Full { data: data.into(), trailers: Some(trailers) }, entry: None }
+        Body {
+            source: Source::Full {
+                data: data.into(),
+                trailers: Some(trailers),
+            },
+            entry: None,
+        }
     }
 
     /// Whatever is sent, until the sender is dropped; each message is a frame of its own.
     pub(super) fn stream(frames: mpsc::Receiver<Bytes>) -> Body {
-        Body { source: Source::Stream(frames), entry: None }
+        Body {
+            source: Source::Stream(frames),
+            entry: None,
+        }
     }
 
     /// Lets the body fail in its middle.
@@ -70,7 +87,11 @@ impl Body {
         if let Source::Full { data, .. } = &mut self.source {
             let length = data.len() as u64;
             data.truncate(data.len() / 2);
-            self.source = Source::Truncated { data: std::mem::take(data), length, soon: None };
+            self.source = Source::Truncated {
+                data: std::mem::take(data),
+                length,
+                soon: None,
+            };
         }
     }
 
@@ -101,20 +122,36 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Truncated;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
         let frame = match &mut self.source {
-            Source::Full { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
-            Source::Full { trailers, .. } => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
-            Source::Truncated { data, .. } if !data.is_empty() => Some(Ok(Frame::data(std::mem::take(data)))),
+            Source::Full { data, .. } if !data.is_empty() => {
+                Some(Ok(Frame::data(std::mem::take(data))))
+            }
+            Source::Full { trailers, .. } => trailers
+                .take()
+                .map(|trailers| Ok(Frame::trailers(trailers))),
+            Source::Truncated { data, .. } if !data.is_empty() => {
+                Some(Ok(Frame::data(std::mem::take(data))))
+            }
             Source::Truncated { soon, .. } => {
-                ready!(soon.get_or_insert_with(|| Box::pin(sleep(BREAK_AFTER))).as_mut().poll(cx));
+                ready!(
+                    soon.get_or_insert_with(|| Box::pin(sleep(BREAK_AFTER)))
+                        .as_mut()
+                        .poll(cx)
+                );
                 self.entry = None;
                 Some(Err(Truncated))
             }
             Source::Stream(frames) => {
                 let next = ready!(frames.poll_recv(cx));
                 if next.is_none() {
-                    self.source = Source::Full { data: Bytes::new(), trailers: None };
+                    self.source = Source::Full {
+                        data: Bytes::new(),
+                        trailers: None,
+                    };
                 }
                 next.map(|data| Ok(Frame::data(data)))
             }
@@ -129,7 +166,10 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Full { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            Source::Full {
+                data,
+                trailers: None,
+            } => SizeHint::with_exact(data.len() as u64),
             Source::Truncated { length, .. } => SizeHint::with_exact(*length),
             Source::Full { .. } | Source::Stream(_) => SizeHint::default(),
         }
@@ -137,21 +177,38 @@ impl http_body::Body for Body {
 }
 
 /// The headers that every answer of an apiserver has. The client's own `Audit-Id` is kept.
-pub(super) fn headed(head: &Parts, dice: &Dice, code: StatusCode, content_type: HeaderValue, body: Body) -> Answer {
+pub(super) fn headed(
+    head: &Parts,
+    dice: &Dice,
+    code: StatusCode,
+    content_type: HeaderValue,
+    body: Body,
+) -> Answer {
     const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
     const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
     const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
     let audit_id = head.headers.get(AUDIT_ID).cloned();
-    let audit_id = audit_id.unwrap_or_else(|| HeaderValue::try_from(dice.uid()).unwrap_or(HeaderValue::from_static("")));
+    let audit_id = audit_id.unwrap_or_else(|| {
+        HeaderValue::try_from(dice.uid()).unwrap_or(HeaderValue::from_static(""))
+    });
     let mut answer = Response::new(body);
     *answer.status_mut() = code;
     let headers = answer.headers_mut();
     headers.insert(AUDIT_ID, audit_id);
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     headers.insert(http::header::CONTENT_TYPE, content_type);
     if code != StatusCode::UNAUTHORIZED {
-        headers.insert(FLOW_SCHEMA, HeaderValue::from_static("0448c78a-19d6-46d5-9b3a-ea0da08bba6f"));
-        headers.insert(PRIORITY_LEVEL, HeaderValue::from_static("47c80967-c0ca-499f-a38e-65f98ab6a7a6"));
+        headers.insert(
+            FLOW_SCHEMA,
+            HeaderValue::from_static("0448c78a-19d6-46d5-9b3a-ea0da08bba6f"),
+        );
+        headers.insert(
+            PRIORITY_LEVEL,
+            HeaderValue::from_static("47c80967-c0ca-499f-a38e-65f98ab6a7a6"),
+        );
     }
     answer
 }
@@ -164,11 +221,13 @@ pub(super) fn canned(canned: Canned) -> Answer {
     answer
 }
 
-/// The same answer to a `HEAD`: with the body's length, without the body, which hyper would send over HTTP/2.
+/// The same answer to a `HEAD`: with the body's length, without the body, which hyper would send
+/// over HTTP/2.
 pub(super) fn without_body(answer: Answer) -> Answer {
     let (mut head, body) = answer.into_parts();
     if let Some(length) = http_body::Body::size_hint(&body).exact() {
-        head.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        head.headers
+            .insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Response::from_parts(head, Body::full(""))
 }
@@ -186,15 +245,29 @@ pub(super) fn unauthorized() -> Status {
 }
 
 pub(super) fn not_found(kind: &str, name: &str) -> Status {
-    about(404, "NotFound", format!("{kind} \"{name}\" not found"), kind, name)
+    about(
+        404,
+        "NotFound",
+        format!("{kind} \"{name}\" not found"),
+        kind,
+        name,
+    )
 }
 
 pub(super) fn no_such_path() -> Status {
-    Status::new(404, "NotFound", "the server could not find the requested resource")
+    Status::new(
+        404,
+        "NotFound",
+        "the server could not find the requested resource",
+    )
 }
 
 pub(super) fn method_not_allowed() -> Status {
-    Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+    Status::new(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+    )
 }
 
 pub(super) fn bad_request(message: impl Into<String>) -> Status {
@@ -212,12 +285,27 @@ pub(super) fn unsupported_media_type() -> Status {
 }
 
 pub(super) fn internal(message: &str) -> Status {
-    let mut status = Status::new(500, "InternalError", format!("Internal error occurred: {message}"));
-    status.details.causes.push(Cause { reason: String::new(), message: message.to_owned() });
+    let mut status = Status::new(
+        500,
+        "InternalError",
+        format!("Internal error occurred: {message}"),
+    );
+    status.details.causes.push(Cause {
+        reason: String::new(),
+        message: message.to_owned(),
+    });
     status
 }
 
 pub(super) fn timed_out(limit: Duration) -> Status {
-    let limit = if limit.subsec_millis() == 0 { format!("{}s", limit.as_secs()) } else { format!("{}ms", limit.as_millis()) };
-    Status::new(504, "Timeout", format!("Timeout: request did not complete within requested timeout {limit}"))
+    let limit = if limit.subsec_millis() == 0 {
+        format!("{}s", limit.as_secs())
+    } else {
+        format!("{}ms", limit.as_millis())
+    };
+    Status::new(
+        504,
+        "Timeout",
+        format!("Timeout: request did not complete within requested timeout {limit}"),
+    )
 }

@@ -19,17 +19,29 @@ use crate::status::{Cause, Encoding, Status};
 
 impl Apiserver {
     /// `POST` on a collection.
-    pub(super) async fn create(&self, head: &Parts, target: &Target, query: &Query, body: Bytes, entry: &Entry) -> Answer {
+    pub(super) async fn create(
+        &self,
+        head: &Parts,
+        target: &Target,
+        query: &Query,
+        body: Bytes,
+        entry: &Entry,
+    ) -> Answer {
         match target {
-            Target::Collection { resource: Resource::Pods, namespace: Some(namespace) } => {
-                match self.create_pod(head, namespace, query, &body, entry).await {
-                    Ok(pod) => self.pod(head, StatusCode::CREATED, &pod),
-                    Err(status) => self.failure(head, *status),
-                }
-            }
-            Target::Collection { resource: Resource::ResourceQuotas, namespace: Some(namespace) } => self
-                .create_quota(namespace, &body)
-                .map_or_else(|status| self.failure(head, *status), |quota| self.json(head, StatusCode::CREATED, wire::to_bytes(&quota))),
+            Target::Collection {
+                resource: Resource::Pods,
+                namespace: Some(namespace),
+            } => match self.create_pod(head, namespace, query, &body, entry).await {
+                Ok(pod) => self.pod(head, StatusCode::CREATED, &pod),
+                Err(status) => self.failure(head, *status),
+            },
+            Target::Collection {
+                resource: Resource::ResourceQuotas,
+                namespace: Some(namespace),
+            } => self.create_quota(namespace, &body).map_or_else(
+                |status| self.failure(head, *status),
+                |quota| self.json(head, StatusCode::CREATED, wire::to_bytes(&quota)),
+            ),
             Target::Namespaces(None) => self.create_namespace(&body).map_or_else(
                 |status| self.failure(head, *status),
                 |namespace| self.json(head, StatusCode::CREATED, wire::to_bytes(&namespace)),
@@ -48,13 +60,21 @@ impl Apiserver {
 
     /// `DELETE` of one pod, without grace.
     pub(super) async fn delete(&self, head: &Parts, target: &Target, query: &Query) -> Answer {
-        let Target::Object { resource: Resource::Pods, namespace, name, subresource: None } = target else {
+        let Target::Object {
+            resource: Resource::Pods,
+            namespace,
+            name,
+            subresource: None,
+        } = target
+        else {
             return self.failure(head, answer::method_not_allowed());
         };
         let deleted = if query.is_dry_run() {
             self.store.pod(namespace, name).ok_or(StoreError::NotFound)
         } else {
-            self.machine.write(|| self.store.delete_pod(namespace, name)).await
+            self.machine
+                .write(|| self.store.delete_pod(namespace, name))
+                .await
         };
         match deleted {
             Ok(pod) => self.pod(head, StatusCode::OK, &pod),
@@ -80,7 +100,11 @@ impl Apiserver {
         entry: &Entry,
     ) -> Result<std::sync::Arc<Pod>, Box<Status>> {
         let mut pod = self.decoded(head, namespace, body)?;
-        let asked = if pod.name.is_empty() { &pod.generate_name } else { &pod.name };
+        let asked = if pod.name.is_empty() {
+            &pod.generate_name
+        } else {
+            &pod.name
+        };
         entry.note(|attempt| attempt.name.clone_from(asked));
         self.open(namespace, &pod)?;
         if pod.name.is_empty() && pod.generate_name.is_empty() {
@@ -103,14 +127,24 @@ impl Apiserver {
         if dry_run {
             return match self.store.pod(namespace, &name) {
                 Some(_) => Err(exists("pods", &name).into()),
-                None => Ok(Pod { posted: pod, uid: self.dice.uid(), revision: 0, created: time::OffsetDateTime::now_utc() }.into()),
+                None => Ok(Pod {
+                    posted: pod,
+                    uid: self.dice.uid(),
+                    revision: 0,
+                    created: time::OffsetDateTime::now_utc(),
+                }
+                .into()),
             };
         }
         // Noted in the same breath: the journal must not miss a pod whose answer nobody waits for.
         let stored = self.machine.write(|| {
             let stored = self.store.create_pod(pod);
             if let Ok(pod) = &stored {
-                let record = Stored { namespace: namespace.to_owned(), name: name.clone(), uid: pod.uid.clone() };
+                let record = Stored {
+                    namespace: namespace.to_owned(),
+                    name: name.clone(),
+                    uid: pod.uid.clone(),
+                };
                 entry.note(|attempt| attempt.stored = Some(record));
             }
             stored
@@ -122,12 +156,20 @@ impl Apiserver {
     }
 
     fn decoded(&self, head: &Parts, namespace: &str, body: &Bytes) -> Result<NewPod, Box<Status>> {
-        let media_type = head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
+        let media_type = head
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("application/json");
         let media_type = media_type.split(';').next().unwrap_or_default().trim();
-        if !matches!(media_type, "application/json" | "application/vnd.kubernetes.protobuf") {
+        if !matches!(
+            media_type,
+            "application/json" | "application/vnd.kubernetes.protobuf"
+        ) {
             return Err(answer::unsupported_media_type().into());
         }
-        let mut pod = wire::parse_pod(body).map_err(|malformed| Box::new(answer::bad_request(malformed.to_string())))?;
+        let mut pod = wire::parse_pod(body)
+            .map_err(|malformed| Box::new(answer::bad_request(malformed.to_string())))?;
         if !pod.namespace.is_empty() && pod.namespace != namespace {
             const MISMATCH: &str = "the namespace of the provided object does not match the namespace sent on the request";
             return Err(answer::bad_request(MISMATCH).into());
@@ -150,13 +192,19 @@ impl Apiserver {
         );
         let mut status = about(403, "Forbidden", message, "pods", &pod.name);
         let cause = format!("namespace {namespace} is being terminated");
-        status.details.causes.push(Cause { reason: "NamespaceTerminating".into(), message: cause });
+        status.details.causes.push(Cause {
+            reason: "NamespaceTerminating".into(),
+            message: cause,
+        });
         Err(status.into())
     }
 
     fn create_namespace(&self, body: &[u8]) -> Result<Value, Box<Status>> {
         let name = posted_name(body)?;
-        let namespace = self.store.create_namespace(&name).map_err(|_| Box::new(exists("namespaces", &name)))?;
+        let namespace = self
+            .store
+            .create_namespace(&name)
+            .map_err(|_| Box::new(exists("namespaces", &name)))?;
         Ok(wire::namespace_json(&namespace))
     }
 
@@ -165,32 +213,59 @@ impl Apiserver {
         let name = posted_name(body)?;
         let object: Value = serde_json::from_slice(body).unwrap_or_default();
         let hard = object.pointer("/spec/hard").and_then(Value::as_object);
-        let quantities = hard.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
-        let hard = Amounts::parse(quantities).ok_or_else(|| Box::new(answer::bad_request("spec.hard: not a quantity")))?;
-        let quota = self.store.create_quota(namespace, &name, hard).map_err(|error| match error {
-            StoreError::NotFound => Box::new(answer::not_found("namespaces", namespace)),
-            StoreError::Exists | StoreError::Conflict => Box::new(exists("resourcequotas", &name)),
-        })?;
+        let quantities = hard
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
+        let hard = Amounts::parse(quantities)
+            .ok_or_else(|| Box::new(answer::bad_request("spec.hard: not a quantity")))?;
+        let quota =
+            self.store
+                .create_quota(namespace, &name, hard)
+                .map_err(|error| match error {
+                    StoreError::NotFound => Box::new(answer::not_found("namespaces", namespace)),
+                    StoreError::Exists | StoreError::Conflict => {
+                        Box::new(exists("resourcequotas", &name))
+                    }
+                })?;
         Ok(wire::quota_json(&quota))
     }
 }
 
 fn posted_name(body: &[u8]) -> Result<String, Box<Status>> {
-    let object: Value = serde_json::from_slice(body).map_err(|error| Box::new(answer::bad_request(error.to_string())))?;
-    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    if name.is_empty() { Err(nameless().into()) } else { Ok(name.to_owned()) }
+    let object: Value = serde_json::from_slice(body)
+        .map_err(|error| Box::new(answer::bad_request(error.to_string())))?;
+    let name = object
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if name.is_empty() {
+        Err(nameless().into())
+    } else {
+        Ok(name.to_owned())
+    }
 }
 
 fn nameless() -> Status {
-    const MESSAGE: &str = "Pod \"\" is invalid: metadata.name: Required value: name or generateName is required";
+    const MESSAGE: &str =
+        "Pod \"\" is invalid: metadata.name: Required value: name or generateName is required";
     let mut status = about(422, "Invalid", MESSAGE.into(), "Pod", "");
-    let cause = Cause { reason: "FieldValueRequired".into(), message: "Required value: name or generateName is required".into() };
+    let cause = Cause {
+        reason: "FieldValueRequired".into(),
+        message: "Required value: name or generateName is required".into(),
+    };
     status.details.causes.push(cause);
     status
 }
 
 fn exists(kind: &str, name: &str) -> Status {
-    about(409, "AlreadyExists", format!("{kind} \"{name}\" already exists"), kind, name)
+    about(
+        409,
+        "AlreadyExists",
+        format!("{kind} \"{name}\" already exists"),
+        kind,
+        name,
+    )
 }
 
 fn outcome(verdict: &Result<Admitted, Denied>) -> QuotaOutcome {
@@ -217,7 +292,13 @@ fn refusal(denied: &Denied, pod: &str) -> Status {
         Denied::TimedOut => answer::internal("resource quota evaluation timed out"),
         Denied::Gone { quota } => answer::not_found("resourcequotas", quota),
         Denied::Exceeded { .. } | Denied::Unspecified { .. } | Denied::StatusUnknown { .. } => {
-            about(403, "Forbidden", format!("pods \"{pod}\" is forbidden: {denied}"), "pods", pod)
+            about(
+                403,
+                "Forbidden",
+                format!("pods \"{pod}\" is forbidden: {denied}"),
+                "pods",
+                pod,
+            )
         }
     }
 }

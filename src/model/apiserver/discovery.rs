@@ -12,7 +12,9 @@ pub(super) fn document(path: &str) -> Option<(&'static str, Bytes)> {
             "major": "1", "minor": "32", "gitVersion": "v1.32.0", "gitCommit": "", "gitTreeState": "clean",
             "buildDate": "2024-12-11T17:59:15Z", "goVersion": "go1.23.3", "compiler": "gc", "platform": "linux/amd64",
         }),
-        "/api" => json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] }),
+        "/api" => {
+            json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
+        }
         "/apis" => json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [] }),
         "/api/v1" => json!({ "kind": "APIResourceList", "groupVersion": "v1", "resources": [
             resource("namespaces", "Namespace", false, &["ns"], &["create", "get", "list"]),
@@ -23,7 +25,10 @@ pub(super) fn document(path: &str) -> Option<(&'static str, Bytes)> {
             resource("pods/portforward", "PodPortForwardOptions", true, &[], &["create", "get"]),
             resource("resourcequotas", "ResourceQuota", true, &["quota"], &["create", "get", "list"]),
         ]}),
-        path if ["/healthz", "/livez", "/readyz"].iter().any(|check| path.starts_with(check)) => {
+        path if ["/healthz", "/livez", "/readyz"]
+            .iter()
+            .any(|check| path.starts_with(check)) =>
+        {
             return Some(("text/plain; charset=utf-8", Bytes::from_static(b"ok")));
         }
         _ => return None,
@@ -32,7 +37,11 @@ pub(super) fn document(path: &str) -> Option<(&'static str, Bytes)> {
 }
 
 fn resource(name: &str, kind: &str, namespaced: bool, short: &[&str], verbs: &[&str]) -> Value {
-    let singular = if name.contains('/') { String::new() } else { kind.to_lowercase() };
+    let singular = if name.contains('/') {
+        String::new()
+    } else {
+        kind.to_lowercase()
+    };
     json!({
         "name": name, "singularName": singular, "namespaced": namespaced, "kind": kind, "verbs": verbs, "shortNames": short,
     })

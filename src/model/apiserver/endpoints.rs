@@ -30,7 +30,10 @@ pub struct Endpoints {
 
 impl Endpoints {
     fn slice(&self) -> Value {
-        let endpoints = self.addresses.iter().map(|address| json!({ "addresses": [address.ip()], "conditions": { "ready": true } }));
+        let endpoints = self
+            .addresses
+            .iter()
+            .map(|address| json!({ "addresses": [address.ip()], "conditions": { "ready": true } }));
         let port = self.addresses.first().map_or(443, SocketAddr::port);
         json!({
             "kind": "EndpointSlice",
@@ -60,15 +63,29 @@ impl Apiserver {
                 })),
             );
         }
-        let seen = query.value("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
+        let seen = query
+            .value("resourceVersion")
+            .and_then(|version| version.parse().ok())
+            .unwrap_or(0);
         let (frames, body) = mpsc::channel(16);
-        self.tasks.spawn_until_stop(follow(self.endpoints.subscribe(), seen, frames));
-        answer::headed(head, &self.dice, StatusCode::OK, Encoding::Json.content_type(), Body::stream(body))
+        self.tasks
+            .spawn_until_stop(follow(self.endpoints.subscribe(), seen, frames));
+        answer::headed(
+            head,
+            &self.dice,
+            StatusCode::OK,
+            Encoding::Json.content_type(),
+            Body::stream(body),
+        )
     }
 }
 
 /// Sends every change after `seen` until the client leaves.
-async fn follow(mut changes: watch::Receiver<Endpoints>, mut seen: u64, frames: mpsc::Sender<Bytes>) {
+async fn follow(
+    mut changes: watch::Receiver<Endpoints>,
+    mut seen: u64,
+    frames: mpsc::Sender<Bytes>,
+) {
     loop {
         let now = changes.borrow_and_update().clone();
         let frame = if seen < now.compacted {

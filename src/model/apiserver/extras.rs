@@ -1,4 +1,5 @@
-//! Paths that no apiserver has, for tests of transparency: `/echo` tells what arrived, `/trailers` answers with trailers.
+//! Paths that no apiserver has, for tests of transparency: `/echo` tells what arrived, `/trailers`
+//! answers with trailers.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +14,31 @@ use super::super::wire;
 use super::answer::{Answer, Body};
 
 /// Answers any method on `/echo…` and `/trailers`.
-pub(super) fn answer(path: &str, head: &Parts, body: &Bytes, trailers: Option<&HeaderMap>) -> Answer {
+pub(super) fn answer(
+    path: &str,
+    head: &Parts,
+    body: &Bytes,
+    trailers: Option<&HeaderMap>,
+) -> Answer {
     if path.starts_with("/trailers") {
         let mut trailers = HeaderMap::new();
-        trailers.insert(HeaderName::from_static("x-checksum"), HeaderValue::from_static("c0ffee"));
-        trailers.append(HeaderName::from_static("x-part"), HeaderValue::from_static("1"));
-        trailers.append(HeaderName::from_static("x-part"), HeaderValue::from_static("2"));
+        trailers.insert(
+            HeaderName::from_static("x-checksum"),
+            HeaderValue::from_static("c0ffee"),
+        );
+        trailers.append(
+            HeaderName::from_static("x-part"),
+            HeaderValue::from_static("1"),
+        );
+        trailers.append(
+            HeaderName::from_static("x-part"),
+            HeaderValue::from_static("2"),
+        );
         let mut answer = Response::new(Body::with_trailers(body.clone(), trailers));
-        answer.headers_mut().insert(http::header::TRAILER, HeaderValue::from_static("X-Checksum, X-Part"));
+        answer.headers_mut().insert(
+            http::header::TRAILER,
+            HeaderValue::from_static("X-Checksum, X-Part"),
+        );
         return answer;
     }
     let told = json!({
@@ -38,9 +56,18 @@ pub(super) fn answer(path: &str, head: &Parts, body: &Bytes, trailers: Option<&H
     });
     let mut answer = Response::new(Body::full(wire::to_bytes(&told)));
     let headers = answer.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.append(http::header::WARNING, HeaderValue::from_static("299 - \"first\""));
-    headers.append(http::header::WARNING, HeaderValue::from_static("299 - \"second\""));
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.append(
+        http::header::WARNING,
+        HeaderValue::from_static("299 - \"first\""),
+    );
+    headers.append(
+        http::header::WARNING,
+        HeaderValue::from_static("299 - \"second\""),
+    );
     answer
 }
 
@@ -48,13 +75,26 @@ pub(super) fn answer(path: &str, head: &Parts, body: &Bytes, trailers: Option<&H
 fn values(headers: &HeaderMap) -> BTreeMap<&str, Vec<String>> {
     let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
-        all.entry(name.as_str()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+        all.entry(name.as_str())
+            .or_default()
+            .push(String::from_utf8_lossy(value.as_bytes()).into_owned());
     }
     all
 }
 
-/// `name: value` in the order of arrival, except that those of one name stand together; bytes are read as Latin-1, which loses none.
+/// `name: value` in the order of arrival, except that those of one name stand together; bytes are
+/// read as Latin-1, which loses none.
 fn lines(headers: &HeaderMap) -> Vec<String> {
-    let latin1 = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect::<String>();
-    headers.iter().map(|(name, value)| format!("{name}: {}", latin1(value))).collect()
+    let latin1 = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .iter()
+            .copied()
+            .map(char::from)
+            .collect::<String>()
+    };
+    headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", latin1(value)))
+        .collect()
 }

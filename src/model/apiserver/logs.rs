@@ -28,7 +28,9 @@ struct Log {
 impl Logs {
     /// Appends one line; followers get it at once.
     pub fn push(&self, namespace: &str, pod: &str, line: &str) {
-        self.change(namespace, pod, |log| log.lines.push(format!("{line}\n").into()));
+        self.change(namespace, pod, |log| {
+            log.lines.push(format!("{line}\n").into())
+        });
     }
 
     /// Ends the log: followers get the rest, then the end.
@@ -37,15 +39,24 @@ impl Logs {
     }
 
     fn change(&self, namespace: &str, pod: &str, change: impl FnOnce(&mut Log)) {
-        change(self.lock().entry((namespace.to_owned(), pod.to_owned())).or_default());
+        change(
+            self.lock()
+                .entry((namespace.to_owned(), pod.to_owned()))
+                .or_default(),
+        );
         self.changed.send_replace(());
     }
 
     /// The lines after the first `seen`, and whether the log has ended.
     fn after(&self, key: &(String, String), seen: usize) -> (Vec<Bytes>, bool) {
         let pods = self.lock();
-        let Some(log) = pods.get(key) else { return (Vec::new(), false) };
-        (log.lines.get(seen..).unwrap_or_default().to_vec(), log.closed)
+        let Some(log) = pods.get(key) else {
+            return (Vec::new(), false);
+        };
+        (
+            log.lines.get(seen..).unwrap_or_default().to_vec(),
+            log.closed,
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Log>> {
@@ -56,15 +67,28 @@ impl Logs {
 impl Apiserver {
     /// `GET …/log`, with `follow` until the log is closed or the client leaves.
     pub(super) fn log(&self, head: &Parts, target: &Target, follow: bool) -> Answer {
-        let Target::Object { namespace, name, .. } = target else {
+        let Target::Object {
+            namespace, name, ..
+        } = target
+        else {
             return self.failure(head, answer::no_such_path());
         };
         if self.store.pod(namespace, name).is_none() {
             return self.failure(head, answer::not_found("pods", name));
         }
         let key = (namespace.clone(), name.clone());
-        let body = if follow { self.follow(key) } else { Body::full(self.logs.after(&key, 0).0.concat()) };
-        answer::headed(head, &self.dice, StatusCode::OK, HeaderValue::from_static("text/plain"), body)
+        let body = if follow {
+            self.follow(key)
+        } else {
+            Body::full(self.logs.after(&key, 0).0.concat())
+        };
+        answer::headed(
+            head,
+            &self.dice,
+            StatusCode::OK,
+            HeaderValue::from_static("text/plain"),
+            body,
+        )
     }
 
     fn follow(&self, key: (String, String)) -> Body {

@@ -10,9 +10,17 @@ pub(super) enum Target {
     /// `namespaces`, or one of them.
     Namespaces(Option<String>),
     /// A collection; without a namespace over all of them.
-    Collection { resource: Resource, namespace: Option<String> },
+    Collection {
+        resource: Resource,
+        namespace: Option<String>,
+    },
     /// One object, or a subresource of it.
-    Object { resource: Resource, namespace: String, name: String, subresource: Option<String> },
+    Object {
+        resource: Resource,
+        namespace: String,
+        name: String,
+        subresource: Option<String>,
+    },
     /// `events` of events.k8s.io in a namespace, which only takes them.
     Events,
     /// Nothing that the model has.
@@ -47,12 +55,18 @@ impl Resource {
 impl Target {
     /// Reads a path.
     pub(super) fn of(path: &str) -> Target {
-        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let segments: Vec<&str> = path
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+            .collect();
         let Some(rest) = segments.strip_prefix(&["api", "v1"]) else {
             return match *segments {
                 ["echo" | "trailers", ..] => Target::Extra(path.to_owned()),
                 ["apis", "events.k8s.io", "v1", "namespaces", _, "events"] => Target::Events,
-                ["version" | "healthz" | "livez" | "readyz" | "api" | "apis", ..] => Target::Discovery(path.to_owned()),
+                [
+                    "version" | "healthz" | "livez" | "readyz" | "api" | "apis",
+                    ..,
+                ] => Target::Discovery(path.to_owned()),
                 _ => Target::Unknown,
             };
         };
@@ -62,8 +76,12 @@ impl Target {
             ["namespaces", name] => Target::Namespaces(Some(name.to_owned())),
             [resource] => Target::collection(resource, None),
             ["namespaces", namespace, resource] => Target::collection(resource, Some(namespace)),
-            ["namespaces", namespace, resource, name] => Target::object(resource, namespace, name, None),
-            ["namespaces", namespace, resource, name, subresource] => Target::object(resource, namespace, name, Some(subresource)),
+            ["namespaces", namespace, resource, name] => {
+                Target::object(resource, namespace, name, None)
+            }
+            ["namespaces", namespace, resource, name, subresource] => {
+                Target::object(resource, namespace, name, Some(subresource))
+            }
             _ => Target::Unknown,
         }
     }
@@ -82,7 +100,10 @@ impl Target {
     }
 
     fn collection(resource: &str, namespace: Option<&str>) -> Target {
-        let of = |resource| Target::Collection { resource, namespace: namespace.map(str::to_owned) };
+        let of = |resource| Target::Collection {
+            resource,
+            namespace: namespace.map(str::to_owned),
+        };
         Resource::of(resource).map_or(Target::Unknown, of)
     }
 

@@ -11,22 +11,33 @@ use super::answer::{self, Answer, Body};
 
 /// Whether the request asks to take the connection over.
 pub(super) fn wanted(headers: &HeaderMap) -> bool {
-    let connection = headers.get_all(http::header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let connection = headers
+        .get_all(http::header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let mut tokens = connection.flat_map(|value| value.split(','));
-    tokens.any(|token| token.trim().eq_ignore_ascii_case("upgrade")) && headers.contains_key(http::header::UPGRADE)
+    tokens.any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+        && headers.contains_key(http::header::UPGRADE)
 }
 
 impl Apiserver {
-    /// 101 with the protocol that was asked for, then an echo; at the end of the input the output ends too, after its last byte.
+    /// 101 with the protocol that was asked for, then an echo; at the end of the input the output
+    /// ends too, after its last byte.
     pub(super) fn tunnel(&self, head: Parts, body: Incoming) -> Answer {
         const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
         let Some(protocol) = head.headers.get(http::header::UPGRADE).cloned() else {
-            return self.failure(&head, answer::bad_request("unable to upgrade: missing upgrade headers in request"));
+            return self.failure(
+                &head,
+                answer::bad_request("unable to upgrade: missing upgrade headers in request"),
+            );
         };
         let mut switching = Response::new(Body::full(""));
         *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = switching.headers_mut();
-        headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(
+            http::header::CONNECTION,
+            HeaderValue::from_static("Upgrade"),
+        );
         headers.insert(http::header::UPGRADE, protocol);
         for name in [PROTOCOL, http::header::SEC_WEBSOCKET_PROTOCOL] {
             if let Some(offered) = head.headers.get(&name) {

@@ -1,4 +1,5 @@
-//! Watches of pods: from a revision or from everything, each event one latency late, until the client leaves or its timeout ends it.
+//! Watches of pods: from a revision or from everything, each event one latency late, until the
+//! client leaves or its timeout ends it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +46,10 @@ impl Apiserver {
     /// `GET …?watch=true`.
     pub(super) fn watch(&self, head: &Parts, target: &Target, query: &Query) -> Answer {
         let (namespace, query) = match target {
-            Target::Collection { resource: Resource::Pods, namespace } => (namespace.clone(), query.clone()),
+            Target::Collection {
+                resource: Resource::Pods,
+                namespace,
+            } => (namespace.clone(), query.clone()),
             _ => return self.failure(head, answer::method_not_allowed()),
         };
         let encoding = match Encoding::negotiate(&head.headers) {
@@ -53,17 +57,33 @@ impl Apiserver {
             Encoding::Json | Encoding::Yaml => Encoding::Json,
         };
         let content_type = match encoding {
-            Encoding::Protobuf => HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch"),
+            Encoding::Protobuf => {
+                HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch")
+            }
             Encoding::Json | Encoding::Yaml => HeaderValue::from_static("application/json"),
         };
         let limit = query.watch_timeout().unwrap_or(WATCH_TIMEOUT);
         let (frames, body) = mpsc::channel(16);
-        let watch = Watch { store: self.store.clone(), namespace, query, encoding, latency: self.watch_latency, frames, seen: 0 };
+        let watch = Watch {
+            store: self.store.clone(),
+            namespace,
+            query,
+            encoding,
+            latency: self.watch_latency,
+            frames,
+            seen: 0,
+        };
         self.tasks.spawn_until_stop(async move {
             // Ending by time, or because the client left, is the same to everybody.
             let _ = timeout(limit, watch.run()).await;
         });
-        answer::headed(head, &self.dice, StatusCode::OK, content_type, Body::stream(body))
+        answer::headed(
+            head,
+            &self.dice,
+            StatusCode::OK,
+            content_type,
+            Body::stream(body),
+        )
     }
 }
 
@@ -88,7 +108,8 @@ impl Watch {
                 self.seen = event.revision;
                 if self.selects(&event.object) {
                     sleep_until(event.at + self.latency).await;
-                    self.send(event_type(event.change), self.object(&event.object)).await?;
+                    self.send(event_type(event.change), self.object(&event.object))
+                        .await?;
                 }
             }
         }
@@ -96,7 +117,11 @@ impl Watch {
 
     /// Sends what is there already, where the client wants that.
     async fn start(&mut self) -> Result<(), Left> {
-        let from = self.query.value("resourceVersion").unwrap_or_default().to_owned();
+        let from = self
+            .query
+            .value("resourceVersion")
+            .unwrap_or_default()
+            .to_owned();
         let initial = self.query.is_set("sendInitialEvents");
         if !initial && !from.is_empty() && from != "0" {
             self.seen = from.parse().unwrap_or(0);
@@ -115,12 +140,19 @@ impl Watch {
 
     /// The client has to list again.
     async fn expired(&self) -> Result<(), Left> {
-        let status = Status::new(410, "Expired", format!("too old resource version: {}", self.seen));
+        let status = Status::new(
+            410,
+            "Expired",
+            format!("too old resource version: {}", self.seen),
+        );
         self.send("ERROR", status.encode(self.encoding)).await
     }
 
     fn selects(&self, pod: &Pod) -> bool {
-        self.namespace.as_deref().is_none_or(|namespace| namespace == pod.namespace()) && self.query.selects(pod)
+        self.namespace
+            .as_deref()
+            .is_none_or(|namespace| namespace == pod.namespace())
+            && self.query.selects(pod)
     }
 
     fn object(&self, pod: &Pod) -> Bytes {
@@ -137,7 +169,14 @@ impl Watch {
         match self.encoding {
             Encoding::Protobuf => {
                 let annotation = Message::new().string(1, END).string(2, "true");
-                encode_object("v1", "Pod", &Message::new().message(1, &Message::new().string(6, &revision).message(12, &annotation)))
+                encode_object(
+                    "v1",
+                    "Pod",
+                    &Message::new().message(
+                        1,
+                        &Message::new().string(6, &revision).message(12, &annotation),
+                    ),
+                )
             }
             Encoding::Json | Encoding::Yaml => wire::to_bytes(&json!({
                 "kind": "Pod",

@@ -1,4 +1,5 @@
-//! How the evaluator reads and writes quotas: a lagging informer, corrected by what this apiserver itself wrote last.
+//! How the evaluator reads and writes quotas: a lagging informer, corrected by what this apiserver
+//! itself wrote last.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/resource_access.go>
 
@@ -39,8 +40,16 @@ struct Cache {
 
 impl Access {
     pub(super) fn new(store: Arc<Store>, machine: Arc<Machine>, lag: Lag) -> Access {
-        let cache = Cache { informer: QuotaInformer::new(lag), own: Vec::new(), live: HashMap::new() };
-        Access { store, machine, cache: Mutex::new(cache) }
+        let cache = Cache {
+            informer: QuotaInformer::new(lag),
+            own: Vec::new(),
+            live: HashMap::new(),
+        };
+        Access {
+            store,
+            machine,
+            cache: Mutex::new(cache),
+        }
     }
 
     /// Copies of the quotas of `namespace` as far as this apiserver knows.
@@ -52,13 +61,26 @@ impl Access {
         self.machine.read().await;
         let found = self.store.quotas(Some(namespace)).0;
         let mut cache = self.cache();
-        cache.live.insert(namespace.to_owned(), (Instant::now() + LIVE_TTL, found.clone()));
-        found.into_iter().map(|quota| cache.newer_of_own(quota)).collect()
+        cache.live.insert(
+            namespace.to_owned(),
+            (Instant::now() + LIVE_TTL, found.clone()),
+        );
+        found
+            .into_iter()
+            .map(|quota| cache.newer_of_own(quota))
+            .collect()
     }
 
     /// Writes the status of a quota whose copy came from [`Access::quotas`].
     pub(super) async fn update(&self, quota: &Quota) -> Result<(), StoreError> {
-        let written = update_status(&self.store, &self.machine, quota, quota.hard.clone(), quota.used.clone()).await?;
+        let written = update_status(
+            &self.store,
+            &self.machine,
+            quota,
+            quota.hard.clone(),
+            quota.used.clone(),
+        )
+        .await?;
         self.cache().remember(written);
         Ok(())
     }
@@ -69,19 +91,29 @@ impl Access {
 }
 
 impl Cache {
-    /// The quotas known without asking the store; `None` when the informer knows none and no recent lookup has confirmed that.
+    /// The quotas known without asking the store; `None` when the informer knows none and no recent
+    /// lookup has confirmed that.
     fn cached(&mut self, store: &Store, namespace: &str, now: Instant) -> Option<Vec<Quota>> {
         let mut quotas = self.informer.list(store, namespace, now);
         if quotas.is_empty() {
             let (_, found) = self.live.get(namespace).filter(|(until, _)| *until > now)?;
             quotas.clone_from(found);
         }
-        Some(quotas.into_iter().map(|quota| self.newer_of_own(quota)).collect())
+        Some(
+            quotas
+                .into_iter()
+                .map(|quota| self.newer_of_own(quota))
+                .collect(),
+        )
     }
 
     /// The informer's copy or this apiserver's own last write, whichever is newer (`checkCache`).
     fn newer_of_own(&mut self, seen: Arc<Quota>) -> Quota {
-        let Some(index) = self.own.iter().position(|own| own.name == seen.name && own.namespace == seen.namespace) else {
+        let Some(index) = self
+            .own
+            .iter()
+            .position(|own| own.name == seen.name && own.namespace == seen.namespace)
+        else {
             return (*seen).clone();
         };
         let own = self.own.remove(index);
@@ -93,7 +125,8 @@ impl Cache {
     }
 
     fn remember(&mut self, written: Arc<Quota>) {
-        self.own.retain(|own| own.name != written.name || own.namespace != written.namespace);
+        self.own
+            .retain(|own| own.name != written.name || own.namespace != written.namespace);
         if self.own.len() == OWN_WRITES {
             self.own.remove(0);
         }
@@ -101,8 +134,9 @@ impl Cache {
     }
 }
 
-/// `UpdateStatus` of a quota, as a request to an apiserver: reads the stored quota, and writes if it is still the one that `quota` was
-/// copied from. One that has been overtaken already loses after the read, sooner than one that loses in the write itself.
+/// `UpdateStatus` of a quota, as a request to an apiserver: reads the stored quota, and writes if
+/// it is still the one that `quota` was copied from. One that has been overtaken already loses
+/// after the read, sooner than one that loses in the write itself.
 pub async fn update_status(
     store: &Store,
     machine: &Machine,
@@ -111,8 +145,11 @@ pub async fn update_status(
     used: Amounts,
 ) -> Result<Arc<Quota>, StoreError> {
     machine.receive_update().await;
-    let write = || store.update_quota_status(&quota.namespace, &quota.name, quota.revision, hard, used);
-    let current = store.quota(&quota.namespace, &quota.name).is_some_and(|stored| stored.revision == quota.revision);
+    let write =
+        || store.update_quota_status(&quota.namespace, &quota.name, quota.revision, hard, used);
+    let current = store
+        .quota(&quota.namespace, &quota.name)
+        .is_some_and(|stored| stored.revision == quota.revision);
     let written = if current {
         machine.write(write).await
     } else {

@@ -5,7 +5,8 @@
 use super::super::object::Quota;
 use super::{Admitted, Charge, Denied, Waiter};
 
-/// Checks every waiter in turn against what the ones before it left, and adds those that fit to `quotas`.
+/// Checks every waiter in turn against what the ones before it left, and adds those that fit to
+/// `quotas`.
 ///
 /// Waiters that fit and changed a quota stay undecided: the write decides.
 pub(super) fn batch(quotas: &mut Vec<Quota>, waiters: &mut [Waiter]) {
@@ -50,18 +51,33 @@ fn request(quotas: &[Quota], charge: &Charge) -> Result<Option<Vec<Quota>>, Deni
 
 /// A quota on a compute resource wants every container to say how much of it it takes.
 fn specified(quota: &Quota, charge: &Charge) -> Result<(), Denied> {
-    let missing: Vec<_> = quota.hard.names().filter(|name| charge.unspecified.contains(name)).collect();
+    let missing: Vec<_> = quota
+        .hard
+        .names()
+        .filter(|name| charge.unspecified.contains(name))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Denied::Unspecified { quota: quota.name.clone(), resources: missing.join(",") })
+    Err(Denied::Unspecified {
+        quota: quota.name.clone(),
+        resources: missing.join(","),
+    })
 }
 
 /// A quota whose usage is not computed refuses everything that it limits.
 fn status_known(quota: &Quota, charge: &Charge) -> Result<(), Denied> {
-    let limited: Vec<_> = charge.usage.masked(&quota.hard).names().map(str::to_owned).collect();
+    let limited: Vec<_> = charge
+        .usage
+        .masked(&quota.hard)
+        .names()
+        .map(str::to_owned)
+        .collect();
     if limited.iter().all(|name| quota.used.milli(name).is_some()) {
         return Ok(());
     }
-    Err(Denied::StatusUnknown { quota: quota.name.clone(), resources: limited.join(",") })
+    Err(Denied::StatusUnknown {
+        quota: quota.name.clone(),
+        resources: limited.join(","),
+    })
 }

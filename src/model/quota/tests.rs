@@ -16,22 +16,52 @@ impl Model {
     fn new() -> Model {
         let store = Arc::new(Store::new(1));
         store.create_namespace("a").unwrap();
-        let costs = Costs { request: Duration::ZERO, update: Duration::from_millis(1), read: Duration::from_millis(1), write: WRITE };
-        Model { store, machine: Arc::new(Machine::new(costs, 1)), tasks: Tasks::new() }
+        let costs = Costs {
+            request: Duration::ZERO,
+            update: Duration::from_millis(1),
+            read: Duration::from_millis(1),
+            write: WRITE,
+        };
+        Model {
+            store,
+            machine: Arc::new(Machine::new(costs, 1)),
+            tasks: Tasks::new(),
+        }
     }
 
     fn quota(&self, name: &str, pods: &str) {
         let hard = Amounts::parse([("pods", pods)]).unwrap();
         let quota = self.store.create_quota("a", name, hard.clone()).unwrap();
-        self.store.update_quota_status("a", name, quota.revision, hard, Amounts::parse([("pods", "0")]).unwrap()).unwrap();
+        self.store
+            .update_quota_status(
+                "a",
+                name,
+                quota.revision,
+                hard,
+                Amounts::parse([("pods", "0")]).unwrap(),
+            )
+            .unwrap();
     }
 
     fn evaluator(&self, latency: Duration, salt: u64) -> Evaluator {
-        Evaluator::new(self.store.clone(), self.machine.clone(), self.tasks.clone(), Lag { mean: latency, shared: Duration::ZERO, salt })
+        Evaluator::new(
+            self.store.clone(),
+            self.machine.clone(),
+            self.tasks.clone(),
+            Lag {
+                mean: latency,
+                shared: Duration::ZERO,
+                salt,
+            },
+        )
     }
 
     /// Evaluates `count` creates at once, spread over the evaluators.
-    async fn evaluate(&self, evaluators: &[Evaluator], count: usize) -> Vec<Result<Admitted, Denied>> {
+    async fn evaluate(
+        &self,
+        evaluators: &[Evaluator],
+        count: usize,
+    ) -> Vec<Result<Admitted, Denied>> {
         let start = |index: usize| {
             let evaluator = evaluators[index % evaluators.len()].clone();
             tokio::spawn(async move { evaluator.evaluate(charge()).await })
@@ -50,7 +80,12 @@ impl Model {
 }
 
 fn charge() -> Charge {
-    Charge { namespace: "a".into(), usage: Amounts::parse([("pods", "1")]).unwrap(), unspecified: vec![], dry_run: false }
+    Charge {
+        namespace: "a".into(),
+        usage: Amounts::parse([("pods", "1")]).unwrap(),
+        unspecified: vec![],
+        dry_run: false,
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +95,12 @@ async fn one_apiserver_never_races_itself() {
     let evaluator = model.evaluator(Duration::from_millis(50), 1);
     advance(Duration::from_secs(1)).await;
     let results = model.evaluate(&[evaluator], 100).await;
-    assert!(results.iter().all(|result| *result == Ok(Admitted::Charged)), "{results:?}");
+    assert!(
+        results
+            .iter()
+            .all(|result| *result == Ok(Admitted::Charged)),
+        "{results:?}"
+    );
     assert_eq!(model.used("q"), 100);
 }
 
@@ -80,17 +120,32 @@ async fn creates_that_wait_together_cost_one_write() {
 async fn a_batch_that_loses_four_times_fails_as_a_whole() {
     let model = Model::new();
     model.quota("q", "1000");
-    let (ahead, behind) = (model.evaluator(Duration::ZERO, 1), model.evaluator(Duration::from_secs(10), 2));
+    let (ahead, behind) = (
+        model.evaluator(Duration::ZERO, 1),
+        model.evaluator(Duration::from_secs(10), 2),
+    );
     advance(Duration::from_secs(60)).await;
     // Both know the quota; then one writes, and the other will not hear of it for seconds.
-    assert_eq!(model.evaluate(std::slice::from_ref(&behind), 1).await, [Ok(Admitted::Charged)]);
+    assert_eq!(
+        model.evaluate(std::slice::from_ref(&behind), 1).await,
+        [Ok(Admitted::Charged)]
+    );
     advance(Duration::from_secs(60)).await;
     model.evaluate(std::slice::from_ref(&ahead), 1).await;
     let before = model.store.quota_writes();
     let results = model.evaluate(&[behind], 10).await;
     let conflict = Err(Denied::Conflict { quota: "q".into() });
-    assert!(results.iter().all(|result| *result == conflict), "{results:?}");
-    assert_eq!(model.store.quota_writes(), QuotaWrites { lost: before.lost + 4, ..before });
+    assert!(
+        results.iter().all(|result| *result == conflict),
+        "{results:?}"
+    );
+    assert_eq!(
+        model.store.quota_writes(),
+        QuotaWrites {
+            lost: before.lost + 4,
+            ..before
+        }
+    );
     assert_eq!(model.used("q"), 2, "what was refused is not charged");
 }
 
@@ -98,7 +153,9 @@ async fn a_batch_that_loses_four_times_fails_as_a_whole() {
 async fn three_apiservers_lose_some_batches_and_count_right() {
     let model = Model::new();
     model.quota("q", "100000");
-    let evaluators: Vec<_> = (0..3).map(|salt| model.evaluator(Duration::from_millis(20), salt)).collect();
+    let evaluators: Vec<_> = (0..3)
+        .map(|salt| model.evaluator(Duration::from_millis(20), salt))
+        .collect();
     advance(Duration::from_secs(1)).await;
     let mut admitted = 0;
     let mut conflicts = 0;
@@ -111,7 +168,11 @@ async fn three_apiservers_lose_some_batches_and_count_right() {
             }
         }
     }
-    assert_eq!(model.used("q"), admitted, "charged exactly what was admitted");
+    assert_eq!(
+        model.used("q"),
+        admitted,
+        "charged exactly what was admitted"
+    );
     assert!(conflicts > 0, "the race emerges");
 }
 
@@ -125,7 +186,16 @@ async fn a_conflict_on_one_quota_leaves_the_other_charged() {
     model.evaluate(std::slice::from_ref(&behind), 1).await;
     advance(Duration::from_secs(60)).await;
     let quota = model.store.quota("a", "q").unwrap();
-    model.store.update_quota_status("a", "q", quota.revision, quota.hard.clone(), quota.used.clone()).unwrap();
+    model
+        .store
+        .update_quota_status(
+            "a",
+            "q",
+            quota.revision,
+            quota.hard.clone(),
+            quota.used.clone(),
+        )
+        .unwrap();
     let results = model.evaluate(&[behind], 1).await;
     assert_eq!(results, [Err(Denied::Conflict { quota: "q".into() })]);
     assert_eq!((model.used("other"), model.used("q")), (2, 1));
@@ -140,7 +210,10 @@ async fn refuses_what_does_not_fit_and_admits_the_rest_of_the_batch() {
     let results = model.evaluate(&[evaluator], 5).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
     let message = results[4].clone().unwrap_err().to_string();
-    assert_eq!(message, "exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3");
+    assert_eq!(
+        message,
+        "exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,11 +222,17 @@ async fn a_dry_run_is_checked_but_not_charged() {
     model.quota("q", "1");
     let evaluator = model.evaluator(Duration::ZERO, 1);
     advance(Duration::from_secs(1)).await;
-    let dry = Charge { dry_run: true, ..charge() };
+    let dry = Charge {
+        dry_run: true,
+        ..charge()
+    };
     assert_eq!(evaluator.evaluate(dry.clone()).await, Ok(Admitted::DryRun));
     assert_eq!(model.used("q"), 0);
     evaluator.evaluate(charge()).await.unwrap();
-    assert!(matches!(evaluator.evaluate(dry).await, Err(Denied::Exceeded { .. })));
+    assert!(matches!(
+        evaluator.evaluate(dry).await,
+        Err(Denied::Exceeded { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,14 +241,26 @@ async fn names_the_compute_resources_that_a_quota_wants() {
     let hard = Amounts::parse([("pods", "5"), ("requests.cpu", "1")]).unwrap();
     let used = Amounts::parse([("pods", "0"), ("requests.cpu", "0")]).unwrap();
     let quota = model.store.create_quota("a", "q", hard.clone()).unwrap();
-    let quota = model.store.update_quota_status("a", "q", quota.revision, hard.clone(), Amounts::new()).unwrap();
+    let quota = model
+        .store
+        .update_quota_status("a", "q", quota.revision, hard.clone(), Amounts::new())
+        .unwrap();
     let evaluator = model.evaluator(Duration::ZERO, 1);
     advance(Duration::from_secs(1)).await;
-    let open = Charge { unspecified: vec!["requests.cpu", "requests.memory"], ..charge() };
+    let open = Charge {
+        unspecified: vec!["requests.cpu", "requests.memory"],
+        ..charge()
+    };
     let message = evaluator.evaluate(open).await.unwrap_err().to_string();
     assert_eq!(message, "failed quota: q: must specify requests.cpu");
-    assert!(matches!(evaluator.evaluate(charge()).await, Err(Denied::StatusUnknown { .. })));
-    model.store.update_quota_status("a", "q", quota.revision, hard, used).unwrap();
+    assert!(matches!(
+        evaluator.evaluate(charge()).await,
+        Err(Denied::StatusUnknown { .. })
+    ));
+    model
+        .store
+        .update_quota_status("a", "q", quota.revision, hard, used)
+        .unwrap();
     advance(Duration::from_secs(1)).await;
     assert_eq!(evaluator.evaluate(charge()).await, Ok(Admitted::Charged));
 }
@@ -180,5 +271,8 @@ async fn a_namespace_without_quota_is_unlimited() {
     let evaluator = model.evaluator(Duration::ZERO, 1);
     let start = Instant::now();
     assert_eq!(evaluator.evaluate(charge()).await, Ok(Admitted::Unlimited));
-    assert!(start.elapsed() < WRITE, "looks the quotas up, and writes nothing");
+    assert!(
+        start.elapsed() < WRITE,
+        "looks the quotas up, and writes nothing"
+    );
 }

@@ -1,4 +1,5 @@
-//! The watch log: the changes of one kind of object, oldest first, the oldest forgotten ("compacted") beyond a length.
+//! The watch log: the changes of one kind of object, oldest first, the oldest forgotten
+//! ("compacted") beyond a length.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +34,13 @@ pub struct Event<T> {
 
 impl<T> Clone for Event<T> {
     fn clone(&self) -> Event<T> {
-        Event { revision: self.revision, at: self.at, working: self.working, change: self.change, object: self.object.clone() }
+        Event {
+            revision: self.revision,
+            at: self.at,
+            working: self.working,
+            change: self.change,
+            object: self.object.clone(),
+        }
     }
 }
 
@@ -63,7 +70,11 @@ impl<T> Default for Log<T> {
 impl<T> Log<T> {
     /// A log that keeps the newest `length` events.
     pub fn new(length: usize) -> Log<T> {
-        Log { events: VecDeque::new(), length, forgotten: 0 }
+        Log {
+            events: VecDeque::new(),
+            length,
+            forgotten: 0,
+        }
     }
 
     /// Appends an event; its revision must be the highest so far.
@@ -79,9 +90,13 @@ impl<T> Log<T> {
     /// The events after `revision`, oldest first, at most `max`.
     pub fn after(&self, revision: u64, max: usize) -> Result<Vec<Event<T>>, Compacted> {
         if revision < self.forgotten {
-            return Err(Compacted { oldest: self.forgotten });
+            return Err(Compacted {
+                oldest: self.forgotten,
+            });
         }
-        let start = self.events.partition_point(|event| event.revision <= revision);
+        let start = self
+            .events
+            .partition_point(|event| event.revision <= revision);
         Ok(self.events.range(start..).take(max).cloned().collect())
     }
 }

@@ -8,7 +8,11 @@ fn store() -> Store {
 }
 
 fn pod(namespace: &str, name: &str) -> NewPod {
-    NewPod { namespace: namespace.to_owned(), name: name.to_owned(), ..NewPod::default() }
+    NewPod {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        ..NewPod::default()
+    }
 }
 
 fn pods(milli: i128) -> Amounts {
@@ -21,16 +25,26 @@ fn pods(milli: i128) -> Amounts {
 fn stores_a_name_once() {
     let store = store();
     let first = store.create_pod(pod("a", "x")).unwrap();
-    assert_eq!(store.create_pod(pod("a", "x")).unwrap_err(), StoreError::Exists);
+    assert_eq!(
+        store.create_pod(pod("a", "x")).unwrap_err(),
+        StoreError::Exists
+    );
     assert_eq!(store.pod("a", "x").unwrap().uid, first.uid);
-    assert!(store.create_pod(pod("b", "x")).is_ok(), "another namespace is another name");
+    assert!(
+        store.create_pod(pod("b", "x")).is_ok(),
+        "another namespace is another name"
+    );
 }
 
 #[test]
 fn the_second_of_two_writes_from_one_revision_loses() {
     let store = store();
     let read = store.create_quota("a", "q", pods(9)).unwrap();
-    assert!(store.update_quota_status("a", "q", read.revision, pods(9), pods(1)).is_ok());
+    assert!(
+        store
+            .update_quota_status("a", "q", read.revision, pods(9), pods(1))
+            .is_ok()
+    );
     let second = store.update_quota_status("a", "q", read.revision, pods(9), pods(2));
     assert_eq!(second.unwrap_err(), StoreError::Conflict);
     assert_eq!(store.quota("a", "q").unwrap().used, pods(1));
@@ -43,7 +57,11 @@ fn lists_one_namespace_or_all() {
     for (namespace, name) in [("a", "2"), ("a", "1"), ("b", "3")] {
         store.create_pod(pod(namespace, name)).unwrap();
     }
-    let names = |list: Vec<Arc<Pod>>| list.iter().map(|pod| pod.name().to_owned()).collect::<Vec<_>>();
+    let names = |list: Vec<Arc<Pod>>| {
+        list.iter()
+            .map(|pod| pod.name().to_owned())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(store.pods(Some("a")).0), ["1", "2"]);
     assert_eq!(names(store.pods(None).0), ["1", "2", "3"]);
 }
@@ -55,9 +73,15 @@ fn the_log_replays_every_change_in_order() {
     store.create_pod(pod("a", "x")).unwrap();
     store.delete_pod("a", "x").unwrap();
     let events = store.pod_events(start, 10).unwrap();
-    assert_eq!(events.iter().map(|event| event.change).collect::<Vec<_>>(), [Change::Added, Change::Deleted]);
+    assert_eq!(
+        events.iter().map(|event| event.change).collect::<Vec<_>>(),
+        [Change::Added, Change::Deleted]
+    );
     assert!(events[0].revision < events[1].revision);
-    assert_eq!(events[1].object.revision, events[1].revision, "a deletion carries its own revision");
+    assert_eq!(
+        events[1].object.revision, events[1].revision,
+        "a deletion carries its own revision"
+    );
     assert!(store.pod_events(events[1].revision, 10).unwrap().is_empty());
 }
 
@@ -65,7 +89,13 @@ fn the_log_replays_every_change_in_order() {
 fn a_forgotten_revision_has_to_be_listed_again() {
     let mut log = Log::new(2);
     for revision in 1..=4 {
-        log.push(Event { revision, at: Instant::now(), working: 0, change: Change::Added, object: Arc::new(()) });
+        log.push(Event {
+            revision,
+            at: Instant::now(),
+            working: 0,
+            change: Change::Added,
+            object: Arc::new(()),
+        });
     }
     assert_eq!(log.after(1, 10).unwrap_err(), Compacted { oldest: 2 });
     assert_eq!(log.after(2, 10).unwrap().len(), 2);

@@ -16,7 +16,9 @@ const COMPUTE: [&str; 2] = ["cpu", "memory"];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Not an object at all.
-    #[error("the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: {error} ({start})")]
+    #[error(
+        "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: {error} ({start})"
+    )]
     Unrecognized {
         /// The parser's complaint.
         error: String,
@@ -45,13 +47,20 @@ struct Resources {
 
 /// Reads a pod from a JSON or protobuf body.
 pub fn parse_pod(body: &Bytes) -> Result<NewPod, Malformed> {
-    if body.starts_with(&protobuf::MAGIC) { parse_protobuf(body) } else { parse_json(body) }
+    if body.starts_with(&protobuf::MAGIC) {
+        parse_protobuf(body)
+    } else {
+        parse_json(body)
+    }
 }
 
 fn parse_json(body: &Bytes) -> Result<NewPod, Malformed> {
     let unrecognized = |error: serde_json::Error| {
         let start = String::from_utf8_lossy(&body[..body.len().min(25)]);
-        Malformed::Unrecognized { error: error.to_string(), start: format!("{start} ...") }
+        Malformed::Unrecognized {
+            error: error.to_string(),
+            start: format!("{start} ..."),
+        }
     };
     let mut object: Map<String, Value> = serde_json::from_slice(body).map_err(unrecognized)?;
     kind_is_pod(text(&object, "kind"), text(&object, "apiVersion"))?;
@@ -61,7 +70,11 @@ fn parse_json(body: &Bytes) -> Result<NewPod, Malformed> {
         Some(_) => return Err(Malformed::Fields("metadata is no object")),
     };
     let spec = object.remove("spec").unwrap_or(Value::Null);
-    let containers = spec.get("containers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let containers = spec
+        .get("containers")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let containers: Vec<_> = containers.iter().map(json_resources).collect();
     let labels = strings(metadata.get("labels"));
     let pod = NewPod {
@@ -78,14 +91,25 @@ fn parse_json(body: &Bytes) -> Result<NewPod, Malformed> {
 fn json_resources(container: &Value) -> Resources {
     let resources = container.get("resources");
     let of = |key| strings(resources.and_then(|resources| resources.get(key)));
-    Resources { requests: of("requests"), limits: of("limits") }
+    Resources {
+        requests: of("requests"),
+        limits: of("limits"),
+    }
 }
 
 /// A map of strings; quantities may be written as numbers.
 fn strings(value: Option<&Value>) -> BTreeMap<String, String> {
-    let Some(Value::Object(map)) = value else { return BTreeMap::new() };
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    map.iter().map(|(key, value)| (key.clone(), text(value))).collect()
+    let Some(Value::Object(map)) = value else {
+        return BTreeMap::new();
+    };
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    map.iter()
+        .map(|(key, value)| (key.clone(), text(value)))
+        .collect()
 }
 
 fn text<'a>(object: &'a Map<String, Value>, key: &str) -> &'a str {
@@ -112,7 +136,9 @@ fn parse_protobuf(body: &Bytes) -> Result<NewPod, Malformed> {
             (1, Field::Bytes(bytes)) => pod.name = utf8(bytes),
             (2, Field::Bytes(bytes)) => pod.generate_name = utf8(bytes),
             (3, Field::Bytes(bytes)) => pod.namespace = utf8(bytes),
-            (11, Field::Bytes(bytes)) => pod.labels.extend(entry(bytes).map(|(key, value)| (key, utf8(value)))),
+            (11, Field::Bytes(bytes)) => pod
+                .labels
+                .extend(entry(bytes).map(|(key, value)| (key, utf8(value)))),
             _ => {}
         }
     }
@@ -128,10 +154,12 @@ fn parse_protobuf(body: &Bytes) -> Result<NewPod, Malformed> {
 
 fn protobuf_resources(container: &[u8]) -> Resources {
     let mut resources = Resources::default();
-    let all = protobuf::fields(container).flatten().filter_map(|field| match field {
-        (8, Field::Bytes(bytes)) => Some(bytes),
-        _ => None,
-    });
+    let all = protobuf::fields(container)
+        .flatten()
+        .filter_map(|field| match field {
+            (8, Field::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        });
     for field in all.flat_map(|bytes| protobuf::fields(bytes).flatten()) {
         match field {
             (1, Field::Bytes(bytes)) => resources.limits.extend(quantity(bytes)),
@@ -145,10 +173,12 @@ fn protobuf_resources(container: &[u8]) -> Resources {
 /// One entry of a map from names to `Quantity{1 string}`.
 fn quantity(bytes: &[u8]) -> Option<(String, String)> {
     let (key, value) = entry(bytes)?;
-    protobuf::fields(value).flatten().find_map(|field| match field {
-        (1, Field::Bytes(text)) => Some((key.clone(), utf8(text))),
-        _ => None,
-    })
+    protobuf::fields(value)
+        .flatten()
+        .find_map(|field| match field {
+            (1, Field::Bytes(text)) => Some((key.clone(), utf8(text))),
+            _ => None,
+        })
 }
 
 /// One entry of a map: key and undecoded value.
@@ -172,10 +202,14 @@ fn kind_is_pod(kind: &str, api_version: &str) -> Result<(), Malformed> {
     if kind == "Pod" && api_version == "v1" {
         return Ok(());
     }
-    Err(Malformed::OtherKind { kind: kind.to_owned(), api_version: api_version.to_owned() })
+    Err(Malformed::OtherKind {
+        kind: kind.to_owned(),
+        api_version: api_version.to_owned(),
+    })
 }
 
-/// Sums what the containers take, under every name that a quota may use for it. A limit stands in for a missing request.
+/// Sums what the containers take, under every name that a quota may use for it. A limit stands in
+/// for a missing request.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/pkg/quota/v1/evaluator/core/pods.go#L260-L300>
 fn measured(mut pod: NewPod, containers: Vec<Resources>) -> Result<NewPod, Malformed> {
@@ -185,7 +219,10 @@ fn measured(mut pod: NewPod, containers: Vec<Resources>) -> Result<NewPod, Malfo
         for name in COMPUTE {
             let limit = container.limits.get(name);
             if let Some(request) = container.requests.get(name).or(limit) {
-                usage.add(&Amounts::parse([(requests(name), request.as_str()), (name, request.as_str())]).ok_or(QUANTITY)?);
+                usage.add(
+                    &Amounts::parse([(requests(name), request.as_str()), (name, request.as_str())])
+                        .ok_or(QUANTITY)?,
+                );
             } else {
                 pod.unspecified.extend([requests(name), name]);
             }
@@ -201,9 +238,17 @@ fn measured(mut pod: NewPod, containers: Vec<Resources>) -> Result<NewPod, Malfo
 }
 
 fn requests(name: &str) -> &'static str {
-    if name == "cpu" { "requests.cpu" } else { "requests.memory" }
+    if name == "cpu" {
+        "requests.cpu"
+    } else {
+        "requests.memory"
+    }
 }
 
 fn limits(name: &str) -> &'static str {
-    if name == "cpu" { "limits.cpu" } else { "limits.memory" }
+    if name == "cpu" {
+        "limits.cpu"
+    } else {
+        "limits.memory"
+    }
 }

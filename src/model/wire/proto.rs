@@ -14,8 +14,13 @@ pub fn pod_protobuf(pod: &Pod) -> Bytes {
 
 /// A list of pods in its envelope.
 pub fn pod_list_protobuf<'a>(pods: impl Iterator<Item = &'a Pod>, revision: u64) -> Bytes {
-    let metadata = Message::new().string(1, "").string(2, &revision.to_string()).string(3, "");
-    let list = pods.fold(Message::new().message(1, &metadata), |list, pod| list.message(2, &message(pod)));
+    let metadata = Message::new()
+        .string(1, "")
+        .string(2, &revision.to_string())
+        .string(3, "");
+    let list = pods.fold(Message::new().message(1, &metadata), |list, pod| {
+        list.message(2, &message(pod))
+    });
     encode_object("v1", "PodList", &list)
 }
 
@@ -24,13 +29,18 @@ fn message(pod: &Pod) -> Message {
         Content::Protobuf { spec, .. } => spec,
         Content::Json { .. } => &[],
     };
-    Message::new().message(1, &metadata(pod)).bytes(2, spec).message(3, &Message::new().string(1, "Pending"))
+    Message::new()
+        .message(1, &metadata(pod))
+        .bytes(2, spec)
+        .message(3, &Message::new().string(1, "Pending"))
 }
 
 /// `ObjectMeta`: the server's fields, then whatever else was posted.
 fn metadata(pod: &Pod) -> Message {
     let posted = &pod.posted;
-    let created = Message::new().int(1, u64::try_from(pod.created.unix_timestamp()).unwrap_or(0)).int(2, 0);
+    let created = Message::new()
+        .int(1, u64::try_from(pod.created.unix_timestamp()).unwrap_or(0))
+        .int(2, 0);
     let mut message = Message::new()
         .string(1, &posted.name)
         .string(2, &posted.generate_name)

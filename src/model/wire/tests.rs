@@ -10,16 +10,38 @@ const POD: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","lab
 fn stored(body: Bytes) -> std::sync::Arc<Pod> {
     let store = Store::new(1);
     store.create_namespace("ns").unwrap();
-    store.create_pod(NewPod { namespace: "ns".into(), ..parse_pod(&body).unwrap() }).unwrap()
+    store
+        .create_pod(NewPod {
+            namespace: "ns".into(),
+            ..parse_pod(&body).unwrap()
+        })
+        .unwrap()
 }
 
 fn protobuf_pod() -> Bytes {
-    let quantity = |name, text| Message::new().string(1, name).message(2, &Message::new().string(1, text));
-    let resources = Message::new().message(1, &quantity("memory", "1Gi")).message(2, &quantity("cpu", "250m"));
+    let quantity = |name, text| {
+        Message::new()
+            .string(1, name)
+            .message(2, &Message::new().string(1, text))
+    };
+    let resources = Message::new()
+        .message(1, &quantity("memory", "1Gi"))
+        .message(2, &quantity("cpu", "250m"));
     let container = Message::new().string(1, "main").message(8, &resources);
     let label = Message::new().string(1, "app").string(2, "x");
-    let metadata = Message::new().string(1, "").string(2, "work-").string(3, "").message(11, &label).message(12, &label);
-    encode_object("v1", "Pod", &Message::new().message(1, &metadata).message(2, &Message::new().message(2, &container)))
+    let metadata = Message::new()
+        .string(1, "")
+        .string(2, "work-")
+        .string(3, "")
+        .message(11, &label)
+        .message(12, &label);
+    encode_object(
+        "v1",
+        "Pod",
+        &Message::new()
+            .message(1, &metadata)
+            .message(2, &Message::new().message(2, &container)),
+    )
 }
 
 #[test]
@@ -28,17 +50,35 @@ fn measures_what_a_json_pod_takes() {
     assert_eq!((pod.name.as_str(), pod.labels["app"].as_str()), ("a", "x"));
     let usage = pod.usage.pretty();
     assert_eq!(
-        usage, "count/pods=1,cpu=1010m,limits.cpu=1020m,memory=16Mi,pods=1,requests.cpu=1010m,requests.memory=16Mi",
+        usage,
+        "count/pods=1,cpu=1010m,limits.cpu=1020m,memory=16Mi,pods=1,requests.cpu=1010m,requests.memory=16Mi",
         "a limit stands in for a missing request"
     );
-    assert_eq!(pod.unspecified, ["limits.memory", "requests.memory", "memory", "limits.memory"]);
+    assert_eq!(
+        pod.unspecified,
+        [
+            "limits.memory",
+            "requests.memory",
+            "memory",
+            "limits.memory"
+        ]
+    );
 }
 
 #[test]
 fn measures_what_a_protobuf_pod_takes() {
     let pod = parse_pod(&protobuf_pod()).unwrap();
-    assert_eq!((pod.generate_name.as_str(), pod.labels["app"].as_str()), ("work-", "x"));
-    assert_eq!((pod.usage.milli("requests.cpu"), pod.usage.whole("limits.memory")), (Some(250), 1 << 30));
+    assert_eq!(
+        (pod.generate_name.as_str(), pod.labels["app"].as_str()),
+        ("work-", "x")
+    );
+    assert_eq!(
+        (
+            pod.usage.milli("requests.cpu"),
+            pod.usage.whole("limits.memory")
+        ),
+        (Some(250), 1 << 30)
+    );
 }
 
 #[test]
@@ -47,9 +87,15 @@ fn a_json_pod_comes_back_as_posted_with_the_servers_fields() {
     let answer: Value = serde_json::from_slice(&pod_json(&pod)).unwrap();
     let posted: Value = serde_json::from_str(POD).unwrap();
     assert_eq!(answer["spec"], posted["spec"]);
-    assert_eq!(answer["metadata"]["annotations"], posted["metadata"]["annotations"]);
+    assert_eq!(
+        answer["metadata"]["annotations"],
+        posted["metadata"]["annotations"]
+    );
     assert_eq!(answer["metadata"]["namespace"], "ns");
-    assert_eq!(answer["metadata"]["resourceVersion"], pod.revision.to_string());
+    assert_eq!(
+        answer["metadata"]["resourceVersion"],
+        pod.revision.to_string()
+    );
 }
 
 #[test]
@@ -57,16 +103,25 @@ fn a_protobuf_pod_comes_back_as_posted_with_the_servers_fields() {
     let pod = stored(protobuf_pod());
     let answer = pod_protobuf(&pod);
     let meta = object_meta(&answer).unwrap();
-    assert_eq!((meta.generate_name.as_str(), meta.namespace.as_str()), ("work-", "ns"));
+    assert_eq!(
+        (meta.generate_name.as_str(), meta.namespace.as_str()),
+        ("work-", "ns")
+    );
     // The answer is a pod like any other: reading it again measures the same.
     let again = parse_pod(&answer).unwrap();
-    assert_eq!((again.usage, again.labels), (pod.posted.usage.clone(), pod.posted.labels.clone()));
+    assert_eq!(
+        (again.usage, again.labels),
+        (pod.posted.usage.clone(), pod.posted.labels.clone())
+    );
 }
 
 #[test]
 fn either_encoding_carries_the_metadata_of_the_other() {
     let from_json = object_meta(&pod_protobuf(&stored(Bytes::from(POD)))).unwrap();
-    assert_eq!((from_json.name.as_str(), from_json.namespace.as_str()), ("a", "ns"));
+    assert_eq!(
+        (from_json.name.as_str(), from_json.namespace.as_str()),
+        ("a", "ns")
+    );
     let from_protobuf: Value = serde_json::from_slice(&pod_json(&stored(protobuf_pod()))).unwrap();
     assert_eq!(from_protobuf["metadata"]["labels"]["app"], "x");
 }
@@ -76,8 +131,14 @@ fn refuses_what_is_no_pod() {
     let cut = parse_pod(&Bytes::from(&POD[..40])).unwrap_err();
     assert!(matches!(cut, Malformed::Unrecognized { .. }), "{cut}");
     let other = parse_pod(&Bytes::from(r#"{"kind":"Node","apiVersion":"v1"}"#)).unwrap_err();
-    assert_eq!(other.to_string(), "Node in version \"v1\" cannot be handled as a Pod");
+    assert_eq!(
+        other.to_string(),
+        "Node in version \"v1\" cannot be handled as a Pod"
+    );
     let quantity = r#"{"kind":"Pod","apiVersion":"v1","spec":{"containers":[{"resources":{"requests":{"cpu":"lots"}}}]}}"#;
-    assert!(matches!(parse_pod(&Bytes::from(quantity)), Err(Malformed::Fields(_))));
+    assert!(matches!(
+        parse_pod(&Bytes::from(quantity)),
+        Err(Malformed::Fields(_))
+    ));
     assert!(parse_pod(&Bytes::from_static(b"k8s\0\xff")).is_err());
 }

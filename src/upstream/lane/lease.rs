@@ -1,4 +1,5 @@
-//! A place on a connection of a lane, from the pick until the answer's body has ended or was dropped.
+//! A place on a connection of a lane, from the pick until the answer's body has ended or was
+//! dropped.
 
 use std::error::Error as StdError;
 use std::sync::atomic::Ordering;
@@ -28,7 +29,8 @@ pub struct Lease {
 #[derive(Debug)]
 pub(super) enum Held {
     Stream(http2::SendRequest<Body>, Arc<Load>),
-    /// The connection, idle again when the answer's body has been read; None where it is not to be used again.
+    /// The connection, idle again when the answer's body has been read; None where it is not to be
+    /// used again.
     Exclusive(Option<Http1>),
 }
 
@@ -36,7 +38,13 @@ impl Lease {
     /// A place in `lane`, on a connection of this generation.
     pub(super) fn new(lane: &Arc<Lane>, held: Held, generation: u64) -> Self {
         lane.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { lane: Arc::clone(lane), held, generation, _stream: lane.metrics.stream(), _open: None }
+        Self {
+            lane: Arc::clone(lane),
+            held,
+            generation,
+            _stream: lane.metrics.stream(),
+            _open: None,
+        }
     }
 
     /// Sends the one request that the place is for.
@@ -70,8 +78,9 @@ impl Lease {
         }
     }
 
-    /// The request or its answer was lost. If its connection broke, the others of the lane may be about to: those of a server that dies break
-    /// one after the other, and each would take with it what had moved there from the last. A new one shows whether the server is there.
+    /// The request or its answer was lost. If its connection broke, the others of the lane may be
+    /// about to: those of a server that dies break one after the other, and each would take
+    /// with it what had moved there from the last. A new one shows whether the server is there.
     pub fn lost(self, why: &(dyn StdError + 'static)) {
         if breaks_a_stream_only(why) {
             return;
@@ -86,7 +95,8 @@ impl Lease {
         }
     }
 
-    /// What the answer occupies while nobody reads it: what its server may send ahead, and what waits for the client.
+    /// What the answer occupies while nobody reads it: what its server may send ahead, and what
+    /// waits for the client.
     pub(in crate::upstream) fn may_occupy(&self) -> u64 {
         u64::from(self.lane.kind.window) + MAX_SEND_BUFFER as u64
     }
@@ -120,7 +130,11 @@ fn breaks_a_stream_only(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {
         let unfinished = matches!(cause.downcast_ref(), Some(BodyError::Unfinished));
-        if unfinished || cause.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset) {
+        if unfinished
+            || cause
+                .downcast_ref::<h2::Error>()
+                .is_some_and(h2::Error::is_reset)
+        {
             return true;
         }
         next = cause.source();
@@ -133,7 +147,10 @@ impl Drop for Lease {
         self.lane.in_flight.fetch_sub(1, Ordering::Relaxed);
         match &mut self.held {
             Held::Stream(_, load) => {
-                *load.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                *load
+                    .last_used
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Instant::now();
                 load.streams.fetch_sub(1, Ordering::Relaxed);
                 if !self.lane.lock().waiters.is_empty() {
                     self.lane.serve(1);
@@ -143,9 +160,11 @@ impl Drop for Lease {
                 if let Some(mut sender) = sender.take() {
                     let lane = Arc::clone(&self.lane);
                     tokio::spawn(async move {
-                        // Ready again once the answer was read to its end; an error means that it was not, and the connection closes.
+                        // Ready again once the answer was read to its end; an error means that it
+                        // was not, and the connection closes.
                         if sender.ready().await.is_ok() {
-                            // A server that closes behind its answer, without announcing it, often has done so by now.
+                            // A server that closes behind its answer, without announcing it, often
+                            // has done so by now.
                             tokio::task::yield_now().await;
                             if sender.is_ready() {
                                 lane.give_back(sender);

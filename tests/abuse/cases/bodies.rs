@@ -28,7 +28,8 @@ struct Half {
     name: String,
     sent: Bytes,
     reason: Reason,
-    /// Its reset is in one flight with it, or comes after the proxy has read it, or after the upstream has a part of it.
+    /// Its reset is in one flight with it, or comes after the proxy has read it, or after the
+    /// upstream has a part of it.
     reset: Reset,
 }
 
@@ -43,15 +44,30 @@ impl Half {
     fn new(number: usize) -> Self {
         let name = format!("half-{number}");
         let whole = pod(&name, [300, 20_000, 60_000][number % 3]);
-        let (create, ask) = (number.is_multiple_of(2), Ask::put(format!("/api/v1/namespaces/abuse/configmaps/{name}")));
+        let (create, ask) = (
+            number.is_multiple_of(2),
+            Ask::put(format!("/api/v1/namespaces/abuse/configmaps/{name}")),
+        );
         let ask = if create { Ask::create("abuse") } else { ask };
         Self {
             // A declared length for some.
-            ask: if number.is_multiple_of(5) { ask.with("content-length", whole.len()) } else { ask },
+            ask: if number.is_multiple_of(5) {
+                ask.with("content-length", whole.len())
+            } else {
+                ask
+            },
             name,
             // All bytes of some: what is missing then is the end alone.
-            sent: if number % 7 == 3 { whole } else { whole.slice(..whole.len() / 2) },
-            reason: if number % 8 == 7 { REASONS[number % 3] } else { Reason::NO_ERROR },
+            sent: if number % 7 == 3 {
+                whole
+            } else {
+                whole.slice(..whole.len() / 2)
+            },
+            reason: if number % 8 == 7 {
+                REASONS[number % 3]
+            } else {
+                Reason::NO_ERROR
+            },
             reset: match number % 6 {
                 0 => Reset::AtOnce,
                 5 if !create => Reset::WhenUpstream,
@@ -108,30 +124,46 @@ async fn half_requests(size: Size, upstream: Protocol) -> Outcome {
     while let Some(done) = clients.join_next().await {
         answered += usize::from(done.unwrap());
     }
-    lab.require(answered == count, format!("{answered} of {count} requests behind them answered"));
+    lab.require(
+        answered == count,
+        format!("{answered} of {count} requests behind them answered"),
+    );
     lab.finish(()).await
 }
 
-async fn half_requests_that_end_with_no_error_do_not_arrive_as_whole_over_http2(size: Size) -> Outcome {
+async fn half_requests_that_end_with_no_error_do_not_arrive_as_whole_over_http2(
+    size: Size,
+) -> Outcome {
     half_requests(size, Protocol::Http2).await
 }
 
-async fn half_requests_that_end_with_no_error_do_not_arrive_as_whole_over_http1(size: Size) -> Outcome {
+async fn half_requests_that_end_with_no_error_do_not_arrive_as_whole_over_http1(
+    size: Size,
+) -> Outcome {
     half_requests(size, Protocol::Http1).await
 }
 
-/// Half an answer and RST_STREAM(NO_ERROR), for creates, calls and watches, to clients of both protocols.
+/// Half an answer and RST_STREAM(NO_ERROR), for creates, calls and watches, to clients of both
+/// protocols.
 async fn half_answers_that_end_with_no_error_do_not_arrive_as_whole(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, |mut exchange: Exchange| {
         async move {
             let (body, _) = exchange.body().await;
             let numbers: Vec<_> = exchange.path.chars().filter(char::is_ascii_digit).collect();
             let declared = (body.len().max(1000) * 2).to_string();
-            let headers: &[(&str, &str)] = if numbers.len() % 2 == 0 { &[("content-length", &declared)] } else { &[] };
-            if exchange.head(if body.is_empty() { 200 } else { 201 }, headers).await.is_ok()
+            let headers: &[(&str, &str)] = if numbers.len() % 2 == 0 {
+                &[("content-length", &declared)]
+            } else {
+                &[]
+            };
+            if exchange
+                .head(if body.is_empty() { 200 } else { 201 }, headers)
+                .await
+                .is_ok()
                 && exchange.send(Bytes::from(vec![b'h'; 1000])).await.is_ok()
             {
-                // Before a reset, h2 throws away what it has not written. The wait makes the abuse, and judges nothing.
+                // Before a reset, h2 throws away what it has not written. The wait makes the abuse,
+                // and judges nothing.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 exchange.break_off(BreakOff::Reset(Reason::NO_ERROR));
             }
@@ -147,17 +179,31 @@ async fn half_answers_that_end_with_no_error_do_not_arrive_as_whole(size: Size) 
             1 => Ask::get(format!("/api/v1/namespaces/abuse/pods/{number}")),
             _ => Ask::get(format!("/api/v1/namespaces/abuse/pods?watch=true&{number}")),
         };
-        let body = if number % 3 == 0 { pod(&format!("answered-{number}"), 500) } else { Bytes::new() };
+        let body = if number % 3 == 0 {
+            pod(&format!("answered-{number}"), 500)
+        } else {
+            Bytes::new()
+        };
         let dialer = lab.dialer().clone();
         let answered = async {
             if number % 2 == 0 {
-                http2::Client::connect(&dialer).await?.call(&ask, &body).await
+                http2::Client::connect(&dialer)
+                    .await?
+                    .call(&ask, &body)
+                    .await
             } else {
-                http1::Client::connect(&dialer).await?.call(&ask, &body).await
+                http1::Client::connect(&dialer)
+                    .await?
+                    .call(&ask, &body)
+                    .await
             }
         };
         let outcome = in_time(answered).await;
-        let protocol = if number % 2 == 0 { "HTTP/2" } else { "HTTP/1.1" };
+        let protocol = if number % 2 == 0 {
+            "HTTP/2"
+        } else {
+            "HTTP/1.1"
+        };
         match outcome {
             None => cut.push(format!("{protocol} {} hung", ask.path)),
             // An answer of the proxy's own is one.
@@ -167,7 +213,13 @@ async fn half_answers_that_end_with_no_error_do_not_arrive_as_whole(size: Size) 
             Some(_) => {}
         }
     }
-    lab.note(format!("{} of {total} half answers hung or arrived as whole", cut.len()));
-    lab.require(cut.is_empty(), format!("{} of {total} half answers: {}", cut.len(), cut.join(", ")));
+    lab.note(format!(
+        "{} of {total} half answers hung or arrived as whole",
+        cut.len()
+    ));
+    lab.require(
+        cut.is_empty(),
+        format!("{} of {total} half answers: {}", cut.len(), cut.join(", ")),
+    );
     lab.finish(()).await
 }

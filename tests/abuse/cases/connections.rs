@@ -9,14 +9,22 @@ use crate::lab::{Lab, Outcome, Size, in_time, ordinary};
 use crate::peers::upstream::{BreakOff, Exchange};
 use crate::peers::{Ask, Protocol, http1, pod};
 
-cases![an_upstream_that_closes_after_each_answer_meets_no_storm, an_upstream_that_resets_everything_meets_no_storm];
+cases![
+    an_upstream_that_closes_after_each_answer_meets_no_storm,
+    an_upstream_that_resets_everything_meets_no_storm
+];
 
-/// Clients that ask one thing after the other, each on a connection that it keeps. Gives how many answers they got.
+/// Clients that ask one thing after the other, each on a connection that it keeps. Gives how many
+/// answers they got.
 async fn calls(lab: &Lab, clients: usize, each: usize) -> (usize, usize) {
     let (answers, silent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut asking = JoinSet::new();
     for number in 0..clients {
-        let (dialer, answers, silent) = (lab.dialer().clone(), Arc::clone(&answers), Arc::clone(&silent));
+        let (dialer, answers, silent) = (
+            lab.dialer().clone(),
+            Arc::clone(&answers),
+            Arc::clone(&silent),
+        );
         asking.spawn(async move {
             let mut client = http1::Client::connect(&dialer).await.unwrap();
             for turn in 0..each {
@@ -37,7 +45,10 @@ async fn calls(lab: &Lab, clients: usize, each: usize) -> (usize, usize) {
     while let Some(done) = asking.join_next().await {
         done.unwrap();
     }
-    (answers.load(Ordering::Relaxed), silent.load(Ordering::Relaxed))
+    (
+        answers.load(Ordering::Relaxed),
+        silent.load(Ordering::Relaxed),
+    )
 }
 
 async fn an_upstream_that_closes_after_each_answer_meets_no_storm(size: Size) -> Outcome {
@@ -51,10 +62,22 @@ async fn an_upstream_that_closes_after_each_answer_meets_no_storm(size: Size) ->
     let before = lab.upstreams[0].accepted();
     let (answers, silent) = calls(&lab, clients, each).await;
     let connections = lab.upstreams[0].accepted() - before;
-    lab.note(format!("{answers} answers of {} for {connections} connections", clients * each));
-    lab.require(answers == clients * each, format!("{answers} of {} answered, {silent} got nothing at all", clients * each));
+    lab.note(format!(
+        "{answers} answers of {} for {connections} connections",
+        clients * each
+    ));
+    lab.require(
+        answers == clients * each,
+        format!(
+            "{answers} of {} answered, {silent} got nothing at all",
+            clients * each
+        ),
+    );
     // Twice is generous; the neighbours have connections too.
-    lab.require(connections <= 2 * clients * each + 50, format!("{connections} connections for {answers} answers"));
+    lab.require(
+        connections <= 2 * clients * each + 50,
+        format!("{connections} connections for {answers} answers"),
+    );
     lab.finish(()).await
 }
 
@@ -76,7 +99,9 @@ async fn an_upstream_that_resets_everything_meets_no_storm(size: Size) -> Outcom
         let mut answered = 0;
         for number in 0..10 {
             let ask = Ask::create("honest");
-            if let Some(Ok(answer)) = in_time(client.call(&ask, &pod(&format!("honest-{number}"), 500))).await {
+            if let Some(Ok(answer)) =
+                in_time(client.call(&ask, &pod(&format!("honest-{number}"), 500))).await
+            {
                 answered += usize::from(answer.status == 201);
             }
         }
@@ -86,8 +111,14 @@ async fn an_upstream_that_resets_everything_meets_no_storm(size: Size) -> Outcom
     let answered = honest.await.unwrap();
     let connections = lab.upstreams[0].accepted() - before;
     lab.note(format!("{answered} of 10 honest creates, {connections} connections for {} requests that were reset", clients * each));
-    lab.require(answered == 10, format!("{answered} of 10 honest creates answered"));
+    lab.require(
+        answered == 10,
+        format!("{answered} of 10 honest creates answered"),
+    );
     lab.require(silent == 0, format!("{silent} requests never answered"));
-    lab.require(connections <= 2 * clients * each + 50, format!("{connections} connections for {} requests", clients * each));
+    lab.require(
+        connections <= 2 * clients * each + 50,
+        format!("{connections} connections for {} requests", clients * each),
+    );
     lab.finish(()).await
 }

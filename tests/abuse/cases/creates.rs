@@ -1,4 +1,5 @@
-//! Creates that hold memory: what is spent is what has arrived, and others' conflicts are replayed all the same.
+//! Creates that hold memory: what is spent is what has arrived, and others' conflicts are replayed
+//! all the same.
 
 use std::sync::Arc;
 
@@ -29,7 +30,9 @@ pub async fn conflict_once(exchange: Exchange) {
     let journal = Arc::clone(&exchange.journal);
     let mut exchange = exchange;
     let (_, whole) = exchange.body().await;
-    let Some(name) = journal.record(exchange.entry).name.filter(|_| whole) else { return };
+    let Some(name) = journal.record(exchange.entry).name.filter(|_| whole) else {
+        return;
+    };
     let first = format!("refused {name}");
     if journal.is_stored(&first) {
         journal.store(&name);
@@ -58,7 +61,10 @@ async fn replayed(lab: &mut Lab) {
         replayed += usize::from(done.unwrap());
     }
     lab.note(format!("{replayed} of 20 conflicts replayed"));
-    lab.require(replayed == 20, format!("{replayed} of 20 conflicts replayed"));
+    lab.require(
+        replayed == 20,
+        format!("{replayed} of 20 conflicts replayed"),
+    );
 }
 
 /// 256 MiB, which is all that bodies may take, in creates of 3 MiB.
@@ -69,7 +75,11 @@ fn declared(number: usize) -> usize {
 /// 86 creates over HTTP/1.1 that declare 3 MiB and stop after `sent`.
 async fn stalled(size: Size, sent: usize) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, |exchange: Exchange| async move {
-        if exchange.path.contains("honest") { conflict_once(exchange).await } else { ordinary(exchange).await }
+        if exchange.path.contains("honest") {
+            conflict_once(exchange).await
+        } else {
+            ordinary(exchange).await
+        }
     })
     .await;
     lab.neighbours().await;
@@ -105,20 +115,37 @@ async fn creates_that_stop_before_their_end_leave_replay_on(size: Size) -> Outco
     stalled(size, 2_900_000).await
 }
 
-async fn creates_over_one_http2_connection_that_send_nothing_leave_replay_on(size: Size) -> Outcome {
+async fn creates_over_one_http2_connection_that_send_nothing_leave_replay_on(
+    size: Size,
+) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, |exchange: Exchange| async move {
-        if exchange.path.contains("honest") { conflict_once(exchange).await } else { ordinary(exchange).await }
+        if exchange.path.contains("honest") {
+            conflict_once(exchange).await
+        } else {
+            ordinary(exchange).await
+        }
     })
     .await;
     lab.neighbours().await;
     let client = http2::Client::connect(lab.dialer()).await.unwrap();
     let mut open = Vec::new();
     for number in 0..86 {
-        open.push(client.open(&Ask::create("abuse").with("content-length", declared(number)), false).await.unwrap());
+        open.push(
+            client
+                .open(
+                    &Ask::create("abuse").with("content-length", declared(number)),
+                    false,
+                )
+                .await
+                .unwrap(),
+        );
     }
     // Behind them on the same connection, so that they have arrived.
     let behind = in_time(client.call(&Ask::get("/version?behind"), b"")).await;
-    lab.require(matches!(behind, Some(Ok(_))), format!("a call behind them: {behind:?}"));
+    lab.require(
+        matches!(behind, Some(Ok(_))),
+        format!("a call behind them: {behind:?}"),
+    );
     replayed(&mut lab).await;
     lab.finish((client, open)).await
 }

@@ -1,4 +1,5 @@
-//! Small DATA frames, and streams that are reset: whatever one stream costs is charged to nobody else.
+//! Small DATA frames, and streams that are reset: whatever one stream costs is charged to nobody
+//! else.
 
 use std::time::Duration;
 
@@ -25,9 +26,17 @@ cases![
 /// Logs with short lines, each a DATA frame of its own, of 2 to 60 bytes.
 async fn abused(mut exchange: Exchange) {
     if exchange.path.contains("follow=true") {
-        if exchange.head(200, &[("content-type", "text/plain")]).await.is_ok() {
+        if exchange
+            .head(200, &[("content-type", "text/plain")])
+            .await
+            .is_ok()
+        {
             for number in 0.. {
-                if exchange.send(Bytes::from(vec![b'l'; 2 + number % 59])).await.is_err() {
+                if exchange
+                    .send(Bytes::from(vec![b'l'; 2 + number % 59]))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -40,7 +49,9 @@ async fn abused(mut exchange: Exchange) {
 }
 
 fn follow(number: usize) -> Ask {
-    Ask::get(format!("/api/v1/namespaces/abuse/pods/pod-{number}/log?follow=true"))
+    Ask::get(format!(
+        "/api/v1/namespaces/abuse/pods/pod-{number}/log?follow=true"
+    ))
 }
 
 /// The upstream sends whatever the proxy takes: megabytes, where its windows are so large.
@@ -49,7 +60,9 @@ async fn a_follower_of_short_lines_falls_behind_over_http2(size: Size) -> Outcom
     lab.neighbours().await;
     let mut unread = Vec::new();
     for number in 0..size.of(2, 20) {
-        let client = http2::Client::connect_with(lab.dialer(), LEAST).await.unwrap();
+        let client = http2::Client::connect_with(lab.dialer(), LEAST)
+            .await
+            .unwrap();
         let answer = client.send(&follow(number), b"").await.unwrap();
         unread.push((client, in_time(answer).await));
     }
@@ -67,9 +80,17 @@ async fn answers_whose_end_comes_in_a_frame_of_its_own_end_no_connection(size: S
     let mut answered = 0;
     for number in 0..total {
         let get = Ask::get(format!("/api/v1/namespaces/abuse/pods/{number}"));
-        answered += usize::from(client.call(&get, b"").await.is_ok_and(|answer| answer.whole && answer.body == "{}"));
+        answered += usize::from(
+            client
+                .call(&get, b"")
+                .await
+                .is_ok_and(|answer| answer.whole && answer.body == "{}"),
+        );
     }
-    lab.require(answered == total, format!("{answered} of {total} answered over one connection"));
+    lab.require(
+        answered == total,
+        format!("{answered} of {total} answered over one connection"),
+    );
     lab.finish(client).await
 }
 
@@ -81,7 +102,10 @@ async fn a_follower_of_short_lines_falls_behind_over_http1(size: Size) -> Outcom
         let mut client = http1::Client::connect_small(lab.dialer()).await.unwrap();
         client.send(&follow(number), b"").await.unwrap();
         let head = in_time(client.answer_head(&Method::GET)).await;
-        lab.require(matches!(head, Some(Ok(_))), format!("follower {number} got no head"));
+        lab.require(
+            matches!(head, Some(Ok(_))),
+            format!("follower {number} got no head"),
+        );
         unread.push(client);
     }
     lab.stands_still().await;
@@ -114,12 +138,21 @@ async fn an_upload_in_small_frames_is_not_read(size: Size) -> Outcome {
     let client = http2::Client::connect(lab.dialer()).await.unwrap();
     lab.neighbours().await;
     lab.neighbour_on(&client).await;
-    let (answer, mut stream) = client.open(&Ask::put("/api/v1/namespaces/abuse/configmaps/unread"), false).await.unwrap();
+    let (answer, mut stream) = client
+        .open(
+            &Ask::put("/api/v1/namespaces/abuse/configmaps/unread"),
+            false,
+        )
+        .await
+        .unwrap();
     lab.arrived("unread", 1).await;
     let frames = size.of(20_000, 200_000);
     let upload = tokio::spawn(async move {
         for number in 0..frames {
-            if http2::send_data(&mut stream, Bytes::from(vec![b'u'; 2 + number % 59]), false).await.is_err() {
+            if http2::send_data(&mut stream, Bytes::from(vec![b'u'; 2 + number % 59]), false)
+                .await
+                .is_err()
+            {
                 break;
             }
         }
@@ -131,7 +164,8 @@ async fn an_upload_in_small_frames_is_not_read(size: Size) -> Outcome {
     lab.finish((answer, client)).await
 }
 
-/// Requests of one connection, all dropped together, as when a program ends; its watches must live. `ask` is what is cancelled.
+/// Requests of one connection, all dropped together, as when a program ends; its watches must live.
+/// `ask` is what is cancelled.
 async fn cancelled(size: Size, ask: fn(usize) -> Ask, heads: bool) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     let client = http2::Client::connect(lab.dialer()).await.unwrap();
@@ -142,7 +176,10 @@ async fn cancelled(size: Size, ask: fn(usize) -> Ask, heads: bool) -> Outcome {
         for number in 0..[100, 240][burst % 2] {
             match client.send(&ask(number), b"").await {
                 Ok(answer) => open.push(answer),
-                Err(broken) => lab.require(false, format!("burst {burst}, request {number}: {broken:?}")),
+                Err(broken) => lab.require(
+                    false,
+                    format!("burst {burst}, request {number}: {broken:?}"),
+                ),
             }
         }
         if heads {
@@ -161,14 +198,25 @@ async fn cancelled(size: Size, ask: fn(usize) -> Ask, heads: bool) -> Outcome {
 }
 
 async fn a_burst_of_requests_is_cancelled_at_once(size: Size) -> Outcome {
-    cancelled(size, |number| Ask::get(format!("/api/v1/namespaces/abuse/unread/{number}")), false).await
+    cancelled(
+        size,
+        |number| Ask::get(format!("/api/v1/namespaces/abuse/unread/{number}")),
+        false,
+    )
+    .await
 }
 
 async fn a_burst_of_watches_is_cancelled_at_once(size: Size) -> Outcome {
-    cancelled(size, |number| Ask::get(format!("/api/v1/namespaces/abuse/pods?watch=true&{number}")), true).await
+    cancelled(
+        size,
+        |number| Ask::get(format!("/api/v1/namespaces/abuse/pods?watch=true&{number}")),
+        true,
+    )
+    .await
 }
 
-/// CVE-2023-44487: requests that are reset in the flight that brings them, without end. The proxy may end such connections.
+/// CVE-2023-44487: requests that are reset in the flight that brings them, without end. The proxy
+/// may end such connections.
 async fn rapid_reset_goes_on(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
@@ -177,12 +225,18 @@ async fn rapid_reset_goes_on(size: Size) -> Outcome {
     let mut sent = 0;
     while sent < total {
         connections += 1;
-        let Ok(mut frames) = Frames::connect(&dialer).await else { continue };
+        let Ok(mut frames) = Frames::connect(&dialer).await else {
+            continue;
+        };
         let mut stream = 1;
         while sent < total {
             let mut flight = Vec::new();
             for _ in 0..50 {
-                flight.extend_from_slice(&raw::request(stream, &Ask::get("/api/v1/namespaces/abuse/unread/reset"), true));
+                flight.extend_from_slice(&raw::request(
+                    stream,
+                    &Ask::get("/api/v1/namespaces/abuse/unread/reset"),
+                    true,
+                ));
                 flight.extend_from_slice(&raw::rst_stream(stream, h2::Reason::CANCEL));
                 stream += 2;
             }
@@ -195,6 +249,8 @@ async fn rapid_reset_goes_on(size: Size) -> Outcome {
         }
     }
     let reached = lab.journal.count("/reset");
-    lab.note(format!("{sent} resets over {connections} connections, {reached} requests reached the upstream"));
+    lab.note(format!(
+        "{sent} resets over {connections} connections, {reached} requests reached the upstream"
+    ));
     lab.finish(()).await
 }

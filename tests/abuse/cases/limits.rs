@@ -1,4 +1,5 @@
-//! Limits that one client must not use up for others: connections, probes, handshakes, time; and a proxy that is its own upstream.
+//! Limits that one client must not use up for others: connections, probes, handshakes, time; and a
+//! proxy that is its own upstream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +29,8 @@ cases![
 /// Kubelet waits a second by default; a probe that takes ten times as long is lost by any measure.
 const KUBELET: Duration = Duration::from_secs(10);
 
-/// Connections at the admin port that all send `bytes` and nothing more, and come again when they are closed.
+/// Connections at the admin port that all send `bytes` and nothing more, and come again when they
+/// are closed.
 async fn probes_beside(size: Size, bytes: &'static [u8]) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, ordinary).await;
     lab.neighbours().await;
@@ -42,8 +44,11 @@ async fn probes_beside(size: Size, bytes: &'static [u8]) -> Outcome {
                 if let Ok(mut tcp) = TcpStream::connect(admin).await {
                     let _refused = tcp.write_all(bytes).await;
                     opened.fetch_add(1, Ordering::Relaxed);
-                    // Nothing of what comes is looked at until the other side closes, or a reset takes it away.
-                    while tcp.readable().await.is_ok() && !matches!(tcp.try_read(&mut [0; 1]), Ok(0)) {
+                    // Nothing of what comes is looked at until the other side closes, or a reset
+                    // takes it away.
+                    while tcp.readable().await.is_ok()
+                        && !matches!(tcp.try_read(&mut [0; 1]), Ok(0))
+                    {
                         if tcp.peer_addr().is_err() {
                             break;
                         }
@@ -58,14 +63,29 @@ async fn probes_beside(size: Size, bytes: &'static [u8]) -> Outcome {
     let mut answered = 0;
     let probes = ["/livez", "/readyz", "/livez", "/readyz"];
     for path in probes {
-        let answer = tokio::time::timeout(KUBELET, lab.proxy.admin(path)).await.ok().flatten();
-        let first = answer.as_deref().and_then(|answer| answer.lines().next()).unwrap_or("nothing");
+        let answer = tokio::time::timeout(KUBELET, lab.proxy.admin(path))
+            .await
+            .ok()
+            .flatten();
+        let first = answer
+            .as_deref()
+            .and_then(|answer| answer.lines().next())
+            .unwrap_or("nothing");
         answered += usize::from(first.starts_with("HTTP/1.1 200"));
-        lab.require(first.starts_with("HTTP/1.1 200"), format!("{path}: {first}"));
+        lab.require(
+            first.starts_with("HTTP/1.1 200"),
+            format!("{path}: {first}"),
+        );
     }
     // Everything else there may be refused meanwhile.
     let metrics = lab.proxy.admin("/metrics").await;
-    lab.note(format!("/metrics: {}", metrics.as_deref().and_then(|answer| answer.lines().next()).unwrap_or("nothing")));
+    lab.note(format!(
+        "/metrics: {}",
+        metrics
+            .as_deref()
+            .and_then(|answer| answer.lines().next())
+            .unwrap_or("nothing")
+    ));
     lab.note(format!("{answered} of {} probes answered", probes.len()));
     lab.finish(open).await
 }
@@ -82,7 +102,10 @@ async fn slow_readers_at_the_admin_port_do_not_keep_probes_waiting(size: Size) -
 /// In the short form the limit is lower, and the connections fewer.
 async fn crowded(size: Size) -> (Lab, usize) {
     let (limit, connections) = (size.of(200, 10_000), size.of(300, 10_500));
-    let configuration = Configuration { serving: format!("maxConnections: {limit}"), ..Configuration::default() };
+    let configuration = Configuration {
+        serving: format!("maxConnections: {limit}"),
+        ..Configuration::default()
+    };
     let lab = Lab::with(size, &[Protocol::Http2], configuration, script(ordinary)).await;
     (lab, connections)
 }
@@ -93,9 +116,18 @@ async fn idle_connections_over_http1_do_not_lock_out_others(size: Size) -> Outco
     let mut idle = Vec::new();
     for number in 0..connections {
         // Nobody has to accept them all.
-        let Ok(Ok(mut client)) = tokio::time::timeout(Duration::from_secs(1), http1::Client::connect(lab.dialer())).await else { break };
+        let Ok(Ok(mut client)) =
+            tokio::time::timeout(Duration::from_secs(1), http1::Client::connect(lab.dialer()))
+                .await
+        else {
+            break;
+        };
         if number % 2 == 0 {
-            let _refused = tokio::time::timeout(Duration::from_secs(1), client.call(&Ask::get("/version"), b"")).await;
+            let _refused = tokio::time::timeout(
+                Duration::from_secs(1),
+                client.call(&Ask::get("/version"), b""),
+            )
+            .await;
         }
         idle.push(client);
     }
@@ -109,9 +141,18 @@ async fn idle_connections_over_http2_do_not_lock_out_others(size: Size) -> Outco
     lab.neighbours().await;
     let mut idle = Vec::new();
     for number in 0..connections {
-        let Ok(Ok(client)) = tokio::time::timeout(Duration::from_secs(1), http2::Client::connect(lab.dialer())).await else { break };
+        let Ok(Ok(client)) =
+            tokio::time::timeout(Duration::from_secs(1), http2::Client::connect(lab.dialer()))
+                .await
+        else {
+            break;
+        };
         if number % 2 == 0 {
-            let _refused = tokio::time::timeout(Duration::from_secs(1), client.call(&Ask::get("/version"), b"")).await;
+            let _refused = tokio::time::timeout(
+                Duration::from_secs(1),
+                client.call(&Ask::get("/version"), b""),
+            )
+            .await;
         }
         idle.push(client);
     }
@@ -125,7 +166,11 @@ async fn connections_without_a_handshake_do_not_lock_out_others(size: Size) -> O
     lab.neighbours().await;
     let mut silent = Vec::new();
     for _ in 0..connections {
-        let Ok(Ok(tcp)) = tokio::time::timeout(Duration::from_secs(1), lab.dialer().tcp(false)).await else { break };
+        let Ok(Ok(tcp)) =
+            tokio::time::timeout(Duration::from_secs(1), lab.dialer().tcp(false)).await
+        else {
+            break;
+        };
         silent.push(tcp);
     }
     lab.note(format!("{} silent connections", silent.len()));
@@ -148,9 +193,13 @@ async fn upgrades_without_credentials_cost_the_upstream_nothing(size: Size) -> O
     for number in 0..300 {
         let dialer = lab.dialer().clone();
         asked.spawn(async move {
-            let mut ask = Ask::get(format!("/api/v1/namespaces/abuse/pods/{number}/exec?command=sh"));
+            let mut ask = Ask::get(format!(
+                "/api/v1/namespaces/abuse/pods/{number}/exec?command=sh"
+            ));
             ask.headers.retain(|(name, _)| name != "authorization");
-            let ask = ask.with("connection", "Upgrade").with("upgrade", "SPDY/3.1");
+            let ask = ask
+                .with("connection", "Upgrade")
+                .with("upgrade", "SPDY/3.1");
             let mut client = http1::Client::connect(&dialer).await.unwrap();
             in_time(client.call(&ask, b"")).await.is_some()
         });
@@ -160,9 +209,17 @@ async fn upgrades_without_credentials_cost_the_upstream_nothing(size: Size) -> O
         answered += usize::from(done.unwrap());
     }
     let handshakes = lab.upstreams[0].handshakes() - before;
-    lab.note(format!("{handshakes} handshakes for 300 upgrades, {answered} answered"));
-    lab.require(answered == 300, format!("{answered} of 300 upgrades answered"));
-    lab.require(handshakes <= 60, format!("{handshakes} handshakes at the upstream for 300 upgrades without credentials"));
+    lab.note(format!(
+        "{handshakes} handshakes for 300 upgrades, {answered} answered"
+    ));
+    lab.require(
+        answered == 300,
+        format!("{answered} of 300 upgrades answered"),
+    );
+    lab.require(
+        handshakes <= 60,
+        format!("{handshakes} handshakes at the upstream for 300 upgrades without credentials"),
+    );
     lab.finish(()).await
 }
 
@@ -187,19 +244,35 @@ async fn an_upstream_that_leads_back_is_told_so(size: Size) -> Outcome {
         (Ask::get("/api/v1/pods"), 0),
         (Ask::create("abuse"), 300),
         (Ask::get("/api/v1/pods?watch=true"), 0),
-        (Ask::get("/api/v1/namespaces/abuse/pods/a/exec?command=sh").with("connection", "Upgrade").with("upgrade", "SPDY/3.1"), 0),
+        (
+            Ask::get("/api/v1/namespaces/abuse/pods/a/exec?command=sh")
+                .with("connection", "Upgrade")
+                .with("upgrade", "SPDY/3.1"),
+            0,
+        ),
     ];
     for (ask, size) in asks {
-        let body = if size > 0 { pod("round", size) } else { bytes::Bytes::new() };
+        let body = if size > 0 {
+            pod("round", size)
+        } else {
+            bytes::Bytes::new()
+        };
         let answer = match http1::Client::connect(lab.dialer()).await {
             Ok(mut client) => in_time(client.call(&ask, &body)).await,
             Err(_) => None,
         };
         let told = match &answer {
-            Some(Ok(answer)) => format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)),
+            Some(Ok(answer)) => format!(
+                "{} {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
+            ),
             other => format!("{other:?}"),
         };
-        lab.require(matches!(&answer, Some(Ok(answer)) if answer.status == 508), format!("{} {}: {told}", ask.method, ask.path));
+        lab.require(
+            matches!(&answer, Some(Ok(answer)) if answer.status == 508),
+            format!("{} {}: {told}", ask.method, ask.path),
+        );
     }
     let count = connections.load(Ordering::Relaxed);
     lab.note(format!("{count} connections round"));
@@ -211,7 +284,10 @@ async fn an_upstream_that_leads_back_is_told_so(size: Size) -> Outcome {
 
 /// An upstream that takes a second for each of its conflicts, and a hold of two.
 async fn slow_attempts_end_with_the_hold(size: Size) -> Outcome {
-    let configuration = Configuration { replay: "maxHold: 2s, baseDelay: 1ms, maxDelay: 2ms".to_owned(), ..Configuration::default() };
+    let configuration = Configuration {
+        replay: "maxHold: 2s, baseDelay: 1ms, maxDelay: 2ms".to_owned(),
+        ..Configuration::default()
+    };
     let slow = script(|mut exchange: Exchange| async move {
         exchange.body().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -222,9 +298,17 @@ async fn slow_attempts_end_with_the_hold(size: Size) -> Outcome {
     let client = http2::Client::connect(lab.dialer()).await.unwrap();
     let answer = in_time(client.call(&Ask::create("abuse"), &pod("slow", 500))).await;
     let attempts = lab.journal.count("/abuse/");
-    lab.note(format!("{attempts} attempts of a second each within a hold of two"));
-    lab.require(matches!(&answer, Some(Ok(answer)) if answer.status == 409), format!("{answer:?}"));
+    lab.note(format!(
+        "{attempts} attempts of a second each within a hold of two"
+    ));
+    lab.require(
+        matches!(&answer, Some(Ok(answer)) if answer.status == 409),
+        format!("{answer:?}"),
+    );
     // At 0 and 1 s; one at 2 s is a matter of rounding.
-    lab.require(attempts <= 3, format!("{attempts} attempts of a second each within a hold of two seconds"));
+    lab.require(
+        attempts <= 3,
+        format!("{attempts} attempts of a second each within a hold of two seconds"),
+    );
     lab.finish(client).await
 }

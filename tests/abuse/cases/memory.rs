@@ -1,4 +1,5 @@
-//! Bodies and heads that take memory: how much is in the table, that others are served meanwhile is here.
+//! Bodies and heads that take memory: how much is in the table, that others are served meanwhile is
+//! here.
 
 use tokio::task::JoinSet;
 
@@ -42,7 +43,10 @@ async fn tell(lab: &mut Lab, mut asked: JoinSet<Option<Result<Answer, Broken>>>)
         };
         *outcomes.entry(outcome).or_default() += 1;
     }
-    lab.require(!outcomes.contains_key("unanswered"), format!("{outcomes:?}"));
+    lab.require(
+        !outcomes.contains_key("unanswered"),
+        format!("{outcomes:?}"),
+    );
     lab.require(!outcomes.contains_key("504"), format!("{outcomes:?}"));
     lab.note(format!("{outcomes:?}"));
 }
@@ -55,9 +59,14 @@ async fn creates_in_chunks_of_one_byte_over_http1(size: Size) -> Outcome {
         let (dialer, length) = (lab.dialer().clone(), size.of(100_000, 3_000_000));
         asked.spawn(in_time_of_many(async move {
             let mut client = http1::Client::connect(&dialer).await?;
-            client.head(&Ask::create("abuse").with("transfer-encoding", "chunked")).await?;
+            client
+                .head(&Ask::create("abuse").with("transfer-encoding", "chunked"))
+                .await?;
             for piece in pod(&format!("chunks-{number}"), length).chunks(1000) {
-                let chunks: Vec<u8> = piece.iter().flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n']).collect();
+                let chunks: Vec<u8> = piece
+                    .iter()
+                    .flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n'])
+                    .collect();
                 client.wire.write(&chunks).await?;
             }
             client.wire.write(b"0\r\n\r\n").await?;
@@ -88,11 +97,22 @@ async fn creates_in_frames_of_one_byte_over_http2(size: Size) -> Outcome {
     lab.finish(()).await
 }
 
-/// Creates with some head and some body that are all refused; others' conflicts are replayed meanwhile.
-async fn all_conflict(size: Size, protocol: Protocol, count: usize, head: usize, body: usize) -> Outcome {
+/// Creates with some head and some body that are all refused; others' conflicts are replayed
+/// meanwhile.
+async fn all_conflict(
+    size: Size,
+    protocol: Protocol,
+    count: usize,
+    head: usize,
+    body: usize,
+) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, conflicting).await;
     lab.neighbours().await;
-    let connections = if protocol == Protocol::Http1 { count } else { count.div_ceil(50) };
+    let connections = if protocol == Protocol::Http1 {
+        count
+    } else {
+        count.div_ceil(50)
+    };
     let mut asked = JoinSet::new();
     for connection in 0..connections {
         let each = count / connections;
@@ -111,7 +131,12 @@ async fn all_conflict(size: Size, protocol: Protocol, count: usize, head: usize,
             asked.spawn(in_time_of_many(async move {
                 match shared {
                     Some(client) => client.call(&ask, &body).await,
-                    None => http1::Client::connect(&dialer).await?.call(&ask, &body).await,
+                    None => {
+                        http1::Client::connect(&dialer)
+                            .await?
+                            .call(&ask, &body)
+                            .await
+                    }
                 }
             }));
         }
@@ -120,8 +145,11 @@ async fn all_conflict(size: Size, protocol: Protocol, count: usize, head: usize,
     lab.finish(()).await
 }
 
-/// Megabytes by the thousand take their time on a slow machine; what is asked is that there is an end.
-async fn in_time_of_many(asked: impl Future<Output = Result<Answer, Broken>>) -> Option<Result<Answer, Broken>> {
+/// Megabytes by the thousand take their time on a slow machine; what is asked is that there is an
+/// end.
+async fn in_time_of_many(
+    asked: impl Future<Output = Result<Answer, Broken>>,
+) -> Option<Result<Answer, Broken>> {
     tokio::time::timeout(PATIENCE * 10, asked).await.ok()
 }
 

@@ -22,7 +22,11 @@ cases![
 /// Endless logs, lists of 4.5 MiB, and uploads that are not read.
 async fn abused(mut exchange: Exchange) {
     if exchange.path.contains("follow=true") {
-        if exchange.head(200, &[("content-type", "text/plain")]).await.is_ok() {
+        if exchange
+            .head(200, &[("content-type", "text/plain")])
+            .await
+            .is_ok()
+        {
             let line = Bytes::from(vec![b'l'; 16 << 10]);
             while exchange.send(line.clone()).await.is_ok() {}
         }
@@ -36,18 +40,27 @@ async fn abused(mut exchange: Exchange) {
 }
 
 fn follow(number: usize) -> Ask {
-    Ask::get(format!("/api/v1/namespaces/abuse/pods/pod-{number}/log?follow=true"))
+    Ask::get(format!(
+        "/api/v1/namespaces/abuse/pods/pod-{number}/log?follow=true"
+    ))
 }
 
 fn list(number: usize) -> Ask {
     Ask::get(format!("/api/v1/namespaces/abuse/pods?list={number}"))
 }
 
-/// Answers over HTTP/2 whose heads came, and of which nothing more is read; each on a connection of its own.
-async fn unread2(lab: &mut Lab, count: usize, ask: fn(usize) -> Ask) -> Vec<(http2::Client, RecvStream)> {
+/// Answers over HTTP/2 whose heads came, and of which nothing more is read; each on a connection of
+/// its own.
+async fn unread2(
+    lab: &mut Lab,
+    count: usize,
+    ask: fn(usize) -> Ask,
+) -> Vec<(http2::Client, RecvStream)> {
     let mut unread = Vec::new();
     for number in 0..count {
-        let client = http2::Client::connect_with(lab.dialer(), LEAST).await.unwrap();
+        let client = http2::Client::connect_with(lab.dialer(), LEAST)
+            .await
+            .unwrap();
         let answer = client.send(&ask(number), b"").await.unwrap();
         match in_time(answer).await {
             Some(Ok(answer)) => unread.push((client, answer.into_body())),
@@ -70,17 +83,27 @@ async fn unread1(lab: &mut Lab, count: usize, ask: fn(usize) -> Ask) -> Vec<http
     unread
 }
 
-/// While a lane opens its first connections: what comes together with three readers must not share the first of them.
+/// While a lane opens its first connections: what comes together with three readers must not share
+/// the first of them.
 async fn three_readers_come_before_anybody_else(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
-    let client = http2::Client::connect_with(lab.dialer(), LEAST).await.unwrap();
+    let client = http2::Client::connect_with(lab.dialer(), LEAST)
+        .await
+        .unwrap();
     let own = http2::Client::connect(&lab.proxy.dialer).await.unwrap();
     let (mut unread, mut opening) = (Vec::new(), Vec::new());
     for number in 0..12 {
         if number < 3 {
             unread.push(client.send(&follow(number), b"").await.unwrap());
         }
-        opening.push(own.send(&Ask::get(format!("/api/v1/namespaces/own/pods?watch=true&{number}")), b"").await.unwrap());
+        opening.push(
+            own.send(
+                &Ask::get(format!("/api/v1/namespaces/own/pods?watch=true&{number}")),
+                b"",
+            )
+            .await
+            .unwrap(),
+        );
     }
     lab.arrived("/abuse/", 3).await;
     let mut watches = Vec::new();
@@ -93,7 +116,9 @@ async fn three_readers_come_before_anybody_else(size: Size) -> Outcome {
     // All of them at once have what each of them has.
     let _over = in_time(async {
         for watch in &mut watches {
-            told += usize::from(matches!(http2::next(watch.body_mut()).await, Some(Ok(event)) if event == "event"));
+            told += usize::from(
+                matches!(http2::next(watch.body_mut()).await, Some(Ok(event)) if event == "event"),
+            );
         }
     })
     .await;
@@ -142,20 +167,30 @@ async fn lists_over_http1_are_not_read(size: Size) -> Outcome {
 /// One connection carries all: the followers that give no window, and the neighbour.
 async fn a_client_reads_its_log_at_no_window_and_calls_on(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
-    let windows = Windows { stream: 65_535, connection: GO.connection };
-    let client = http2::Client::connect_with(lab.dialer(), windows).await.unwrap();
+    let windows = Windows {
+        stream: 65_535,
+        connection: GO.connection,
+    };
+    let client = http2::Client::connect_with(lab.dialer(), windows)
+        .await
+        .unwrap();
     lab.neighbour_on(&client).await;
     let mut unread = Vec::new();
     for number in 0..size.of(24, 90) {
         let answer = client.send(&follow(number), b"").await.unwrap();
-        unread.push(in_time(answer).await.map(|answer| answer.unwrap().into_body()));
+        unread.push(
+            in_time(answer)
+                .await
+                .map(|answer| answer.unwrap().into_body()),
+        );
     }
     lab.stands_still().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
 
-/// 2 MiB each, over HTTP/2 on the neighbour's own connection, and over HTTP/1.1; towards an upstream that gives no window for them.
+/// 2 MiB each, over HTTP/2 on the neighbour's own connection, and over HTTP/1.1; towards an
+/// upstream that gives no window for them.
 async fn uploads_that_the_upstream_does_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     let client = http2::Client::connect(lab.dialer()).await.unwrap();
@@ -166,12 +201,18 @@ async fn uploads_that_the_upstream_does_not_read(size: Size) -> Outcome {
     let count = size.of(3, 24);
     for number in 0..count {
         let (client, dialer, body) = (client.clone(), lab.dialer().clone(), body.clone());
-        let ask = Ask::put(format!("/api/v1/namespaces/abuse/configmaps/unread-{number}"));
+        let ask = Ask::put(format!(
+            "/api/v1/namespaces/abuse/configmaps/unread-{number}"
+        ));
         uploads.spawn(async move {
             if number % 2 == 0 {
                 let _never = client.call(&ask, &body).await;
             } else {
-                let _never = http1::Client::connect(&dialer).await.unwrap().call(&ask, &body).await;
+                let _never = http1::Client::connect(&dialer)
+                    .await
+                    .unwrap()
+                    .call(&ask, &body)
+                    .await;
             }
         });
     }

@@ -51,7 +51,12 @@ enum Fault {
 
 impl Fault {
     fn draw(rng: &mut Rng) -> Self {
-        let reasons = [Reason::NO_ERROR, Reason::NO_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR];
+        let reasons = [
+            Reason::NO_ERROR,
+            Reason::NO_ERROR,
+            Reason::CANCEL,
+            Reason::INTERNAL_ERROR,
+        ];
         match rng.u8(..100) {
             ..60 => Self::None,
             60..66 => Self::Bytewise,
@@ -73,7 +78,11 @@ pub struct Client {
 
 impl Client {
     pub fn new(dialer: Dialer) -> Self {
-        Self { dialer, http1: None, http2: None }
+        Self {
+            dialer,
+            http1: None,
+            http2: None,
+        }
     }
 
     pub async fn ask(&mut self, number: usize, seed: u64) -> Sent {
@@ -82,18 +91,40 @@ impl Client {
         let namespace = format!("faults-{}", number % 5);
         let size = [200, 1500, 1500, 30_000, 200_000][rng.usize(..5)];
         let (ask, body) = match rng.u8(..10) {
-            0 => (Ask::get(format!("/api/v1/namespaces/{namespace}/pods/{name}")), Bytes::new()),
-            1 | 2 => (Ask::put(format!("/api/v1/namespaces/{namespace}/configmaps/{name}")), pod(&name, size)),
+            0 => (
+                Ask::get(format!("/api/v1/namespaces/{namespace}/pods/{name}")),
+                Bytes::new(),
+            ),
+            1 | 2 => (
+                Ask::put(format!("/api/v1/namespaces/{namespace}/configmaps/{name}")),
+                pod(&name, size),
+            ),
             _ => (Ask::create(&namespace), pod(&name, size)),
         };
         let ask = ask.with("lab-number", number);
-        let fault = if body.is_empty() { Fault::None } else { Fault::draw(&mut rng) };
+        let fault = if body.is_empty() {
+            Fault::None
+        } else {
+            Fault::draw(&mut rng)
+        };
         let http2 = rng.bool();
         // Streams have no half of their own to close.
-        let fault = if http2 && fault == Fault::HalfClosed { Fault::None } else { fault };
-        let how = format!("{} {} {fault:?}", if http2 { "HTTP/2" } else { "HTTP/1.1" }, ask.method);
+        let fault = if http2 && fault == Fault::HalfClosed {
+            Fault::None
+        } else {
+            fault
+        };
+        let how = format!(
+            "{} {} {fault:?}",
+            if http2 { "HTTP/2" } else { "HTTP/1.1" },
+            ask.method
+        );
         let asked = async {
-            if http2 { self.over_http2(&ask, &body, fault, &mut rng).await } else { self.over_http1(&ask, &body, fault, &mut rng).await }
+            if http2 {
+                self.over_http2(&ask, &body, fault, &mut rng).await
+            } else {
+                self.over_http1(&ask, &body, fault, &mut rng).await
+            }
         };
         let since = Instant::now();
         let answer = in_time(asked).await;
@@ -105,11 +136,28 @@ impl Client {
         if matches!(answer, None | Some(Err(_))) {
             self.http2 = None;
         }
-        let whole = matches!(fault, Fault::None | Fault::Bytewise | Fault::Slow | Fault::Leaves);
-        Sent { name, number, whole, waited: fault != Fault::Leaves, answer, how, took }
+        let whole = matches!(
+            fault,
+            Fault::None | Fault::Bytewise | Fault::Slow | Fault::Leaves
+        );
+        Sent {
+            name,
+            number,
+            whole,
+            waited: fault != Fault::Leaves,
+            answer,
+            how,
+            took,
+        }
     }
 
-    async fn over_http2(&mut self, ask: &Ask, body: &Bytes, fault: Fault, rng: &mut Rng) -> Result<Answer, Broken> {
+    async fn over_http2(
+        &mut self,
+        ask: &Ask,
+        body: &Bytes,
+        fault: Fault,
+        rng: &mut Rng,
+    ) -> Result<Answer, Broken> {
         if self.http2.is_none() {
             self.http2 = Some(http2::Client::connect(&self.dialer).await?);
         }
@@ -118,7 +166,10 @@ impl Client {
             Fault::TooShort => Some(body.len() + rng.usize(1..1000)),
             _ => rng.bool().then_some(body.len()),
         };
-        let ask = declared.map_or_else(|| ask.clone(), |length| ask.clone().with("content-length", length));
+        let ask = declared.map_or_else(
+            || ask.clone(),
+            |length| ask.clone().with("content-length", length),
+        );
         if fault == Fault::None {
             return client.call(&ask, body).await;
         }
@@ -152,12 +203,22 @@ impl Client {
         http2::read(answer).await
     }
 
-    async fn over_http1(&mut self, ask: &Ask, body: &Bytes, fault: Fault, rng: &mut Rng) -> Result<Answer, Broken> {
+    async fn over_http1(
+        &mut self,
+        ask: &Ask,
+        body: &Bytes,
+        fault: Fault,
+        rng: &mut Rng,
+    ) -> Result<Answer, Broken> {
         let mut client = match self.http1.take() {
             Some(client) => client,
             None => http1::Client::connect(&self.dialer).await?,
         };
-        let half = if body.is_empty() { 0 } else { rng.usize(..body.len()) };
+        let half = if body.is_empty() {
+            0
+        } else {
+            rng.usize(..body.len())
+        };
         let sent = send_over_http1(&mut client, ask, body, half, fault, rng).await;
         // An answer may come before the request is through, and its connection end then.
         match client.answer(&ask.method).await {
@@ -172,7 +233,14 @@ impl Client {
     }
 }
 
-async fn send_over_http1(client: &mut http1::Client, ask: &Ask, body: &Bytes, half: usize, fault: Fault, rng: &mut Rng) -> io::Result<()> {
+async fn send_over_http1(
+    client: &mut http1::Client,
+    ask: &Ask,
+    body: &Bytes,
+    half: usize,
+    fault: Fault,
+    rng: &mut Rng,
+) -> io::Result<()> {
     let declared = ask.clone().with("content-length", body.len());
     let chunked = ask.clone().with("transfer-encoding", "chunked");
     match fault {
@@ -218,7 +286,12 @@ async fn send_over_http1(client: &mut http1::Client, ask: &Ask, body: &Bytes, ha
             left(client).await
         }
         Fault::TooShort => {
-            client.head(&ask.clone().with("content-length", body.len() + rng.usize(1..1000))).await?;
+            client
+                .head(
+                    &ask.clone()
+                        .with("content-length", body.len() + rng.usize(1..1000)),
+                )
+                .await?;
             client.wire.write(body).await?;
             left(client).await
         }

@@ -34,7 +34,11 @@ impl Judge {
         let cut_requests = lab.journal.numbers_of_whole_bodies();
         for request in sent.iter() {
             if !request.whole && cut_requests.contains(&request.number) {
-                found.add("requests that their clients broke off arrived as whole", request, "");
+                found.add(
+                    "requests that their clients broke off arrived as whole",
+                    request,
+                    "",
+                );
             }
             match &request.answer {
                 None => found.add("unanswered", request, ""),
@@ -42,13 +46,27 @@ impl Judge {
                 Some(Err(_)) => {}
             }
         }
-        let answered = sent.iter().filter(|request| matches!(&request.answer, Some(Ok(answer)) if answer.whole)).count();
+        let answered = sent
+            .iter()
+            .filter(|request| matches!(&request.answer, Some(Ok(answer)) if answer.whole))
+            .count();
         let created =
             sent.iter().filter(|request| matches!(&request.answer, Some(Ok(answer)) if answer.whole && answer.status == 201)).count();
-        let creates = sent.iter().filter(|request| request.how.contains("POST")).count();
-        lab.note(format!("{} requests, {creates} of them creates, {answered} answered, {created} with 201", sent.len()));
+        let creates = sent
+            .iter()
+            .filter(|request| request.how.contains("POST"))
+            .count();
+        lab.note(format!(
+            "{} requests, {creates} of them creates, {answered} answered, {created} with 201",
+            sent.len()
+        ));
         let slowest = sent.iter().max_by_key(|request| request.took);
-        lab.note(slowest.map_or_else(String::new, |request| format!("slowest {} ({}) {:?}", request.name, request.how, request.took)));
+        lab.note(slowest.map_or_else(String::new, |request| {
+            format!(
+                "slowest {} ({}) {:?}",
+                request.name, request.how, request.took
+            )
+        }));
         for (what, mut which) in found.0 {
             let count = which.len();
             which.truncate(5);
@@ -58,20 +76,35 @@ impl Judge {
 }
 
 fn judge_answer(lab: &Lab, request: &Sent, answer: &Answer, found: &mut Found) {
-    let entry = answer.headers.get("lab-entry").and_then(|entry| entry.to_str().ok()?.parse::<usize>().ok());
+    let entry = answer
+        .headers
+        .get("lab-entry")
+        .and_then(|entry| entry.to_str().ok()?.parse::<usize>().ok());
     let Some(entry) = entry else {
         if answer.status < 400 {
-            found.add("answers of the proxy's own that say all is well", request, "");
+            found.add(
+                "answers of the proxy's own that say all is well",
+                request,
+                "",
+            );
         }
         return;
     };
     let record = lab.journal.record(entry);
     if answer.whole && !record.ended {
-        found.add("answers that the upstream broke off arrived as whole", request, &answer.status.to_string());
+        found.add(
+            "answers that the upstream broke off arrived as whole",
+            request,
+            &answer.status.to_string(),
+        );
     }
     let stored = answer.whole && answer.status < 300 && request.waited && record.method != "GET";
     if stored && !lab.journal.is_stored(&request.name) {
-        found.add("acknowledged but not stored", request, &answer.status.to_string());
+        found.add(
+            "acknowledged but not stored",
+            request,
+            &answer.status.to_string(),
+        );
     }
 }
 
@@ -81,6 +114,9 @@ struct Found(HashMap<&'static str, Vec<String>>);
 
 impl Found {
     fn add(&mut self, what: &'static str, request: &Sent, more: &str) {
-        self.0.entry(what).or_default().push(format!("{} ({}) {more}", request.name, request.how));
+        self.0
+            .entry(what)
+            .or_default()
+            .push(format!("{} ({}) {more}", request.name, request.how));
     }
 }

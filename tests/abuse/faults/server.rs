@@ -25,13 +25,21 @@ const REASONS: [Reason; 8] = [
 
 /// Answers a request by its number and by how often it came, as the seed has it.
 pub async fn answer(mut exchange: Exchange, seed: u64) {
-    let Some(number) = exchange.headers.get("lab-number").and_then(|number| number.to_str().ok()?.parse::<usize>().ok()) else {
+    let Some(number) = exchange
+        .headers
+        .get("lab-number")
+        .and_then(|number| number.to_str().ok()?.parse::<usize>().ok())
+    else {
         return exchange.answer(400, "{}").await;
     };
     let attempt = exchange.journal.attempt(number);
     let mut rng = rng(seed, number, 1 + attempt);
     // Whoever comes again has an even chance to get through.
-    let fault = if attempt > 2 && rng.bool() { 0 } else { rng.u8(..100) };
+    let fault = if attempt > 2 && rng.bool() {
+        0
+    } else {
+        rng.u8(..100)
+    };
     match fault {
         50..58 => return exchange.break_off(before_anything(&mut rng)),
         58..60 => {
@@ -51,12 +59,19 @@ pub async fn answer(mut exchange: Exchange, seed: u64) {
     let created = exchange.method == Method::POST;
     match fault {
         62..72 if created => return exchange.answer(409, quota_conflict()).await,
-        72..73 if created => return answered_again(exchange, 429, "Too many requests, please try again later.").await,
+        72..73 if created => {
+            return answered_again(exchange, 429, "Too many requests, please try again later.")
+                .await;
+        }
         73..74 if created => {
             let text = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"apiserver is shutting down","reason":"ServiceUnavailable","code":503}"#;
             return answered_again(exchange, 503, text).await;
         }
-        74..76 => return exchange.answer(409, Bytes::from(vec![b' '; 100 << 10])).await,
+        74..76 => {
+            return exchange
+                .answer(409, Bytes::from(vec![b' '; 100 << 10]))
+                .await;
+        }
         76..80 => return exchange.break_off(after_it(&mut rng)),
         _ => {}
     }
@@ -64,7 +79,11 @@ pub async fn answer(mut exchange: Exchange, seed: u64) {
     if let Some(name) = exchange.journal.record(exchange.entry).name {
         exchange.journal.store(&name);
     }
-    let body = if body.is_empty() { Bytes::from_static(br#"{"kind":"Pod"}"#) } else { body };
+    let body = if body.is_empty() {
+        Bytes::from_static(br#"{"kind":"Pod"}"#)
+    } else {
+        body
+    };
     let status = if created { 201 } else { 200 };
     match fault {
         80..84 => exchange.break_off(after_it(&mut rng)),
@@ -83,7 +102,11 @@ pub async fn answer(mut exchange: Exchange, seed: u64) {
 
 /// Nothing was done, so the reset may say so.
 fn before_anything(rng: &mut Rng) -> BreakOff {
-    if rng.u8(..3) == 0 { BreakOff::Reset(Reason::REFUSED_STREAM) } else { after_it(rng) }
+    if rng.u8(..3) == 0 {
+        BreakOff::Reset(Reason::REFUSED_STREAM)
+    } else {
+        after_it(rng)
+    }
 }
 
 fn after_it(rng: &mut Rng) -> BreakOff {
@@ -99,10 +122,20 @@ fn after_it(rng: &mut Rng) -> BreakOff {
 /// A head, some of the body, and no end.
 async fn half(mut exchange: Exchange, status: u16, body: Bytes, rng: &mut Rng) {
     let length = body.len().to_string();
-    let headers: &[(&str, &str)] = if rng.bool() { &[("content-length", &length)] } else { &[] };
+    let headers: &[(&str, &str)] = if rng.bool() {
+        &[("content-length", &length)]
+    } else {
+        &[]
+    };
     // All of it and no end tells nothing apart where the length says that this is all.
-    let sent = if headers.is_empty() { rng.usize(..=body.len()) } else { rng.usize(..body.len()) };
-    if exchange.head(status, headers).await.is_err() || (sent > 0 && exchange.send(body.slice(..sent)).await.is_err()) {
+    let sent = if headers.is_empty() {
+        rng.usize(..=body.len())
+    } else {
+        rng.usize(..body.len())
+    };
+    if exchange.head(status, headers).await.is_err()
+        || (sent > 0 && exchange.send(body.slice(..sent)).await.is_err())
+    {
         return;
     }
     if rng.bool() {
@@ -127,7 +160,12 @@ async fn bytewise(mut exchange: Exchange, status: u16, body: Bytes) -> Result<()
 
 async fn answered_again(mut exchange: Exchange, status: u16, text: &'static str) {
     let length = text.len().to_string();
-    if exchange.head(status, &[("retry-after", "1"), ("content-length", &length)]).await.is_ok() && exchange.send(text).await.is_ok() {
+    if exchange
+        .head(status, &[("retry-after", "1"), ("content-length", &length)])
+        .await
+        .is_ok()
+        && exchange.send(text).await.is_ok()
+    {
         exchange.end().await;
     }
 }

@@ -27,17 +27,28 @@ pub struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub fn new(stream: S) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
     }
 
     /// The first line and the headers; None where the peer closed before one.
     pub async fn head(&mut self) -> io::Result<Option<(String, HeaderMap)>> {
         let end = loop {
-            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(end) = self
+                .buffer
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
                 break end;
             }
             if self.fill().await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         };
         let head = self.buffer.split_to(end + 4);
@@ -47,7 +58,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             let name = HeaderName::try_from(name).map_err(io::Error::other)?;
-            headers.append(name, HeaderValue::try_from(value.trim()).map_err(io::Error::other)?);
+            headers.append(
+                name,
+                HeaderValue::try_from(value.trim()).map_err(io::Error::other)?,
+            );
         }
         Ok(Some((first, headers)))
     }
@@ -57,7 +71,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         match *framing {
             Framing::Done | Framing::Length(0) => Ok(None),
             Framing::Length(left) => {
-                let piece = self.some(usize::try_from(left).unwrap_or(usize::MAX)).await?;
+                let piece = self
+                    .some(usize::try_from(left).unwrap_or(usize::MAX))
+                    .await?;
                 *framing = Framing::Length(left - piece.len() as u64);
                 Ok(Some(piece))
             }
@@ -66,7 +82,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Err(_) => Ok(None),
             },
             Framing::Chunked => {
-                let size = usize::from_str_radix(self.line().await?.trim(), 16).map_err(io::Error::other)?;
+                let size = usize::from_str_radix(self.line().await?.trim(), 16)
+                    .map_err(io::Error::other)?;
                 if size == 0 {
                     while !self.line().await?.is_empty() {}
                     *framing = Framing::Done;
@@ -117,7 +134,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     async fn more(&mut self) -> io::Result<()> {
-        if self.fill().await? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        if self.fill().await? == 0 {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(())
+        }
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
@@ -128,10 +149,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
 /// How a body with these headers ends; `answer` may also end with its connection.
 pub fn framing(headers: &HeaderMap, answer: bool) -> Framing {
-    if headers.get("transfer-encoding").is_some_and(|coding| coding.as_bytes().ends_with(b"chunked")) {
+    if headers
+        .get("transfer-encoding")
+        .is_some_and(|coding| coding.as_bytes().ends_with(b"chunked"))
+    {
         return Framing::Chunked;
     }
-    match headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok()) {
+    match headers
+        .get("content-length")
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+    {
         Some(length) => Framing::Length(length),
         None if answer => Framing::UntilClose,
         None => Framing::Done,
@@ -145,17 +172,24 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(dialer: &Dialer) -> io::Result<Self> {
-        Ok(Self { wire: Wire::new(dialer.dial(Protocol::Http1, false).await?) })
+        Ok(Self {
+            wire: Wire::new(dialer.dial(Protocol::Http1, false).await?),
+        })
     }
 
     /// As [`Client::connect`], with a kernel that takes little for it while it does not read.
     pub async fn connect_small(dialer: &Dialer) -> io::Result<Self> {
-        Ok(Self { wire: Wire::new(dialer.dial(Protocol::Http1, true).await?) })
+        Ok(Self {
+            wire: Wire::new(dialer.dial(Protocol::Http1, true).await?),
+        })
     }
 
     /// Sends the head only. Whoever wants a body declares it in the headers.
     pub async fn head(&mut self, ask: &Ask) -> io::Result<()> {
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: localhost\r\n", ask.method, ask.path);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nhost: localhost\r\n",
+            ask.method, ask.path
+        );
         for (name, value) in &ask.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -165,7 +199,11 @@ impl Client {
 
     /// Sends a request with a whole body.
     pub async fn send(&mut self, ask: &Ask, body: &[u8]) -> io::Result<()> {
-        let ask = if body.is_empty() { ask.clone() } else { ask.clone().with("content-length", body.len()) };
+        let ask = if body.is_empty() {
+            ask.clone()
+        } else {
+            ask.clone().with("content-length", body.len())
+        };
         self.head(&ask).await?;
         self.wire.write(body).await
     }
@@ -177,15 +215,30 @@ impl Client {
     }
 
     /// The head of the answer, and how its body ends.
-    pub async fn answer_head(&mut self, method: &Method) -> Result<(u16, HeaderMap, Framing), Broken> {
+    pub async fn answer_head(
+        &mut self,
+        method: &Method,
+    ) -> Result<(u16, HeaderMap, Framing), Broken> {
         loop {
-            let (first, headers) = self.wire.head().await?.ok_or_else(|| Broken("closed without an answer".to_owned()))?;
-            let status: u16 = first.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| Broken(first.clone()))?;
+            let (first, headers) = self
+                .wire
+                .head()
+                .await?
+                .ok_or_else(|| Broken("closed without an answer".to_owned()))?;
+            let status: u16 = first
+                .split(' ')
+                .nth(1)
+                .and_then(|code| code.parse().ok())
+                .ok_or_else(|| Broken(first.clone()))?;
             if (100..200).contains(&status) && status != 101 {
                 continue;
             }
             let empty = *method == Method::HEAD || status == 204 || status == 304 || status == 101;
-            let framing = if empty { Framing::Done } else { framing(&headers, true) };
+            let framing = if empty {
+                Framing::Done
+            } else {
+                framing(&headers, true)
+            };
             return Ok((status, headers, framing));
         }
     }
@@ -194,7 +247,12 @@ impl Client {
     pub async fn answer(&mut self, method: &Method) -> Result<Answer, Broken> {
         let (status, headers, mut framing) = self.answer_head(method).await?;
         let (body, whole) = self.wire.body(&mut framing).await;
-        Ok(Answer { status, headers, body, whole })
+        Ok(Answer {
+            status,
+            headers,
+            body,
+            whole,
+        })
     }
 
     /// One whole request and its answer.

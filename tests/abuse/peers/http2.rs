@@ -1,4 +1,5 @@
-//! HTTP/2 clients on the `h2` crate itself, which reads, gives windows and resets only when it is told to.
+//! HTTP/2 clients on the `h2` crate itself, which reads, gives windows and resets only when it is
+//! told to.
 
 use std::future::poll_fn;
 
@@ -25,10 +26,16 @@ pub struct Windows {
 }
 
 /// As Go's transport: 4 MiB for a stream and 1 GiB for the connection.
-pub const GO: Windows = Windows { stream: 4 << 20, connection: 1 << 30 };
+pub const GO: Windows = Windows {
+    stream: 4 << 20,
+    connection: 1 << 30,
+};
 
 /// As RFC 9113 has it where nobody says anything.
-pub const LEAST: Windows = Windows { stream: 65_535, connection: 65_535 };
+pub const LEAST: Windows = Windows {
+    stream: 65_535,
+    connection: 65_535,
+};
 
 impl Client {
     pub async fn connect(dialer: &Dialer) -> Result<Self, Broken> {
@@ -40,7 +47,10 @@ impl Client {
     }
 
     /// Also gives what the connection ends with.
-    pub async fn connect_and_watch(dialer: &Dialer, windows: Windows) -> Result<(Self, JoinHandle<Result<(), h2::Error>>), Broken> {
+    pub async fn connect_and_watch(
+        dialer: &Dialer,
+        windows: Windows,
+    ) -> Result<(Self, JoinHandle<Result<(), h2::Error>>), Broken> {
         let stream = dialer.dial(Protocol::Http2, false).await?;
         let (sender, connection) = h2::client::Builder::new()
             .initial_window_size(windows.stream)
@@ -52,8 +62,14 @@ impl Client {
     }
 
     /// Sends a head; with `end`, that is all of the request.
-    pub async fn open(&self, ask: &Ask, end: bool) -> Result<(ResponseFuture, SendStream<Bytes>), Broken> {
-        let mut request = Request::builder().method(ask.method.clone()).uri(format!("https://localhost{}", ask.path));
+    pub async fn open(
+        &self,
+        ask: &Ask,
+        end: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), Broken> {
+        let mut request = Request::builder()
+            .method(ask.method.clone())
+            .uri(format!("https://localhost{}", ask.path));
         for (name, value) in &ask.headers {
             request = request.header(name, value);
         }
@@ -100,7 +116,12 @@ pub async fn read(answer: ResponseFuture) -> Result<Answer, Broken> {
             None => break body.trailers().await.is_ok(),
         }
     };
-    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: all.freeze(), whole })
+    Ok(Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: all.freeze(),
+        whole,
+    })
 }
 
 /// The next piece of a body, with its window given back.
@@ -113,7 +134,11 @@ pub async fn next(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
 }
 
 /// Sends as the windows allow.
-pub async fn send_data(stream: &mut SendStream<Bytes>, mut bytes: Bytes, end: bool) -> Result<(), h2::Error> {
+pub async fn send_data(
+    stream: &mut SendStream<Bytes>,
+    mut bytes: Bytes,
+    end: bool,
+) -> Result<(), h2::Error> {
     if bytes.is_empty() {
         return stream.send_data(bytes, end);
     }

@@ -1,4 +1,5 @@
-//! HTTP/2 frame by frame, for what the `h2` crate is too tidy to send. Header blocks are written without compression, and never read.
+//! HTTP/2 frame by frame, for what the `h2` crate is too tidy to send. Header blocks are written
+//! without compression, and never read.
 
 use std::io;
 
@@ -42,12 +43,25 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// A request's head.
 pub fn request(stream: u32, ask: &Ask, end: bool) -> Vec<u8> {
     let mut block = Vec::new();
-    let pseudo = [(":method", ask.method.as_str()), (":scheme", "https"), (":authority", "localhost"), (":path", &ask.path)];
-    let headers = ask.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let pseudo = [
+        (":method", ask.method.as_str()),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", &ask.path),
+    ];
+    let headers = ask
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in pseudo.into_iter().chain(headers) {
         literal(&mut block, name, value);
     }
-    frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &block)
+    frame(
+        HEADERS,
+        END_HEADERS | if end { END_STREAM } else { 0 },
+        stream,
+        &block,
+    )
 }
 
 pub fn rst_stream(stream: u32, reason: h2::Reason) -> Vec<u8> {
@@ -74,7 +88,8 @@ fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// A connection that reads and writes frames. SETTINGS and PINGs of the peer are answered while frames are read.
+/// A connection that reads and writes frames. SETTINGS and PINGs of the peer are answered while
+/// frames are read.
 pub struct Frames<S> {
     pub stream: S,
 }
@@ -82,8 +97,12 @@ pub struct Frames<S> {
 impl Frames<ClientStream> {
     /// A client's connection, with its preface sent.
     pub async fn connect(dialer: &Dialer) -> io::Result<Self> {
-        let mut frames = Self { stream: dialer.dial(Protocol::Http2, false).await? };
-        frames.write(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await?;
+        let mut frames = Self {
+            stream: dialer.dial(Protocol::Http2, false).await?,
+        };
+        frames
+            .write(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())
+            .await?;
         Ok(frames)
     }
 }
@@ -105,7 +124,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// The next frame that is not about the connection itself; an error when the connection is over.
+    /// The next frame that is not about the connection itself; an error when the connection is
+    /// over.
     pub async fn next(&mut self) -> io::Result<Frame> {
         loop {
             let frame = self.any().await?;
@@ -128,6 +148,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             PING if flags & ACK == 0 => self.write(&frame(PING, ACK, 0, &payload)).await?,
             _ => {}
         }
-        Ok(Frame { kind, flags, stream })
+        Ok(Frame {
+            kind,
+            flags,
+            stream,
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! A scripted apiserver over TLS. Each request becomes an [`Exchange`], which a script answers, or does not, in any way that a server can.
+//! A scripted apiserver over TLS. Each request becomes an [`Exchange`], which a script answers, or
+//! does not, in any way that a server can.
 //!
 //! What it receives and answers is in its journal, whatever the script does.
 
@@ -46,7 +47,12 @@ pub struct Upstream {
 
 impl Upstream {
     /// Starts one that speaks `protocol`, and runs `script` for each request.
-    pub async fn start(pki: &Pki, protocol: Protocol, journal: Arc<Journal>, script: Script) -> Self {
+    pub async fn start(
+        pki: &Pki,
+        protocol: Protocol,
+        journal: Arc<Journal>,
+        script: Script,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = pki.acceptor(protocol);
@@ -57,17 +63,26 @@ impl Upstream {
         let listening = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((tcp, _)) = listener.accept().await {
-                let (number, every) = (accepting.fetch_add(1, Ordering::Relaxed) + 1, refuse.load(Ordering::Relaxed));
+                let (number, every) = (
+                    accepting.fetch_add(1, Ordering::Relaxed) + 1,
+                    refuse.load(Ordering::Relaxed),
+                );
                 if every > 0 && number % every == 0 {
                     continue;
                 }
-                let server = Server { acceptor: acceptor.clone(), script: Arc::clone(&script), journal: Arc::clone(&journal) };
+                let server = Server {
+                    acceptor: acceptor.clone(),
+                    script: Arc::clone(&script),
+                    journal: Arc::clone(&journal),
+                };
                 let count = Arc::clone(&count);
                 connections.spawn(async move {
                     let _nodelay = tcp.set_nodelay(true);
                     // For a reset, which goes below TLS.
                     let reset = TcpReset::of(&tcp);
-                    let Ok(stream) = server.acceptor.accept(tcp).await else { return };
+                    let Ok(stream) = server.acceptor.accept(tcp).await else {
+                        return;
+                    };
                     count.fetch_add(1, Ordering::Relaxed);
                     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                         server.http2(stream, reset).await;
@@ -78,7 +93,13 @@ impl Upstream {
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { address, handshakes, accepted, refusing, listening }
+        Self {
+            address,
+            handshakes,
+            accepted,
+            refusing,
+            listening,
+        }
     }
 
     pub fn handshakes(&self) -> usize {
@@ -107,7 +128,10 @@ struct TcpReset(Option<TcpStream>);
 impl TcpReset {
     fn of(tcp: &TcpStream) -> Self {
         use std::os::fd::AsFd;
-        let copy = tcp.as_fd().try_clone_to_owned().map(std::net::TcpStream::from);
+        let copy = tcp
+            .as_fd()
+            .try_clone_to_owned()
+            .map(std::net::TcpStream::from);
         Self(copy.and_then(TcpStream::from_std).ok())
     }
 
@@ -139,12 +163,21 @@ impl Server {
         let reset = Arc::new(reset);
         while let Ok(Some((first, headers))) = wire.head().await {
             let mut words = first.split(' ');
-            let method = words.next().and_then(|method| method.parse().ok()).unwrap_or(Method::GET);
+            let method = words
+                .next()
+                .and_then(|method| method.parse().ok())
+                .unwrap_or(Method::GET);
             let path = words.next().unwrap_or_default().to_owned();
             let (back, returned) = oneshot::channel();
             let incoming = http1::framing(&headers, false);
-            let side =
-                Side::Http1 { wire: Some(wire), incoming, outgoing: None, back: Some(back), reset: Arc::clone(&reset), answered: false };
+            let side = Side::Http1 {
+                wire: Some(wire),
+                incoming,
+                outgoing: None,
+                back: Some(back),
+                reset: Arc::clone(&reset),
+                answered: false,
+            };
             (self.script)(self.exchange(method, path, headers, side)).await;
             let Ok(next) = returned.await else { return };
             wire = next;
@@ -152,11 +185,25 @@ impl Server {
     }
 
     async fn http2(&self, stream: ServerStream, reset: TcpReset) {
-        let Windows { stream: window, connection: whole } = Windows { stream: 256 << 10, connection: 25 << 20 };
+        let Windows {
+            stream: window,
+            connection: whole,
+        } = Windows {
+            stream: 256 << 10,
+            connection: 25 << 20,
+        };
         let mut builder = h2::server::Builder::new();
-        builder.initial_window_size(window).initial_connection_window_size(whole).max_concurrent_streams(250);
-        builder.max_concurrent_reset_streams(10_000).max_pending_accept_reset_streams(10_000).max_header_list_size(4 << 20);
-        let Ok(mut http2) = builder.handshake::<_, Bytes>(stream).await else { return };
+        builder
+            .initial_window_size(window)
+            .initial_connection_window_size(whole)
+            .max_concurrent_streams(250);
+        builder
+            .max_concurrent_reset_streams(10_000)
+            .max_pending_accept_reset_streams(10_000)
+            .max_header_list_size(4 << 20);
+        let Ok(mut http2) = builder.handshake::<_, Bytes>(stream).await else {
+            return;
+        };
         let (orders, mut ordered) = mpsc::unbounded_channel();
         let mut exchanges = tokio::task::JoinSet::new();
         loop {
@@ -180,9 +227,18 @@ impl Server {
     }
 
     fn exchange(&self, method: Method, path: String, headers: HeaderMap, side: Side) -> Exchange {
-        let number = headers.get("lab-number").and_then(|number| number.to_str().ok()?.parse().ok());
+        let number = headers
+            .get("lab-number")
+            .and_then(|number| number.to_str().ok()?.parse().ok());
         let entry = self.journal.received(method.as_str(), &path, number);
-        Exchange { method, path, headers, entry, journal: Arc::clone(&self.journal), side }
+        Exchange {
+            method,
+            path,
+            headers,
+            entry,
+            journal: Arc::clone(&self.journal),
+            side,
+        }
     }
 }
 
@@ -199,7 +255,10 @@ pub enum BreakOff {
     Goaway(Reason),
 }
 
-#[expect(clippy::large_enum_variant, reason = "few of them, and none is moved on a hot path")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few of them, and none is moved on a hot path"
+)]
 enum Side {
     Http1 {
         wire: Option<Wire<ServerStream>>,
@@ -237,8 +296,15 @@ impl Exchange {
     /// The next piece of the request's body; None at its end, Some(Err) where it broke off.
     pub async fn piece(&mut self) -> Option<Result<Bytes, Gone>> {
         match &mut self.side {
-            Side::Http1 { wire, incoming, .. } => wire.as_mut()?.piece(incoming).await.map_err(|_| Gone).transpose(),
-            Side::Http2 { body, .. } => http2::next(body).await.map(|piece| piece.map_err(|_| Gone)),
+            Side::Http1 { wire, incoming, .. } => wire
+                .as_mut()?
+                .piece(incoming)
+                .await
+                .map_err(|_| Gone)
+                .transpose(),
+            Side::Http2 { body, .. } => {
+                http2::next(body).await.map(|piece| piece.map_err(|_| Gone))
+            }
         }
     }
 
@@ -264,24 +330,45 @@ impl Exchange {
     pub async fn head(&mut self, status: u16, headers: &[(&str, &str)]) -> Result<(), Gone> {
         self.journal.began(self.entry, status);
         let number = self.entry.to_string();
-        let marked: Vec<_> = headers.iter().copied().chain([("lab-entry", number.as_str())]).collect();
+        let marked: Vec<_> = headers
+            .iter()
+            .copied()
+            .chain([("lab-entry", number.as_str())])
+            .collect();
         match &mut self.side {
             Side::Http1 { wire, outgoing, .. } => {
                 let mut head = format!("HTTP/1.1 {status} Lab\r\n");
-                let length = headers.iter().find(|(name, _)| *name == "content-length").and_then(|(_, length)| length.parse().ok());
+                let length = headers
+                    .iter()
+                    .find(|(name, _)| *name == "content-length")
+                    .and_then(|(_, length)| length.parse().ok());
                 for (name, value) in marked {
                     head.push_str(&format!("{name}: {value}\r\n"));
                 }
-                head.push_str(if length.is_some() { "\r\n" } else { "transfer-encoding: chunked\r\n\r\n" });
+                head.push_str(if length.is_some() {
+                    "\r\n"
+                } else {
+                    "transfer-encoding: chunked\r\n\r\n"
+                });
                 *outgoing = Some(length.map_or(Framing::Chunked, Framing::Length));
-                wire.as_mut().ok_or(Gone)?.write(head.as_bytes()).await.map_err(|_| Gone)
+                wire.as_mut()
+                    .ok_or(Gone)?
+                    .write(head.as_bytes())
+                    .await
+                    .map_err(|_| Gone)
             }
-            Side::Http2 { respond, stream, .. } => {
+            Side::Http2 {
+                respond, stream, ..
+            } => {
                 let mut answer = Response::builder().status(status);
                 for (name, value) in marked {
                     answer = answer.header(name, value);
                 }
-                *stream = Some(respond.send_response(answer.body(()).unwrap(), false).map_err(|_| Gone)?);
+                *stream = Some(
+                    respond
+                        .send_response(answer.body(()).unwrap(), false)
+                        .map_err(|_| Gone)?,
+                );
                 Ok(())
             }
         }
@@ -297,12 +384,20 @@ impl Exchange {
             Side::Http1 { wire, outgoing, .. } => {
                 let wire = wire.as_mut().ok_or(Gone)?;
                 let bytes = match outgoing {
-                    Some(Framing::Chunked) => [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat().into(),
+                    Some(Framing::Chunked) => {
+                        [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"]
+                            .concat()
+                            .into()
+                    }
                     _ => bytes,
                 };
                 wire.write(&bytes).await.map_err(|_| Gone)
             }
-            Side::Http2 { stream, .. } => http2::send_data(stream.as_mut().ok_or(Gone)?, bytes, false).await.map_err(|_| Gone),
+            Side::Http2 { stream, .. } => {
+                http2::send_data(stream.as_mut().ok_or(Gone)?, bytes, false)
+                    .await
+                    .map_err(|_| Gone)
+            }
         }
     }
 
@@ -311,7 +406,13 @@ impl Exchange {
         // Before it leaves: whoever has it may look into the journal at once.
         self.journal.ended(self.entry);
         match &mut self.side {
-            Side::Http1 { wire, incoming, outgoing, answered, .. } => {
+            Side::Http1 {
+                wire,
+                incoming,
+                outgoing,
+                answered,
+                ..
+            } => {
                 if let (Some(wire), Some(Framing::Chunked)) = (wire.as_mut(), outgoing) {
                     *answered = wire.write(b"0\r\n\r\n").await.is_ok();
                 } else {
@@ -332,7 +433,16 @@ impl Exchange {
     pub async fn answer(mut self, status: u16, body: impl Into<Bytes>) {
         let body = body.into();
         let length = body.len().to_string();
-        if self.head(status, &[("content-type", "application/json"), ("content-length", &length)]).await.is_ok()
+        if self
+            .head(
+                status,
+                &[
+                    ("content-type", "application/json"),
+                    ("content-length", &length),
+                ],
+            )
+            .await
+            .is_ok()
             && (body.is_empty() || self.send(body).await.is_ok())
         {
             self.end().await;
@@ -347,7 +457,12 @@ impl Exchange {
                     reset.arm();
                 }
             }
-            Side::Http2 { respond, stream, orders, .. } => {
+            Side::Http2 {
+                respond,
+                stream,
+                orders,
+                ..
+            } => {
                 let order = match how {
                     BreakOff::Reset(reason) => {
                         match stream {
@@ -377,7 +492,12 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if let Side::Http1 { wire, back, answered: true, .. } = &mut self.side
+        if let Side::Http1 {
+            wire,
+            back,
+            answered: true,
+            ..
+        } = &mut self.side
             && let (Some(wire), Some(back)) = (wire.take(), back.take())
         {
             let _closed = back.send(wire);

@@ -1,11 +1,14 @@
-//! Every answer that was captured from a real apiserver: replayed into a pod, or relayed byte for byte after one attempt.
+//! Every answer that was captured from a real apiserver: replayed into a pod, or relayed byte for
+//! byte after one attempt.
 
 use http::StatusCode;
 use kube_retry_proxy::model::{Canned, Fault};
 use kube_retry_proxy::status::Encoding;
 use tokio::task::JoinSet;
 
-use super::{assert_each_stored_once, attempts, brisk, conflict, ended, not_replayed, replays, rig};
+use super::{
+    assert_each_stored_once, attempts, brisk, conflict, ended, not_replayed, replays, rig,
+};
 use crate::support::{Answer, BOTH, NAMESPACE, Rig, assert_relayed, captured, sample, samples};
 
 /// The captured answers that a create is sent again after at once.
@@ -20,13 +23,21 @@ const CONFLICTS: [&str; 7] = [
 ];
 
 /// Those after which it is sent again in a second, as they ask for.
-const THROTTLED: [&str; 4] =
-    ["too_many_requests_429", "too_many_requests_429_apf", "too_many_requests_429_get", "v1_37_too_many_requests_429"];
+const THROTTLED: [&str; 4] = [
+    "too_many_requests_429",
+    "too_many_requests_429_apf",
+    "too_many_requests_429_get",
+    "v1_37_too_many_requests_429",
+];
 
 /// The names of all captured answers.
 fn names() -> Vec<String> {
-    let files = std::fs::read_dir(samples()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = files.filter_map(|file| file.strip_suffix(".http").map(str::to_owned)).collect();
+    let files = std::fs::read_dir(samples())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = files
+        .filter_map(|file| file.strip_suffix(".http").map(str::to_owned))
+        .collect();
     names.sort();
     names
 }
@@ -39,14 +50,23 @@ async fn replays_a_quota_conflict_until_the_pod_is_created() {
             rig.faults().next_create(conflict());
             rig.faults().next_create(conflict());
             let mut client = rig.client(protocol).await;
-            let answer = Answer::of(client.send(client.create_request_in("a", encoding)).await).await;
+            let answer =
+                Answer::of(client.send(client.create_request_in("a", encoding)).await).await;
             assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
             assert_eq!(Encoding::sniff(&answer.body), encoding);
             assert_eq!(attempts(&rig), 3);
             assert_each_stored_once(&rig);
-            let conflicts = format!("kube_retry_proxy_conflicts_total{{class=\"quota_conflict\",namespace=\"{NAMESPACE}\"}}");
+            let conflicts = format!(
+                "kube_retry_proxy_conflicts_total{{class=\"quota_conflict\",namespace=\"{NAMESPACE}\"}}"
+            );
             assert_eq!(sample(&rig.proxy, &conflicts), 2.0);
-            assert_eq!((replays(&rig, "quota_conflict"), ended(&rig, "created_after_replay")), (2.0, 1.0));
+            assert_eq!(
+                (
+                    replays(&rig, "quota_conflict"),
+                    ended(&rig, "created_after_replay")
+                ),
+                (2.0, 1.0)
+            );
             rig.stop().await;
         }
     }
@@ -55,11 +75,20 @@ async fn replays_a_quota_conflict_until_the_pod_is_created() {
 #[tokio::test]
 async fn every_captured_answer_ends_in_a_pod_or_is_relayed_after_one_attempt() {
     let names = names();
-    assert!(CONFLICTS.iter().chain(&THROTTLED).all(|name| names.iter().any(|file| file == name)), "{names:?}");
+    assert!(
+        CONFLICTS
+            .iter()
+            .chain(&THROTTLED)
+            .all(|name| names.iter().any(|file| file == name)),
+        "{names:?}"
+    );
     for protocol in BOTH {
         let rig = rig(brisk).await;
         let mut client = rig.client(protocol).await;
-        for name in names.iter().filter(|name| !THROTTLED.contains(&name.as_str())) {
+        for name in names
+            .iter()
+            .filter(|name| !THROTTLED.contains(&name.as_str()))
+        {
             let canned = captured(name);
             rig.faults().next_create(Fault::Answer(canned.clone()));
             let before = attempts(&rig);
@@ -67,7 +96,11 @@ async fn every_captured_answer_ends_in_a_pod_or_is_relayed_after_one_attempt() {
             let answer = client.create(&pod).await;
             let stored = rig.plane.store().pod(NAMESPACE, &pod);
             if CONFLICTS.contains(&name.as_str()) {
-                assert_eq!((answer.status, attempts(&rig) - before), (StatusCode::CREATED, 2), "{name}");
+                assert_eq!(
+                    (answer.status, attempts(&rig) - before),
+                    (StatusCode::CREATED, 2),
+                    "{name}"
+                );
                 assert!(stored.is_some(), "{name}");
             } else {
                 assert_relayed(&answer, &canned, name);
@@ -87,7 +120,12 @@ async fn throttled_creates_come_back_no_sooner_than_they_were_asked_to() {
         for (n, name) in THROTTLED.into_iter().enumerate() {
             rig.faults().next_create(Fault::Answer(captured(name)));
             let mut client = rig.client(protocol).await;
-            creates.spawn(async move { client.create(&format!("{protocol:?}-{n}").to_lowercase()).await.status });
+            creates.spawn(async move {
+                client
+                    .create(&format!("{protocol:?}-{n}").to_lowercase())
+                    .await
+                    .status
+            });
         }
     }
     assert_eq!(creates.join_all().await, [StatusCode::CREATED; 8]);
@@ -96,7 +134,10 @@ async fn throttled_creates_come_back_no_sooner_than_they_were_asked_to() {
     let decisions = rig.decisions().await;
     assert_eq!(decisions.len(), 8);
     for decision in decisions {
-        assert!(decision["attempts"][0]["delayMs"].as_u64().unwrap() >= 1000, "{decision}");
+        assert!(
+            decision["attempts"][0]["delayMs"].as_u64().unwrap() >= 1000,
+            "{decision}"
+        );
         assert!(decision["heldMs"].as_u64().unwrap() >= 1000, "{decision}");
     }
     rig.stop().await;
@@ -108,29 +149,66 @@ async fn an_answer_too_large_for_an_apiservers_error_is_relayed_unjudged() {
         let rig = rig(brisk).await;
         let conflict = captured("quota_conflict_409");
         let padding = " ".repeat((64 << 10) + 1 - conflict.body.len());
-        let large = Canned { body: [&conflict.body, padding.as_bytes()].concat().into(), ..conflict };
+        let large = Canned {
+            body: [&conflict.body, padding.as_bytes()].concat().into(),
+            ..conflict
+        };
         rig.faults().next_create(Fault::Answer(large.clone()));
-        assert_relayed(&rig.client(protocol).await.create("a").await, &large, "a byte too many");
-        assert_eq!((attempts(&rig), not_replayed(&rig, "answer_too_large")), (1, 1.0));
+        assert_relayed(
+            &rig.client(protocol).await.create("a").await,
+            &large,
+            "a byte too many",
+        );
+        assert_eq!(
+            (attempts(&rig), not_replayed(&rig, "answer_too_large")),
+            (1, 1.0)
+        );
 
-        let largest = Canned { body: large.body.slice(..64 << 10), ..large };
+        let largest = Canned {
+            body: large.body.slice(..64 << 10),
+            ..large
+        };
         rig.faults().next_create(Fault::Answer(largest));
-        assert_eq!((rig.client(protocol).await.create("a").await.status, attempts(&rig)), (StatusCode::CREATED, 3));
+        assert_eq!(
+            (
+                rig.client(protocol).await.create("a").await.status,
+                attempts(&rig)
+            ),
+            (StatusCode::CREATED, 3)
+        );
         rig.stop().await;
     }
 }
 
 #[tokio::test]
 async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming() {
-    let text = |text: &'static str| Canned::new(StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", text);
+    let text = |text: &'static str| {
+        Canned::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "text/plain; charset=utf-8",
+            text,
+        )
+    };
     let starting = Canned::starting_up();
     // Those that ask for some seconds ask for none here.
     let unhurried = String::from_utf8_lossy(&starting.body).replace("\"retryAfterSeconds\":5", "");
-    let starting = Canned::new(StatusCode::SERVICE_UNAVAILABLE, "application/json", unhurried);
+    let starting = Canned::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "application/json",
+        unhurried,
+    );
     let table = [
-        (text("The apiserver is shutting down, please try again later.\n"), "shutting_down", true),
+        (
+            text("The apiserver is shutting down, please try again later.\n"),
+            "shutting_down",
+            true,
+        ),
         (starting, "starting_up", true),
-        (text("Too many requests, please try again later.\n"), "throttled", false),
+        (
+            text("Too many requests, please try again later.\n"),
+            "throttled",
+            false,
+        ),
         (captured("quota_conflict_409"), "quota_conflict", false),
     ];
     for protocol in BOTH {
@@ -141,9 +219,23 @@ async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming() {
             })
             .await;
             rig.faults().next_create(Fault::Answer(canned.clone()));
-            assert_eq!(rig.client(protocol).await.create("a").await.status, StatusCode::CREATED, "{class}");
-            let connections: Vec<_> = rig.plane.journal().creates().into_iter().map(|attempt| attempt.connection).collect();
-            assert_eq!((connections.len(), connections[0] != connections[1]), (2, *elsewhere), "{class}");
+            assert_eq!(
+                rig.client(protocol).await.create("a").await.status,
+                StatusCode::CREATED,
+                "{class}"
+            );
+            let connections: Vec<_> = rig
+                .plane
+                .journal()
+                .creates()
+                .into_iter()
+                .map(|attempt| attempt.connection)
+                .collect();
+            assert_eq!(
+                (connections.len(), connections[0] != connections[1]),
+                (2, *elsewhere),
+                "{class}"
+            );
             assert_eq!(replays(&rig, class), 1.0, "{class}");
             rig.stop().await;
         }

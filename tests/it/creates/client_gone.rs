@@ -1,4 +1,5 @@
-//! The client leaves: everything stops, nothing is kept, and the apiserver hears no more of the create.
+//! The client leaves: everything stops, nothing is kept, and the apiserver hears no more of the
+//! create.
 
 use std::time::Duration;
 
@@ -9,22 +10,34 @@ use tokio::task::JoinHandle;
 use super::{attempts, buffered, conflict, ended, held, lasting_conflict, patient, rig};
 use crate::support::{Answer, BOTH, Client, Protocol, Rig, eventually, sample};
 
-/// A create under way, on a connection that over HTTP/2 stays open when it is aborted: only its stream is reset then.
+/// A create under way, on a connection that over HTTP/2 stays open when it is aborted: only its
+/// stream is reset then.
 async fn creating(rig: &Rig, protocol: Protocol) -> (JoinHandle<Answer>, Option<Client>) {
     let mut client = rig.client(protocol).await;
     let kept = (protocol == Protocol::Http2).then(|| client.share());
     (tokio::spawn(async move { client.create("a").await }), kept)
 }
 
-/// Waits until the create has ended as one whose client left, and checks that nothing of it is kept.
+/// Waits until the create has ended as one whose client left, and checks that nothing of it is
+/// kept.
 async fn gone(rig: &Rig, made: usize) {
     eventually("the create has ended", || ended(rig, "client_gone") == 1.0).await;
     eventually("its body is dropped", || buffered(rig) == 0.0).await;
     held(rig, 0).await;
-    eventually("its stream is given back", || sample(&rig.proxy, "kube_retry_proxy_upstream_streams{lane=\"create\"}") == 0.0).await;
+    eventually("its stream is given back", || {
+        sample(
+            &rig.proxy,
+            "kube_retry_proxy_upstream_streams{lane=\"create\"}",
+        ) == 0.0
+    })
+    .await;
     let decision = &rig.decisions().await[0];
     assert_eq!(decision["outcome"], "client_gone", "{decision}");
-    assert_eq!(decision["attempts"].as_array().unwrap().len(), made, "{decision}");
+    assert_eq!(
+        decision["attempts"].as_array().unwrap().len(),
+        made,
+        "{decision}"
+    );
     assert_eq!(rig.admin("/debug/held").await.json(), serde_json::json!([]));
 }
 
@@ -37,11 +50,19 @@ async fn a_client_that_leaves_while_it_is_held_ends_its_create() {
         held(&rig, 1).await;
         assert!(buffered(&rig) > 0.0);
         let waiting = rig.admin("/debug/held").await.json();
-        assert_eq!((&waiting[0]["name"], &waiting[0]["class"]), (&"a".into(), &"quota_conflict".into()), "{waiting}");
+        assert_eq!(
+            (&waiting[0]["name"], &waiting[0]["class"]),
+            (&"a".into(), &"quota_conflict".into()),
+            "{waiting}"
+        );
         create.abort();
         gone(&rig, 1).await;
         if let Some(client) = &mut kept {
-            assert_eq!(client.get("/version").await.status.as_u16(), 200, "only the stream is gone");
+            assert_eq!(
+                client.get("/version").await.status.as_u16(),
+                200,
+                "only the stream is gone"
+            );
         }
         assert_eq!(attempts(&rig), 1);
         rig.stop().await;
@@ -54,7 +75,14 @@ async fn a_client_that_leaves_during_an_attempt_gets_no_other_one() {
         let rig = rig(patient).await;
         rig.faults().next_create(Fault::Hold);
         let (create, _kept) = creating(&rig, protocol).await;
-        eventually("the attempt has arrived whole", || rig.plane.journal().creates().first().is_some_and(|create| create.body > 0)).await;
+        eventually("the attempt has arrived whole", || {
+            rig.plane
+                .journal()
+                .creates()
+                .first()
+                .is_some_and(|create| create.body > 0)
+        })
+        .await;
         // What the apiserver has begun it finishes; another attempt would meet this.
         rig.faults().every_create(Some(conflict()));
         create.abort();
@@ -70,11 +98,22 @@ async fn a_client_that_leaves_during_an_attempt_gets_no_other_one() {
 async fn a_client_that_leaves_the_line_of_the_rate_limit_never_reaches_the_apiserver() {
     for protocol in BOTH {
         let rig = rig(|config| {
-            config.rate_limit.global = Some(Rate { qps: 0.001, burst: 1 });
+            config.rate_limit.global = Some(Rate {
+                qps: 0.001,
+                burst: 1,
+            });
             config.rate_limit.max_wait = Duration::from_secs(2 * 3600);
         })
         .await;
-        assert_eq!(rig.client(protocol).await.create("first").await.status.as_u16(), 201);
+        assert_eq!(
+            rig.client(protocol)
+                .await
+                .create("first")
+                .await
+                .status
+                .as_u16(),
+            201
+        );
         let (create, _kept) = creating(&rig, protocol).await;
         eventually("the create waits with its body", || buffered(&rig) > 0.0).await;
         create.abort();

@@ -1,4 +1,5 @@
-//! Giving up: whatever limit ends the replaying, the client gets the apiserver's last answer as it was.
+//! Giving up: whatever limit ends the replaying, the client gets the apiserver's last answer as it
+//! was.
 
 use std::time::Duration;
 
@@ -32,14 +33,30 @@ struct Case {
 impl Case {
     async fn check(self, protocol: Protocol) {
         let what = format!("{} over {protocol:?}", self.reason);
-        let answers: Vec<_> = self.answers.into_iter().enumerate().map(|(number, canned)| stamped(canned, number)).collect();
+        let answers: Vec<_> = self
+            .answers
+            .into_iter()
+            .enumerate()
+            .map(|(number, canned)| stamped(canned, number))
+            .collect();
         let rig = rig(self.edit).await;
-        answers.iter().for_each(|canned| rig.faults().next_create(Fault::Answer(canned.clone())));
+        answers
+            .iter()
+            .for_each(|canned| rig.faults().next_create(Fault::Answer(canned.clone())));
         let mut client = rig.client(protocol).await;
-        let answer = Answer::of(client.send(client.create_request_with("a", self.query)).await).await;
+        let answer = Answer::of(
+            client
+                .send(client.create_request_with("a", self.query))
+                .await,
+        )
+        .await;
         assert_relayed(&answer, answers.last().unwrap(), &what);
         assert_eq!(attempts(&rig), answers.len(), "{what}");
-        assert_eq!((not_replayed(&rig, self.reason), ended(&rig, "gave_up")), (1.0, 1.0), "{what}");
+        assert_eq!(
+            (not_replayed(&rig, self.reason), ended(&rig, "gave_up")),
+            (1.0, 1.0),
+            "{what}"
+        );
         rig.stop().await;
     }
 }
@@ -57,13 +74,30 @@ fn three_attempts(config: &mut Config) {
 async fn the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding() {
     let text = captured("too_many_requests_429");
     let unhurried = Canned {
-        headers: text.headers.iter().filter(|(name, _)| *name != RETRY_AFTER).map(|(n, v)| (n.clone(), v.clone())).collect(),
+        headers: text
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != RETRY_AFTER)
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect(),
         ..text
     };
     for protocol in BOTH {
-        let conflicts = ["quota_conflict_409", "quota_conflict_409_protobuf", "quota_conflict_409_yaml"].map(captured);
+        let conflicts = [
+            "quota_conflict_409",
+            "quota_conflict_409_protobuf",
+            "quota_conflict_409_yaml",
+        ]
+        .map(captured);
         for canned in conflicts.into_iter().chain([unhurried.clone()]) {
-            Case { reason: "attempts", edit: three_attempts, query: "", answers: vec![canned; 3] }.check(protocol).await;
+            Case {
+                reason: "attempts",
+                edit: three_attempts,
+                query: "",
+                answers: vec![canned; 3],
+            }
+            .check(protocol)
+            .await;
         }
     }
 }
@@ -72,7 +106,14 @@ async fn the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding() 
 async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_hold() {
     for protocol in BOTH {
         let conflict = captured("quota_conflict_409");
-        Case { reason: "hold", edit: brisk, query: "", answers: vec![conflict.clone(), asking(conflict, "9")] }.check(protocol).await;
+        Case {
+            reason: "hold",
+            edit: brisk,
+            query: "",
+            answers: vec![conflict.clone(), asking(conflict, "9")],
+        }
+        .check(protocol)
+        .await;
     }
 }
 
@@ -87,8 +128,15 @@ async fn pauses_add_up_until_the_hold_is_used() {
         })
         .await;
         rig.faults().every_create(Some(conflict()));
-        assert_relayed(&rig.client(protocol).await.create("a").await, &captured("quota_conflict_409"), "held for long enough");
-        assert_eq!((not_replayed(&rig, "hold"), ended(&rig, "gave_up")), (1.0, 1.0));
+        assert_relayed(
+            &rig.client(protocol).await.create("a").await,
+            &captured("quota_conflict_409"),
+            "held for long enough",
+        );
+        assert_eq!(
+            (not_replayed(&rig, "hold"), ended(&rig, "gave_up")),
+            (1.0, 1.0)
+        );
         assert!(attempts(&rig) > 2, "no pause is longer than 20 ms");
         rig.stop().await;
     }
@@ -99,7 +147,14 @@ async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_clients
     for protocol in BOTH {
         let conflict = captured("quota_conflict_409");
         let answers = vec![conflict.clone(), asking(conflict, "31")];
-        Case { reason: "client_timeout", edit: patient, query: "?timeout=30s", answers }.check(protocol).await;
+        Case {
+            reason: "client_timeout",
+            edit: patient,
+            query: "?timeout=30s",
+            answers,
+        }
+        .check(protocol)
+        .await;
     }
 }
 
@@ -107,10 +162,20 @@ async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_clients
 async fn the_last_answer_is_relayed_when_the_namespaces_budget_is_spent() {
     fn one_replay(config: &mut Config) {
         brisk(config);
-        config.replay.budget.quota_conflict = Budget { ratio: 1.0, per_second: 0 };
+        config.replay.budget.quota_conflict = Budget {
+            ratio: 1.0,
+            per_second: 0,
+        };
     }
     for protocol in BOTH {
-        Case { reason: "budget", edit: one_replay, query: "", answers: vec![captured("quota_conflict_409"); 2] }.check(protocol).await;
+        Case {
+            reason: "budget",
+            edit: one_replay,
+            query: "",
+            answers: vec![captured("quota_conflict_409"); 2],
+        }
+        .check(protocol)
+        .await;
     }
 }
 
@@ -120,7 +185,10 @@ async fn the_answer_is_relayed_when_other_namespaces_have_spent_the_global_budge
         let rig = rig(|config| {
             brisk(config);
             config.replay.max_attempts = 100;
-            config.replay.budget.quota_conflict = Budget { ratio: 0.0, per_second: 1 };
+            config.replay.budget.quota_conflict = Budget {
+                ratio: 0.0,
+                per_second: 1,
+            };
         })
         .await;
         rig.plane.create_namespace("other").unwrap();
@@ -131,11 +199,22 @@ async fn the_answer_is_relayed_when_other_namespaces_have_spent_the_global_budge
         let spent = attempts(&rig);
         assert_eq!(spent, 1 + 10, "one a second, over ten seconds");
         let mut request = client.create_request("b");
-        *request.uri_mut() = request.uri().to_string().replace(NAMESPACE, "other").parse().unwrap();
-        assert_relayed(&Answer::of(client.send(request).await).await, &last, "the second namespace");
+        *request.uri_mut() = request
+            .uri()
+            .to_string()
+            .replace(NAMESPACE, "other")
+            .parse()
+            .unwrap();
+        assert_relayed(
+            &Answer::of(client.send(request).await).await,
+            &last,
+            "the second namespace",
+        );
         assert_eq!(attempts(&rig) - spent, 1);
         for scope in ["namespace", "global"] {
-            let exhausted = format!("kube_retry_proxy_budget_exhausted_total{{kind=\"quota_conflict\",scope=\"{scope}\"}}");
+            let exhausted = format!(
+                "kube_retry_proxy_budget_exhausted_total{{kind=\"quota_conflict\",scope=\"{scope}\"}}"
+            );
             assert_eq!(sample(&rig.proxy, &exhausted), 1.0, "{scope}");
         }
         rig.stop().await;
@@ -164,7 +243,11 @@ async fn the_answer_is_relayed_when_too_many_creates_are_held() {
         first.abort();
         held(&rig, 0).await;
         rig.faults().next_create(conflict());
-        assert_eq!(client.create("third").await.status, StatusCode::CREATED, "the place is free again");
+        assert_eq!(
+            client.create("third").await.status,
+            StatusCode::CREATED,
+            "the place is free again"
+        );
         rig.stop().await;
     }
 }
@@ -177,6 +260,13 @@ async fn a_permanent_conflict_costs_eight_attempts_by_default() {
     assert_relayed(&answer, &captured("quota_conflict_409"), "the defaults");
     assert_eq!(attempts(&rig), 8);
     let decision = &rig.decisions().await[0];
-    assert_eq!((&decision["outcome"], decision["attempts"].as_array().map(Vec::len)), (&"gave_up".into(), Some(8)), "{decision}");
+    assert_eq!(
+        (
+            &decision["outcome"],
+            decision["attempts"].as_array().map(Vec::len)
+        ),
+        (&"gave_up".into(), Some(8)),
+        "{decision}"
+    );
     rig.stop().await;
 }

@@ -8,16 +8,27 @@ use kube_retry_proxy::model::{Canned, Fault};
 use super::{brisk, conflict, rig};
 use crate::support::{Answer, BOTH, NAMESPACE, Protocol, Rig, assert_relayed, captured};
 
-/// Sends one request to an apiserver that answers with a quota conflict first and then with a success. How often did it arrive?
-async fn arrivals(rig: &Rig, protocol: Protocol, method: Method, path: &str, content_type: &str) -> usize {
+/// Sends one request to an apiserver that answers with a quota conflict first and then with a
+/// success. How often did it arrive?
+async fn arrivals(
+    rig: &Rig,
+    protocol: Protocol,
+    method: Method,
+    path: &str,
+    content_type: &str,
+) -> usize {
     let success = Canned::new(StatusCode::CREATED, "application/json", "{}");
     rig.faults().next_request(conflict());
     rig.faults().next_request(Fault::Answer(success));
     let before = rig.plane.journal().len();
     let mut client = rig.client(protocol).await;
     let mut request = client.request(method, path, r#"{"metadata":{"name":"a"}}"#);
-    request.headers_mut().insert(CONTENT_TYPE, content_type.parse().unwrap());
-    request.headers_mut().insert(ACCEPT, "application/json".parse().unwrap());
+    request
+        .headers_mut()
+        .insert(CONTENT_TYPE, content_type.parse().unwrap());
+    request
+        .headers_mut()
+        .insert(ACCEPT, "application/json".parse().unwrap());
     let answer = Answer::of(client.send(request).await).await;
     rig.faults().clear();
     let arrived = rig.plane.journal().len() - before;
@@ -30,7 +41,11 @@ async fn arrivals(rig: &Rig, protocol: Protocol, method: Method, path: &str, con
 }
 
 fn resource(group: &str, version: &str, resource: &str) -> Resource {
-    Resource { group: group.into(), version: version.into(), resource: resource.into() }
+    Resource {
+        group: group.into(),
+        version: version.into(),
+        resource: resource.into(),
+    }
 }
 
 const JSON: &str = "application/json";
@@ -40,8 +55,11 @@ const APPLY: &str = "application/apply-patch+yaml";
 async fn only_creates_of_the_configured_resources_are_replayed() {
     let edit = |config: &mut Config| {
         brisk(config);
-        config.creates.resources =
-            vec![resource("", "v1", "configmaps"), resource("batch", "v1", "jobs"), resource("", "v1", "namespaces")];
+        config.creates.resources = vec![
+            resource("", "v1", "configmaps"),
+            resource("batch", "v1", "jobs"),
+            resource("", "v1", "namespaces"),
+        ];
     };
     for protocol in BOTH {
         let table = [
@@ -55,7 +73,11 @@ async fn only_creates_of_the_configured_resources_are_replayed() {
         ];
         let rig = rig(edit).await;
         for (path, expected) in table {
-            assert_eq!(arrivals(&rig, protocol, Method::POST, path, JSON).await, expected, "{path}");
+            assert_eq!(
+                arrivals(&rig, protocol, Method::POST, path, JSON).await,
+                expected,
+                "{path}"
+            );
         }
         rig.stop().await;
     }
@@ -74,7 +96,11 @@ async fn what_looks_like_a_create_but_is_none_is_not_replayed() {
             (Method::POST, format!("{pods}?dryRun=All")),
         ];
         for (method, path) in table {
-            assert_eq!(arrivals(&rig, protocol, method.clone(), &path, JSON).await, 1, "{method} {path}");
+            assert_eq!(
+                arrivals(&rig, protocol, method.clone(), &path, JSON).await,
+                1,
+                "{method} {path}"
+            );
         }
         rig.stop().await;
     }
@@ -100,8 +126,17 @@ async fn a_server_side_apply_is_replayed_where_it_is_asked_for() {
                 expected,
                 "{content_type}, opted in: {opted_in}"
             );
-            let queries = rig.plane.journal().attempts().into_iter().filter(|attempt| attempt.method == Method::PATCH);
-            assert!(queries.map(|attempt| attempt.query).all(|query| query.as_deref() == Some("fieldManager=me&force=true")));
+            let queries = rig
+                .plane
+                .journal()
+                .attempts()
+                .into_iter()
+                .filter(|attempt| attempt.method == Method::PATCH);
+            assert!(
+                queries
+                    .map(|attempt| attempt.query)
+                    .all(|query| query.as_deref() == Some("fieldManager=me&force=true"))
+            );
             rig.stop().await;
         }
     }

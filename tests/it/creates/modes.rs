@@ -1,4 +1,5 @@
-//! The modes: a plain proxy, one that only watches, and one that replays (which every other test is about).
+//! The modes: a plain proxy, one that only watches, and one that replays (which every other test is
+//! about).
 
 use http::{Request, StatusCode};
 use kube_retry_proxy::config::Mode;
@@ -16,9 +17,27 @@ async fn off_relays_a_conflict_and_counts_no_replay() {
         .await;
         rig.faults().next_create(conflict());
         let mut client = rig.client(protocol).await;
-        assert_relayed(&client.create("a").await, &captured("quota_conflict_409"), "Off");
-        assert_eq!((attempts(&rig), replays(&rig, "quota_conflict"), not_replayed(&rig, "mode_off")), (1, 0.0, 1.0));
-        assert_eq!((ended(&rig, "refused"), ended(&rig, "gave_up"), ended(&rig, "observed")), (1.0, 0.0, 0.0));
+        assert_relayed(
+            &client.create("a").await,
+            &captured("quota_conflict_409"),
+            "Off",
+        );
+        assert_eq!(
+            (
+                attempts(&rig),
+                replays(&rig, "quota_conflict"),
+                not_replayed(&rig, "mode_off")
+            ),
+            (1, 0.0, 1.0)
+        );
+        assert_eq!(
+            (
+                ended(&rig, "refused"),
+                ended(&rig, "gave_up"),
+                ended(&rig, "observed")
+            ),
+            (1.0, 0.0, 0.0)
+        );
         assert_eq!(client.create("a").await.status, StatusCode::CREATED);
         rig.stop().await;
     }
@@ -31,7 +50,9 @@ async fn off_streams_the_body_of_a_create() {
         let mut client = rig.client(protocol).await;
         let (body, gate) = Posted::gated(pod("a"));
         let (head, _) = client.create_request("").into_parts();
-        let answer = tokio::spawn(async move { Answer::of(client.send(Request::from_parts(head, body)).await).await });
+        let answer = tokio::spawn(async move {
+            Answer::of(client.send(Request::from_parts(head, body)).await).await
+        });
         eventually("the apiserver sees the create", || attempts(&rig) == 1).await;
         assert_eq!(buffered(&rig), 0.0);
         gate.send(()).unwrap();
@@ -50,13 +71,31 @@ async fn observe_relays_a_conflict_and_counts_what_it_would_have_replayed() {
         .await;
         rig.faults().next_create(conflict());
         let mut client = rig.client(protocol).await;
-        assert_relayed(&client.create("a").await, &captured("quota_conflict_409"), "Observe");
-        assert_eq!((attempts(&rig), replays(&rig, "quota_conflict"), not_replayed(&rig, "mode_observe")), (1, 0.0, 1.0));
+        assert_relayed(
+            &client.create("a").await,
+            &captured("quota_conflict_409"),
+            "Observe",
+        );
+        assert_eq!(
+            (
+                attempts(&rig),
+                replays(&rig, "quota_conflict"),
+                not_replayed(&rig, "mode_observe")
+            ),
+            (1, 0.0, 1.0)
+        );
         assert_eq!(ended(&rig, "observed"), 1.0);
         // What is not replayed anyway is not counted as such.
         assert_eq!(client.create("b").await.status, StatusCode::CREATED);
         assert_eq!(client.create("b").await.status, StatusCode::CONFLICT);
-        assert_eq!((ended(&rig, "observed"), ended(&rig, "created"), ended(&rig, "refused")), (1.0, 1.0, 1.0));
+        assert_eq!(
+            (
+                ended(&rig, "observed"),
+                ended(&rig, "created"),
+                ended(&rig, "refused")
+            ),
+            (1.0, 1.0, 1.0)
+        );
         rig.stop().await;
     }
 }

@@ -1,4 +1,5 @@
-//! The real thing: apiservers that race for one quota. Nothing here is scripted but a watch that is a little slow.
+//! The real thing: apiservers that race for one quota. Nothing here is scripted but a watch that is
+//! a little slow.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,15 +21,34 @@ const IN_FLIGHT: usize = 50;
 async fn no_create_is_lost_or_stored_twice_while_apiservers_race_for_the_quota() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         // Pinned they would not race.
-        let rig = Rig::with(Settings { seed: 1, ..Settings::default() }, |config| config.upstream.pin = Pin::None).await;
+        let rig = Rig::with(
+            Settings {
+                seed: 1,
+                ..Settings::default()
+            },
+            |config| config.upstream.pin = Pin::None,
+        )
+        .await;
         let acknowledged = create_all(&rig, protocol).await;
 
         let creates = rig.plane.journal().creates();
-        let conflicts = creates.iter().filter(|attempt| attempt.quota == QuotaOutcome::Conflict).count();
+        let conflicts = creates
+            .iter()
+            .filter(|attempt| attempt.quota == QuotaOutcome::Conflict)
+            .count();
         assert!(conflicts > 0, "there was no race");
-        assert_eq!(creates.len(), CREATES + conflicts, "only conflicts were replayed");
+        assert_eq!(
+            creates.len(),
+            CREATES + conflicts,
+            "only conflicts were replayed"
+        );
         assert_eq!(acknowledged.len(), CREATES);
-        let present: BTreeSet<_> = rig.plane.pods(NAMESPACE).iter().map(|pod| pod.name().to_owned()).collect();
+        let present: BTreeSet<_> = rig
+            .plane
+            .pods(NAMESPACE)
+            .iter()
+            .map(|pod| pod.name().to_owned())
+            .collect();
         assert_eq!(acknowledged, present);
         assert_each_stored_once(&rig);
         assert!(ended(&rig, "created_after_replay") > 0.0);
@@ -36,7 +56,8 @@ async fn no_create_is_lost_or_stored_twice_while_apiservers_race_for_the_quota()
     }
 }
 
-/// Creates pods, [`IN_FLIGHT`] at a time; the names that were acknowledged. Fails if one is refused.
+/// Creates pods, [`IN_FLIGHT`] at a time; the names that were acknowledged. Fails if one is
+/// refused.
 async fn create_all(rig: &Rig, protocol: Protocol) -> BTreeSet<String> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
@@ -51,10 +72,17 @@ async fn create_all(rig: &Rig, protocol: Protocol) -> BTreeSet<String> {
                 }
                 let answer: Answer = client.create(&format!("pod-{n}")).await;
                 assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-                acknowledged.push(answer.json()["metadata"]["name"].as_str().unwrap().to_owned());
+                acknowledged.push(
+                    answer.json()["metadata"]["name"]
+                        .as_str()
+                        .unwrap()
+                        .to_owned(),
+                );
             }
         });
     }
-    let all = tokio::time::timeout(Duration::from_secs(60), workers.join_all()).await.unwrap();
+    let all = tokio::time::timeout(Duration::from_secs(60), workers.join_all())
+        .await
+        .unwrap();
     all.into_iter().flatten().collect()
 }

@@ -1,4 +1,5 @@
-//! The rate limit: creates wait for their turn or are told when to come again; nothing else ever waits.
+//! The rate limit: creates wait for their turn or are told when to come again; nothing else ever
+//! waits.
 
 use std::time::Duration;
 
@@ -12,31 +13,56 @@ use super::{ENCODINGS, assert_own_status, attempts, brisk, conflict, ended, rig}
 use crate::support::{Answer, BOTH, Client, NAMESPACE, Protocol, Rig, eventually, sample, soon};
 
 /// One create, and the next in a thousand seconds.
-const ONE: Rate = Rate { qps: 0.001, burst: 1 };
+const ONE: Rate = Rate {
+    qps: 0.001,
+    burst: 1,
+};
 
 const WAITED: &str = "kube_retry_proxy_rate_limit_wait_seconds_count";
 
 fn rejected(rig: &Rig, scope: &str) -> f64 {
-    sample(&rig.proxy, &format!("kube_retry_proxy_rate_limit_rejected_total{{scope=\"{scope}\"}}"))
+    sample(
+        &rig.proxy,
+        &format!("kube_retry_proxy_rate_limit_rejected_total{{scope=\"{scope}\"}}"),
+    )
 }
 
 async fn create_in(client: &mut Client, namespace: &str) -> Answer {
     let mut request = client.create_request("a");
-    *request.uri_mut() = request.uri().to_string().replace(NAMESPACE, namespace).parse().unwrap();
+    *request.uri_mut() = request
+        .uri()
+        .to_string()
+        .replace(NAMESPACE, namespace)
+        .parse()
+        .unwrap();
     Answer::of(client.send(request).await).await
 }
 
 #[tokio::test]
 async fn creates_wait_for_their_turn_and_pass() {
-    let edits: [fn(&mut Config, Rate); 2] =
-        [|config, rate| config.rate_limit.global = Some(rate), |config, rate| config.rate_limit.namespace = Some(rate)];
+    let edits: [fn(&mut Config, Rate); 2] = [
+        |config, rate| config.rate_limit.global = Some(rate),
+        |config, rate| config.rate_limit.namespace = Some(rate),
+    ];
     for protocol in BOTH {
         for edit in edits {
-            let rig = rig(|config| edit(config, Rate { qps: 20.0, burst: 1 })).await;
+            let rig = rig(|config| {
+                edit(
+                    config,
+                    Rate {
+                        qps: 20.0,
+                        burst: 1,
+                    },
+                )
+            })
+            .await;
             let mut client = rig.client(protocol).await;
             // The clock of the limit may pass a turn between two of them, but hardly between all.
             for n in 0..4 {
-                assert_eq!(client.create(&format!("pod-{n}")).await.status, StatusCode::CREATED);
+                assert_eq!(
+                    client.create(&format!("pod-{n}")).await.status,
+                    StatusCode::CREATED
+                );
             }
             assert!(sample(&rig.proxy, WAITED) >= 1.0);
             assert_eq!((attempts(&rig), ended(&rig, "created")), (4, 4.0));
@@ -52,13 +78,32 @@ async fn beyond_the_longest_wait_a_create_gets_a_429_that_says_when_to_come_agai
         let mut client = rig.client(protocol).await;
         assert_eq!(client.create("first").await.status, StatusCode::CREATED);
         for encoding in ENCODINGS {
-            let answer = Answer::of(client.send(client.create_request_in("second", encoding)).await).await;
+            let answer = Answer::of(
+                client
+                    .send(client.create_request_in("second", encoding))
+                    .await,
+            )
+            .await;
             let status = assert_own_status(&answer, 429, "TooManyRequests", encoding);
-            let seconds: u32 = answer.headers[RETRY_AFTER].to_str().unwrap().parse().unwrap();
-            assert!((5..=1000).contains(&seconds), "beyond maxWait, and within the period: {seconds}");
+            let seconds: u32 = answer.headers[RETRY_AFTER]
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap();
+            assert!(
+                (5..=1000).contains(&seconds),
+                "beyond maxWait, and within the period: {seconds}"
+            );
             assert_eq!(status.details.retry_after_seconds, seconds);
         }
-        assert_eq!((attempts(&rig), rejected(&rig, "global"), ended(&rig, "rate_limited")), (1, 3.0, 3.0));
+        assert_eq!(
+            (
+                attempts(&rig),
+                rejected(&rig, "global"),
+                ended(&rig, "rate_limited")
+            ),
+            (1, 3.0, 3.0)
+        );
         rig.stop().await;
     }
 }
@@ -74,7 +119,10 @@ async fn one_namespace_at_its_limit_leaves_the_others_alone() {
             codes.push(create_in(&mut client, namespace).await.status.as_u16());
         }
         assert_eq!(codes, [201, 429, 201, 429]);
-        assert_eq!((rejected(&rig, "namespace"), rejected(&rig, "global")), (2.0, 0.0));
+        assert_eq!(
+            (rejected(&rig, "namespace"), rejected(&rig, "global")),
+            (2.0, 0.0)
+        );
         rig.stop().await;
     }
 }
@@ -85,8 +133,14 @@ async fn the_global_limit_holds_over_all_namespaces() {
         let rig = rig(|config| config.rate_limit.global = Some(ONE)).await;
         rig.plane.create_namespace("other").unwrap();
         let mut client = rig.client(protocol).await;
-        assert_eq!(create_in(&mut client, NAMESPACE).await.status, StatusCode::CREATED);
-        assert_eq!(create_in(&mut client, "other").await.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(
+            create_in(&mut client, NAMESPACE).await.status,
+            StatusCode::CREATED
+        );
+        assert_eq!(
+            create_in(&mut client, "other").await.status,
+            StatusCode::TOO_MANY_REQUESTS
+        );
         rig.stop().await;
     }
 }
@@ -102,7 +156,10 @@ async fn a_create_too_large_to_be_held_waits_in_the_same_line() {
         .await;
         let mut client = rig.client(protocol).await;
         assert_eq!(client.create("a").await.status, StatusCode::CREATED);
-        assert_eq!(client.create("b").await.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(
+            client.create("b").await.status,
+            StatusCode::TOO_MANY_REQUESTS
+        );
         assert_eq!((attempts(&rig), ended(&rig, "rate_limited")), (1, 1.0));
         rig.stop().await;
     }
@@ -119,29 +176,68 @@ async fn nothing_but_creates_is_limited_and_replays_are_free() {
         .await;
         rig.faults().next_create(conflict());
         let mut client = rig.client(protocol).await;
-        assert_eq!((client.create("a").await.status, attempts(&rig)), (StatusCode::CREATED, 2), "a replay takes no turn");
-        assert_eq!(client.create("b").await.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(
+            (client.create("a").await.status, attempts(&rig)),
+            (StatusCode::CREATED, 2),
+            "a replay takes no turn"
+        );
+        assert_eq!(
+            client.create("b").await.status,
+            StatusCode::TOO_MANY_REQUESTS
+        );
 
         let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        for path in ["/version".to_owned(), pods.clone(), format!("{pods}/a"), format!("{pods}?watch=true&timeoutSeconds=0")] {
+        for path in [
+            "/version".to_owned(),
+            pods.clone(),
+            format!("{pods}/a"),
+            format!("{pods}?watch=true&timeoutSeconds=0"),
+        ] {
             assert_eq!(client.get(&path).await.status, StatusCode::OK, "{path}");
         }
-        let dry_run = client.send(client.create_request_with("b", "?dryRun=All")).await;
-        assert_eq!(Answer::of(dry_run).await.status, StatusCode::CREATED, "a dry run");
-        let quota = client.request(Method::POST, &format!("/api/v1/namespaces/{NAMESPACE}/resourcequotas"), r#"{"metadata":{"name":"q"}}"#);
-        assert_eq!(Answer::of(client.send(quota).await).await.status, StatusCode::CREATED, "another resource");
+        let dry_run = client
+            .send(client.create_request_with("b", "?dryRun=All"))
+            .await;
+        assert_eq!(
+            Answer::of(dry_run).await.status,
+            StatusCode::CREATED,
+            "a dry run"
+        );
+        let quota = client.request(
+            Method::POST,
+            &format!("/api/v1/namespaces/{NAMESPACE}/resourcequotas"),
+            r#"{"metadata":{"name":"q"}}"#,
+        );
+        assert_eq!(
+            Answer::of(client.send(quota).await).await.status,
+            StatusCode::CREATED,
+            "another resource"
+        );
         let delete = client.request(Method::DELETE, &format!("{pods}/a"), "");
-        assert_eq!(Answer::of(client.send(delete).await).await.status, StatusCode::OK);
+        assert_eq!(
+            Answer::of(client.send(delete).await).await.status,
+            StatusCode::OK
+        );
         rig.stop().await;
     }
 }
 
 #[tokio::test]
 async fn there_is_no_limit_by_default() {
-    let rig = Rig::with(Settings { apiservers: 1, ..Settings::quick() }, |_| {}).await;
+    let rig = Rig::with(
+        Settings {
+            apiservers: 1,
+            ..Settings::quick()
+        },
+        |_| {},
+    )
+    .await;
     let mut client = rig.client(BOTH[0]).await;
     for n in 0..50 {
-        assert_eq!(client.create(&format!("pod-{n}")).await.status, StatusCode::CREATED);
+        assert_eq!(
+            client.create(&format!("pod-{n}")).await.status,
+            StatusCode::CREATED
+        );
     }
     assert_eq!(sample(&rig.proxy, WAITED), 0.0);
     rig.stop().await;
@@ -161,13 +257,37 @@ async fn what_the_apiserver_refuses_leaves_the_limit_to_others() {
         let mut honest = rig.client(protocol).await;
         for n in 0..5 {
             // The apiserver ends an HTTP/2 connection with its 401.
-            let mut stranger = Client::connect(rig.proxy.address, &ca, &format!("invalid-{}", n / 2), protocol).await;
-            assert_eq!(stranger.create("a").await.status, StatusCode::UNAUTHORIZED, "{n}");
-            assert_eq!(create_in(&mut honest, &format!("invented-{n}")).await.status, StatusCode::NOT_FOUND, "{n}");
+            let mut stranger = Client::connect(
+                rig.proxy.address,
+                &ca,
+                &format!("invalid-{}", n / 2),
+                protocol,
+            )
+            .await;
+            assert_eq!(
+                stranger.create("a").await.status,
+                StatusCode::UNAUTHORIZED,
+                "{n}"
+            );
+            assert_eq!(
+                create_in(&mut honest, &format!("invented-{n}"))
+                    .await
+                    .status,
+                StatusCode::NOT_FOUND,
+                "{n}"
+            );
         }
         for namespace in [NAMESPACE, "other"] {
-            assert_eq!(create_in(&mut honest, namespace).await.status, StatusCode::CREATED, "{namespace}");
-            assert_eq!(create_in(&mut honest, namespace).await.status, StatusCode::TOO_MANY_REQUESTS, "{namespace}");
+            assert_eq!(
+                create_in(&mut honest, namespace).await.status,
+                StatusCode::CREATED,
+                "{namespace}"
+            );
+            assert_eq!(
+                create_in(&mut honest, namespace).await.status,
+                StatusCode::TOO_MANY_REQUESTS,
+                "{namespace}"
+            );
         }
         assert_eq!(rejected(&rig, "namespace"), 2.0);
         rig.stop().await;
@@ -176,7 +296,13 @@ async fn what_the_apiserver_refuses_leaves_the_limit_to_others() {
 
 #[tokio::test]
 async fn creates_of_a_new_caller_wait_for_the_answer_to_the_first_and_then_count() {
-    let rig = rig(|config| config.rate_limit.namespace = Some(Rate { qps: 0.001, burst: 3 })).await;
+    let rig = rig(|config| {
+        config.rate_limit.namespace = Some(Rate {
+            qps: 0.001,
+            burst: 3,
+        })
+    })
+    .await;
     rig.faults().next_create(Fault::Hold);
     let mut creates = JoinSet::new();
     for n in 0..6 {
@@ -187,6 +313,10 @@ async fn creates_of_a_new_caller_wait_for_the_answer_to_the_first_and_then_count
     rig.faults().release();
     let codes = soon(creates.join_all()).await;
     let of = |code| codes.iter().filter(|other| **other == code).count();
-    assert_eq!((of(StatusCode::CREATED), of(StatusCode::TOO_MANY_REQUESTS)), (3, 3), "{codes:?}");
+    assert_eq!(
+        (of(StatusCode::CREATED), of(StatusCode::TOO_MANY_REQUESTS)),
+        (3, 3),
+        "{codes:?}"
+    );
     rig.stop().await;
 }

@@ -1,4 +1,5 @@
-//! How long a create may take: from its arrival on, however slow its client and the apiserver are. Counted are attempts, never seconds.
+//! How long a create may take: from its arrival on, however slow its client and the apiserver are.
+//! Counted are attempts, never seconds.
 
 use std::time::Duration;
 
@@ -6,14 +7,19 @@ use http::{Method, StatusCode};
 use kube_retry_proxy::model::Fault;
 
 use super::{attempts, brisk, not_replayed, rig};
-use crate::support::{Answer, BOTH, NAMESPACE, Posted, Rig, assert_relayed, captured, eventually, pod};
+use crate::support::{
+    Answer, BOTH, NAMESPACE, Posted, Rig, assert_relayed, captured, eventually, pod,
+};
 
 /// What an attempt takes at the least.
 const SLOW: Duration = Duration::from_millis(600);
 
 /// Every create is a quota conflict, told late.
 fn conflicts_slowly(rig: &Rig) {
-    rig.faults().every_create(Some(Fault::AnswerAfter(SLOW, captured("quota_conflict_409"))));
+    rig.faults().every_create(Some(Fault::AnswerAfter(
+        SLOW,
+        captured("quota_conflict_409"),
+    )));
 }
 
 #[tokio::test]
@@ -31,11 +37,22 @@ async fn slow_attempts_count_towards_the_hold() {
         eventually("it is under way", || attempts(&rig) == 1).await;
         let mut neighbour = rig.client(protocol).await;
         assert_eq!(neighbour.get("/version").await.status, StatusCode::OK);
-        assert_relayed(&slow.await.unwrap(), &captured("quota_conflict_409"), "held for long enough");
-        assert!((2..=3).contains(&attempts(&rig)), "{} attempts, of which the last began within the hold", attempts(&rig));
+        assert_relayed(
+            &slow.await.unwrap(),
+            &captured("quota_conflict_409"),
+            "held for long enough",
+        );
+        assert!(
+            (2..=3).contains(&attempts(&rig)),
+            "{} attempts, of which the last began within the hold",
+            attempts(&rig)
+        );
         assert_eq!(not_replayed(&rig, "hold"), 1.0);
         rig.faults().every_create(None);
-        assert_eq!(neighbour.create_in("other", "b").await.status, StatusCode::CREATED);
+        assert_eq!(
+            neighbour.create_in("other", "b").await.status,
+            StatusCode::CREATED
+        );
         rig.stop().await;
     }
 }
@@ -51,11 +68,21 @@ async fn a_slow_body_counts_towards_the_hold() {
         rig.faults().every_create(Some(super::conflict()));
         let mut client = rig.client(protocol).await;
         let (body, open) = Posted::gated(pod("a"));
-        let request = client.request(Method::POST, &format!("/api/v1/namespaces/{NAMESPACE}/pods"), "").map(|_| body);
+        let request = client
+            .request(
+                Method::POST,
+                &format!("/api/v1/namespaces/{NAMESPACE}/pods"),
+                "",
+            )
+            .map(|_| body);
         let sending = tokio::spawn(async move { Answer::of(client.send(request).await).await });
         tokio::time::sleep(SLOW).await;
         drop(open);
-        assert_relayed(&sending.await.unwrap(), &captured("quota_conflict_409"), "the client has waited for so long already");
+        assert_relayed(
+            &sending.await.unwrap(),
+            &captured("quota_conflict_409"),
+            "the client has waited for so long already",
+        );
         assert_eq!((attempts(&rig), not_replayed(&rig, "hold")), (1, 1.0));
         rig.stop().await;
     }
@@ -67,10 +94,19 @@ async fn no_attempt_is_begun_whose_like_took_longer_than_the_clients_timeout_lea
         let rig = rig(brisk).await;
         conflicts_slowly(&rig);
         let mut client = rig.client(protocol).await;
-        let request = client.create_request_with("a", &format!("?timeout={}ms", (SLOW * 5 / 2).as_millis()));
+        let request =
+            client.create_request_with("a", &format!("?timeout={}ms", (SLOW * 5 / 2).as_millis()));
         let answer = Answer::of(client.send(request).await).await;
-        assert_relayed(&answer, &captured("quota_conflict_409"), "the apiserver's own answer, while the client waits for it");
-        assert!(attempts(&rig) <= 2, "{} attempts: a third one could only have ended too late", attempts(&rig));
+        assert_relayed(
+            &answer,
+            &captured("quota_conflict_409"),
+            "the apiserver's own answer, while the client waits for it",
+        );
+        assert!(
+            attempts(&rig) <= 2,
+            "{} attempts: a third one could only have ended too late",
+            attempts(&rig)
+        );
         assert_eq!(not_replayed(&rig, "client_timeout"), 1.0);
         rig.stop().await;
     }

@@ -22,11 +22,17 @@ pub async fn request(admin: SocketAddr, method: Method, path: &str) -> Answer {
     let stream = TcpStream::connect(admin).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header("Host", admin.to_string()).body(Empty::<Bytes>::new()).unwrap();
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("Host", admin.to_string())
+        .body(Empty::<Bytes>::new())
+        .unwrap();
     Answer::of(sender.send_request(request).await.unwrap()).await
 }
 
-/// The answer to a GET of `path`, as soon as `wanted` accepts it. Fails after half a minute, with the last answer.
+/// The answer to a GET of `path`, as soon as `wanted` accepts it. Fails after half a minute, with
+/// the last answer.
 pub async fn get_until(admin: SocketAddr, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
     let mut last = get(admin, path).await;
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
@@ -36,7 +42,11 @@ pub async fn get_until(admin: SocketAddr, path: &str, wanted: impl Fn(&Answer) -
         }
     });
     if waited.await.is_err() {
-        panic!("not within half a minute; {path} last answered {} {}", last.status, last.text());
+        panic!(
+            "not within half a minute; {path} last answered {} {}",
+            last.status,
+            last.text()
+        );
     }
     last
 }

@@ -1,4 +1,5 @@
-//! A collector of traces on loopback. What it gets is read with OpenTelemetry's own types, for the proxy writes it by hand.
+//! A collector of traces on loopback. What it gets is read with OpenTelemetry's own types, for the
+//! proxy writes it by hand.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube_retry_proxy::config::Config;
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
@@ -49,7 +52,11 @@ impl Collector {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let got = Arc::new(Mutex::new(Vec::new()));
         let serving = serve(listener, collecting, Arc::clone(&got));
-        Self { url, got, _serving: AbortOnDropHandle::new(tokio::spawn(serving)) }
+        Self {
+            url,
+            got,
+            _serving: AbortOnDropHandle::new(tokio::spawn(serving)),
+        }
     }
 
     /// Has a proxy send its traces here.
@@ -59,17 +66,28 @@ impl Collector {
 
     /// Everything sent so far, as bytes.
     pub fn bytes(&self) -> Vec<u8> {
-        self.got.lock().unwrap().iter().flat_map(|(_, _, body)| body.clone()).collect()
+        self.got
+            .lock()
+            .unwrap()
+            .iter()
+            .flat_map(|(_, _, body)| body.clone())
+            .collect()
     }
 
     /// The spans so far, in the order in which they were sent.
     pub fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();
         for (path, headers, body) in &*self.got.lock().unwrap() {
-            assert_eq!((&**path, headers[CONTENT_TYPE].to_str().unwrap()), ("/v1/traces", "application/x-protobuf"));
+            assert_eq!(
+                (&**path, headers[CONTENT_TYPE].to_str().unwrap()),
+                ("/v1/traces", "application/x-protobuf")
+            );
             let request = ExportTraceServiceRequest::decode(body.clone()).unwrap();
             for resource in request.resource_spans {
-                assert_eq!(text(&resource.resource.unwrap().attributes, "service.name"), "kube-retry-proxy");
+                assert_eq!(
+                    text(&resource.resource.unwrap().attributes, "service.name"),
+                    "kube-retry-proxy"
+                );
                 for scope in resource.scope_spans {
                     assert_eq!(scope.scope.unwrap().name, "kube-retry-proxy");
                     spans.extend(scope.spans);
@@ -80,7 +98,11 @@ impl Collector {
     }
 }
 
-async fn serve(listener: TcpListener, collecting: Collecting, got: Arc<Mutex<Vec<(String, HeaderMap, Bytes)>>>) {
+async fn serve(
+    listener: TcpListener,
+    collecting: Collecting,
+    got: Arc<Mutex<Vec<(String, HeaderMap, Bytes)>>>,
+) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         if collecting == Collecting::Closing {
@@ -89,7 +111,13 @@ async fn serve(listener: TcpListener, collecting: Collecting, got: Arc<Mutex<Vec
         let got = Arc::clone(&got);
         let answering = service_fn(move |request| answer(request, collecting, Arc::clone(&got)));
         // A proxy that gives up closes in the middle of it.
-        tokio::spawn(async move { drop(http1::Builder::new().serve_connection(TokioIo::new(stream), answering).await) });
+        tokio::spawn(async move {
+            drop(
+                http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), answering)
+                    .await,
+            )
+        });
     }
 }
 
@@ -100,12 +128,19 @@ async fn answer(
     got: Arc<Mutex<Vec<(String, HeaderMap, Bytes)>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await else { return Ok(Response::default()) };
-    got.lock().unwrap().push((head.uri.path().to_owned(), head.headers, body.to_bytes()));
+    let Ok(body) = body.collect().await else {
+        return Ok(Response::default());
+    };
+    got.lock()
+        .unwrap()
+        .push((head.uri.path().to_owned(), head.headers, body.to_bytes()));
     let mut response = ExportTraceServiceResponse::default();
     let code = match collecting {
         Collecting::Rejecting(spans) => {
-            let partial = ExportTracePartialSuccess { rejected_spans: spans, error_message: "too many".into() };
+            let partial = ExportTracePartialSuccess {
+                rejected_spans: spans,
+                error_message: "too many".into(),
+            };
             response.partial_success = Some(partial).filter(|_| spans > 0);
             StatusCode::OK
         }
@@ -119,7 +154,10 @@ async fn answer(
 
 /// The value of an attribute as text; empty where it is not there.
 pub fn text(attributes: &[KeyValue], key: &str) -> String {
-    let found = attributes.iter().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.clone()?.value);
+    let found = attributes
+        .iter()
+        .find(|attribute| attribute.key == key)
+        .and_then(|attribute| attribute.value.clone()?.value);
     match found {
         None => String::new(),
         Some(any_value::Value::StringValue(text)) => text,

@@ -1,4 +1,5 @@
-//! The real executable as an operator meets it: started with nothing in its environment, read line by line, ended by signals.
+//! The real executable as an operator meets it: started with nothing in its environment, read line
+//! by line, ended by signals.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -21,7 +22,15 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// `kube-retry-proxy serve ARGUMENTS` on free ports of loopback.
 pub fn serve(arguments: &[&str]) -> Command {
-    let free = ["serve", "--bind-address", "127.0.0.1", "--secure-port", "0", "--admin-bind-address", "127.0.0.1:0"];
+    let free = [
+        "serve",
+        "--bind-address",
+        "127.0.0.1",
+        "--secure-port",
+        "0",
+        "--admin-bind-address",
+        "127.0.0.1:0",
+    ];
     command(&[&free[..], arguments].concat())
 }
 
@@ -43,9 +52,20 @@ pub struct Ended {
 
 impl Process {
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stdout, stderr) = (Printed::from(child.stdout.take().unwrap()), Printed::from(child.stderr.take().unwrap()));
-        Self { child, stdout, stderr }
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdout, stderr) = (
+            Printed::from(child.stdout.take().unwrap()),
+            Printed::from(child.stderr.take().unwrap()),
+        );
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -70,8 +90,13 @@ impl Process {
         let mut found = None;
         eventually(&format!("a line with {part:?}"), || {
             // Whoever has ended, and has been read to the end, will not print it any more.
-            let over = self.child.try_wait().unwrap().is_some() && self.stdout.is_whole() && self.stderr.is_whole();
-            found = printed(self).lines().find(|line| line.contains(part)).map(str::to_owned);
+            let over = self.child.try_wait().unwrap().is_some()
+                && self.stdout.is_whole()
+                && self.stderr.is_whole();
+            found = printed(self)
+                .lines()
+                .find(|line| line.contains(part))
+                .map(str::to_owned);
             found.is_some() || over
         })
         .await;
@@ -79,8 +104,15 @@ impl Process {
     }
 
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status().unwrap();
-        assert!(sent.success(), "no SIG{name} for a process that should be alive");
+        let sent = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -{name} {}", self.child.id()))
+            .status()
+            .unwrap();
+        assert!(
+            sent.success(),
+            "no SIG{name} for a process that should be alive"
+        );
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -90,15 +122,21 @@ impl Process {
     /// Waits for its end.
     pub async fn ended(mut self) -> Ended {
         let mut code = None;
-        eventually("the end of the process", || match self.child.try_wait().unwrap() {
-            Some(status) => {
-                code = status.code();
-                true
+        eventually("the end of the process", || {
+            match self.child.try_wait().unwrap() {
+                Some(status) => {
+                    code = status.code();
+                    true
+                }
+                None => false,
             }
-            None => false,
         })
         .await;
-        Ended { code, stdout: self.stdout.rest(), stderr: self.stderr.rest() }
+        Ended {
+            code,
+            stdout: self.stdout.rest(),
+            stderr: self.stderr.rest(),
+        }
     }
 }
 
@@ -121,7 +159,13 @@ pub async fn run_with_input(mut command: Command, input: &[u8]) -> Ended {
         command.stdin(Stdio::piped());
         command
     });
-    process.child.stdin.take().unwrap().write_all(input).unwrap();
+    process
+        .child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input)
+        .unwrap();
     process.ended().await
 }
 
@@ -143,7 +187,10 @@ impl Printed {
                 line.clear();
             }
         });
-        Self { text, reader: Some(reader) }
+        Self {
+            text,
+            reader: Some(reader),
+        }
     }
 
     fn text(&self) -> String {
@@ -175,8 +222,18 @@ impl Served {
     pub async fn start(command: Command) -> Self {
         let mut process = Process::start(command);
         let line = process.line("Serving").await;
-        let address = |name: &str| field(&line, name).unwrap_or_else(|| panic!("no {name} in {line}")).parse().unwrap();
-        Self { address: address("address"), admin: address("admin_address"), process, line }
+        let address = |name: &str| {
+            field(&line, name)
+                .unwrap_or_else(|| panic!("no {name} in {line}"))
+                .parse()
+                .unwrap()
+        };
+        Self {
+            address: address("address"),
+            admin: address("admin_address"),
+            process,
+            line,
+        }
     }
 
     /// A client that trusts `ca`, over HTTP/1.1.
@@ -190,10 +247,13 @@ fn field(line: &str, name: &str) -> Option<String> {
     if let Ok(object) = serde_json::from_str::<serde_json::Value>(line) {
         return object[name].as_str().map(str::to_owned);
     }
-    line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    line.split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        .map(str::to_owned)
 }
 
-/// A control plane with one apiserver, and a directory with its CA, for whatever a proxy reads and writes.
+/// A control plane with one apiserver, and a directory with its CA, for whatever a proxy reads and
+/// writes.
 pub struct Place {
     pub plane: ControlPlane,
     directory: TempDir,
@@ -201,18 +261,30 @@ pub struct Place {
 
 impl Place {
     pub async fn new() -> Self {
-        Self::with(Settings { apiservers: 1, ..Settings::quick() }).await
+        Self::with(Settings {
+            apiservers: 1,
+            ..Settings::quick()
+        })
+        .await
     }
 
     pub async fn with(settings: Settings) -> Self {
-        let place = Self { plane: plane(settings).await, directory: tempfile::tempdir().unwrap() };
+        let place = Self {
+            plane: plane(settings).await,
+            directory: tempfile::tempdir().unwrap(),
+        };
         place.write("upstream-ca.crt", place.plane.ca_pem());
         place
     }
 
     /// The path of a file in the directory, which need not be there.
     pub fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).to_str().unwrap().to_owned()
+        self.directory
+            .path()
+            .join(name)
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Writes a file at one stroke, as nobody may read a part of it, and gives its path.
@@ -226,10 +298,14 @@ impl Place {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// A configuration file that serves on free ports of loopback in front of the control plane, and signs its certificate in the
-    /// directory. `more` are further sections.
+    /// A configuration file that serves on free ports of loopback in front of the control plane,
+    /// and signs its certificate in the directory. `more` are further sections.
     pub fn config(&self, more: &str) -> String {
-        let (url, ca, directory) = (&self.plane.urls()[0], self.path("upstream-ca.crt"), self.path(""));
+        let (url, ca, directory) = (
+            &self.plane.urls()[0],
+            self.path("upstream-ca.crt"),
+            self.path(""),
+        );
         let text = format!(
             "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\nupstream: {{url: '{url}', caFile: {ca}}}\n\
              serving: {{bindAddress: 127.0.0.1, securePort: 0, selfSigned: {{directory: {directory}}}}}\n\
@@ -246,7 +322,20 @@ impl Place {
     /// As [`Place::serve`], with another CA for the upstream.
     pub fn serve_trusting(&self, ca: &str, more: &[&str]) -> Command {
         let (url, directory) = (&self.plane.urls()[0], self.path(""));
-        serve(&[&["--upstream", url, "--upstream-ca-file", ca, "--self-signed-dir", &directory], more].concat())
+        serve(
+            &[
+                &[
+                    "--upstream",
+                    url,
+                    "--upstream-ca-file",
+                    ca,
+                    "--self-signed-dir",
+                    &directory,
+                ],
+                more,
+            ]
+            .concat(),
+        )
     }
 
     /// A proxy with flags only, and `more` of them.
@@ -254,8 +343,11 @@ impl Place {
         Served::start(self.serve(more)).await
     }
 
-    /// A client of a proxy that signed its certificate in the directory, with the control plane's token.
+    /// A client of a proxy that signed its certificate in the directory, with the control plane's
+    /// token.
     pub async fn client(&self, served: &Served) -> Client {
-        served.client(&self.read("ca.crt"), self.plane.token()).await
+        served
+            .client(&self.read("ca.crt"), self.plane.token())
+            .await
     }
 }

@@ -41,10 +41,22 @@ pub struct Frames {
 impl Frames {
     pub async fn connect(address: SocketAddr, ca: &str, token: &str) -> Self {
         let mut stream = tls_stream(address, ca, Protocol::Http2).await;
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
         stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
         let (authority, token) = (address.to_string(), token.to_owned());
-        Self { stream, authority, token, next: 1, pings: 0, data: Vec::new(), broken: None, farewell: false }
+        Self {
+            stream,
+            authority,
+            token,
+            next: 1,
+            pings: 0,
+            data: Vec::new(),
+            broken: None,
+            farewell: false,
+        }
     }
 
     /// A whole request, and the number of its stream.
@@ -58,7 +70,11 @@ impl Frames {
         self.next += 2;
         // Indexed: GET, https. Literal: path, authority, authorization (https://www.rfc-editor.org/rfc/rfc7541#appendix-A).
         let mut block = vec![0x82, 0x87];
-        for (index, value) in [(&[0x04][..], path), (&[0x01], &self.authority), (&[0x0f, 0x08], &format!("Bearer {}", self.token))] {
+        for (index, value) in [
+            (&[0x04][..], path),
+            (&[0x01], &self.authority),
+            (&[0x0f, 0x08], &format!("Bearer {}", self.token)),
+        ] {
             block.extend_from_slice(index);
             block.extend(length(value.len()));
             block.extend_from_slice(value.as_bytes());
@@ -68,7 +84,11 @@ impl Frames {
         let (mut kind, mut flags) = (HEADERS, END_STREAM);
         let mut pieces = block.chunks(MAX_PAYLOAD).peekable();
         while let Some(piece) = pieces.next() {
-            flags |= if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            flags |= if pieces.peek().is_none() {
+                END_HEADERS
+            } else {
+                0
+            };
             frames.extend(frame(kind, flags, id, piece));
             (kind, flags) = (CONTINUATION, 0);
         }
@@ -108,14 +128,20 @@ impl Frames {
         }
         loop {
             match self.frame().await {
-                Some(Frame { kind: PING, flags: ACK, payload, .. }) if payload == ping => return true,
+                Some(Frame {
+                    kind: PING,
+                    flags: ACK,
+                    payload,
+                    ..
+                }) if payload == ping => return true,
                 Some(_) => {}
                 None => return false,
             }
         }
     }
 
-    /// Asks for `path` and returns when the answer is whole: all that came before has then been looked at. False: the connection ended.
+    /// Asks for `path` and returns when the answer is whole: all that came before has then been
+    /// looked at. False: the connection ended.
     pub async fn answered(&mut self, path: &str) -> bool {
         let (id, request) = self.get(path);
         if self.try_write(&request).await.is_err() {
@@ -124,14 +150,20 @@ impl Frames {
         }
         loop {
             match self.frame().await {
-                Some(Frame { kind: DATA | HEADERS, flags, id: stream, .. }) if stream == id && flags & END_STREAM != 0 => return true,
+                Some(Frame {
+                    kind: DATA | HEADERS,
+                    flags,
+                    id: stream,
+                    ..
+                }) if stream == id && flags & END_STREAM != 0 => return true,
                 Some(_) => {}
                 None => return false,
             }
         }
     }
 
-    /// Returns when the other side has announced that it ends the connection. False: it ended without.
+    /// Returns when the other side has announced that it ends the connection. False: it ended
+    /// without.
     pub async fn bidden_farewell(&mut self) -> bool {
         while !self.farewell {
             if self.frame().await.is_none() {
@@ -169,7 +201,12 @@ impl Frames {
             GOAWAY => self.farewell = true,
             _ => {}
         }
-        Some(Frame { kind, flags, id: u32::from_be_bytes(id), payload })
+        Some(Frame {
+            kind,
+            flags,
+            id: u32::from_be_bytes(id),
+            payload,
+        })
     }
 
     async fn answer(&mut self, frames: &[u8]) {

@@ -1,4 +1,5 @@
-//! HTTP/2 frame by frame: a client that may say what no library would, and an upstream with a library's manners.
+//! HTTP/2 frame by frame: a client that may say what no library would, and an upstream with a
+//! library's manners.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,23 +48,38 @@ pub enum Ended {
 
 impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Frames<S> {
     pub async fn over(mut stream: S) -> Self {
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await
+            .unwrap();
         let mut frames = Self { stream, next: 1 };
         frames.write(SETTINGS, 0, 0, &[]).await;
         frames
     }
 
     /// Sends a request and reads how its stream ends.
-    pub async fn ask(&mut self, head: Fields<'_>, body: &[u8], trailers: Option<Fields<'_>>) -> Ended {
+    pub async fn ask(
+        &mut self,
+        head: Fields<'_>,
+        body: &[u8],
+        trailers: Option<Fields<'_>>,
+    ) -> Ended {
         let id = self.next;
         self.next += 2;
         let last = |last: bool| if last { END_STREAM } else { 0 };
-        self.write(HEADERS, END_HEADERS | last(body.is_empty() && trailers.is_none()), id, &block(head)).await;
+        self.write(
+            HEADERS,
+            END_HEADERS | last(body.is_empty() && trailers.is_none()),
+            id,
+            &block(head),
+        )
+        .await;
         if !body.is_empty() {
             self.write(DATA, last(trailers.is_none()), id, body).await;
         }
         if let Some(trailers) = trailers {
-            self.write(HEADERS, END_HEADERS | END_STREAM, id, &block(trailers)).await;
+            self.write(HEADERS, END_HEADERS | END_STREAM, id, &block(trailers))
+                .await;
         }
         soon(self.ended(id)).await
     }
@@ -81,7 +97,9 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Frames<S> {
             match kind {
                 SETTINGS if flags & ACK == 0 => self.write(SETTINGS, ACK, 0, &[]).await,
                 GOAWAY => panic!("GOAWAY {payload:?}"),
-                RST_STREAM if id == of => return Ended::Reset(u32::from_be_bytes(payload.try_into().unwrap())),
+                RST_STREAM if id == of => {
+                    return Ended::Reset(u32::from_be_bytes(payload.try_into().unwrap()));
+                }
                 DATA if id == of => body.extend_from_slice(&payload),
                 _ => {}
             }
@@ -115,7 +133,8 @@ fn block(fields: Fields<'_>) -> Vec<u8> {
     block
 }
 
-/// An upstream over TLS that speaks HTTP/2 as the test tells it to. Probes, which come in HTTP/1.1, find it ready.
+/// An upstream over TLS that speaks HTTP/2 as the test tells it to. Probes, which come in HTTP/1.1,
+/// find it ready.
 pub struct Http2Upstream {
     listener: TcpListener,
     tls: TlsAcceptor,
@@ -125,17 +144,25 @@ pub struct Http2Upstream {
 impl Http2Upstream {
     pub async fn bind() -> Self {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
+        let certificate = CertificateParams::new(["127.0.0.1".to_owned()])
             .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .self_signed(&key)
             .unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
         config.alpn_protocols = vec![tls::H2.to_vec(), tls::HTTP1.to_vec()];
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        Self { listener, tls: Arc::new(config).into(), ca_pem: certificate.pem() }
+        Self {
+            listener,
+            tls: Arc::new(config).into(),
+            ca_pem: certificate.pem(),
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -157,7 +184,9 @@ impl Http2Upstream {
             tokio::spawn(async move {
                 let mut probes = Raw::new(tls);
                 while probes.head_if_any().await.is_some() {
-                    probes.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                    probes
+                        .write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                        .await;
                 }
             });
         }

@@ -30,21 +30,33 @@ impl Head {
 
     /// All values of a header.
     pub fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     pub fn parse(text: &[u8]) -> Self {
         let text: String = text.iter().copied().map(char::from).collect();
         let mut lines = text.split("\r\n");
         let line = lines.next().unwrap().to_owned();
-        let headers = lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
-        Self { line, headers: headers.collect() }
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+        Self {
+            line,
+            headers: headers.collect(),
+        }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     pub fn new(stream: S) -> Self {
-        Self { stream, read: Vec::new() }
+        Self {
+            stream,
+            read: Vec::new(),
+        }
     }
 
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
@@ -54,13 +66,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     /// The next head, up to its empty line.
     pub async fn head(&mut self) -> Head {
-        self.head_if_any().await.expect("a head before the connection ends")
+        self.head_if_any()
+            .await
+            .expect("a head before the connection ends")
     }
 
     /// As [`Raw::head`]; None at the end of the connection.
     pub async fn head_if_any(&mut self) -> Option<Head> {
         loop {
-            if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(end) = self
+                .read
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
                 let head: Vec<u8> = self.read.drain(..end + 4).collect();
                 return Some(Head::parse(&head));
             }
@@ -73,7 +91,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     /// Exactly so many bytes.
     pub async fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.read.len() < length {
-            assert!(self.more().await, "ended after {} of {length} bytes", self.read.len());
+            assert!(
+                self.more().await,
+                "ended after {} of {length} bytes",
+                self.read.len()
+            );
         }
         self.read.drain(..length).collect()
     }
@@ -86,10 +108,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     /// A head and the body that its `Content-Length` announces.
     pub async fn answer(&mut self) -> (Head, Vec<u8>) {
-        self.message().await.expect("a head before the connection ends")
+        self.message()
+            .await
+            .expect("a head before the connection ends")
     }
 
-    /// A head and its body, by `Content-Length` or in chunks; None where the connection ends before.
+    /// A head and its body, by `Content-Length` or in chunks; None where the connection ends
+    /// before.
     pub async fn message(&mut self) -> Option<(Head, Vec<u8>)> {
         let head = self.head_if_any().await?;
         if !head.all("transfer-encoding").is_empty() {
@@ -99,7 +124,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
             }
             return Some((head, body));
         }
-        let length = head.all("content-length").first().map_or(0, |length| length.parse().unwrap());
+        let length = head
+            .all("content-length")
+            .first()
+            .map_or(0, |length| length.parse().unwrap());
         let body = self.exactly(length).await;
         Some((head, body))
     }
@@ -111,30 +139,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     async fn more(&mut self) -> bool {
         // A peer that closes without TLS's own farewell is at its end too.
-        soon(self.stream.read_buf(&mut self.read)).await.unwrap_or(0) > 0
+        soon(self.stream.read_buf(&mut self.read))
+            .await
+            .unwrap_or(0)
+            > 0
     }
 }
 
 impl Rig {
     /// A raw connection to the proxy.
     pub async fn raw(&self) -> Raw<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
-        Raw::new(tls_stream(self.proxy.address, self.proxy.ca_pem.as_deref().unwrap(), Protocol::Http1).await)
+        Raw::new(
+            tls_stream(
+                self.proxy.address,
+                self.proxy.ca_pem.as_deref().unwrap(),
+                Protocol::Http1,
+            )
+            .await,
+        )
     }
 
     /// A raw connection to the apiserver itself.
     pub async fn raw_direct(&self) -> Raw<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
-        Raw::new(tls_stream(self.plane.addresses()[0], self.plane.ca_pem(), Protocol::Http1).await)
+        Raw::new(
+            tls_stream(
+                self.plane.addresses()[0],
+                self.plane.ca_pem(),
+                Protocol::Http1,
+            )
+            .await,
+        )
     }
 }
 
-/// An upstream that the test plays itself, without TLS: it has no `Date`, no order and no manners but the test's.
+/// An upstream that the test plays itself, without TLS: it has no `Date`, no order and no manners
+/// but the test's.
 pub struct Upstream {
     listener: TcpListener,
 }
 
 impl Upstream {
     pub async fn bind() -> Self {
-        Self { listener: TcpListener::bind(("127.0.0.1", 0)).await.unwrap() }
+        Self {
+            listener: TcpListener::bind(("127.0.0.1", 0)).await.unwrap(),
+        }
     }
 
     pub fn url(&self) -> String {
@@ -145,7 +193,8 @@ impl Upstream {
         self.listener.local_addr().unwrap()
     }
 
-    /// The next connection on which a request arrives, and its head. The proxy also asks whether the upstream is ready: it is.
+    /// The next connection on which a request arrives, and its head. The proxy also asks whether
+    /// the upstream is ready: it is.
     pub async fn request(&self) -> (Head, Raw<TcpStream>) {
         let mut open = tokio::task::JoinSet::new();
         loop {

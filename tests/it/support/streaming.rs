@@ -27,7 +27,10 @@ impl Fed {
     }
 
     /// A body of these chunks, without a declared length, and these trailers.
-    pub async fn whole(chunks: impl IntoIterator<Item = Bytes>, trailers: Option<HeaderMap>) -> Self {
+    pub async fn whole(
+        chunks: impl IntoIterator<Item = Bytes>,
+        trailers: Option<HeaderMap>,
+    ) -> Self {
         let (feeder, fed) = Self::new();
         for chunk in chunks {
             feeder.chunk(chunk).await;
@@ -49,7 +52,10 @@ impl http_body::Body for Fed {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|frame| frame.map(Ok))
     }
 }
@@ -65,14 +71,20 @@ impl Streamed {
     /// A watch of the pods of [`NAMESPACE`], or whatever else `path` names.
     pub async fn open(client: &mut Client, path: &str, accept: &str) -> Self {
         let mut request = client.request(Method::GET, path, "");
-        request.headers_mut().insert(http::header::ACCEPT, accept.parse().unwrap());
+        request
+            .headers_mut()
+            .insert(http::header::ACCEPT, accept.parse().unwrap());
         Self::of(soon(client.send(request)).await)
     }
 
     pub fn of(response: Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();
         assert!(head.status.is_success(), "{head:?}");
-        Self { head, body, read: Vec::new() }
+        Self {
+            head,
+            body,
+            read: Vec::new(),
+        }
     }
 
     /// The next line, without its end.
@@ -89,7 +101,13 @@ impl Streamed {
     /// Type and object's name of the next JSON event.
     pub async fn event(&mut self) -> (String, String) {
         let event: serde_json::Value = serde_json::from_str(&self.line().await).unwrap();
-        let text = |pointer| event.pointer(pointer).and_then(serde_json::Value::as_str).unwrap().to_owned();
+        let text = |pointer| {
+            event
+                .pointer(pointer)
+                .and_then(serde_json::Value::as_str)
+                .unwrap()
+                .to_owned()
+        };
         (text("/type"), text("/object/metadata/name"))
     }
 
@@ -112,8 +130,11 @@ impl Streamed {
     }
 
     async fn more(&mut self) -> bool {
-        let Some(frame) = soon(self.body.frame()).await else { return false };
-        self.read.extend_from_slice(&frame.unwrap().into_data().unwrap_or_default());
+        let Some(frame) = soon(self.body.frame()).await else {
+            return false;
+        };
+        self.read
+            .extend_from_slice(&frame.unwrap().into_data().unwrap_or_default());
         true
     }
 }
