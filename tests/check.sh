@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that a change must pass: format, lints, tests, documentation, dependencies. Stops at the first failure.
+# Checks everything that a change must pass: format, lints, tests, documentation and dependencies.
+# It stops at the first failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,7 +8,7 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 
 step cargo fmt --all --check
 step cargo clippy --locked --all-targets -- -D warnings
-# `test = false`, which keeps it out of a plain `cargo test`, keeps it out of all targets too.
+# `test = false` keeps e2e out of a plain `cargo test`, and also out of --all-targets.
 step cargo clippy --locked --test e2e -- -D warnings
 RUSTDOCFLAGS='-D warnings' step cargo doc --locked --no-deps --document-private-items
 if cargo deny --version >/dev/null 2>&1; then

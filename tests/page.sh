@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The status page in a real browser, over a proxy under load: accessibility, console, live updates, no scripts (tests/page/check.mjs).
-# Needs chromium, node and npm. Where one is missing it says so and is left out; with CI=true that fails.
+# Checks the status page of a proxy under load in a real browser: accessibility, the console, live
+# updates, and the page without scripts (tests/page/check.mjs). It needs chromium, node and npm. If
+# one is missing, the check is skipped with a message. With CI=true it fails.
 #
-#   tests/page.sh [FOLDER]    leaves screenshots in FOLDER
+#   tests/page.sh [FOLDER]    writes screenshots to FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 for tool in node npm "${CHROMIUM:=/usr/bin/chromium}"; do
   if ! command -v "$tool" >/dev/null; then
-    echo "page: left out, because $tool is missing (Debian: chromium, nodejs, npm)"
+    echo "page: skipped, because $tool is missing (Debian: chromium, nodejs, npm)"
     [ "${CI:-}" != true ]
     exit
   fi
@@ -27,7 +28,7 @@ until url=$(sed -n 's/^Status page: //p' "$printed"); [ -n "$url" ]; do
   kill -0 $demo
   sleep 0.2
 done
-# Something to see: as long as a person would look. Only a screenshot needs it.
+# Screenshots need some data, so wait as long as a person would look at the page.
 [ -z "$folder" ] || sleep "${LOOK:-90}"
 
 timeout 300 node tests/page/check.mjs "$url" $folder

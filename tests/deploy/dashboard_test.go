@@ -1,4 +1,5 @@
-// Package deploy holds the tools that the checks of deploy/ need, and the one check that wants Go: Grafana's own schema.
+// Package deploy has the tools that the checks of deploy/ need, and the checks that need Go: the
+// dashboard with Grafana's own schema, and the Dockerfile with BuildKit.
 package deploy
 
 import (
@@ -10,7 +11,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// Unknown fields and wrong types are errors, in the options of each panel and in each query too.
+// Unknown fields and wrong types are errors, also in the options of each panel and in each query.
 func TestTheDashboardFitsGrafanasSchema(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	raw, err := os.ReadFile("../../deploy/helm/kube-retry-proxy/files/dashboard.json")
@@ -18,7 +19,7 @@ func TestTheDashboardFitsGrafanasSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	var parsed dashboard.Dashboard
-	// Without any mistake it returns an empty list, which is not nil.
+	// If there is no mistake, it returns an empty list, which is not nil.
 	if err := parsed.UnmarshalJSONStrict(raw); err != nil && err.Error() != "" {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Knows every image as one without a configuration, for a plan needs no registry.
+// anyImage resolves every image to one without a configuration, so that a plan needs no registry.
 type anyImage struct{}
 
 func (anyImage) ResolveImageConfig(_ context.Context, ref string, _ sourceresolver.Opt) (string, digest.Digest, []byte, error) {
@@ -21,7 +21,8 @@ func (anyImage) ResolveImageConfig(_ context.Context, ref string, _ sourceresolv
 	return ref, digest.FromBytes(config), config, nil
 }
 
-// What `docker build --check` says, for each platform that the file promises. Nothing is built: that needs an engine.
+// This is `docker build --check` for each platform that the Dockerfile names. Nothing is built, because
+// that needs an engine.
 func TestBuildKitPlansTheImageWithoutAWarning(t *testing.T) {
 	raw, err := os.ReadFile("../../deploy/Dockerfile")
 	if err != nil {
@@ -39,7 +40,7 @@ func TestBuildKitPlansTheImageWithoutAWarning(t *testing.T) {
 			t.Fatal(err)
 		}
 		if user := result.Image.Config.User; user != "65532:65532" {
-			t.Errorf("runAsNonRoot wants a number, not the user %q", user)
+			t.Errorf("runAsNonRoot needs a numeric user, not %q", user)
 		}
 	}
 }

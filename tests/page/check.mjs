@@ -1,6 +1,6 @@
-// Opens the status page in a real browser and fails on anything that a person would miss: accessibility violations (axe), errors in the
-// console, requests to anywhere else, numbers that do not move, a page that needs scripts. With a second argument it leaves screenshots in
-// that folder.
+// Opens the status page in a real browser. It fails on accessibility violations (axe), errors in the
+// console, requests to other hosts, numbers that do not change, and a page that needs scripts. With a
+// second argument it writes screenshots to that folder.
 //
 //   node check.mjs http://127.0.0.1:8080/ [FOLDER]
 
@@ -19,7 +19,7 @@ const views = [
 ];
 const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 
-// A profile of its own, which goes with it.
+// A profile of its own, which is removed at the end.
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',

@@ -19,7 +19,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Values.tls.secretName | default (printf "%s-tls" (include "krp.name" .)) }}
 {{- end }}
 
-{{/* The names that clients may use, as JSON. */}}
+{{/* The host names by which clients reach the proxy, as JSON. */}}
 {{- define "krp.hosts" -}}
 {{- $short := printf "%s.%s" (include "krp.name" .) .Release.Namespace }}
 {{- concat (list (printf "%s.svc" $short) (printf "%s.svc.cluster.local" $short) $short) .Values.tls.extraHosts | toJson }}
@@ -33,13 +33,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toYaml $config }}
 {{- end }}
 
-{{/* drain.timeout in seconds; the schema allows minutes and seconds. */}}
+{{/* drain.timeout in seconds. The schema allows minutes and seconds. */}}
 {{- define "krp.drainSeconds" -}}
 {{- $timeout := dig "drain" "timeout" "20s" .Values.config }}
 {{- add (mul 60 (regexFind "^[0-9]+m" $timeout | trimSuffix "m" | int)) (regexFind "[0-9]+s$" $timeout | trimSuffix "s" | int) }}
 {{- end }}
 
-{{/* See values.yaml for the arithmetic; the schema allows Mi and Gi. */}}
+{{/* values.yaml explains the formula. The schema allows Mi and Gi. */}}
 {{- define "krp.resources" -}}
 {{- $mebibytes := 32 }}
 {{- range list (dig "creates" "maxBuffered" "256Mi" .Values.config) (dig "upstream" "maxUnread" "96Mi" .Values.config) }}
@@ -52,12 +52,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toYaml (merge (deepCopy .Values.resources) $derived) }}
 {{- end }}
 
-{{/* The proxy's container, the same in both shapes but for its certificate and address. */}}
+{{/* The proxy's container. Only its certificate, address and lifecycle depend on the shape. */}}
 {{- define "krp.container" -}}
 {{- $sidecar := eq .Values.shape "Sidecar" }}
 {{- $selfSigned := and $sidecar (eq .Values.sidecar.client "Kubeconfig") -}}
 name: kube-retry-proxy
-image: {{ required "image.repository is required: no image is published, see deploy/Dockerfile" .Values.image.repository }}
+image: {{ required "image.repository is required: no image is published, so build deploy/Dockerfile" .Values.image.repository }}
   {{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args:
@@ -82,7 +82,7 @@ ports:
   {{- end }}
   - name: proxy-admin
     containerPort: 8080
-# The kubeconfig has been written and the port is listened on when this succeeds.
+# When this probe succeeds, the kubeconfig is written and the proxy accepts connections.
 startupProbe:
   httpGet: { path: /livez, port: proxy-admin }
   periodSeconds: 1
@@ -95,7 +95,7 @@ readinessProbe:
   httpGet: { path: /readyz, port: proxy-admin }
   periodSeconds: 5
   timeoutSeconds: 2
-# Until every node has taken this pod out of the Service.
+# Waits until every node has removed this pod from the Service.
 lifecycle:
   preStop:
     sleep: { seconds: 5 }
@@ -110,7 +110,7 @@ securityContext:
   seccompProfile: { type: RuntimeDefault }
 volumeMounts:
   - { name: kube-retry-proxy-config, mountPath: /etc/kube-retry-proxy, readOnly: true }
-  # In the place of the service account's volume: the cluster's CA is all that the proxy needs of it.
+  # Replaces the service account's volume. The proxy needs only what is projected here.
   - { name: kube-retry-proxy-cluster, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true }
   {{- if $selfSigned }}
   - { name: kube-retry-proxy, mountPath: /var/run/kube-retry-proxy }
@@ -134,7 +134,7 @@ volumeMounts:
       - serviceAccountToken: { path: token, expirationSeconds: 3607 }
       {{- end }}
 {{- if and (eq .Values.shape "Sidecar") (eq .Values.sidecar.client "Kubeconfig") }}
-# In memory, for it holds the private key.
+# In memory, because it contains the private key.
 - name: kube-retry-proxy
   emptyDir: { medium: Memory, sizeLimit: 1Mi }
 {{- else }}

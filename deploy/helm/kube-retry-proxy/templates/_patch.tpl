@@ -1,4 +1,7 @@
-{{/* The strategic-merge patch that puts the proxy beside a controller. It adds and never replaces a list such as args. */}}
+{{/*
+The strategic merge patch that adds the proxy to a controller's pod. It does not replace
+any list, such as args.
+*/}}
 {{- define "krp.patch" -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -8,13 +11,13 @@ spec:
   template:
     spec:
       initContainers:
-        # A native sidecar: starts before the controller and stops after it.
+        # A native sidecar: it starts before the controller and stops after it.
         - restartPolicy: Always
           {{- include "krp.container" . | nindent 10 }}
       containers:
         - name: {{ .Values.sidecar.container }}
           {{- if eq .Values.sidecar.client "Kubeconfig" }}
-          # Without a namespace of its own the client goes on to take that of its pod.
+          # The kubeconfig names the pod's namespace. A client without its own setting uses that.
           env:
             - { name: KUBECONFIG, value: /var/run/kube-retry-proxy/kubeconfig }
           volumeMounts:
@@ -27,7 +30,7 @@ spec:
           volumeMounts:
             - { name: kube-retry-proxy-client, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true }
       volumes:
-        # What every pod finds there, but with the proxy's CA in the place of the cluster's.
+        # The same files as in every pod, but ca.crt is the proxy's CA instead of the cluster's.
         - name: kube-retry-proxy-client
           projected:
             sources:

@@ -9,7 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// isQuotaConflict tells whether the answer is the one that the proxy exists for.
+// isQuotaConflict reports whether the answer is a quota conflict.
 func isQuotaConflict(err error) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsConflict(err) || !errors.As(err, &status) {
@@ -19,14 +19,14 @@ func isQuotaConflict(err error) bool {
 	return details != nil && (details.Kind == "resourcequotas" || details.Kind == "clusterresourcequotas")
 }
 
-// isAnswer tells whether err is an answer of a server, as opposed to a failure to get one.
+// isAnswer reports whether err is an answer of a server. Otherwise there was no answer.
 func isAnswer(err error) bool {
 	var status apierrors.APIStatus
 	return errors.As(err, &status)
 }
 
-// mayHaveStored tells whether a request that was answered with this status code may have stored its object all the same: a timeout or a
-// storage error says nothing about it, a 4xx does.
+// mayHaveStored reports whether a request with this status code may have stored its object. A
+// timeout or a storage error does not say, but a 4xx does.
 func mayHaveStored(code int) bool {
 	return code >= http.StatusInternalServerError
 }
@@ -36,8 +36,8 @@ var (
 	numbers = regexp.MustCompile(`\d+`)
 )
 
-// reasonOf is the key under which failures are counted, reason/code/message: names and numbers are masked and the message is cut, so that
-// a thousand refusals of one kind are one entry.
+// reasonOf returns the key under which failures are counted, reason/code/message. It masks names
+// and numbers and cuts the message, so that many refusals of one kind have one key.
 func reasonOf(err error) string {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {

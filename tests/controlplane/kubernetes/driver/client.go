@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// target says which servers to talk to and how; its flags are the same in every subcommand.
+// target says which servers to talk to, and how. Its flags are the same in every subcommand.
 type target struct {
 	kubeconfig string
 	servers    stringList
@@ -25,7 +25,7 @@ type target struct {
 	http       int
 	perServer  int
 
-	// connections counts what was dialled, so that a run can show that keep-alive worked.
+	// connections counts the dialled connections. It shows whether keep-alive works.
 	connections atomic.Int64
 }
 
@@ -37,7 +37,8 @@ func (t *target) register(flags *flag.FlagSet) {
 	flags.IntVar(&t.perServer, "clients", 1, "client-sets per server; with HTTP/2 each has a connection of its own")
 }
 
-// connect makes the client-sets, server by server. Each observer wraps the wire of every one, below authentication.
+// connect makes one client-set for each server. Each observer wraps the transport of every
+// client-set, below authentication.
 func (t *target) connect(observers ...func(http.RoundTripper) http.RoundTripper) ([]*kubernetes.Clientset, error) {
 	if t.kubeconfig == "" {
 		return nil, errors.New("-kubeconfig is required")
@@ -68,7 +69,7 @@ func (t *target) connect(observers ...func(http.RoundTripper) http.RoundTripper)
 	return clients, nil
 }
 
-// connectOne is connect for subcommands that talk to one server.
+// connectOne connects to a single server.
 func (t *target) connectOne(observers ...func(http.RoundTripper) http.RoundTripper) (*kubernetes.Clientset, error) {
 	if len(t.servers) > 1 {
 		return nil, errors.New("one -server only, here")
@@ -81,7 +82,7 @@ func (t *target) connectOne(observers ...func(http.RoundTripper) http.RoundTripp
 }
 
 func (t *target) clientset(config *rest.Config, observers []func(http.RoundTripper) http.RoundTripper) (*kubernetes.Clientset, error) {
-	config.QPS = -1 // The servers limit, not the client.
+	config.QPS = -1 // The servers limit the rate, not the client.
 	config.UserAgent = "driver"
 	switch t.encoding {
 	case "json":
@@ -103,8 +104,9 @@ func (t *target) clientset(config *rest.Config, observers []func(http.RoundTripp
 	if err != nil {
 		return nil, err
 	}
-	// client-go shares one transport among equal configurations, and keeps 25 idle connections a host: too few for a storm over HTTP/1.1,
-	// which would then measure handshakes. Hence a transport of our own for each client-set, otherwise with client-go's defaults.
+	// client-go shares one transport among equal configurations and keeps 25 idle connections to a
+	// host. That is too few for a storm over HTTP/1.1, which would then measure handshakes. So each
+	// client-set has its own transport, otherwise with client-go's defaults.
 	dialer := net.Dialer{}
 	var wire http.RoundTripper = utilnet.SetTransportDefaults(&http.Transport{
 		TLSClientConfig:     tlsConfig,
@@ -129,7 +131,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
 
-// stringList is a flag that may be repeated.
+// stringList is a flag that can be given several times.
 type stringList []string
 
 func (l *stringList) String() string { return strings.Join(*l, ",") }

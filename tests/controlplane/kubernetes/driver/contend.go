@@ -18,23 +18,25 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// contendReport is what contend prints once it is stopped.
+// contendReport is the report of contend. It is printed when contend stops.
 type contendReport struct {
-	// EtcdWrites counts the quotas' new revisions written into etcd.
+	// EtcdWrites counts the new revisions of quotas that were written into etcd.
 	EtcdWrites int `json:"etcdWrites"`
-	// EtcdLost counts the writes that came too late because the quota had been charged in between: creates that made it.
+	// EtcdLost counts the writes that came too late, because a create had charged the quota in
+	// between.
 	EtcdLost int `json:"etcdLost"`
-	// Writes of quotas acknowledged by the apiservers, by all status writers.
+	// Writes counts the writes of quotas that the apiservers acknowledged, of all status writers.
 	Writes int `json:"writes"`
-	// Creates of pods acknowledged, by all creators; each pod is deleted at once.
+	// Creates counts the creates of pods that were acknowledged, of all creators. Each pod is
+	// deleted at once.
 	Creates int `json:"creates"`
-	// Conflicts counts the creators' answers "409 Conflict on resourcequotas".
+	// Conflicts counts the answers "409 Conflict on resourcequotas" that the creators got.
 	Conflicts int `json:"conflicts"`
-	// EtcdRate is the rate in the end, in writes a second and quota.
+	// EtcdRate is the rate at the end, in writes a second for each quota.
 	EtcdRate float64 `json:"etcdRate"`
-	// FailedBy counts the other failures by reason/code/message, names and numbers masked.
+	// FailedBy counts the other failures by reason/code/message, with names and numbers masked.
 	FailedBy map[string]int `json:"failedBy"`
-	// Seconds from start to stop, pauses included.
+	// Seconds is the time from start to stop, pauses included.
 	Seconds float64 `json:"seconds"`
 }
 
@@ -51,7 +53,7 @@ type contention struct {
 
 	warm   atomic.Int64
 	lock   sync.Mutex
-	report contendReport // Its EtcdRate is the rate now.
+	report contendReport // Its EtcdRate is the current rate.
 }
 
 func contendCommand(flags *flag.FlagSet) runner {
@@ -105,7 +107,7 @@ func (c *contention) run(ctx context.Context) (*contendReport, error) {
 	return &c.report, nil
 }
 
-// step is one write of a writer or one pod of a creator; n counts them.
+// step is one write of a writer or one pod of a creator. n counts the steps.
 type step func(n int) error
 
 func (c *contention) steps(ctx context.Context, clients []*kubernetes.Clientset, quotas []string) ([]step, func(), error) {
@@ -140,8 +142,9 @@ func (c *contention) steps(ctx context.Context, clients []*kubernetes.Clientset,
 	return steps, closeEtcd, nil
 }
 
-// warmUp is how many steps must have gone well before others may count on contention: at first connections are new, and nothing lags yet. With
-// -refuse, how many steps of the staircase.
+// warmUp is the number of steps that must succeed before others may rely on contention. At first
+// the connections are new and no cache lags. With -refuse, it is the number of steps of the
+// staircase.
 const warmUp = 50
 
 func (c *contention) warmed() {
@@ -166,7 +169,7 @@ func (c *contention) repeat(ctx context.Context, started time.Time, step step) {
 			continue
 		}
 		if ctx.Err() != nil {
-			return // The failure is our own stop.
+			return // The driver's own stop caused the failure.
 		}
 		c.count(func(r *contendReport) {
 			if isQuotaConflict(err) {
@@ -176,22 +179,25 @@ func (c *contention) repeat(ctx context.Context, started time.Time, step step) {
 			}
 		})
 		if !isAnswer(err) {
-			sleep(ctx, 100*time.Millisecond) // The server is away: do not spin.
+			sleep(ctx, 100*time.Millisecond) // The server is away, so do not spin.
 		}
 	}
 }
 
-// rewrite puts a quota into etcd as it is, at the rate of the moment. The content stays, the revision changes, and that is all that an apiserver looks
-// at when it charges a quota: as if one more apiserver did nothing but charge this quota. It never takes back a charge, since it writes
-// only over the revision that it has read.
+// rewrite writes a quota into etcd unchanged, at the current rate. The content stays the same and
+// the revision changes. An apiserver that charges the quota looks only at the revision, so this has
+// the effect of one more apiserver that does nothing but charge this quota. It never takes back a
+// charge, because it writes only over the revision that it has read.
 //
-// A charge fails when four writes in a row get between the apiserver's cache and its update. The writers below, which pay for a whole
-// request each, seldom manage that on a small machine (0 to 20 % of the creates). This does: several quotas with moderate rates are best,
-// for an apiserver must charge all of them, one after the other. Thousands of writes a second over more than a few seconds are too much:
-// the apiservers cut off their own watchers, which come back only after a pause of up to 30 s, and all that while every create conflicts.
+// A charge fails when four writes in a row happen between the apiserver's cache and its update. The
+// writers below need a whole request for each write and rarely manage that on a small machine (0 to
+// 20 % of the creates). rewrite does. Several quotas with moderate rates work best, because an
+// apiserver must charge all of them, one after the other. Thousands of writes a second for more
+// than a few seconds are too many: the apiservers then cut off their own watchers, which return
+// only after a pause of up to 30 s. During that time every create conflicts.
 func (c *contention) rewrite(ctx context.Context, etcd *clientv3.Client, key string) step {
 	var value string
-	var revision int64 // 0 at first: that revision loses, and reads.
+	var revision int64 // The first write loses with revision 0, and then reads the revision.
 	var last time.Time
 	return func(int) error {
 		sleep(ctx, c.interval()-time.Since(last))
@@ -221,9 +227,10 @@ func (c *contention) rewrite(ctx context.Context, etcd *clientv3.Client, key str
 	}
 }
 
-// write gives the quota a new resourceVersion and nothing else, so that an apiserver that is charging it loses its compare-and-swap. A patch
-// of an annotation never puts back a stale status.used, as an update could, and needs no read before it. The value must change each time:
-// the apiserver does not store an update that changes nothing.
+// write gives the quota a new resourceVersion and changes nothing else, so that an apiserver that
+// is charging it loses its compare-and-swap. It patches an annotation. Unlike an update, such a
+// patch cannot restore a stale status.used and needs no read. The value must change each time,
+// because the apiserver does not store an update that changes nothing.
 func (c *contention) write(ctx context.Context, client *kubernetes.Clientset, quota string, writer, n int) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"contend":"%d-%d"}}}`, writer, n)
 	_, err := client.CoreV1().ResourceQuotas(c.namespace).Patch(ctx, quota, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
@@ -233,7 +240,8 @@ func (c *contention) write(ctx context.Context, client *kubernetes.Clientset, qu
 	return err
 }
 
-// create charges the quota as any other client does, and deletes the pod at once, upon which the quota controller recounts.
+// create charges the quota as any other client does, and deletes the pod at once. The quota
+// controller then recounts.
 func (c *contention) create(ctx context.Context, client *kubernetes.Clientset, name string) error {
 	if c.refuse > 0 {
 		sleep(ctx, rand.N(maxApart))
@@ -248,23 +256,26 @@ func (c *contention) create(ctx context.Context, client *kubernetes.Clientset, n
 	}
 	c.count(func(r *contendReport) { r.Creates++ })
 	now := int64(0)
-	// A pod that was created is deleted even when the stop comes in between.
+	// Delete the pod even if the stop comes in between.
 	return pods.Delete(context.WithoutCancel(ctx), name, metav1.DeleteOptions{GracePeriodSeconds: &now})
 }
 
 const (
-	// maxApart is the longest time between two creates of a creator whose refusals are to tell those of others. An apiserver that has just
-	// charged a quota itself knows it best, so that creates in quick succession are refused half as often as one that comes out of the blue.
+	// maxApart is the longest time between two creates of a creator that measures how often others
+	// are refused. An apiserver that has just charged a quota knows it best. So creates in quick
+	// succession are refused half as often as a create after a pause.
 	maxApart = 200 * time.Millisecond
-	// stair is how much the logarithm of the rate moves by both kinds of answer together; the rate stays between minRate and maxRate.
+	// stair is the sum of the steps up and down of the rate's logarithm. The rate stays between
+	// minRate and maxRate.
 	stair   = 0.2
 	minRate = 5.0
 	maxRate = 400.0
 )
 
-// adapt moves the rate a step up after a create and a step down after a conflict. The steps cancel out where the wanted part conflicts
-// (Kaernbach's weighted up-down method), whatever rate that takes just then: with what else the machine does, the same rate refuses a tenth of
-// the creates in one minute and three quarters in the next.
+// adapt moves the rate a step up after a create and a step down after a conflict. The steps cancel
+// out when the wanted share of creates conflicts (Kaernbach's weighted up-down method). The rate
+// for this varies: depending on what else the machine does, the same rate refuses a tenth of the
+// creates in one minute and three quarters in the next.
 func (c *contention) adapt(refused bool) {
 	if c.refuse == 0 {
 		return
@@ -289,7 +300,7 @@ func (c *contention) count(event func(*contendReport)) {
 	event(&c.report)
 }
 
-// sleep sleeps, or less if the context ends.
+// sleep waits for the duration or until the context ends.
 func sleep(ctx context.Context, pause time.Duration) {
 	select {
 	case <-ctx.Done():

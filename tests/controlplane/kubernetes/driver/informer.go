@@ -18,41 +18,46 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// informerReport is what informer prints.
+// informerReport is the report of informer.
 type informerReport struct {
-	// OK is set when all runs are.
+	// OK is set when all runs are OK.
 	OK bool `json:"ok"`
 	// Runs are list+watch and streaming list, each in both encodings.
 	Runs []informerRun `json:"runs"`
 }
 
-// informerRun is one informer's life, which spans several watches.
+// informerRun is the life of one informer, which spans several watches.
 type informerRun struct {
 	// Mode is "list+watch" or "streaming list".
 	Mode     string `json:"mode"`
 	Encoding string `json:"encoding"`
-	// OK is set when every event arrived once and in order, a bookmark came, and the mode was really used.
+	// OK is set when every event arrived once and in order, a bookmark arrived, and the mode was
+	// used.
 	OK bool `json:"ok"`
-	// Expected events of the writes made while the informer watched; Received counts those that the watches brought.
+	// Expected counts the events of the writes that were made while the informer watched. Received
+	// counts those that the watches delivered.
 	Expected int `json:"expected"`
 	Received int `json:"received"`
-	// Missing, Duplicated and OutOfOrder (a resourceVersion not above the one before) must be 0.
+	// Missing, Duplicated and OutOfOrder must be 0. An event is out of order if its resourceVersion
+	// is not above the previous one.
 	Missing    int `json:"missing"`
 	Duplicated int `json:"duplicated"`
-	// Unexplained events, of which there was no write, must be 0 too.
+	// Unexplained counts the events without a write. It must be 0 too.
 	Unexplained int `json:"unexplained"`
 	OutOfOrder  int `json:"outOfOrder"`
-	// WrongAtHandler counts the pods whose handler calls were not exactly add, update, update (being deleted), delete.
+	// WrongAtHandler counts the pods whose handler calls were not exactly add, update, update
+	// (being deleted), delete.
 	WrongAtHandler int `json:"wrongAtHandler"`
-	// Bookmarks received, without the one that ends the initial events.
+	// Bookmarks counts the bookmarks received, without the one that ends the initial events.
 	Bookmarks int `json:"bookmarks"`
-	// InitialEventsEnd counts the bookmarks that end initial events; 0 with list+watch.
+	// InitialEventsEnd counts the bookmarks that end initial events. It is 0 with list+watch.
 	InitialEventsEnd int `json:"initialEventsEnd"`
-	// Lists, Watches and StreamingLists (watches with sendInitialEvents=true) are requests as sent.
+	// Lists, Watches and StreamingLists (watches with sendInitialEvents=true) count the requests
+	// sent.
 	Lists          int `json:"lists"`
 	Watches        int `json:"watches"`
 	StreamingLists int `json:"streamingLists"`
-	// Problem says what kept the run from its end, if anything.
+	// Problem says why the run did not reach its end. It is empty if it did.
 	Problem string `json:"problem,omitempty"`
 }
 
@@ -122,14 +127,15 @@ func (i *informer) runOne(ctx context.Context, writer *kubernetes.Clientset, str
 	if err != nil {
 		return nil, err
 	}
-	// A label of its own: pods of other runs are none of its business.
+	// A label of its own excludes the pods of other runs.
 	script := &script{client: writer, namespace: i.namespace, label: fmt.Sprintf("run-%d", time.Now().UnixNano())}
 	defer script.cleanUp(context.WithoutCancel(ctx))
 	early := max(1, i.pods/10)
 	if err := script.create(ctx, 0, early); err != nil {
 		return nil, err
 	}
-	// These come with the list; or by the watch, if the list came from the cache of an apiserver that did not have them yet.
+	// These come with the list. If the list came from a cache that did not have them yet, they come
+	// with the watch.
 	for _, write := range script.writes {
 		seen.early[write] = true
 	}
@@ -160,7 +166,8 @@ func (i *informer) runOne(ctx context.Context, writer *kubernetes.Clientset, str
 	return run, nil
 }
 
-// play makes the writes: some in the first watch, some in a later one, so that no event may get lost or repeated between two watches.
+// play makes the writes, some during the first watch and some during a later one. So an event that
+// is lost or repeated between two watches is found.
 func (i *informer) play(ctx context.Context, script *script, seen *sightings, early int, synced func() bool) error {
 	if !cache.WaitForCacheSync(ctx.Done(), synced) {
 		return errors.New("the informer did not sync")
@@ -178,7 +185,7 @@ func (i *informer) play(ctx context.Context, script *script, seen *sightings, ea
 	if err := script.remove(ctx); err != nil {
 		return err
 	}
-	// A bookmark says that everything before it has been sent, so duplicates too have had their chance.
+	// A bookmark says that everything before it has been sent, duplicates included.
 	err := seen.wait(ctx, "the events", func() bool { return len(seen.events) >= len(script.writes) })
 	bookmarks := 0
 	return errors.Join(err, seen.wait(ctx, "a bookmark after the events", func() bool {
@@ -189,7 +196,8 @@ func (i *informer) play(ctx context.Context, script *script, seen *sightings, ea
 	}))
 }
 
-// source is what a generated pod informer has, with short watches and a look at the raw events.
+// source is the source of a generated pod informer, with short watches and a look at the raw
+// events.
 func (i *informer) source(client *kubernetes.Clientset, label string, seen *sightings) cache.ListerWatcher {
 	pods := client.CoreV1().Pods(i.namespace)
 	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
@@ -213,14 +221,14 @@ func (i *informer) source(client *kubernetes.Clientset, label string, seen *sigh
 	}, client)
 }
 
-// sightings is what the informer's side has seen.
+// sightings is what the informer has seen.
 type sightings struct {
 	lock    sync.Mutex
 	changed chan struct{}
 	run     *informerRun
-	// early writes that a watch may bring, once.
+	// early has the writes that a watch may deliver once.
 	early map[podEvent]bool
-	// events of the watches, without early and initial ones and bookmarks.
+	// events has the events of the watches, without early ones, initial ones and bookmarks.
 	events []podEvent
 	// handled has the handler's calls by pod, such as "add update ".
 	handled map[string]string
@@ -232,7 +240,7 @@ func (s *sightings) note(event func()) {
 	s.lock.Unlock()
 	select {
 	case s.changed <- struct{}{}:
-	default: // One wake-up is pending, which is enough.
+	default: // One pending wake-up is enough.
 	}
 }
 
@@ -252,7 +260,7 @@ func (s *sightings) wait(ctx context.Context, what string, done func() bool) err
 	}
 }
 
-// observe counts the requests on the wire.
+// observe counts the requests.
 func (s *sightings) observe(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
 		query := request.URL.Query()
@@ -270,11 +278,11 @@ func (s *sightings) observe(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// event takes a watch's event, and tells whether the initial ones still go on.
+// event takes an event of a watch and reports whether initial events are still expected.
 func (s *sightings) event(event watch.Event, initial bool) bool {
 	pod, ok := event.Object.(*corev1.Pod)
 	if !ok {
-		return initial // An error, such as 410; the reflector handles it, and Lists shows it.
+		return initial // An error, such as 410. The reflector handles it, and Lists shows it.
 	}
 	s.note(func() {
 		switch {
@@ -299,14 +307,14 @@ func (s *sightings) handlers() cache.ResourceEventHandlerFuncs {
 	handle := func(what string, object any) {
 		pod, ok := object.(*corev1.Pod)
 		if !ok {
-			return // A tombstone: the deletion was missed, and its absence here tells.
+			return // A tombstone means that the deletion was missed, so it stays absent here.
 		}
 		s.note(func() { s.handled[pod.Name] += what + " " })
 	}
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(object any) { handle("add", object) },
 		UpdateFunc: func(before, object any) {
-			// A new list repeats what is known: no event.
+			// A new list repeats what is known. That is no event.
 			if before.(*corev1.Pod).ResourceVersion != object.(*corev1.Pod).ResourceVersion {
 				handle("update", object)
 			}

@@ -11,23 +11,26 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// judgement compares what the client was told with the pods that are stored. All but Present, AmbiguousPresent, AmbiguousAbsent,
-// NoAnswerPresent and NoAnswerAbsent must be 0, whatever happened on the way.
+// judgement compares what the client was told with the pods that are stored. All fields except
+// Present, AmbiguousPresent, AmbiguousAbsent, NoAnswerPresent and NoAnswerAbsent must be 0 in every
+// run.
 type judgement struct {
 	// Present counts the pods of this run that were found.
 	Present int `json:"present"`
-	// Missing were acknowledged, not deleted, and are absent: lost.
+	// Missing counts the pods that were acknowledged, not deleted, and are absent: they are lost.
 	Missing int `json:"missing"`
-	// UIDMismatch were acknowledged with another UID than the pod found has: created twice.
+	// UIDMismatch counts the pods that were acknowledged with a UID other than the stored one: they
+	// were created twice.
 	UIDMismatch int `json:"uidMismatch"`
-	// Unexpected were refused for good, and are present.
+	// Unexpected counts the pods that were finally refused and are present.
 	Unexpected int `json:"unexpected"`
-	// DeletedButPresent were deleted, acknowledged, and are present: a late duplicate has made them again.
+	// DeletedButPresent counts the pods whose deletion was acknowledged and that are present: a
+	// late duplicate created them again.
 	DeletedButPresent int `json:"deletedButPresent"`
-	// AmbiguousPresent and AmbiguousAbsent split the creates with an ambiguous answer.
+	// AmbiguousPresent and AmbiguousAbsent count the creates with an ambiguous answer.
 	AmbiguousPresent int `json:"ambiguousPresent"`
 	AmbiguousAbsent  int `json:"ambiguousAbsent"`
-	// NoAnswerPresent and NoAnswerAbsent split the creates without an answer.
+	// NoAnswerPresent and NoAnswerAbsent count the creates without an answer.
 	NoAnswerPresent int `json:"noAnswerPresent"`
 	NoAnswerAbsent  int `json:"noAnswerAbsent"`
 }
@@ -71,8 +74,8 @@ func count(present bool, yes, no *int) {
 	}
 }
 
-// podsOf lists all pods of a namespace, consistently and in pages. A server that is not back yet, or a page that expired, is asked again
-// for a minute.
+// podsOf lists all pods of a namespace, consistently and in pages. If a server is not back yet, or
+// a page has expired, it retries for a minute.
 func podsOf(ctx context.Context, client *kubernetes.Clientset, namespace string) (map[string]types.UID, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

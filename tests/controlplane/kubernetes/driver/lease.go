@@ -15,19 +15,21 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// leaseReport is what lease prints.
+// leaseReport is the report of lease.
 type leaseReport struct {
-	// Acquisitions of the lease; 1 when it was never lost.
+	// Acquisitions counts how often the lease was acquired. It is 1 if the lease was never lost.
 	Acquisitions int `json:"acquisitions"`
-	// Losses of the lease, other than by our own stop.
+	// Losses counts how often the lease was lost, without the driver's own stop.
 	Losses int `json:"losses"`
-	// Renewals acknowledged: updates of the lease after which it was ours, the one that acquired it included unless it created it.
+	// Renewals counts the acknowledged updates of the lease after which it was held. It includes
+	// the update that acquired the lease, but not a create that did.
 	Renewals int `json:"renewals"`
-	// Failed counts the requests of the election that were not answered with success, by status or "noAnswer". The first GET of a new lease is a 404.
+	// Failed counts the requests of the election without a success, by status or "noAnswer". The
+	// first GET of a new lease is a 404.
 	Failed map[string]int `json:"failed"`
-	// SlowestRenewalMs is the longest that a renewal took, answered or not.
+	// SlowestRenewalMs is the longest time of a renewal, answered or not.
 	SlowestRenewalMs float64 `json:"slowestRenewalMs"`
-	// Seconds that the election ran.
+	// Seconds is the time that the election ran.
 	Seconds float64 `json:"seconds"`
 }
 
@@ -76,7 +78,7 @@ func (l *lease) run(ctx context.Context) (*leaseReport, error) {
 		LeaseDuration:   l.held,
 		RenewDeadline:   l.renew,
 		RetryPeriod:     l.retry,
-		ReleaseOnCancel: true, // The next run need not wait for the lease to end.
+		ReleaseOnCancel: true, // The next run need not wait until the lease expires.
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) {
 				l.lock.Lock()
@@ -90,11 +92,12 @@ func (l *lease) run(ctx context.Context) (*leaseReport, error) {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, l.duration)
 	defer cancel()
-	// From here on it is the release, not a renewal.
+	// From here on, an update releases the lease. It is not a renewal.
 	context.AfterFunc(ctx, func() { l.stopped.Store(true) })
 	losses := 0
 	for ctx.Err() == nil {
-		// Argo's controller exits when it loses the lease; here it stands again, so that losses can be counted.
+		// Argo's controller exits when it loses the lease. The driver runs for it again, so that it
+		// can count losses.
 		elector, err := leaderelection.NewLeaderElector(config)
 		if err != nil {
 			return nil, err
@@ -112,7 +115,7 @@ func (l *lease) run(ctx context.Context) (*leaseReport, error) {
 	return &l.report, nil
 }
 
-// observe times the election's requests on the wire.
+// observe measures the election's requests.
 func (l *lease) observe(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
 		stopped := l.stopped.Load()

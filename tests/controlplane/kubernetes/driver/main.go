@@ -1,8 +1,10 @@
-// Command driver is the client-go side of the end-to-end suite: a real client library drives the real control plane, directly or through
-// the proxy, and judges what it was told against what is stored.
+// Command driver is the client-go side of the end-to-end suite. A real client library drives the
+// real control plane, directly or through the proxy. The driver compares what the client was told
+// with what is stored.
 //
-// Each subcommand prints exactly one JSON object on stdout (its report struct is the contract) and progress on stderr. It exits with 0 when
-// the run itself worked, whatever it found, and with 1 when it did not.
+// Each subcommand prints exactly one JSON object on stdout, and progress on stderr. Its report
+// struct is the contract. It exits with 0 when the run itself worked, whatever it found, and with 1
+// when it did not.
 package main
 
 import (
@@ -16,7 +18,8 @@ import (
 	"syscall"
 )
 
-// command is one subcommand: it adds its flags to the set and returns what runs once they are parsed.
+// command is one subcommand. It adds its flags to the set and returns the runner for the parsed
+// flags.
 type command struct {
 	name, summary string
 	setup         func(*flag.FlagSet) runner
@@ -93,7 +96,7 @@ func usage() {
 	}
 }
 
-// progress tells a person what goes on; nothing parses it except the lines "contending" and "watching".
+// progress prints what happens, for people. Only the lines "contending" and "watching" are parsed.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }

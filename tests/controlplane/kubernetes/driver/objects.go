@@ -20,23 +20,25 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// objectsReport is what objects prints.
+// objectsReport is the report of objects.
 type objectsReport struct {
-	// OK is set when all checks are.
+	// OK is set when all checks are OK.
 	OK     bool          `json:"ok"`
 	Checks []objectCheck `json:"checks"`
 }
 
-// objectCheck is one use of the API, made directly and then through the proxy, with the same names in the same namespace.
+// objectCheck is one use of the API. It runs directly and then through the proxy, with the same
+// names in the same namespace.
 type objectCheck struct {
 	Name     string `json:"name"`
 	Encoding string `json:"encoding"`
-	// OK is set when both did what the check expects and all their answers were equal: status, headers but a few, and body, in which what
-	// no two requests can share (UIDs, times, resource versions, continue tokens) is masked.
+	// OK is set when both runs did what the check expects and all their answers were equal: the
+	// status, the headers except a few, and the body. What cannot be equal in two answers is
+	// masked: UIDs, times, resource versions and continue tokens.
 	OK bool `json:"ok"`
-	// Exchanges is the number of requests made each way.
+	// Exchanges is the number of requests of each run.
 	Exchanges int `json:"exchanges"`
-	// Difference is the first one, or what failed; empty if OK.
+	// Difference is the first difference, or what failed. It is empty if OK.
 	Difference string `json:"difference,omitempty"`
 }
 
@@ -95,13 +97,14 @@ func (o *objects) run(ctx context.Context) (*objectsReport, error) {
 	return report, nil
 }
 
-// listed is how many secrets there are to page through, and listedBytes how large each is: pages large enough for the apiserver to gzip.
+// listed is the number of secrets to page through, and listedBytes is their size. The pages are
+// large enough for the apiserver to use gzip.
 const (
 	listed      = 250
 	listedBytes = 2048
 )
 
-// prepare makes what both sides page through, and returns what removes it.
+// prepare makes the objects that both runs page through, and returns a function that removes them.
 func (o *objects) prepare(ctx context.Context, client *kubernetes.Clientset) (func() error, error) {
 	secrets := client.CoreV1().Secrets(o.namespace)
 	for n := range listed {
@@ -116,7 +119,7 @@ func (o *objects) prepare(ctx context.Context, client *kubernetes.Clientset) (fu
 	return func() error { return secrets.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}) }, nil
 }
 
-// compare makes a check both ways and returns the first difference, or "".
+// compare runs a check both ways and returns the first difference, or "".
 func (o *objects) compare(ctx context.Context, use objectUse, sides [2]*kubernetes.Clientset, records *[2]recorder) string {
 	for side, client := range sides {
 		records[side].exchanges = nil
@@ -136,10 +139,11 @@ func (o *objects) compare(ctx context.Context, use objectUse, sides [2]*kubernet
 	return ""
 }
 
-// recorder keeps every exchange of a client-set. Requests of a check follow each other, so it needs no lock.
+// recorder keeps every exchange of a client-set. It needs no lock, because the requests of a check
+// are sequential.
 type recorder struct{ exchanges []exchange }
 
-// exchange is a request and its answer as text, masked.
+// exchange is a request and its answer as masked text.
 type exchange struct{ request, answer string }
 
 func (r *recorder) observe(next http.RoundTripper) http.RoundTripper {
@@ -167,11 +171,12 @@ func (r *recorder) observe(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// headersOf is all headers but those that no two answers share. Of an Audit-Id it keeps that there is one.
+// headersOf returns all headers except those that differ in every answer. Of an Audit-Id, it keeps
+// only that there is one.
 func headersOf(response *http.Response) string {
 	headers := response.Header.Clone()
 	headers.Del("Date")
-	headers.Del("Content-Length") // Of the digits of versions.
+	headers.Del("Content-Length") // It depends on the digits of versions.
 	if headers.Get("Audit-Id") != "" {
 		headers.Set("Audit-Id", "*")
 	}
@@ -183,7 +188,8 @@ func headersOf(response *http.Response) string {
 	return strings.Join(lines, "; ")
 }
 
-// bodyOf is the body as JSON, masked; of protobuf too, so that it can be read and masked. Anything else stays as it is.
+// bodyOf returns a JSON body masked. It converts protobuf to JSON first. Any other body stays
+// unchanged.
 func bodyOf(body []byte) string {
 	if bytes.HasPrefix(body, []byte("k8s\x00")) {
 		object, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
@@ -228,7 +234,7 @@ func mask(value any) any {
 	return value
 }
 
-// maskAges masks the column of a table that tells how old things are.
+// maskAges masks the column with the age of objects in a table.
 func maskAges(table map[string]any) {
 	columns, _ := table["columnDefinitions"].([]any)
 	rows, _ := table["rows"].([]any)

@@ -15,13 +15,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// quotaReport is what quota prints.
+// quotaReport is the report of quota.
 type quotaReport struct {
-	// Namespace that is ready for creates.
+	// Namespace is ready for creates.
 	Namespace string `json:"namespace"`
-	// Quotas by name, their status filled in.
+	// Quotas has the quotas by name, with their status.
 	Quotas []string `json:"quotas"`
-	// Seconds until all was ready.
+	// Seconds is the time until all was ready.
 	Seconds float64 `json:"seconds"`
 }
 
@@ -74,8 +74,8 @@ func (q *quota) run(ctx context.Context) (*quotaReport, error) {
 		}
 		report.Quotas = append(report.Quotas, quota.Name)
 	}
-	// Until the controller has filled in the status, creates are refused with "status unknown for quota", and without the service account
-	// with "no API token found".
+	// Until the controller has written the status, creates are refused with "status unknown for
+	// quota". Without the service account they are refused with "no API token found".
 	err = wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) { return q.ready(ctx, client) })
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the controllers to fill in quotas and service account: %w", err)

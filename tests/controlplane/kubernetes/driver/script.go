@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// script makes the writes, one after the other, and keeps them as the events that are to come.
+// script makes the writes one after the other, and keeps them as the expected events.
 type script struct {
 	client    *kubernetes.Clientset
 	namespace string
@@ -20,11 +20,11 @@ type script struct {
 	writes    []podEvent
 }
 
-// podEvent is one write, or the event that came of it.
+// podEvent is a write, or the event that it caused.
 type podEvent struct {
 	what            watch.EventType
 	name            string
-	resourceVersion string // Empty in a write while deleting: the writer does not learn it.
+	resourceVersion string // Empty in a write with deleting set, because the writer does not learn it.
 	deleting        bool
 }
 
@@ -66,7 +66,7 @@ func (s *script) remove(ctx context.Context) error {
 	return nil
 }
 
-// cleanUp removes what a run that failed has left.
+// cleanUp removes the objects of a run that failed.
 func (s *script) cleanUp(ctx context.Context) {
 	now := int64(0)
 	err := s.client.CoreV1().Pods(s.namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{LabelSelector: "run=" + s.label})
@@ -82,7 +82,7 @@ func (s *script) judge(seen *sightings, pods int) {
 	times := map[podEvent]int{}
 	last := ""
 	for _, event := range seen.events {
-		// Decimal numbers without leading zeros: the longer is the greater.
+		// These are decimal numbers without leading zeros, so the longer one is greater.
 		if v := event.resourceVersion; len(v) < len(last) || len(v) == len(last) && strings.Compare(v, last) <= 0 {
 			run.OutOfOrder++
 		}

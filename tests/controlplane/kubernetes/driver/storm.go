@@ -21,52 +21,58 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// stormReport is what storm prints.
+// stormReport is the report of storm.
 type stormReport struct {
-	// Requested creates, one pod each. Requested = Created + Failed.
+	// Requested counts the creates, one pod each. Requested = Created + Failed.
 	Requested int `json:"requested"`
-	// Created counts the creates acknowledged with success.
+	// Created counts the creates that were acknowledged with success.
 	Created int `json:"created"`
-	// Failed counts the creates that ended otherwise, by final answer: Refused + AlreadyExists + Ambiguous + NoAnswer.
+	// Failed counts the other creates, by final answer: Refused + AlreadyExists + Ambiguous +
+	// NoAnswer.
 	Failed int `json:"failed"`
-	// FailedBy counts the failed ones by reason/code/message, names and numbers masked.
+	// FailedBy counts the failed creates by reason/code/message, with names and numbers masked.
 	FailedBy map[string]int `json:"failedBy"`
 	// Refused ended in a 4xx: nothing may be stored.
 	Refused int `json:"refused"`
-	// AlreadyExists ended in that answer although names are unique, and no answer before it left room for doubt: something made the pod twice.
+	// AlreadyExists ended in that answer, although names are unique and every answer before it was
+	// clear. So something created the pod twice.
 	AlreadyExists int `json:"alreadyExists"`
-	// Ambiguous ended in a 5xx, or met one on the way and was refused after it: the pod may be present.
+	// Ambiguous ended in a 5xx, or met one on the way and was refused after it: the pod may be
+	// present.
 	Ambiguous int `json:"ambiguous"`
 	// NoAnswer ended in a transport error: the pod may be present.
 	NoAnswer int `json:"noAnswer"`
 
-	// Conflicts counts the answers "409 Conflict on resourcequotas" that reached the client, per answer, not per pod.
+	// Conflicts counts the answers "409 Conflict on resourcequotas" that reached the client. It
+	// counts answers, not pods.
 	Conflicts int `json:"conflicts"`
-	// Attempts counts the POSTs sent, including those that client-go resends by itself (429 and 5xx with Retry-After).
+	// Attempts counts the POSTs sent, including those that client-go resends by itself (429 and 5xx
+	// with Retry-After).
 	Attempts int `json:"attempts"`
 	// Answers counts the answers to these POSTs by "protocol status", for example "HTTP/2.0 201".
 	Answers map[string]int `json:"answers"`
-	// Connections dialled during the run, for creates and deletes.
+	// Connections counts the connections dialled during the run, for creates and deletes.
 	Connections int `json:"connections"`
 
-	// Seconds from the first POST to the last final answer.
+	// Seconds is the time from the first POST to the last final answer.
 	Seconds float64 `json:"seconds"`
 	// CreatedPerSecond is Created / Seconds.
 	CreatedPerSecond float64 `json:"createdPerSecond"`
-	// P50Ms, P99Ms and MaxMs tell how long a create took from its first POST to its final answer, retries included.
+	// P50Ms, P99Ms and MaxMs are the times of creates, from the first POST to the final answer,
+	// retries included.
 	P50Ms float64 `json:"p50Ms"`
 	P99Ms float64 `json:"p99Ms"`
 	MaxMs float64 `json:"maxMs"`
 
 	// Deleted counts the acknowledged deletes.
 	Deleted int `json:"deleted"`
-	// DeleteFailedBy counts the other deletes, as in FailedBy; such pods may be present or not.
+	// DeleteFailedBy counts the other deletes, as FailedBy does. Their pods may be present.
 	DeleteFailedBy map[string]int `json:"deleteFailedBy"`
 
 	Judgement judgement `json:"judgement"`
 }
 
-// storm is a run's settings and what its parts share.
+// storm has the settings of a run and what its parts share.
 type storm struct {
 	target
 	judgeKubeconfig string
@@ -97,16 +103,17 @@ func stormCommand(flags *flag.FlagSet) runner {
 
 // outcome is what the client knows of one pod.
 type outcome struct {
-	server int // Index of the client-set that made it.
+	server int // The index of the client-set that created it.
 	uid    types.UID
 	err    error // The final answer unless created.
-	// doubtful is set when any POST of the pod got no answer, or one after which it may be stored.
+	// doubtful is set when any POST of the pod got no answer, or an answer after which the pod may
+	// be stored.
 	doubtful bool
 	took     time.Duration
 	deleted  fate
 }
 
-// fate is what became of a pod's deletion.
+// fate is the result of a pod's deletion.
 type fate int
 
 const (
@@ -136,7 +143,8 @@ func (s *storm) run(ctx context.Context) (*stormReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	// One request before the storm: without a connection, Go dials one for each request that waits, and throws all but one away (HTTP/2).
+	// Send one request before the storm. Without a connection, Go dials one for each waiting
+	// request and closes all but one of them (HTTP/2).
 	for _, client := range clients {
 		if _, err := client.CoreV1().Namespaces().Get(ctx, s.namespace, metav1.GetOptions{}); err != nil {
 			return nil, err
@@ -144,7 +152,7 @@ func (s *storm) run(ctx context.Context) (*stormReport, error) {
 	}
 	progress("creating %d pods, %d in flight, over %d client-sets", s.pods, s.inFlight, len(clients))
 	outcomes := make([]outcome, s.pods)
-	created := make(chan int, s.pods) // Never blocks the creating side.
+	created := make(chan int, s.pods) // Sends to it never block.
 	done := make(chan struct{})
 	deletions := make(chan map[string]int)
 	go func() { deletions <- s.delete(ctx, clients, outcomes, created, done) }()
@@ -165,7 +173,8 @@ func (s *storm) run(ctx context.Context) (*stormReport, error) {
 	return report, err
 }
 
-// create creates all pods and returns how many conflicts the client saw. Names of created pods go to created as they come.
+// create creates all pods and returns how many conflicts the client saw. It sends the indexes of
+// created pods to created.
 func (s *storm) create(ctx context.Context, clients []*kubernetes.Clientset, outcomes []outcome, created chan<- int) int {
 	var next, conflicts atomic.Int64
 	var workers sync.WaitGroup
@@ -208,7 +217,8 @@ func (s *storm) createOne(ctx context.Context, client *kubernetes.Clientset, i i
 
 func (s *storm) name(i int) string { return fmt.Sprintf("%s-%05d", s.prefix, i) }
 
-// smallPod stays Pending, since nothing schedules it; its requests are what quotas count.
+// smallPod returns a pod that stays Pending, because nothing schedules it. Quotas count its
+// requests.
 func smallPod(name string) *corev1.Pod {
 	no := false
 	return &corev1.Pod{
@@ -227,7 +237,7 @@ func smallPod(name string) *corev1.Pod {
 	}
 }
 
-// retries are the ways to meet a conflict, by the name that -retry knows them by.
+// retries are the ways to handle a conflict, by their name in -retry.
 var retries = map[string]func(ctx context.Context, create func() error) error{
 	"none": func(_ context.Context, create func() error) error { return create() },
 	"DefaultRetry": func(_ context.Context, create func() error) error {
@@ -239,7 +249,8 @@ var retries = map[string]func(ctx context.Context, create func() error) error{
 	"jitter": untilCreated,
 }
 
-// untilCreated is the best that a client can do alone: exponential from 10 ms with full jitter, and no limit but the run's.
+// untilCreated is the best that a client can do alone: an exponential backoff from 10 ms with full
+// jitter, limited only by the run.
 func untilCreated(ctx context.Context, create func() error) error {
 	const longest = 2 * time.Second
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, longest) {
@@ -251,7 +262,8 @@ func untilCreated(ctx context.Context, create func() error) error {
 	}
 }
 
-// delete deletes pods in the order in which they were created, over the same servers, until creates are done. It returns the failures.
+// delete deletes pods in the order of their creation, over the same servers, until the creates are
+// done. It returns the failures.
 func (s *storm) delete(ctx context.Context, clients []*kubernetes.Clientset, outcomes []outcome, created <-chan int, done <-chan struct{}) map[string]int {
 	failed := map[string]int{}
 	if s.deletes <= 0 {
@@ -327,7 +339,8 @@ func (s *storm) report(outcomes []outcome, took time.Duration) *stormReport {
 	return r
 }
 
-// quantile of sorted times by nearest rank, in milliseconds; 0 if there are none.
+// quantile returns the quantile of sorted times by nearest rank, in milliseconds. It is 0 if there
+// are none.
 func quantile(sorted []time.Duration, q float64) float64 {
 	if len(sorted) == 0 {
 		return 0
@@ -335,10 +348,12 @@ func quantile(sorted []time.Duration, q float64) float64 {
 	return float64(sorted[int(q*float64(len(sorted)-1)+0.5)].Microseconds()) / 1000
 }
 
-// tracedPod is the context key of the *outcome that a POST belongs to. One pod's POSTs follow each other, so it needs no lock.
+// tracedPod is the context key of the *outcome that a POST belongs to. It needs no lock, because
+// the POSTs of one pod are sequential.
 type tracedPod struct{}
 
-// wire counts the POSTs of pods below client-go, which resends some by itself and shows only the last answer.
+// wire counts the POSTs of pods below client-go. client-go resends some of them by itself and shows
+// only the last answer.
 type wire struct {
 	lock    sync.Mutex
 	posts   int

@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// objectUse uses the API, removes what it has made, and fails unless the answers were what Kubernetes promises: two equal refusals for a
-// reason that the check does not mean would prove nothing.
+// objectUse uses the API and removes what it has made. It fails unless the answers are what
+// Kubernetes promises. Otherwise two equal refusals for another reason could pass a check.
 type objectUse func(ctx context.Context, client *kubernetes.Clientset, namespace string) error
 
 var objectChecks = []struct {
@@ -151,7 +151,7 @@ func useRefusals(ctx context.Context, client *kubernetes.Clientset, namespace st
 	})
 }
 
-// withPod makes a pod for the use, and deletes it.
+// withPod makes a pod for the use, and deletes it afterwards.
 func withPod(ctx context.Context, client *kubernetes.Clientset, namespace, name string, use func(*corev1.Pod) error) error {
 	pods := client.CoreV1().Pods(namespace)
 	pod, err := pods.Create(ctx, smallPod(name), metav1.CreateOptions{})
@@ -162,7 +162,7 @@ func withPod(ctx context.Context, client *kubernetes.Clientset, namespace, name 
 	return errors.Join(use(pod), pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
 }
 
-// expect turns the refusal that a check is about into success, and anything else into an error.
+// expect turns the refusal that a check expects into success, and anything else into an error.
 func expect(what string, is func(error) bool, err error) error {
 	if is(err) {
 		return nil

@@ -11,11 +11,11 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// watchesReport is what watches prints.
+// watchesReport is the report of watches.
 type watchesReport struct {
 	// Open counts the watches that were still open at the stop.
 	Open int64 `json:"open"`
-	// Connections that they took.
+	// Connections counts the connections of the watches.
 	Connections int64 `json:"connections"`
 }
 
@@ -33,7 +33,7 @@ func watchesCommand(flags *flag.FlagSet) runner {
 	return func(ctx context.Context) (any, error) { return w.run(ctx) }
 }
 
-// openingAtOnce bounds the watches that are being opened at the same time.
+// openingAtOnce limits how many watches are being opened at the same time.
 const openingAtOnce = 50
 
 func (w *watches) run(ctx context.Context) (*watchesReport, error) {
@@ -71,7 +71,8 @@ func (w *watches) run(ctx context.Context) (*watchesReport, error) {
 	return &watchesReport{Open: open.Load(), Connections: w.connections.Load()}, nil
 }
 
-// read takes what comes until the watch ends; one that ends before our own stop is no longer open.
+// read reads until the watch ends. A watch that ends before the driver's own stop is no longer
+// open.
 func (w *watches) read(ctx context.Context, opened watch.Interface, open *atomic.Int64) {
 	for range opened.ResultChan() {
 	}
