@@ -21,6 +21,7 @@ pub use admin::AdminError;
 
 use crate::app::{self, ConfigSource, StartError, Stopped};
 use crate::config::units;
+#[cfg(feature = "demo")]
 use crate::demo;
 use crate::telemetry::{self, TelemetryError};
 
@@ -59,6 +60,7 @@ pub enum Command {
     /// Write a kubeconfig that leads clients through the proxy.
     Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Race creates against an embedded control plane, without and with the proxy.
+    #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Write the completions of a shell to stdout.
     Completion(CompletionArgs),
@@ -78,6 +80,7 @@ pub struct CompletionArgs {
 }
 
 /// Arguments of `demo`.
+#[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -134,6 +137,7 @@ pub enum Error {
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     /// The demo could not be run, or found something wrong.
+    #[cfg(feature = "demo")]
     #[error("the demo failed")]
     Demo(#[from] demo::DemoError),
     /// There is nothing that could be explained.
@@ -176,6 +180,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
             kubeconfig::write(&args, &made.text, &mut io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
         }
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo(&args, &mut io::stdout().lock()),
         Command::Completion(args) => completion(args.shell, &mut io::stdout().lock()),
     }
@@ -222,6 +227,7 @@ fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
     }
 }
 
+#[cfg(feature = "demo")]
 fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
     if args.serve {
         return serve_demo(out);
@@ -238,6 +244,7 @@ fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+#[cfg(feature = "demo")]
 fn serve_demo(out: &mut impl Write) -> Result<ExitCode, Error> {
     let interrupted = async {
         // Without signals there is nothing to wait for.
@@ -278,6 +285,7 @@ mod tests {
             &["serve", "--secure-port", "x"][..],
             &["nothing"],
             &["check-config"],
+            #[cfg(feature = "demo")]
             &["demo", "--pods", "0"],
             &[],
         ] {

@@ -23,9 +23,9 @@ use serde::Serialize;
 
 use crate::app::{self, App, StartError};
 use crate::config::{CaSource, Config, Pin};
-use crate::model::client::{ClientError, Endpoint};
-use crate::model::storm::{StormError, Wrong};
-use crate::model::{ControlPlane, ModelError, Settings};
+use model_control_plane::client::{ClientError, Endpoint};
+use model_control_plane::storm::{StormError, Wrong};
+use model_control_plane::{ControlPlane, ModelError, Settings};
 
 /// What the demo does.
 #[derive(Clone, Copy, Debug)]

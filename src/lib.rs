@@ -7,8 +7,8 @@
 
 // What a person calls.
 pub mod cli;
+#[cfg(feature = "demo")]
 pub mod demo;
-pub mod model;
 
 // The path of a request.
 pub mod app;

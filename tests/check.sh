@@ -7,10 +7,11 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$*"; "$@"; }
 
 step cargo fmt --all --check
-step cargo clippy --locked --all-targets -- -D warnings
+step cargo clippy --locked --workspace --all-targets -- -D warnings
+step cargo clippy --locked --no-default-features -- -D warnings
 # `test = false` keeps e2e out of a plain `cargo test`, and also out of --all-targets.
 step cargo clippy --locked --test e2e -- -D warnings
-RUSTDOCFLAGS='-D warnings' step cargo doc --locked --no-deps --document-private-items
+RUSTDOCFLAGS='-D warnings' step cargo doc --locked --workspace --no-deps --document-private-items
 if cargo deny --version >/dev/null 2>&1; then
   step cargo deny --locked check bans licenses sources
 elif [ "${CI:-}" = true ]; then
@@ -19,6 +20,6 @@ elif [ "${CI:-}" = true ]; then
 else
   echo 'cargo-deny is not installed: dependencies are not checked (cargo install --locked cargo-deny)'
 fi
-step cargo test --locked
+step cargo test --locked --workspace
 step bash tests/page.sh
 step bash tests/deploy.sh

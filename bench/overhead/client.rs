@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use kube_retry_proxy::model::client::Endpoint;
+use model_control_plane::client::Endpoint;
 
 use crate::load::Server;
 

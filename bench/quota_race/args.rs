@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use http::Version;
-use kube_retry_proxy::model::Settings;
+use model_control_plane::Settings;
 
 use crate::policy::Policy;
 

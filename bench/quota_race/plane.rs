@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Version};
-use kube_retry_proxy::model::amounts::Amounts;
-use kube_retry_proxy::model::client::{Answer, Client, Endpoint};
-use kube_retry_proxy::model::store::QuotaWrites;
-use kube_retry_proxy::model::storm::Ended;
-use kube_retry_proxy::model::{ControlPlane, Settings};
+use model_control_plane::amounts::Amounts;
+use model_control_plane::client::{Answer, Client, Endpoint};
+use model_control_plane::store::QuotaWrites;
+use model_control_plane::storm::Ended;
+use model_control_plane::{ControlPlane, Settings};
 use serde_json::{Value, json};
 
 use crate::args::{Cell, Plan};

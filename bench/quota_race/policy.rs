@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kube_retry_proxy::app::{self, App};
 use kube_retry_proxy::config::{CaSource, Config, Pin};
-use kube_retry_proxy::model::storm::Retry;
+use model_control_plane::storm::Retry;
 
 /// One policy.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,10 +1,9 @@
 //! One run: makes the namespaces, sends the storm by one policy, and reads back what is really
 //! there.
 
-use http::StatusCode;
-use kube_retry_proxy::model::client::Endpoint;
-use kube_retry_proxy::model::storm::{Create, Ended, Retry, Storm};
-use kube_retry_proxy::verdict::Class;
+use model_control_plane::Told;
+use model_control_plane::client::Endpoint;
+use model_control_plane::storm::{Create, Ended, Retry, Storm};
 
 use crate::args::{Cell, Plan};
 use crate::figures::Figures;
@@ -114,9 +113,7 @@ fn seen_by_clients(ended: &Ended) -> Figures {
     };
     let failed = ended.failed() as u64;
     let created = ended.creates.len() as u64 - failed;
-    let exceeded = |create: &Create| {
-        create.class == Class::ExceededQuota && create.status == Some(StatusCode::FORBIDDEN)
-    };
+    let exceeded = |create: &Create| create.told == Told::QuotaExceeded;
     let client_conflicts = ended
         .creates
         .iter()

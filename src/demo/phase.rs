@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use indicatif::ProgressBar;
 
 use super::{DemoError, Options, Outcome};
-use crate::model::client::Endpoint;
-use crate::model::storm::{Create, Ended, Retry, Storm};
-use crate::model::{ControlPlane, QuotaOutcome};
+use model_control_plane::client::Endpoint;
+use model_control_plane::storm::{Create, Ended, Retry, Storm};
+use model_control_plane::{ControlPlane, QuotaOutcome};
 
 /// Creates `options.pods` pods in a namespace of their own, which has a quota with room for all of
 /// them.

@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 
 use super::{DemoError, start_proxy};
 use crate::config::Pin;
-use crate::model::client::Endpoint;
-use crate::model::storm::Connection;
-use crate::model::{ControlPlane, Settings};
+use model_control_plane::client::Endpoint;
+use model_control_plane::storm::Connection;
+use model_control_plane::{ControlPlane, Settings};
 
 /// Requests and changes that the control plane remembers: nobody judges by them here, and the demo
 /// may go on for days.

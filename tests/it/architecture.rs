@@ -58,9 +58,7 @@ fn each_foreign_crate_has_one_owner() {
                 let named = [format!("use {foreign}::"), format!(" {foreign}::")]
                     .iter()
                     .any(|form| text.contains(form));
-                // The model is a control plane of its own, with a PKI and a protocol stack of its
-                // own.
-                if named && name != owner && name != "model" {
+                if named && name != owner {
                     strangers.push(format!("{}: {foreign} belongs to {owner}", file.display()));
                 }
             }
@@ -69,12 +67,12 @@ fn each_foreign_crate_has_one_owner() {
     assert!(strangers.is_empty(), "{}", strangers.join("\n"));
 }
 
-/// So that each has TCP keep-alive. The model is the other side, and the demo its client.
+/// So that each has TCP keep-alive. The demo is a client of its own.
 #[test]
 fn every_socket_is_made_in_one_place() {
     for name in modules_in_order()
         .iter()
-        .filter(|name| !["model", "demo"].contains(&name.as_str()))
+        .filter(|name| name.as_str() != "demo")
     {
         for (file, code) in sources_of(name) {
             let makes = ["TcpStream::connect(", "TcpSocket::", ".accept().await"]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
-use kube_retry_proxy::model::{Canned, Fault, wire};
+use model_control_plane::{Canned, Fault, wire};
 use serde_json::json;
 
 use crate::support::raw::Upstream;

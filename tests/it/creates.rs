@@ -18,8 +18,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use kube_retry_proxy::config::Config;
-use kube_retry_proxy::model::{Canned, Settings};
 use kube_retry_proxy::status::{Encoding, Status};
+use model_control_plane::{Canned, Settings};
 
 use crate::support::{Answer, NAMESPACE, Rig, captured, conflict, eventually, sample};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use http::StatusCode;
 use kube_retry_proxy::config::{Config, Discover};
-use kube_retry_proxy::model::{Canned, ControlPlane, Fault, Settings};
+use model_control_plane::{Canned, ControlPlane, Fault, Settings};
 use tempfile::TempDir;
 
 use crate::support::executable::{Place, Served, command};

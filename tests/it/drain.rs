@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use kube_retry_proxy::config::Config;
-use kube_retry_proxy::model::{Canned, ControlPlane, Fault, Settings};
+use model_control_plane::{Canned, ControlPlane, Fault, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use kube_retry_proxy::config::Config;
-use kube_retry_proxy::model::Settings;
+use model_control_plane::Settings;
 use tempfile::TempDir;
 
 use crate::support::{NAMESPACE, Protocol, Rig, conflict, eventually, sample};

@@ -3,7 +3,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Method, StatusCode};
-use kube_retry_proxy::model::{Canned, Fault};
+use model_control_plane::{Canned, Fault};
 use serde_json::{Value, json};
 
 use crate::support::raw::{Raw, Upstream};

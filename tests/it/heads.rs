@@ -3,7 +3,7 @@
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use kube_retry_proxy::model::{Fault, Settings};
+use model_control_plane::{Fault, Settings};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::support::raw::{Head, Raw};

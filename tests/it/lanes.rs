@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use http::StatusCode;
-use kube_retry_proxy::model::Settings;
+use model_control_plane::Settings;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 

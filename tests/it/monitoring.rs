@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::executable::Process;
 use crate::support::{Protocol, Rig, admin, conflict, eventually};
-use kube_retry_proxy::model::Fault;
+use model_control_plane::Fault;
 
 const FILES: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

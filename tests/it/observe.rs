@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use http_body_util::Full;
 use kube_retry_proxy::app::App;
 use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
-use kube_retry_proxy::model::{Canned, Fault, Settings};
+use model_control_plane::{Canned, Fault, Settings};
 use serde_json::Value;
 
 use crate::support::executable::run_with_input;

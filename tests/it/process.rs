@@ -5,8 +5,8 @@ use std::net::TcpListener;
 
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::{CaSource, SelfSigned};
-use kube_retry_proxy::model::Settings;
 use kube_retry_proxy::tls;
+use model_control_plane::Settings;
 
 use crate::support::admin;
 use crate::support::executable::{Place, Served, command, run, serve};

@@ -283,7 +283,7 @@ async fn a_create_keeps_the_settings_that_it_began_with() {
     let running =
         Reloading::of_file(&place.config("replay: {baseDelay: 1ms, maxDelay: 1ms}\n")).await;
     let faults = place.plane.faults(0).unwrap();
-    faults.next_create(kube_retry_proxy::model::Fault::Hold);
+    faults.next_create(model_control_plane::Fault::Hold);
     let mut client = running.client(&place).await;
     let create = tokio::spawn(async move { client.create("a").await });
     eventually("the create is at the apiserver", || {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::Full;
-use kube_retry_proxy::model::{Canned, Fault, Settings};
+use model_control_plane::{Canned, Fault, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::executable::{Ended, Place, Served, command, run, serve};

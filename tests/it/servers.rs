@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use kube_retry_proxy::config::Pin;
-use kube_retry_proxy::model::{Attempt, Canned, Fault, QuotaOutcome, Settings};
+use model_control_plane::{Attempt, Canned, Fault, QuotaOutcome, Settings};
 use tokio::task::JoinSet;
 
 use crate::support::streaming::{Streamed, watch_path};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use kube_retry_proxy::model::{Canned, Fault};
+use model_control_plane::{Canned, Fault};
 use tokio::net::TcpStream;
 
 use crate::support::executable::{Place, Served, command};

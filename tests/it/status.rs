@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use kube_retry_proxy::model::{Canned, Fault};
+use model_control_plane::{Canned, Fault};
 use serde_json::Value;
 use tokio::net::TcpStream;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 use kube_retry_proxy::config::{Config, Rate};
 use kube_retry_proxy::metrics::Metrics;
-use kube_retry_proxy::model::{Fault, Settings};
+use model_control_plane::{Fault, Settings};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::StatusCode;
 use kube_retry_proxy::app::App;
-use kube_retry_proxy::model::{Canned, Fault};
+use model_control_plane::{Canned, Fault};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::support::raw::{Head, Raw, Upstream};

@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 use http::header::{ACCEPT, RETRY_AFTER};
-use kube_retry_proxy::model::{Fault, Settings};
 use kube_retry_proxy::status::Encoding;
+use model_control_plane::{Fault, Settings};
 use tokio::task::JoinSet;
 
 use super::{

@@ -2,8 +2,8 @@
 //! byte after one attempt.
 
 use http::StatusCode;
-use kube_retry_proxy::model::{Canned, Fault};
 use kube_retry_proxy::status::Encoding;
+use model_control_plane::{Canned, Fault};
 use tokio::task::JoinSet;
 
 use super::{

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::TRAILER;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use kube_retry_proxy::model::{Fault, Settings};
+use model_control_plane::{Fault, Settings};
 
 use super::{
     attempts, brisk, buffered, conflict, ended, held, lasting_conflict, not_replayed, patient, rig,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kube_retry_proxy::config::Rate;
-use kube_retry_proxy::model::Fault;
+use model_control_plane::Fault;
 use tokio::task::JoinHandle;
 
 use super::{attempts, buffered, conflict, ended, held, lasting_conflict, patient, rig};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::{HeaderName, RETRY_AFTER, WARNING};
 use http::{HeaderValue, StatusCode};
 use kube_retry_proxy::config::{Budget, Config};
-use kube_retry_proxy::model::{Canned, Fault};
+use model_control_plane::{Canned, Fault};
 
 use super::{attempts, brisk, conflict, ended, held, lasting_conflict, not_replayed, patient, rig};
 use crate::support::{Answer, BOTH, NAMESPACE, Protocol, assert_relayed, captured, sample};

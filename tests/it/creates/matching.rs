@@ -3,7 +3,7 @@
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::{Config, Resource};
-use kube_retry_proxy::model::{Canned, Fault};
+use model_control_plane::{Canned, Fault};
 
 use super::{brisk, conflict, rig};
 use crate::support::{Answer, BOTH, NAMESPACE, Protocol, Rig, assert_relayed, captured};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
 use kube_retry_proxy::config::{OptIn, Replay};
-use kube_retry_proxy::model::{Canned, Fault};
+use model_control_plane::{Canned, Fault};
 
 use super::{attempts, brisk, not_replayed, replays, rig};
 use crate::support::{Answer, BOTH, NAMESPACE, assert_relayed, captured, eventually};

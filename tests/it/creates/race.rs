@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use kube_retry_proxy::config::Pin;
-use kube_retry_proxy::model::{QuotaOutcome, Settings};
+use model_control_plane::{QuotaOutcome, Settings};
 use tokio::task::JoinSet;
 
 use super::{assert_each_stored_once, ended};

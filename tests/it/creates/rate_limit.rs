@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::{Config, Rate};
-use kube_retry_proxy::model::{Fault, Settings};
+use model_control_plane::{Fault, Settings};
 use tokio::task::JoinSet;
 
 use super::{ENCODINGS, assert_own_status, attempts, brisk, conflict, ended, rig};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use kube_retry_proxy::model::Fault;
+use model_control_plane::Fault;
 
 use super::{attempts, brisk, not_replayed, rig};
 use crate::support::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::Mode;
-use kube_retry_proxy::model::Fault;
+use model_control_plane::Fault;
 
 use super::{ENCODINGS, assert_own_status, attempts, brisk, conflict, ended, rig};
 use crate::support::{Answer, BOTH, NAMESPACE, Posted, pod};

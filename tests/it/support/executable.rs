@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use kube_retry_proxy::kubeconfig::replace_file;
-use kube_retry_proxy::model::{ControlPlane, Settings};
+use model_control_plane::{ControlPlane, Settings};
 use tempfile::TempDir;
 
 use super::{Client, Protocol, eventually, plane};

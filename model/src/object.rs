@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::amounts::Amounts;
+use super::wire::ObjectMeta;
 
 /// A namespace.
 #[derive(Clone, Debug)]
@@ -78,11 +79,11 @@ pub enum Content {
         /// The whole of `spec`.
         spec: Value,
     },
-    /// The encoded `ObjectMeta` and `PodSpec` of a protobuf body.
+    /// `metadata` and `spec` of a protobuf body.
     Protobuf {
-        /// Field 1 of the pod.
-        metadata: Bytes,
-        /// Field 2 of the pod.
+        /// The whole of `metadata`.
+        metadata: Box<ObjectMeta>,
+        /// The encoded `spec`.
         spec: Bytes,
     },
 }

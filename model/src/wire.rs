@@ -19,7 +19,10 @@ mod parse;
 mod proto;
 
 pub use parse::{Malformed, parse_pod};
-pub use proto::{pod_list_protobuf, pod_protobuf};
+pub use proto::{
+    ObjectMeta, bookmark_protobuf, name_of_protobuf, plain_pod_protobuf, pod_list_protobuf,
+    pod_protobuf,
+};
 
 /// RFC 3339, as in `creationTimestamp`.
 pub fn timestamp(time: OffsetDateTime) -> String {
@@ -107,12 +110,18 @@ pub fn watch_frame_json(event: &str, object: &[u8]) -> Bytes {
     frame.into()
 }
 
-/// Any value as JSON with the newline at its end that Go's encoder writes.
+/// Any value as Go's encoder writes it: with a newline at its end, and with escapes for what
+/// browsers could take for HTML, or JavaScript for the end of a line.
 pub fn to_bytes(value: &impl Serialize) -> Bytes {
     // Values of string keys and plain data cannot fail to serialise.
-    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes.into()
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    for special in ['<', '>', '&', '\u{2028}', '\u{2029}'] {
+        if text.contains(special) {
+            text = text.replace(special, &format!("\\u{:04x}", u32::from(special)));
+        }
+    }
+    text.push('\n');
+    text.into()
 }
 
 #[derive(Serialize)]

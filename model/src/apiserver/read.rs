@@ -10,7 +10,7 @@ use super::answer::{self, Answer, Body};
 use super::discovery;
 use super::query::Query;
 use super::target::{Resource, Target};
-use crate::status::Encoding;
+use crate::encoding::Encoding;
 
 impl Apiserver {
     /// `GET` of whatever is no stream.

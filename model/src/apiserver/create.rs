@@ -15,7 +15,8 @@ use super::Apiserver;
 use super::answer::{self, Answer, about};
 use super::query::Query;
 use super::target::{Resource, Target};
-use crate::status::{Cause, Encoding, Status};
+use crate::encoding::Encoding;
+use crate::status::Status;
 
 impl Apiserver {
     /// `POST` on a collection.
@@ -190,13 +191,10 @@ impl Apiserver {
             "pods \"{}\" is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
             pod.name
         );
-        let mut status = about(403, "Forbidden", message, "pods", &pod.name);
         let cause = format!("namespace {namespace} is being terminated");
-        status.details.causes.push(Cause {
-            reason: "NamespaceTerminating".into(),
-            message: cause,
-        });
-        Err(status.into())
+        Err(about(403, "Forbidden", message, "pods", &pod.name)
+            .caused_by("NamespaceTerminating", &cause)
+            .into())
     }
 
     fn create_namespace(&self, body: &[u8]) -> Result<Value, Box<Status>> {
@@ -249,13 +247,10 @@ fn posted_name(body: &[u8]) -> Result<String, Box<Status>> {
 fn nameless() -> Status {
     const MESSAGE: &str =
         "Pod \"\" is invalid: metadata.name: Required value: name or generateName is required";
-    let mut status = about(422, "Invalid", MESSAGE.into(), "Pod", "");
-    let cause = Cause {
-        reason: "FieldValueRequired".into(),
-        message: "Required value: name or generateName is required".into(),
-    };
-    status.details.causes.push(cause);
-    status
+    about(422, "Invalid", MESSAGE.into(), "Pod", "").caused_by(
+        "FieldValueRequired",
+        "Required value: name or generateName is required",
+    )
 }
 
 fn exists(kind: &str, name: &str) -> Status {

@@ -18,8 +18,9 @@ use super::Apiserver;
 use super::answer::{self, Answer, Body};
 use super::query::Query;
 use super::target::{Resource, Target};
-use crate::status::protobuf::{Message, encode_object, encode_watch_frame};
-use crate::status::{Encoding, Status};
+use crate::encoding::Encoding;
+use crate::envelope;
+use crate::status::Status;
 
 /// Events taken from the store at a time.
 const CHUNK: usize = 500;
@@ -52,7 +53,7 @@ impl Apiserver {
             } => (namespace.clone(), query.clone()),
             _ => return self.failure(head, answer::method_not_allowed()),
         };
-        let encoding = match Encoding::negotiate(&head.headers) {
+        let encoding = match Encoding::accepted(&head.headers) {
             Encoding::Protobuf => Encoding::Protobuf,
             Encoding::Json | Encoding::Yaml => Encoding::Json,
         };
@@ -165,23 +166,12 @@ impl Watch {
     /// The end of the initial events of a streaming list.
     fn bookmark(&self) -> Bytes {
         const END: &str = "k8s.io/initial-events-end";
-        let revision = self.seen.to_string();
         match self.encoding {
-            Encoding::Protobuf => {
-                let annotation = Message::new().string(1, END).string(2, "true");
-                encode_object(
-                    "v1",
-                    "Pod",
-                    &Message::new().message(
-                        1,
-                        &Message::new().string(6, &revision).message(12, &annotation),
-                    ),
-                )
-            }
+            Encoding::Protobuf => wire::bookmark_protobuf(self.seen, END),
             Encoding::Json | Encoding::Yaml => wire::to_bytes(&json!({
                 "kind": "Pod",
                 "apiVersion": "v1",
-                "metadata": { "resourceVersion": revision, "annotations": { END: "true" } },
+                "metadata": { "resourceVersion": self.seen.to_string(), "annotations": { END: "true" } },
                 "spec": { "containers": null },
                 "status": {},
             })),
@@ -190,7 +180,7 @@ impl Watch {
 
     async fn send(&self, event: &str, object: Bytes) -> Result<(), Left> {
         let frame = match self.encoding {
-            Encoding::Protobuf => encode_watch_frame(event, &object),
+            Encoding::Protobuf => envelope::watch_frame(event, &object),
             Encoding::Json | Encoding::Yaml => wire::watch_frame_json(event, &object),
         };
         self.frames.send(frame).await.map_err(|_| Left)

@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client::{Answer, Client, ClientError, Endpoint};
-use crate::verdict::{Class, classify};
+use super::told::Told;
 
 /// What is sent, and where.
 #[derive(Clone)]
@@ -83,8 +83,8 @@ pub struct Create {
     pub name: String,
     /// The code of the last answer; None if the connection broke.
     pub status: Option<StatusCode>,
-    /// What the last answer proves.
-    pub class: Class,
+    /// What the last answer told the client.
+    pub told: Told,
     /// How often the client sent it.
     pub attempts: u32,
     /// How often the client was answered with a quota conflict.
@@ -218,20 +218,17 @@ impl Storm {
         let (mut attempts, mut conflicts, mut pause) = (0, 0, self.retry.pause);
         loop {
             attempts += 1;
-            let (status, class) = match connection.create_pod(&namespace, &name).await {
-                Some(answer) => (
-                    Some(answer.status),
-                    classify(answer.status, &answer.headers, &answer.body).class,
-                ),
-                None => (None, Class::Lost),
+            let (status, told) = match connection.create_pod(&namespace, &name).await {
+                Some(answer) => (Some(answer.status), Told::by(answer.status, &answer.body)),
+                None => (None, Told::Nothing),
             };
-            conflicts += u32::from(class.is_quota_conflict());
-            if !class.is_quota_conflict() || attempts >= self.retry.steps {
+            conflicts += u32::from(told == Told::QuotaConflict);
+            if told != Told::QuotaConflict || attempts >= self.retry.steps {
                 return Create {
                     namespace,
                     name,
                     status,
-                    class,
+                    told,
                     attempts,
                     conflicts,
                     took: start.elapsed(),
@@ -344,16 +341,16 @@ mod tests {
     use super::*;
 
     fn ended(status: Option<StatusCode>) -> Ended {
-        let class = if status.is_some() {
-            Class::Success
+        let told = if status.is_some() {
+            Told::Created
         } else {
-            Class::Lost
+            Told::Nothing
         };
         let create = Create {
             namespace: "a".into(),
             name: "x".into(),
             status,
-            class,
+            told,
             attempts: 1,
             conflicts: 0,
             took: Duration::from_secs(1),

@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::super::dice::Dice;
 use super::super::faults::Canned;
 use super::super::journal::Entry;
-use crate::status::{Cause, Status};
+use crate::status::{Details, Status};
 
 /// How long after its head an answer breaks off: both go out together otherwise, and a reset takes
 /// what is not yet written along.
@@ -233,10 +233,13 @@ pub(super) fn without_body(answer: Answer) -> Answer {
 }
 
 /// An error about one object.
-pub(super) fn about(code: u16, reason: &str, message: String, kind: &str, name: &str) -> Status {
+pub(super) fn about(code: i32, reason: &str, message: String, kind: &str, name: &str) -> Status {
     let mut status = Status::new(code, reason, message);
-    status.details.kind = kind.to_owned();
-    status.details.name = name.to_owned();
+    status.details = Some(Details {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        ..Details::default()
+    });
     status
 }
 
@@ -285,16 +288,12 @@ pub(super) fn unsupported_media_type() -> Status {
 }
 
 pub(super) fn internal(message: &str) -> Status {
-    let mut status = Status::new(
+    Status::new(
         500,
         "InternalError",
         format!("Internal error occurred: {message}"),
-    );
-    status.details.causes.push(Cause {
-        reason: String::new(),
-        message: message.to_owned(),
-    });
-    status
+    )
+    .caused_by("", message)
 }
 
 pub(super) fn timed_out(limit: Duration) -> Status {

@@ -12,7 +12,8 @@ use super::super::wire;
 use super::Apiserver;
 use super::answer::{self, Answer, Body};
 use super::query::Query;
-use crate::status::{Encoding, Status};
+use crate::encoding::Encoding;
+use crate::status::Status;
 
 /// The collection that the slice is in.
 pub(super) const PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";

@@ -1,7 +1,8 @@
 use super::super::store::Store;
+use super::proto::{Container, PodMessage, PodSpec, Quantity, Requirements};
 use super::*;
-use crate::status::object_meta;
-use crate::status::protobuf::{Message, encode_object};
+use crate::envelope;
+use prost::Message as _;
 
 const POD: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","labels":{"app":"x"},"annotations":{"k":"v"}},
     "spec":{"restartPolicy":"Never","containers":[{"name":"main","image":"busybox",
@@ -19,29 +20,34 @@ fn stored(body: Bytes) -> std::sync::Arc<Pod> {
 }
 
 fn protobuf_pod() -> Bytes {
-    let quantity = |name, text| {
-        Message::new()
-            .string(1, name)
-            .message(2, &Message::new().string(1, text))
+    let quantities = |name: &str, text: &str| {
+        let quantity = Quantity {
+            string: text.to_owned(),
+        };
+        BTreeMap::from([(name.to_owned(), quantity)])
     };
-    let resources = Message::new()
-        .message(1, &quantity("memory", "1Gi"))
-        .message(2, &quantity("cpu", "250m"));
-    let container = Message::new().string(1, "main").message(8, &resources);
-    let label = Message::new().string(1, "app").string(2, "x");
-    let metadata = Message::new()
-        .string(1, "")
-        .string(2, "work-")
-        .string(3, "")
-        .message(11, &label)
-        .message(12, &label);
-    encode_object(
-        "v1",
-        "Pod",
-        &Message::new()
-            .message(1, &metadata)
-            .message(2, &Message::new().message(2, &container)),
-    )
+    let container = Container {
+        name: "main".to_owned(),
+        resources: Some(Requirements {
+            limits: quantities("memory", "1Gi"),
+            requests: quantities("cpu", "250m"),
+        }),
+        ..Container::default()
+    };
+    let metadata = ObjectMeta {
+        generate_name: "work-".to_owned(),
+        labels: BTreeMap::from([("app".to_owned(), "x".to_owned())]),
+        ..ObjectMeta::default()
+    };
+    let spec = PodSpec {
+        containers: vec![container],
+    };
+    envelope::wrap("Pod", &PodMessage::posted(metadata, &spec))
+}
+
+fn metadata_of(pod: &Bytes) -> ObjectMeta {
+    let object = envelope::unwrap(pod).unwrap();
+    PodMessage::decode(object.raw).unwrap().metadata
 }
 
 #[test]
@@ -102,7 +108,7 @@ fn a_json_pod_comes_back_as_posted_with_the_servers_fields() {
 fn a_protobuf_pod_comes_back_as_posted_with_the_servers_fields() {
     let pod = stored(protobuf_pod());
     let answer = pod_protobuf(&pod);
-    let meta = object_meta(&answer).unwrap();
+    let meta = metadata_of(&answer);
     assert_eq!(
         (meta.generate_name.as_str(), meta.namespace.as_str()),
         ("work-", "ns")
@@ -117,7 +123,7 @@ fn a_protobuf_pod_comes_back_as_posted_with_the_servers_fields() {
 
 #[test]
 fn either_encoding_carries_the_metadata_of_the_other() {
-    let from_json = object_meta(&pod_protobuf(&stored(Bytes::from(POD)))).unwrap();
+    let from_json = metadata_of(&pod_protobuf(&stored(Bytes::from(POD))));
     assert_eq!(
         (from_json.name.as_str(), from_json.namespace.as_str()),
         ("a", "ns")

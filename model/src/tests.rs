@@ -8,8 +8,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::client::{Answer, Client, ClientError, Endpoint, small_pod};
+use super::wire::name_of_protobuf;
 use super::*;
-use crate::status::{Encoding, Status, object_meta, protobuf};
 
 const PODS: &str = "/api/v1/namespaces/ns/pods";
 
@@ -124,7 +124,7 @@ async fn speaks_protobuf_when_asked() {
         created.headers["content-type"],
         Encoding::Protobuf.media_type()
     );
-    assert_eq!(object_meta(&created.body).unwrap().name, "a");
+    assert_eq!(name_of_protobuf(&created.body).as_deref(), Some("a"));
     // The answer is a pod: posting it under another path creates it again, now from protobuf.
     let mut post = headers;
     post.insert(
@@ -136,7 +136,7 @@ async fn speaks_protobuf_when_asked() {
         .await
         .unwrap();
     assert_eq!(Status::decode(&again.body).unwrap().reason, "AlreadyExists");
-    assert!(again.body.starts_with(&protobuf::MAGIC));
+    assert!(again.body.starts_with(envelope::MAGIC));
     plane.shutdown().await;
 }
 
@@ -345,12 +345,16 @@ async fn watches_deliver_every_change_in_both_encodings() {
         answer.headers["content-type"],
         "application/vnd.kubernetes.protobuf;stream=watch"
     );
-    let (event, object, rest) = protobuf::decode_watch_frame(&answer.body).unwrap();
+    let mut events = answer.body;
+    let (event, object) = envelope::next_watch_event(&mut events).unwrap();
     assert_eq!(
-        (event, object_meta(object).unwrap().name.as_str()),
-        ("ADDED", "a")
+        (event.as_str(), name_of_protobuf(&object).as_deref()),
+        ("ADDED", Some("a"))
     );
-    assert_eq!(protobuf::decode_watch_frame(rest).unwrap().0, "DELETED");
+    assert_eq!(
+        envelope::next_watch_event(&mut events).unwrap().0,
+        "DELETED"
+    );
     plane.shutdown().await;
 }
 

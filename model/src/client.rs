@@ -20,10 +20,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::body::{Body, BodyError, collect_bounded};
+use crate::body::{BodyError, whole};
 
 /// More than any answer that this client asks for.
-const MAX_ANSWER: u64 = 256 << 20;
+const MAX_ANSWER: usize = 256 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +49,6 @@ pub enum ClientError {
     /// The request cannot be written.
     #[error("the request is malformed")]
     Request(#[from] http::Error),
-    /// The answer is larger than this client holds.
-    #[error("the answer is too large")]
-    TooLarge,
 }
 
 /// A server to talk to, and how.
@@ -209,15 +206,12 @@ impl Client {
                 sender.send_request(request).await?
             }
         };
-        let (head, mut body) = Body::<()>::of_answer(answer).into_parts();
-        match collect_bounded(&mut body, MAX_ANSWER).await? {
-            Some(whole) => Ok(Answer {
-                status: head.status,
-                headers: head.headers,
-                body: whole.data,
-            }),
-            None => Err(ClientError::TooLarge),
-        }
+        let (head, body) = answer.into_parts();
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: whole(body, head.version, MAX_ANSWER).await?.data,
+        })
     }
 
     /// Posts a small pod that asks for 10m of CPU and 16 MiB of memory.

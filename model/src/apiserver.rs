@@ -21,7 +21,9 @@ use super::quota::Evaluator;
 use super::store::Store;
 use super::tasks::Tasks;
 use super::tokens::Tokens;
-use crate::body::collect_bounded;
+use crate::body::{BodyError, whole};
+use crate::encoding::Encoding;
+use crate::status::Status;
 
 mod answer;
 mod create;
@@ -45,7 +47,7 @@ use target::Target;
 /// `MaxRequestBodyBytes`.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/server/config.go#L426>
-const MAX_BODY: u64 = 3 << 20;
+const MAX_BODY: usize = 3 << 20;
 
 /// `RequestTimeout`, which `?timeout=` can only shorten.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -210,14 +212,9 @@ impl Apiserver {
         query: Query,
         entry: Entry,
     ) -> Answer {
-        let (body, trailers) = match collect_bounded(
-            &mut crate::body::Body::<()>::streamed(body, head.version),
-            MAX_BODY,
-        )
-        .await
-        {
-            Ok(Some(whole)) => (whole.data, whole.trailers),
-            Ok(None) => return self.failure(&head, answer::too_large()),
+        let (body, trailers) = match whole(body, head.version, MAX_BODY).await {
+            Ok(whole) => (whole.data, whole.trailers),
+            Err(BodyError::TooLarge) => return self.failure(&head, answer::too_large()),
             // Nobody is there to read this answer.
             Err(_) => return self.failure(&head, answer::bad_request("unexpected EOF")),
         };
@@ -250,10 +247,13 @@ impl Apiserver {
     }
 
     /// An error in the encoding that the request accepts.
-    fn failure(&self, head: &Parts, status: crate::status::Status) -> Answer {
+    fn failure(&self, head: &Parts, status: Status) -> Answer {
         self.object(
             head,
-            StatusCode::from_u16(status.code).unwrap_or_default(),
+            u16::try_from(status.code)
+                .ok()
+                .and_then(|code| StatusCode::from_u16(code).ok())
+                .unwrap_or_default(),
             |encoding| status.encode(encoding),
         )
     }
@@ -264,9 +264,9 @@ impl Apiserver {
         &self,
         head: &Parts,
         code: StatusCode,
-        encode: impl FnOnce(crate::status::Encoding) -> Bytes,
+        encode: impl FnOnce(Encoding) -> Bytes,
     ) -> Answer {
-        let encoding = crate::status::Encoding::negotiate(&head.headers);
+        let encoding = Encoding::accepted(&head.headers);
         answer::headed(
             head,
             &self.dice,

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use prost::Message;
 use serde_json::{Map, Value};
 
 use super::super::amounts::Amounts;
 use super::super::object::{Content, NewPod};
-use crate::status::protobuf::{self, Value as Field};
+use super::proto::{Container, PodMessage, PodSpec, Quantity};
+use crate::envelope;
 
 /// The compute resources that a quota may ask every container for.
 const COMPUTE: [&str; 2] = ["cpu", "memory"];
@@ -47,7 +49,7 @@ struct Resources {
 
 /// Reads a pod from a JSON or protobuf body.
 pub fn parse_pod(body: &Bytes) -> Result<NewPod, Malformed> {
-    if body.starts_with(&protobuf::MAGIC) {
+    if body.starts_with(envelope::MAGIC) {
         parse_protobuf(body)
     } else {
         parse_json(body)
@@ -116,86 +118,42 @@ fn text<'a>(object: &'a Map<String, Value>, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Field numbers:
-/// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/api/core/v1/generated.proto>
 fn parse_protobuf(body: &Bytes) -> Result<NewPod, Malformed> {
     const BROKEN: Malformed = Malformed::Fields("protobuf: wrong wire format");
-    let object = protobuf::decode_object(body).ok_or(BROKEN)?;
-    kind_is_pod(object.kind, object.api_version)?;
-    let (mut metadata, mut spec) = (Bytes::new(), Bytes::new());
-    for field in protobuf::fields(object.raw) {
-        match field.map_err(|_| BROKEN)? {
-            (1, Field::Bytes(bytes)) => metadata = body.slice_ref(bytes),
-            (2, Field::Bytes(bytes)) => spec = body.slice_ref(bytes),
-            _ => {}
-        }
-    }
-    let mut pod = NewPod::default();
-    for field in protobuf::fields(&metadata) {
-        match field.map_err(|_| BROKEN)? {
-            (1, Field::Bytes(bytes)) => pod.name = utf8(bytes),
-            (2, Field::Bytes(bytes)) => pod.generate_name = utf8(bytes),
-            (3, Field::Bytes(bytes)) => pod.namespace = utf8(bytes),
-            (11, Field::Bytes(bytes)) => pod
-                .labels
-                .extend(entry(bytes).map(|(key, value)| (key, utf8(value)))),
-            _ => {}
-        }
-    }
-    let mut containers = Vec::new();
-    for field in protobuf::fields(&spec) {
-        if let (2, Field::Bytes(container)) = field.map_err(|_| BROKEN)? {
-            containers.push(protobuf_resources(container));
-        }
-    }
-    pod.content = Content::Protobuf { metadata, spec };
-    measured(pod, containers)
+    let object = envelope::unwrap(body).ok_or(BROKEN)?;
+    kind_is_pod(&object.type_meta.kind, &object.type_meta.api_version)?;
+    let PodMessage { metadata, spec, .. } = Message::decode(object.raw).map_err(|_| BROKEN)?;
+    let containers = PodSpec::decode(spec.clone())
+        .map_err(|_| BROKEN)?
+        .containers;
+    let pod = NewPod {
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        generate_name: metadata.generate_name.clone(),
+        labels: metadata.labels.clone(),
+        content: Content::Protobuf {
+            metadata: Box::new(metadata),
+            spec,
+        },
+        ..NewPod::default()
+    };
+    measured(pod, containers.into_iter().map(Resources::from).collect())
 }
 
-fn protobuf_resources(container: &[u8]) -> Resources {
-    let mut resources = Resources::default();
-    let all = protobuf::fields(container)
-        .flatten()
-        .filter_map(|field| match field {
-            (8, Field::Bytes(bytes)) => Some(bytes),
-            _ => None,
-        });
-    for field in all.flat_map(|bytes| protobuf::fields(bytes).flatten()) {
-        match field {
-            (1, Field::Bytes(bytes)) => resources.limits.extend(quantity(bytes)),
-            (2, Field::Bytes(bytes)) => resources.requests.extend(quantity(bytes)),
-            _ => {}
+impl From<Container> for Resources {
+    fn from(container: Container) -> Resources {
+        let texts = |quantities: BTreeMap<String, Quantity>| {
+            quantities
+                .into_iter()
+                .map(|(name, quantity)| (name, quantity.string))
+                .collect()
+        };
+        let resources = container.resources.unwrap_or_default();
+        Resources {
+            requests: texts(resources.requests),
+            limits: texts(resources.limits),
         }
     }
-    resources
-}
-
-/// One entry of a map from names to `Quantity{1 string}`.
-fn quantity(bytes: &[u8]) -> Option<(String, String)> {
-    let (key, value) = entry(bytes)?;
-    protobuf::fields(value)
-        .flatten()
-        .find_map(|field| match field {
-            (1, Field::Bytes(text)) => Some((key.clone(), utf8(text))),
-            _ => None,
-        })
-}
-
-/// One entry of a map: key and undecoded value.
-fn entry(bytes: &[u8]) -> Option<(String, &[u8])> {
-    let (mut key, mut value): (_, &[u8]) = (None, &[]);
-    for field in protobuf::fields(bytes) {
-        match field.ok()? {
-            (1, Field::Bytes(bytes)) => key = Some(utf8(bytes)),
-            (2, Field::Bytes(bytes)) => value = bytes,
-            _ => {}
-        }
-    }
-    Some((key?, value))
-}
-
-fn utf8(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn kind_is_pod(kind: &str, api_version: &str) -> Result<(), Malformed> {

@@ -4,25 +4,33 @@
 //! measurements (bench/README.md). `demo`, the integration tests and the benchmarks run against it.
 //! It makes the race, not the answers; what else goes wrong is asked for through [`Faults`], and
 //! the [`Journal`] keeps every attempt.
+//!
+//! It judges the proxy, so it knows nothing of it: encodings, negotiation, certificates and client
+//! are its own, and deliberately made in another way.
 
 pub mod amounts;
 pub mod apiserver;
 pub mod client;
 pub mod controller;
 pub mod dice;
+pub mod encoding;
+pub mod envelope;
 pub mod faults;
 pub mod informer;
 pub mod journal;
 pub mod machine;
 pub mod object;
 pub mod quota;
+pub mod status;
 pub mod store;
 pub mod storm;
 pub mod tasks;
 pub mod tokens;
+pub mod told;
 pub mod wire;
 
 mod balancer;
+mod body;
 mod certificate;
 mod serve;
 
@@ -36,8 +44,10 @@ use tokio_rustls::TlsAcceptor;
 use amounts::Amounts;
 use apiserver::{Apiserver, Endpoints, Logs};
 use balancer::Backend;
+pub use body::BodyError;
 use controller::{Controller, Pace};
 use dice::Dice;
+pub use encoding::Encoding;
 pub use faults::{Canned, Fault, Faults};
 use informer::Lag;
 pub use journal::{Attempt, Journal, QuotaOutcome, Stored};
@@ -45,9 +55,11 @@ use machine::{Costs, Machine};
 use object::{Pod, Quota};
 use quota::Evaluator;
 use serve::Serving;
+pub use status::Status;
 use store::{QuotaWrites, Store};
 use tasks::Tasks;
 use tokens::Tokens;
+pub use told::Told;
 
 /// How the control plane is built and how long things take in it. The default is calibrated on a
 /// real one.
@@ -446,6 +458,10 @@ impl Drop for ControlPlane {
         self.tasks.stop();
     }
 }
+
+/// The requests and answers that were captured from real apiservers.
+#[cfg(test)]
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/samples");
 
 #[cfg(test)]
 mod calibration;

@@ -1,0 +1,60 @@
+//! Reads a message's body to its end, within a bound.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Version};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+/// A body that came to its end.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub(crate) data: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+/// Why a body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection or the stream failed.
+    #[error("the body cannot be read")]
+    Read(#[source] hyper::Error),
+    /// The stream ended without END_STREAM. hyper reports this as a complete body.
+    #[error("the stream was reset before the body ended")]
+    Reset,
+    /// The body is larger than the bound.
+    #[error("the body is too large")]
+    TooLarge,
+}
+
+/// The whole body of a message of this HTTP version, of at most `most` bytes.
+pub(crate) async fn whole(
+    mut body: Incoming,
+    version: Version,
+    most: usize,
+) -> Result<Whole, BodyError> {
+    let mut data = Bytes::new();
+    let mut joined = BytesMut::new();
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        match frame.map_err(BodyError::Read)?.into_data() {
+            Ok(more) if data.len() + joined.len() + more.len() > most => {
+                return Err(BodyError::TooLarge);
+            }
+            Ok(more) if data.is_empty() && joined.is_empty() => data = more,
+            Ok(more) => {
+                joined.extend_from_slice(&std::mem::take(&mut data));
+                joined.extend_from_slice(&more);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    // hyper takes RST_STREAM with NO_ERROR or CANCEL for the end; h2 knows better.
+    if version == Version::HTTP_2 && !body.is_end_stream() {
+        return Err(BodyError::Reset);
+    }
+    if !joined.is_empty() {
+        data = joined.freeze();
+    }
+    Ok(Whole { data, trailers })
+}
