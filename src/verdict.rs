@@ -7,6 +7,7 @@
 
 mod class;
 mod classify;
+mod table;
 
 pub use class::{Class, Safety};
 pub use classify::classify;

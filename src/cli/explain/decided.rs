@@ -89,7 +89,8 @@ fn attempted(number: usize, attempt: &Attempt) -> String {
     );
     // A proxy of another version may know other classes.
     if let Some(class) = Class::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .find(|class| class.as_str() == attempt.class && *class != Class::Success)
     {
         text += &format!(
