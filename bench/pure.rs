@@ -14,11 +14,11 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use kube_retry_proxy::backoff::{Backoff, Limits, Spent};
 use kube_retry_proxy::headers::{self, Upgrade};
-use kube_retry_proxy::metrics::{Metrics, Outcome, RouteLabel};
+use kube_retry_proxy::metrics::{Metrics, RouteLabel};
 use kube_retry_proxy::route::{Matched, Route, timeout};
 use kube_retry_proxy::status::protobuf::{Message, encode_object};
 use kube_retry_proxy::status::{Encoding, Status, object_meta};
-use kube_retry_proxy::verdict::{Class, classify};
+use kube_retry_proxy::verdict::{Class, Outcome, classify};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
 

@@ -24,21 +24,21 @@ use crate::config::Config;
 use crate::connections::{Connections, Limits, Place, socket};
 use crate::decisions::Decisions;
 use crate::metrics::{self, Metrics};
+use crate::snapshot::Snapshot;
+use crate::upstream::ServerStatus;
 
 mod events;
+mod gather;
 mod history;
 mod limits;
 mod page;
 mod pages;
 mod readiness;
-pub mod snapshot;
-pub mod words;
 
 pub use readiness::{Check, Passes, Readiness};
-pub use snapshot::{Server, Snapshot};
 
+use gather::Sources;
 use history::History;
-use snapshot::Sources;
 
 /// Connections at the same time. Far more than probes and scrapes need, and than pages that are
 /// kept live.
@@ -75,7 +75,7 @@ pub struct Admin {
     /// changes at run time.
     pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
     /// The upstream as it is now.
-    pub servers: Box<dyn Fn() -> Vec<Server> + Send + Sync>,
+    pub servers: Box<dyn Fn() -> Vec<ServerStatus> + Send + Sync>,
 }
 
 /// The port while it is served.
@@ -124,19 +124,21 @@ impl Port {
             config,
             servers,
         } = &self.admin;
-        let absorbed = snapshot::absorbed(metrics);
-        Snapshot::new(Sources {
+        let absorbed = history::absorbed(metrics);
+        Sources {
             config: &config(),
             readings: metrics.read(),
             checks: readiness.checks(),
             absorbed,
             absorbed_per_minute: self.history.per_minute(absorbed),
+            history_step: history::STEP,
             held: &decisions.held(),
             decisions: &decisions.recent(None, usize::MAX),
             servers: servers(),
             uptime: self.started.elapsed(),
             now: SystemTime::now(),
-        })
+        }
+        .snapshot()
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 pub use reload::ConfigSource;
 
-use crate::admin::{self, Admin, Check, Readiness, Server};
+use crate::admin::{self, Admin, Check, Readiness};
 use crate::body::Buffers;
 use crate::config::{self, Config};
 use crate::create::{Creates, Settings};
@@ -172,7 +172,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         }),
         servers: Box::new({
             let upstream = Arc::clone(&upstream);
-            move || upstream.status().into_iter().map(Server::from).collect()
+            move || upstream.status()
         }),
     };
 

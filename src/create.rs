@@ -32,13 +32,13 @@ use crate::drain::Watcher;
 use crate::error::ProxyError;
 use crate::forward::{to_client, until};
 use crate::headers;
-use crate::metrics::{Metrics, NotReplayed, Outcome, RouteLabel};
+use crate::metrics::{Metrics, NotReplayed, RouteLabel};
 use crate::ratelimit::{Admitted, Ahead, Caller};
 use crate::route::timeout;
 use crate::status::{Status, object_meta};
 use crate::trace::Tracer;
 use crate::upstream::{Lease, Upstream};
-use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
+use crate::verdict::{Answer, Class, Outcome, Policy, Verdict, classify, verdict};
 
 /// Answers larger than this are relayed as they stream, unjudged: an apiserver's error stays far
 /// below, and so do most pods.

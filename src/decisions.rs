@@ -16,9 +16,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::metrics::Outcome;
 use crate::status::ObjectMeta;
 use crate::trace::{Trace, Tracer};
+use crate::verdict::Outcome;
 
 mod json;
 

@@ -7,6 +7,7 @@
 //! must be allowed to `create` `events` of `events.k8s.io` in the namespaces of the creates.
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use time::format_description::well_known::iso8601::{self, Iso8601, TimePrecision};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -237,15 +239,21 @@ fn event(
     })
 }
 
-/// `metav1.MicroTime`, which wants exactly six digits.
+/// `metav1.MicroTime`: RFC 3339 with exactly six digits of a second.
 fn micro_time(time: SystemTime) -> String {
-    let time = OffsetDateTime::from(time);
-    let (date, (hour, minute, second, micro)) = (time.date(), time.to_hms_micro());
-    let (year, month, day) = date.to_calendar_date();
-    format!(
-        "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z",
-        u8::from(month)
-    )
+    const SIX_DIGITS: TimePrecision = TimePrecision::Second {
+        decimal_digits: NonZero::new(6),
+    };
+    const MICRO_TIME: Iso8601<
+        {
+            iso8601::Config::DEFAULT
+                .set_time_precision(SIX_DIGITS)
+                .encode()
+        },
+    > = Iso8601;
+    OffsetDateTime::from(time)
+        .format(&MICRO_TIME)
+        .unwrap_or_default()
 }
 
 /// The name of the pod, which is its host name.

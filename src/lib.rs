@@ -10,16 +10,20 @@ pub mod cli;
 #[cfg(feature = "demo")]
 pub mod demo;
 
-// The path of a request.
+// Starts and stops the rest.
 pub mod app;
+
+// Beside the path: what operators are told.
 pub mod admin;
+pub mod events;
+
+// The path of a request.
 pub mod listener;
 pub mod proxy;
 pub mod create;
 pub mod upgrade;
 pub mod forward;
 pub mod error;
-pub mod events;
 pub mod upstream;
 
 // What the path holds on to.
@@ -36,6 +40,7 @@ pub mod kubeconfig;
 pub mod metrics;
 
 // Pure: values in, values out.
+pub mod snapshot;
 pub mod route;
 pub mod headers;
 pub mod verdict;

@@ -11,6 +11,7 @@ use prometheus::core::Collector;
 use prometheus::{IntCounterVec, Registry, TextEncoder};
 
 use crate::config::Mode;
+use crate::verdict::Outcome;
 
 mod families;
 mod guards;
@@ -21,8 +22,7 @@ mod readings;
 
 pub use guards::{GaugeGuard, Level, Unread};
 pub use labels::{
-    BudgetKind, Closed, NotReplayed, Outcome, PinMove, Port, Reloaded, RouteLabel, Scope,
-    StreamKind,
+    BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
 };
 pub use lanes::LaneMetrics;
 pub use readings::{NamespaceReading, Readings};

@@ -110,14 +110,19 @@ fn targets(level: &str) -> Vec<String> {
         .collect()
 }
 
-/// An error with all its causes, each after a colon.
+/// An error with all its causes: on one line, each after a colon, or with `{:#}` each on a line of
+/// its own, as people read them in a terminal.
 pub fn chain(error: &dyn StdError) -> impl Display {
     std_fmt::from_fn(move |f| {
         write!(f, "{error}")?;
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+        for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
+            if f.alternate() {
+                // The cause may be a list of mistakes, one on each line.
+                let lines = cause.to_string().replace('\n', "\n    ");
+                write!(f, "\n  caused by: {lines}")?;
+            } else {
+                write!(f, ": {cause}")?;
+            }
         }
         Ok(())
     })
@@ -253,6 +258,22 @@ mod tests {
                 &lines[0]["level"]
             ),
             (&"First".into(), &2.into(), &"INFO".into())
+        );
+    }
+
+    #[test]
+    fn an_error_prints_its_causes_on_one_line_or_on_a_line_each() {
+        #[derive(Debug, Error)]
+        #[error("the demo failed")]
+        struct Outer(#[source] io::Error);
+        let error = Outer(io::Error::other("two mistakes:\na\nb"));
+        assert_eq!(
+            chain(&error).to_string(),
+            "the demo failed: two mistakes:\na\nb"
+        );
+        assert_eq!(
+            format!("{:#}", chain(&error)),
+            "the demo failed\n  caused by: two mistakes:\n    a\n    b"
         );
     }
 

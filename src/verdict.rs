@@ -7,9 +7,12 @@
 
 mod class;
 mod classify;
+mod outcome;
+mod table;
 
 pub use class::{Class, Safety};
 pub use classify::classify;
+pub use outcome::Outcome;
 
 use std::time::Duration;
 

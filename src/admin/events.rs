@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::page;
-use super::snapshot::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// Pages that are kept live at the same time. Far below the connections of the port, which probes
 /// need.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::snapshot::absorbed;
 use crate::metrics::Metrics;
+use crate::verdict::Class;
 
 /// How often a sample is taken.
 pub(super) const STEP: Duration = Duration::from_secs(5);
@@ -59,6 +59,15 @@ impl History {
     fn lock(&self) -> MutexGuard<'_, VecDeque<u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Quota conflicts that were followed by another attempt.
+pub(super) fn absorbed(metrics: &Metrics) -> u64 {
+    Class::ALL
+        .iter()
+        .filter(|class| class.is_quota_conflict())
+        .map(|class| metrics.replays_after(class.as_str()))
+        .sum()
 }
 
 #[cfg(test)]

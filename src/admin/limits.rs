@@ -1,14 +1,14 @@
 //! Every limit of the proxy with what is known about it: its setting, what is in use, how many
 //! times it was reached. Pure.
 
-use super::snapshot::Limit;
-use super::words::{bytes, number, span};
 use crate::config::{Budget, Config, Rate};
 use crate::metrics::{BudgetKind, NotReplayed, Readings, Scope};
+use crate::snapshot::LimitSummary;
+use crate::snapshot::words::{bytes, duration, number};
 
 /// In the order in which a create meets them. The opt-in classes have attempts and holds of their
 /// own, and count as reached here.
-pub(super) fn of(config: &Config, readings: &Readings) -> Vec<Limit> {
+pub(super) fn of(config: &Config, readings: &Readings) -> Vec<LimitSummary> {
     let (creates, replay, rate_limit) = (&config.creates, &config.replay, &config.rate_limit);
     let kept = |reason: NotReplayed| {
         readings
@@ -38,7 +38,7 @@ pub(super) fn of(config: &Config, readings: &Readings) -> Vec<Limit> {
             bytes(creates.max_body),
             kept(NotReplayed::BodyTooLarge),
         ),
-        Limit {
+        LimitSummary {
             now: bytes(readings.buffered_bytes),
             ..limit(
                 "Bodies in memory",
@@ -68,7 +68,7 @@ pub(super) fn of(config: &Config, readings: &Readings) -> Vec<Limit> {
         limit(
             "Holding one create",
             "replay.maxHold",
-            span(replay.max_hold),
+            duration(replay.max_hold),
             kept(NotReplayed::Hold),
         ),
         limit(
@@ -89,7 +89,7 @@ pub(super) fn of(config: &Config, readings: &Readings) -> Vec<Limit> {
             budget(&replay.budget.other),
             spent(BudgetKind::Other),
         ),
-        Limit {
+        LimitSummary {
             now: number(readings.held),
             ..limit(
                 "Creates held at once",
@@ -101,8 +101,8 @@ pub(super) fn of(config: &Config, readings: &Readings) -> Vec<Limit> {
     ]
 }
 
-fn limit(what: &str, field: &str, set: String, reached: u64) -> Limit {
-    Limit {
+fn limit(what: &str, field: &str, set: String, reached: u64) -> LimitSummary {
+    LimitSummary {
         what: what.to_owned(),
         field: field.to_owned(),
         set,

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::digest::{SHA256, digest};
 
-use super::snapshot::Snapshot;
+use crate::snapshot::Snapshot;
 use html::Text;
 
 const STYLE: &str = include_str!("page/style.css");

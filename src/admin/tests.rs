@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::metrics::Outcome;
 use crate::status::ObjectMeta;
+use crate::verdict::Outcome;
 
 struct Running {
     address: SocketAddr,

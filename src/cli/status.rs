@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Error, Output, admin, printable};
-use crate::admin::Snapshot;
-use crate::admin::words::{number, span};
-use crate::metrics::Outcome;
+use crate::snapshot::words::{duration, number};
+use crate::snapshot::{DecisionSummary, LimitSummary, NamespaceSummary, Snapshot};
+use crate::verdict::Outcome;
 
 /// Rows of each table; `-o json` has all.
 const ROWS: usize = 10;
@@ -80,7 +80,7 @@ fn headline(snapshot: &Snapshot) -> String {
     } else {
         "NOT READY"
     };
-    let uptime = span(Duration::from_secs(snapshot.uptime_seconds));
+    let uptime = duration(Duration::from_secs(snapshot.uptime_seconds));
     let (version, mode) = (printable(&snapshot.version), printable(&snapshot.mode));
     let mut text = format!(
         "kube-retry-proxy {version}, {ready}, mode {mode}, up {uptime}\n{}\n",
@@ -103,7 +103,7 @@ fn conflicts(snapshot: &Snapshot) -> String {
     let points = &conflicts.absorbed_per_minute;
     let shown = &points[points.len().saturating_sub(POINTS)..];
     let peak = shown.iter().copied().max().unwrap_or_default();
-    let ago = span(Duration::from_secs(
+    let ago = duration(Duration::from_secs(
         conflicts.step_seconds.saturating_mul(shown.len() as u64),
     ));
     let rows = [
@@ -128,7 +128,10 @@ fn conflicts(snapshot: &Snapshot) -> String {
             number(snapshot.ended(Outcome::GaveUp)),
         ),
         ("creates held now", number(snapshot.held)),
-        ("until the certificate expires", snapshot.certificate.left()),
+        (
+            "until the certificate expires",
+            snapshot.certificate.time_left(),
+        ),
     ];
     let rows = rows
         .map(|(what, value)| vec![what.to_owned(), value])
@@ -142,7 +145,7 @@ fn conflicts(snapshot: &Snapshot) -> String {
 }
 
 fn namespaces(snapshot: &Snapshot) -> String {
-    let row = |namespace: &crate::admin::snapshot::Namespace| {
+    let row = |namespace: &NamespaceSummary| {
         let numbers = [
             namespace.conflicts,
             namespace.created,
@@ -186,7 +189,7 @@ fn held(snapshot: &Snapshot) -> String {
                 object,
                 number(held.attempts),
                 printable(&held.class),
-                span(Duration::from_millis(held.held_for_ms)),
+                duration(Duration::from_millis(held.held_for_ms)),
             ]
         })
         .collect();
@@ -201,7 +204,7 @@ fn servers(snapshot: &Snapshot) -> String {
             let health = if server.healthy { "up" } else { "DOWN" };
             let since = server
                 .for_seconds
-                .map(|seconds| format!(" for {}", span(Duration::from_secs(seconds))))
+                .map(|seconds| format!(" for {}", duration(Duration::from_secs(seconds))))
                 .unwrap_or_default();
             let unnamed = match server.pinned.saturating_sub(server.namespaces.len() as u64) {
                 0 => String::new(),
@@ -241,7 +244,7 @@ fn servers(snapshot: &Snapshot) -> String {
 }
 
 fn limits(snapshot: &Snapshot) -> String {
-    let row = |limit: &crate::admin::snapshot::Limit| {
+    let row = |limit: &LimitSummary| {
         let now = if limit.now.is_empty() {
             "-".to_owned()
         } else {
@@ -259,7 +262,7 @@ fn limits(snapshot: &Snapshot) -> String {
 }
 
 fn decisions(snapshot: &Snapshot) -> String {
-    let row = |decision: &crate::admin::snapshot::Decision| {
+    let row = |decision: &DecisionSummary| {
         let clock = decision.time.get(11..19).unwrap_or(&decision.time);
         let cells = [
             clock,

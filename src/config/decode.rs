@@ -4,6 +4,8 @@
 //! is unknown. A value that is wrong or absent leaves the default in place, so that the walk always
 //! goes on. `null` counts as absent, as everywhere in Kubernetes.
 
+use strsim::levenshtein;
+
 use super::mistake::{Mistake, Problem};
 use super::units::Parsed;
 use super::yaml::{Entry, Node, Value};
@@ -221,30 +223,16 @@ fn closest(name: &str, known: &[&'static str]) -> Option<&'static str> {
         text.chars()
             .filter(|c| c.is_alphanumeric())
             .flat_map(char::to_lowercase)
-            .collect::<Vec<_>>()
+            .collect::<String>()
     };
     let name = plain(name);
     let candidates = known
         .iter()
-        .map(|&known| (distance(&name, &plain(known)), known));
+        .map(|&known| (levenshtein(&name, &plain(known)), known));
     candidates
         .filter(|(distance, known)| *distance <= 2 && distance * 2 < known.len())
         .min()
         .map(|(_, known)| known)
-}
-
-/// Levenshtein's.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

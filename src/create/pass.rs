@@ -8,10 +8,11 @@ use super::{Creates, Settings, Target};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::forward::{to_client, until};
-use crate::metrics::{NotReplayed, Outcome};
+use crate::metrics::NotReplayed;
 use crate::ratelimit::{Admitted, Caller, Rejected};
 use crate::route::timeout;
 use crate::upstream::Lease;
+use crate::verdict::Outcome;
 
 impl Creates {
     /// Waits for the rate limit.

@@ -10,8 +10,8 @@ use super::{Create, Kept, MAX_SHARED};
 use crate::backoff::{Exhausted, Spent};
 use crate::config::Mode;
 use crate::drain::Stage;
-use crate::metrics::{BudgetKind, NotReplayed, Outcome};
-use crate::verdict::{Answer, Verdict, verdict};
+use crate::metrics::{BudgetKind, NotReplayed};
+use crate::verdict::{Answer, Outcome, Verdict, verdict};
 
 impl Create<'_> {
     /// Returns when the create may be sent again, or why it must not.

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use crate::metrics::Outcome;
+use crate::verdict::Outcome;
 
 /// `2026-01-02T03:04:05.678Z`; empty for years beyond 9999.
 #[must_use]

@@ -2,8 +2,8 @@ use std::time::UNIX_EPOCH;
 
 use super::*;
 use crate::decisions::Decisions;
-use crate::metrics::Outcome;
 use crate::status::ObjectMeta;
+use crate::verdict::Outcome;
 
 /// A create as `decisions` hands it over.
 fn given_up(why: &'static str) -> Decision {

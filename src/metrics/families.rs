@@ -13,11 +13,11 @@ use prometheus::{
 };
 
 use super::labels::{
-    BudgetKind, Closed, NotReplayed, Outcome, PinMove, Port, Reloaded, RouteLabel, Scope,
-    StreamKind,
+    BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
 };
 use super::namespaces::OTHER;
 use crate::config::Mode;
+use crate::verdict::Outcome;
 
 /// The prefix of every name.
 const PREFIX: &str = "kube_retry_proxy";

@@ -42,63 +42,6 @@ label! {
 }
 
 label! {
-    /// How a create ended, for its client.
-    Outcome {
-        /// The first attempt succeeded.
-        Created = "created",
-        /// A later attempt succeeded: this is what the proxy is for.
-        CreatedAfterReplay = "created_after_replay",
-        /// The first answer was final and not a success.
-        Refused = "refused",
-        /// A replay ended in an answer that was final and not a success.
-        RefusedAfterReplay = "refused_after_replay",
-        /// The answer could have been replayed, but a limit was reached; it was relayed.
-        GaveUp = "gave_up",
-        /// The client left before there was an answer.
-        ClientGone = "client_gone",
-        /// The upstream gave no answer; the proxy wrote one.
-        NoAnswer = "no_answer",
-        /// The rate limit was reached; the proxy answered 429.
-        RateLimited = "rate_limited",
-        /// The answer would have been replayed, but the mode says to observe only; it was relayed.
-        Observed = "observed",
-    }
-}
-
-impl Outcome {
-    /// What became of the create, in words for operators.
-    #[must_use]
-    pub const fn in_words(self) -> &'static str {
-        match self {
-            Self::Created => "created at the first attempt",
-            Self::CreatedAfterReplay => "created after a replay",
-            Self::Refused => "refused",
-            Self::RefusedAfterReplay => "refused after a replay",
-            Self::GaveUp => "gave up at a limit",
-            Self::ClientGone => "the client left",
-            Self::NoAnswer => "no answer from upstream",
-            Self::RateLimited => "refused by the rate limit",
-            Self::Observed => "only observed",
-        }
-    }
-
-    /// Whether the apiserver accepted the caller and the namespace.
-    ///
-    /// The others can be had by anybody with any namespace, so they do not earn it a label of its
-    /// own: a stranger could otherwise use the labels up.
-    pub(super) const fn proves_namespace(self) -> bool {
-        match self {
-            Self::Created
-            | Self::CreatedAfterReplay
-            | Self::RefusedAfterReplay
-            | Self::GaveUp
-            | Self::Observed => true,
-            Self::Refused | Self::ClientGone | Self::NoAnswer | Self::RateLimited => false,
-        }
-    }
-}
-
-label! {
     /// Why a create whose answer could have been replayed was not.
     NotReplayed {
         /// The request body was larger than one create may buffer.

@@ -8,7 +8,8 @@ use prometheus::proto::Metric;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::Metrics;
-use super::labels::{BudgetKind, NotReplayed, Outcome, Scope};
+use super::labels::{BudgetKind, NotReplayed, Scope};
+use crate::verdict::Outcome;
 
 /// The values at one moment; they are read one after the other, so a create that ends meanwhile may
 /// be in some of them only.

@@ -541,7 +541,8 @@ fn retry_after_is_seconds_from_the_header_or_else_the_details() {
 #[test]
 fn replays_by_default_only_what_the_table_says() {
     let replayed: Vec<_> = Class::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|class| is_replayed(*class, &Policy::default()))
         .collect();
     use Class::*;
@@ -593,7 +594,8 @@ fn each_opt_in_adds_exactly_its_class() {
     ];
     for (class, policy) in table {
         let added: Vec<_> = Class::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|c| is_replayed(*c, &policy) && !is_replayed(*c, &Policy::default()))
             .collect();
         assert_eq!(added, [class]);
@@ -602,7 +604,7 @@ fn each_opt_in_adds_exactly_its_class() {
 
 #[test]
 fn nothing_unsafe_is_ever_replayed() {
-    for class in Class::ALL {
+    for &class in Class::ALL {
         assert!(
             class.safety() == Safety::Safe || !is_replayed(class, &EVERYTHING),
             "{class:?}"
@@ -656,7 +658,7 @@ fn waits_as_long_as_asked_and_goes_elsewhere_when_the_server_does() {
 #[test]
 fn names_are_distinct_snake_case_and_reasons_are_sentences() {
     let mut names: Vec<_> = Class::ALL.iter().map(|class| class.as_str()).collect();
-    for class in Class::ALL {
+    for &class in Class::ALL {
         assert!(
             class
                 .as_str()

@@ -3,18 +3,18 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::super::snapshot::Conflicts;
-use super::super::words::{number, span};
+use crate::snapshot::ConflictSummary;
+use crate::snapshot::words::{duration, number};
 
 /// Points across the chart at least, so that the first ones do not fill it alone: five minutes.
 const MIN_POINTS: usize = 60;
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 96.0;
 
-pub(super) fn chart(out: &mut String, conflicts: &Conflicts) -> fmt::Result {
+pub(super) fn chart(out: &mut String, conflicts: &ConflictSummary) -> fmt::Result {
     let points = &conflicts.absorbed_per_minute;
     let across = points.len().max(MIN_POINTS);
-    let ago = span(Duration::from_secs(
+    let ago = duration(Duration::from_secs(
         conflicts.step_seconds.saturating_mul(across as u64),
     ));
     let (peak, now) = (number(conflicts.peak()), number(conflicts.last_minute()));
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_text_says_what_the_line_shows() {
-        let conflicts = Conflicts {
+        let conflicts = ConflictSummary {
             met: 9,
             absorbed: 9,
             absorbed_per_minute: vec![0, 1200, 3],

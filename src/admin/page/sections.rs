@@ -3,11 +3,11 @@
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
-use super::super::snapshot::{Decision, Namespace, Server, Snapshot};
-use super::super::words::{counted, number, span};
 use super::chart::chart;
 use super::html::Text;
-use crate::metrics::Outcome;
+use crate::snapshot::words::{counted, duration, number};
+use crate::snapshot::{DecisionSummary, NamespaceSummary, ServerSummary, Snapshot};
+use crate::verdict::Outcome;
 
 /// Namespaces in the table; the data has them all.
 const NAMESPACES: usize = 15;
@@ -39,7 +39,7 @@ pub(super) fn headline(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
             )?;
         }
     }
-    let uptime = span(Duration::from_secs(snapshot.uptime_seconds));
+    let uptime = duration(Duration::from_secs(snapshot.uptime_seconds));
     let (time, clock) = (&snapshot.time, clock(&snapshot.time));
     write!(
         out,
@@ -88,9 +88,13 @@ pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let certificate = &snapshot.certificate;
     tile(
         out,
-        if certificate.ends_soon() { "bad" } else { "" },
+        if certificate.expires_soon() {
+            "bad"
+        } else {
+            ""
+        },
         "until the certificate expires",
-        Text(certificate.left()),
+        Text(certificate.time_left()),
     )?;
     out.write_str("</dl>\n")?;
     chart(out, conflicts)?;
@@ -120,7 +124,7 @@ pub(super) fn namespaces(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     )?;
     let most = all.first().map_or(0, |namespace| namespace.conflicts);
     for namespace in all.iter().take(NAMESPACES) {
-        let Namespace {
+        let NamespaceSummary {
             conflicts,
             created,
             created_after_replay,
@@ -201,7 +205,7 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
             Text(&held.name),
             number(held.attempts),
             Text(held.class.replace('_', " ")),
-            span(Duration::from_millis(held.held_for_ms))
+            duration(Duration::from_millis(held.held_for_ms))
         )?;
     }
     close_table(out)?;
@@ -304,7 +308,7 @@ pub(super) fn decisions(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     close(out)
 }
 
-fn decision(out: &mut String, decision: &Decision) -> fmt::Result {
+fn decision(out: &mut String, decision: &DecisionSummary) -> fmt::Result {
     let class = match decision.outcome.as_str() {
         "created_after_replay" => "good",
         "gave_up" | "no_answer" => "bad",
@@ -330,7 +334,7 @@ fn decision(out: &mut String, decision: &Decision) -> fmt::Result {
     out.write_str("</td></tr>\n")
 }
 
-fn health(out: &mut String, server: &Server) -> fmt::Result {
+fn health(out: &mut String, server: &ServerSummary) -> fmt::Result {
     let (class, word) = if server.healthy {
         ("good", "up")
     } else {
@@ -338,7 +342,7 @@ fn health(out: &mut String, server: &Server) -> fmt::Result {
     };
     write!(out, r#"<span class="badge {class}">{word}</span>"#)?;
     if let Some(seconds) = server.for_seconds {
-        write!(out, " for {}", span(Duration::from_secs(seconds)))?;
+        write!(out, " for {}", duration(Duration::from_secs(seconds)))?;
     }
     match &server.last_error {
         Some(error) if server.healthy => write!(
@@ -351,7 +355,7 @@ fn health(out: &mut String, server: &Server) -> fmt::Result {
     }
 }
 
-fn pins(out: &mut String, server: &Server) -> fmt::Result {
+fn pins(out: &mut String, server: &ServerSummary) -> fmt::Result {
     if server.namespaces.is_empty() {
         return out.write_str(r#"<span class="muted">none</span>"#);
     }

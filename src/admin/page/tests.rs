@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::super::snapshot::tests::example;
+use super::super::gather::tests::example;
 use super::*;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'>&<img src=x onerror=alert(1)>";

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::super::admin;
 use super::{Error, printable};
-use crate::admin::snapshot::{Attempt, Decision};
-use crate::admin::words::{counted, span};
+use crate::snapshot::words::{counted, duration};
+use crate::snapshot::{AttemptSummary, DecisionSummary};
 use crate::verdict::Class;
 
 /// The last creates of a running proxy, newest first.
@@ -15,7 +15,7 @@ pub(super) fn fetch(
     address: &str,
     namespace: Option<&str>,
     limit: Option<u32>,
-) -> Result<Vec<Decision>, Error> {
+) -> Result<Vec<DecisionSummary>, Error> {
     let mut path = "/debug/decisions".to_owned();
     if let Some(limit) = limit {
         path += &format!("?limit={limit}");
@@ -30,14 +30,17 @@ pub(super) fn fetch(
 }
 
 /// Decisions that somebody has saved. None: it is something else.
-pub(super) fn parse(raw: &[u8]) -> Option<Vec<Decision>> {
+pub(super) fn parse(raw: &[u8]) -> Option<Vec<DecisionSummary>> {
     raw.trim_ascii_start()
         .starts_with(b"[")
         .then(|| serde_json::from_slice(raw).ok())
         .flatten()
 }
 
-pub(super) fn print(decisions: &[Decision], out: &mut impl Write) -> Result<ExitCode, Error> {
+pub(super) fn print(
+    decisions: &[DecisionSummary],
+    out: &mut impl Write,
+) -> Result<ExitCode, Error> {
     let text = if decisions.is_empty() {
         "No create that was decided.\n".to_owned()
     } else {
@@ -51,8 +54,8 @@ pub(super) fn print(decisions: &[Decision], out: &mut impl Write) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-fn explained(decision: &Decision) -> String {
-    let Decision {
+fn explained(decision: &DecisionSummary) -> String {
+    let DecisionSummary {
         time,
         resource,
         attempts,
@@ -64,7 +67,7 @@ fn explained(decision: &Decision) -> String {
         printable(&decision.object()),
         printable(decision.outcome_in_words()),
     );
-    let held = span(Duration::from_millis(*held_ms));
+    let held = duration(Duration::from_millis(*held_ms));
     let mut text = format!(
         "create    {} {object} at {}\n",
         printable(resource),
@@ -81,15 +84,16 @@ fn explained(decision: &Decision) -> String {
     text
 }
 
-fn attempted(number: usize, attempt: &Attempt) -> String {
-    let took = span(Duration::from_millis(attempt.duration_ms));
+fn attempted(number: usize, attempt: &AttemptSummary) -> String {
+    let took = duration(Duration::from_millis(attempt.duration_ms));
     let mut text = format!(
         "  attempt {number:<2} {}, took {took}\n",
         printable(&attempt.answer())
     );
     // A proxy of another version may know other classes.
     if let Some(class) = Class::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .find(|class| class.as_str() == attempt.class && *class != Class::Success)
     {
         text += &format!(
@@ -101,7 +105,7 @@ fn attempted(number: usize, attempt: &Attempt) -> String {
     if let Some(delay) = attempt.delay_ms {
         text += &format!(
             "             sent again after {}\n",
-            span(Duration::from_millis(delay))
+            duration(Duration::from_millis(delay))
         );
     }
     text

@@ -1,16 +1,17 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::admin::history;
 use crate::config::{Mode, Rate};
 use crate::decisions::Decisions;
-use crate::metrics::NotReplayed;
+use crate::metrics::{Metrics, NotReplayed};
 use crate::status::ObjectMeta;
 
 const NOW: Duration = Duration::from_secs(1_767_323_045);
 const MS: Duration = Duration::from_millis(1);
 
-/// Of a proxy that has seen two namespaces, and holds one create.
-pub(in super::super) fn example() -> Snapshot {
+/// A snapshot of a proxy that has seen two namespaces and holds one create.
+pub(in crate::admin) fn example() -> Snapshot {
     let (metrics, decisions) = (Metrics::new(2, &[]), Arc::new(Decisions::new(8)));
     for (namespace, conflicts) in [("quiet", 1), ("busy", 3), ("beyond", 1)] {
         (0..conflicts).for_each(|_| metrics.conflict(namespace, "quota_conflict"));
@@ -53,25 +54,25 @@ pub(in super::super) fn example() -> Snapshot {
         qps: 5.0,
         burst: 10,
     });
-    let server = |address: &str, healthy: bool, namespaces: &[&str]| Server {
+    let server = |address: &str, healthy: bool, namespaces: &[&str]| ServerStatus {
         address: address.to_owned(),
         healthy,
-        for_seconds: Some(200),
+        since: SystemTime::now() - Duration::from_secs(200),
         last_error: (!healthy).then(|| "connection refused".to_owned()),
         connections: 3,
         in_flight: 9,
-        pinned: namespaces.len() as u64,
         namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
     };
-    Snapshot::new(Sources {
+    Sources {
         config: &config,
         readings: metrics.read(),
         checks: vec![
             ("serving", Ok(String::new())),
             ("upstream", Err("connection refused".to_owned())),
         ],
-        absorbed: absorbed(&metrics),
+        absorbed: history::absorbed(&metrics),
         absorbed_per_minute: vec![0, 1, 4],
+        history_step: history::STEP,
         held: &decisions.held(),
         decisions: &decisions.recent(None, usize::MAX),
         servers: vec![
@@ -80,7 +81,8 @@ pub(in super::super) fn example() -> Snapshot {
         ],
         uptime: Duration::from_secs(200),
         now: UNIX_EPOCH + NOW,
-    })
+    }
+    .snapshot()
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn decisions_leave_out_what_simply_succeeded_and_tell_the_rest_in_words() {
         ("busy/step-*", "created after a replay")
     );
     assert_eq!(
-        Decision {
+        DecisionSummary {
             attempts: Vec::new(),
             ..decision.clone()
         }
@@ -196,8 +198,8 @@ fn limits_say_what_they_are_set_to_and_how_often_they_were_reached() {
 }
 
 #[test]
-fn a_certificate_says_when_it_ends() {
-    let of = |expiry: u64| Certificate::of(expiry, UNIX_EPOCH + NOW);
+fn a_certificate_says_when_it_expires() {
+    let of = |expiry: u64| certificate(expiry, UNIX_EPOCH + NOW);
     let (hours, soon, late, far) = (
         of(NOW.as_secs() + 7200),
         of(NOW.as_secs() + 86_400),
@@ -205,11 +207,11 @@ fn a_certificate_says_when_it_ends() {
         of(NOW.as_secs() + 31_536_000),
     );
     assert_eq!(
-        [&hours, &soon, &late, &far, &of(0)].map(Certificate::left),
+        [&hours, &soon, &late, &far, &of(0)].map(CertificateSummary::time_left),
         ["2 h", "1 day", "expired", "365 days", "not known"]
     );
     assert_eq!(
-        [&soon, &late, &far, &of(0)].map(Certificate::ends_soon),
+        [&soon, &late, &far, &of(0)].map(CertificateSummary::expires_soon),
         [true, true, false, false]
     );
     assert_eq!(soon.expires, "2026-01-03T03:04:05Z");
@@ -231,7 +233,7 @@ fn a_decision_reads_what_the_debug_page_shows() {
     let recent = decisions.recent(None, 1);
     let shown = serde_json::to_value(&recent).unwrap();
     assert_eq!(
-        serde_json::from_value::<Vec<Decision>>(shown).unwrap(),
-        [Decision::from(&recent[0])]
+        serde_json::from_value::<Vec<DecisionSummary>>(shown).unwrap(),
+        [decision_summary(&recent[0])]
     );
 }

@@ -1,76 +1,53 @@
-//! One decision in the form that people read, made from what `/debug/decisions` shows or read from
-//! it.
+//! One finished create, as the status page and the commands show it. It reads what
+//! `/debug/decisions` writes.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::words::span;
-use super::millis;
-use crate::decisions;
-use crate::metrics::Outcome;
+use super::words::duration;
+use crate::verdict::Outcome;
 
-/// How one create went, as `/debug/decisions` has it.
+/// How one create went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Decision {
-    /// When it came, in RFC 3339 UTC.
+pub struct DecisionSummary {
+    /// When the create arrived, in RFC 3339 UTC.
     pub time: String,
-    /// Empty for an object in none.
+    /// Empty for an object without a namespace.
     pub namespace: String,
-    /// The object's name, as far as it is known.
+    /// The object's name. Empty if the body has none; ends in `*` if the apiserver completes it.
     pub name: String,
-    /// As in `pods`.
+    /// The resource, as in `pods`.
     pub resource: String,
     /// Every attempt, in order.
-    pub attempts: Vec<Attempt>,
-    /// The label of `outcomes_total`.
+    pub attempts: Vec<AttemptSummary>,
+    /// The label of the metric `outcomes_total`.
     pub outcome: String,
-    /// Why it ended so, in words.
+    /// Why it ended with this outcome, in words.
     pub why: String,
-    /// How long it waited between attempts, altogether.
+    /// Milliseconds that it waited between attempts, all pauses together.
     pub held_ms: u64,
 }
 
 /// One attempt of a create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Attempt {
-    /// The answer's status code. None: there was no answer.
+pub struct AttemptSummary {
+    /// The answer's status code. None: no answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// The class that the answer, or the lack of one, fell in.
+    /// The class of the answer, or of the failure if no answer came.
     pub class: String,
-    /// How long it took.
+    /// Milliseconds that the attempt took.
     pub duration_ms: u64,
-    /// The pause before the next attempt. None: there was no next one.
+    /// Milliseconds of pause before the next attempt. None: this is the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
 }
 
-impl From<&decisions::Decision> for Decision {
-    fn from(decision: &decisions::Decision) -> Self {
-        let attempt = |attempt: &decisions::Attempt| Attempt {
-            code: attempt.answer.ok(),
-            class: attempt.class.to_owned(),
-            duration_ms: millis(attempt.duration),
-            delay_ms: attempt.delay.map(millis),
-        };
-        Self {
-            time: decisions::rfc3339(decision.time),
-            namespace: decision.namespace.to_string(),
-            name: decision.name.to_string(),
-            resource: decision.resource.to_string(),
-            attempts: decision.attempts.iter().map(attempt).collect(),
-            outcome: decision.outcome.as_str().to_owned(),
-            why: decision.why.to_string(),
-            held_ms: millis(decision.held),
-        }
-    }
-}
-
-impl Decision {
-    /// `namespace/name`, with a `?` for a name that is not known.
+impl DecisionSummary {
+    /// `namespace/name`, with `?` for a name that is not known.
     #[must_use]
     pub fn object(&self) -> String {
         let name = if self.name.is_empty() {
@@ -85,14 +62,14 @@ impl Decision {
         }
     }
 
-    /// Every answer and pause: `409 quota conflict, sent again after 58 ms: 201 success.`
+    /// Every answer and pause, as in `409 quota conflict, sent again after 58 ms: 201 success.`
     #[must_use]
     pub fn story(&self) -> String {
-        let attempt = |attempt: &Attempt| match attempt.delay_ms {
+        let attempt = |attempt: &AttemptSummary| match attempt.delay_ms {
             Some(delay) => format!(
                 "{}, sent again after {}: ",
                 attempt.answer(),
-                span(Duration::from_millis(delay))
+                duration(Duration::from_millis(delay))
             ),
             None => attempt.answer() + ".",
         };
@@ -111,7 +88,7 @@ impl Decision {
             .any(|outcome| outcome.as_str() == self.outcome)
     }
 
-    /// The outcome in words; the label itself where this version does not know it.
+    /// The outcome in words, or its label if this version does not know it.
     #[must_use]
     pub fn outcome_in_words(&self) -> &str {
         let known = Outcome::ALL
@@ -121,8 +98,8 @@ impl Decision {
     }
 }
 
-impl Attempt {
-    /// `409 quota conflict`, or `connect failed` where there was no answer.
+impl AttemptSummary {
+    /// The answer, as in `409 quota conflict`, or the failure, as in `connect failed`.
     #[must_use]
     pub fn answer(&self) -> String {
         let class = self.class.replace('_', " ");

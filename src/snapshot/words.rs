@@ -1,8 +1,8 @@
-//! Numbers in the form that people read, for the page and for the terminal.
+//! Numbers, durations and sizes as people read them, for the page and the terminal.
 
 use std::time::Duration;
 
-/// `12,345`.
+/// A number with its thousands grouped: `12,345`.
 pub fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
@@ -15,7 +15,7 @@ pub fn number(number: u64) -> String {
     grouped
 }
 
-/// `1 conflict`, `2 conflicts`.
+/// A number of things, whose plural ends in s: `1 conflict`, `2 conflicts`.
 pub fn counted(count: u64, what: &str) -> String {
     format!(
         "{} {what}{}",
@@ -24,8 +24,8 @@ pub fn counted(count: u64, what: &str) -> String {
     )
 }
 
-/// The two largest units: `58 ms`, `1.25 s`, `3 min 20 s`, `364 days 3 h`.
-pub fn span(duration: Duration) -> String {
+/// A duration in its two largest units at most: `58 ms`, `1.25 s`, `3 min 20 s`, `364 days 3 h`.
+pub fn duration(duration: Duration) -> String {
     let (millis, seconds) = (duration.as_millis(), duration.as_secs());
     let two = |large: u64, name: &str, small: u64, small_name: &str| {
         if small == 0 {
@@ -50,7 +50,7 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
-/// `512 B`, `1.5 KiB`, `256 MiB`.
+/// A size in binary units: `512 B`, `1.5 KiB`, `256 MiB`.
 pub fn bytes(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_have_two_units_at_most() {
+    fn durations_have_two_units_at_most() {
         let table = [
             (0, "0 ms"),
             (58, "58 ms"),
@@ -104,7 +104,7 @@ mod tests {
             (31_460_400_000, "364 days 3 h"),
         ];
         table.iter().for_each(|(millis, expected)| {
-            assert_eq!(span(Duration::from_millis(*millis)), *expected)
+            assert_eq!(duration(Duration::from_millis(*millis)), *expected)
         });
     }
 

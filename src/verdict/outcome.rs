@@ -1,0 +1,59 @@
+//! How creates end.
+
+use super::table::table;
+
+table! {
+    /// How a create ended, for its client: its label, and the same in words for operators.
+    ///
+    /// The labels are metric labels: do not rename them.
+    pub enum Outcome: (&'static str, &'static str) {
+        /// The first attempt succeeded.
+        Created = ("created", "created at the first attempt"),
+        /// A later attempt succeeded: this is what the proxy is for.
+        CreatedAfterReplay = ("created_after_replay", "created after a replay"),
+        /// The first answer was final and not a success.
+        Refused = ("refused", "refused"),
+        /// A replay ended in an answer that was final and not a success.
+        RefusedAfterReplay = ("refused_after_replay", "refused after a replay"),
+        /// The answer could have been replayed, but a limit was reached; it was relayed.
+        GaveUp = ("gave_up", "gave up at a limit"),
+        /// The client left before there was an answer.
+        ClientGone = ("client_gone", "the client left"),
+        /// The upstream gave no answer; the proxy wrote one.
+        NoAnswer = ("no_answer", "no answer from upstream"),
+        /// The rate limit was reached; the proxy answered 429.
+        RateLimited = ("rate_limited", "refused by the rate limit"),
+        /// The answer would have been replayed, but the mode says to observe only; it was relayed.
+        Observed = ("observed", "only observed"),
+    }
+}
+
+impl Outcome {
+    /// The label, in snake case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// What became of the create, in words for operators.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Whether this outcome proves that the apiserver accepted the caller and the namespace.
+    ///
+    /// Anybody can cause the others with any namespace, so these do not earn the namespace a label
+    /// of its own in the metrics: a stranger could otherwise use the labels up.
+    #[must_use]
+    pub const fn proves_namespace(self) -> bool {
+        match self {
+            Self::Created
+            | Self::CreatedAfterReplay
+            | Self::RefusedAfterReplay
+            | Self::GaveUp
+            | Self::Observed => true,
+            Self::Refused | Self::ClientGone | Self::NoAnswer | Self::RateLimited => false,
+        }
+    }
+}
