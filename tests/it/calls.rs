@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::raw::Upstream;
 use crate::support::streaming::Fed;
-use crate::support::{Answer, BOTH, Client, NAMESPACE, PAIRS, Rig, pod, proxy_to, soon};
+use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, pod, proxy_to, soon};
 
 const PODS: &str = "/api/v1/namespaces/team/pods";
 
@@ -23,8 +23,8 @@ const CAPTURED: [&[u8]; 5] = [
     include_bytes!("../samples/not_acceptable_406.http"),
 ];
 
-#[tokio::test]
-async fn reads_are_the_same_with_and_without_the_proxy() {
+cases!(reads_are_the_same_with_and_without_the_proxy, pairs);
+async fn reads_are_the_same_with_and_without_the_proxy(down: Protocol, up: Protocol) {
     const PATHS: [&str; 9] = [
         "/version",
         "/livez",
@@ -36,248 +36,230 @@ async fn reads_are_the_same_with_and_without_the_proxy() {
         "/api/v1/namespaces/team/pods/missing",
         "/apis/nobody.example/v1/things",
     ];
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        store_pods(&rig, &["a", "b"], "");
-        let (mut direct, mut proxied) = (rig.direct(up).await, rig.client(down).await);
-        for path in PATHS {
-            for method in [Method::GET, Method::HEAD] {
-                for accept in ["application/json", PROTOBUF, "*/*"] {
-                    let ask = |client: &Client| {
-                        accepting(client.request(method.clone(), path, ""), accept)
-                    };
-                    let expected = direct.ask(ask(&direct)).await;
-                    let answer = proxied.ask(ask(&proxied)).await;
-                    assert_same(
-                        &answer,
-                        &expected,
-                        &format!("{method} {path} as {accept} over {down:?} and {up:?}"),
-                    );
-                }
+    let rig = Rig::speaking(up).await;
+    store_pods(&rig, &["a", "b"], "");
+    let (mut direct, mut proxied) = (rig.direct(up).await, rig.client(down).await);
+    for path in PATHS {
+        for method in [Method::GET, Method::HEAD] {
+            for accept in ["application/json", PROTOBUF, "*/*"] {
+                let ask =
+                    |client: &Client| accepting(client.request(method.clone(), path, ""), accept);
+                let expected = direct.ask(ask(&direct)).await;
+                let answer = proxied.ask(ask(&proxied)).await;
+                assert_same(
+                    &answer,
+                    &expected,
+                    &format!("{method} {path} as {accept} over {down:?} and {up:?}"),
+                );
             }
         }
-        rig.stop().await;
     }
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_list_of_several_megabytes_arrives_byte_for_byte() {
+cases!(a_list_of_several_megabytes_arrives_byte_for_byte, pairs);
+async fn a_list_of_several_megabytes_arrives_byte_for_byte(down: Protocol, up: Protocol) {
     let names: Vec<_> = (0..128).map(|n| format!("pod-{n}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        store_pods(&rig, &names, &"x".repeat(36 << 10));
-        let expected = rig.direct(up).await.get(PODS).await;
-        assert!(expected.body.len() > 4 << 20);
-        let answer = rig.client(down).await.get(PODS).await;
-        assert!(
-            answer.body == expected.body,
-            "{} of {} bytes over {down:?} and {up:?}",
-            answer.body.len(),
-            expected.body.len()
-        );
-        rig.stop().await;
-    }
+    let rig = Rig::speaking(up).await;
+    store_pods(&rig, &names, &"x".repeat(36 << 10));
+    let expected = rig.direct(up).await.get(PODS).await;
+    assert!(expected.body.len() > 4 << 20);
+    let answer = rig.client(down).await.get(PODS).await;
+    assert!(
+        answer.body == expected.body,
+        "{} of {} bytes over {down:?} and {up:?}",
+        answer.body.len(),
+        expected.body.len()
+    );
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn writes_of_what_is_no_create_arrive_once_and_unchanged() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        store_pods(&rig, &["a"], "");
-        let mut client = rig.client(down).await;
+cases!(writes_of_what_is_no_create_arrive_once_and_unchanged, pairs);
+async fn writes_of_what_is_no_create_arrive_once_and_unchanged(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    store_pods(&rig, &["a"], "");
+    let mut client = rig.client(down).await;
 
-        let deleted = client
-            .ask(client.request(Method::DELETE, &format!("{PODS}/a"), ""))
-            .await;
-        assert_eq!(deleted.status, StatusCode::OK);
-        assert_eq!(rig.plane.pods(NAMESPACE).len(), 0);
-
-        let namespace =
-            json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "other"}})
-                .to_string();
-        let created = client
-            .ask(client.request(Method::POST, "/api/v1/namespaces", namespace.clone()))
-            .await;
-        assert_eq!(
-            (created.status, &created.json()["metadata"]["name"]),
-            (StatusCode::CREATED, &json!("other"))
-        );
-
-        let patched = client
-            .ask(client.request(Method::PATCH, &format!("{PODS}/a"), "{}"))
-            .await;
-        assert_eq!(
-            patched.status,
-            StatusCode::METHOD_NOT_ALLOWED,
-            "the model knows no patches"
-        );
-
-        let seen: Vec<_> = rig
-            .plane
-            .journal()
-            .attempts()
-            .into_iter()
-            .map(|attempt| (attempt.method, attempt.body))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                (Method::DELETE, 0),
-                (Method::POST, namespace.len()),
-                (Method::PATCH, 2)
-            ]
-        );
-        rig.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn bodies_of_unknown_length_arrive_whole_with_their_trailers() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        let chunks: Vec<_> = (0..48)
-            .map(|n| Bytes::from(vec![b'a' + n % 26; 32 << 10]))
-            .collect();
-        let trailers = HeaderMap::from_iter([(
-            HeaderName::from_static("x-checksum"),
-            HeaderValue::from_static("c0ffee"),
-        )]);
-        let body = Fed::whole(chunks.clone(), Some(trailers)).await;
-        let mut request = client.request(Method::PUT, "/echo", "").map(|_| body);
-        request
-            .headers_mut()
-            .insert(TRAILER, HeaderValue::from_static("x-checksum"));
-        let echo = client.ask(request).await.json();
-        let sent = String::from_utf8(chunks.concat()).unwrap();
-        assert!(
-            echo["body"] == json!(sent),
-            "the body differs over {down:?} and {up:?}"
-        );
-        assert_eq!(
-            echo["trailers"],
-            json!({"x-checksum": ["c0ffee"]}),
-            "{down:?} {up:?}"
-        );
-        rig.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn trailers_of_answers_arrive() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        let mut request = client.request(Method::POST, "/trailers", "answered");
-        request
-            .headers_mut()
-            .insert(TE, HeaderValue::from_static("trailers"));
-        let answer = client.ask(request).await;
-        assert_eq!(answer.body, "answered");
-        let trailers = answer.trailers.unwrap_or_default();
-        assert_eq!(
-            trailers.get("x-checksum").unwrap(),
-            "c0ffee",
-            "{down:?} {up:?}"
-        );
-        assert_eq!(
-            trailers.get_all("x-part").iter().collect::<Vec<_>>(),
-            ["1", "2"],
-            "{down:?} {up:?}"
-        );
-        rig.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn the_upstream_reads_a_body_while_it_is_still_being_sent() {
-    for protocol in BOTH {
-        let upstream = Upstream::bind().await;
-        let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-        let mut client = Client::connect(
-            proxy.address,
-            proxy.ca_pem.as_deref().unwrap(),
-            "t",
-            protocol,
-        )
+    let deleted = client
+        .ask(client.request(Method::DELETE, &format!("{PODS}/a"), ""))
         .await;
-        let (feeder, body) = Fed::new();
-        let request = client.request(Method::PUT, "/echo", "").map(|_| body);
-        let answer = tokio::spawn(async move { client.ask(request).await });
-        let (head, mut connection) = upstream.request().await;
-        assert_eq!(head.all("transfer-encoding"), ["chunked"]);
-        for piece in ["one", "two"] {
-            feeder.chunk(piece).await;
-            assert_eq!(
-                connection.exactly(8).await,
-                format!("3\r\n{piece}\r\n").as_bytes()
-            );
-        }
-        drop(feeder);
-        assert_eq!(connection.exactly(5).await, b"0\r\n\r\n");
-        connection.write("HTTP/1.1 204 No Content\r\n\r\n").await;
-        assert_eq!(soon(answer).await.unwrap().status, StatusCode::NO_CONTENT);
-        proxy.stop().await;
-    }
+    assert_eq!(deleted.status, StatusCode::OK);
+    assert_eq!(rig.plane.pods(NAMESPACE).len(), 0);
+
+    let namespace =
+        json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "other"}}).to_string();
+    let created = client
+        .ask(client.request(Method::POST, "/api/v1/namespaces", namespace.clone()))
+        .await;
+    assert_eq!(
+        (created.status, &created.json()["metadata"]["name"]),
+        (StatusCode::CREATED, &json!("other"))
+    );
+
+    let patched = client
+        .ask(client.request(Method::PATCH, &format!("{PODS}/a"), "{}"))
+        .await;
+    assert_eq!(
+        patched.status,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the model knows no patches"
+    );
+
+    let seen: Vec<_> = rig
+        .plane
+        .journal()
+        .attempts()
+        .into_iter()
+        .map(|attempt| (attempt.method, attempt.body))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (Method::DELETE, 0),
+            (Method::POST, namespace.len()),
+            (Method::PATCH, 2)
+        ]
+    );
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_client_that_expects_100_continue_is_told_to_go_on() {
-    for up in BOTH {
-        let rig = Rig::speaking(up).await;
-        for path in ["/echo", PODS] {
-            let mut raw = rig.raw().await;
-            let body = pod("a");
-            let (token, length) = (rig.plane.token(), body.len());
-            let head = format!(
-                "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\n"
-            );
-            raw.write(format!(
-                "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-            ))
-            .await;
-            assert_eq!(
-                raw.head().await.status(),
-                StatusCode::CONTINUE,
-                "{path} {up:?}"
-            );
-            raw.write(&body).await;
-            let (answer, _) = raw.answer().await;
-            assert!(answer.status().is_success(), "{path} {up:?}: {answer:?}");
-        }
-        rig.stop().await;
-    }
+cases!(
+    bodies_of_unknown_length_arrive_whole_with_their_trailers,
+    pairs
+);
+async fn bodies_of_unknown_length_arrive_whole_with_their_trailers(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    let chunks: Vec<_> = (0..48)
+        .map(|n| Bytes::from(vec![b'a' + n % 26; 32 << 10]))
+        .collect();
+    let trailers = HeaderMap::from_iter([(
+        HeaderName::from_static("x-checksum"),
+        HeaderValue::from_static("c0ffee"),
+    )]);
+    let body = Fed::whole(chunks.clone(), Some(trailers)).await;
+    let mut request = client.request(Method::PUT, "/echo", "").map(|_| body);
+    request
+        .headers_mut()
+        .insert(TRAILER, HeaderValue::from_static("x-checksum"));
+    let echo = client.ask(request).await.json();
+    let sent = String::from_utf8(chunks.concat()).unwrap();
+    assert!(
+        echo["body"] == json!(sent),
+        "the body differs over {down:?} and {up:?}"
+    );
+    assert_eq!(echo["trailers"], json!({"x-checksum": ["c0ffee"]}));
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn an_empty_body_stays_empty() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        for method in [Method::GET, Method::DELETE, Method::POST, Method::PUT] {
-            let echo = client
-                .ask(client.request(method.clone(), "/echo", ""))
-                .await
-                .json();
-            assert_eq!(echo["body"], "");
-            assert_eq!(
-                echo["headers"]["transfer-encoding"],
-                json!(null),
-                "{method} {down:?} {up:?}"
-            );
-            let length = &echo["headers"]["content-length"];
-            assert!(
-                length.is_null() || *length == json!(["0"]),
-                "{method} {down:?} {up:?}: {length}"
-            );
-        }
-        rig.stop().await;
-    }
+cases!(trailers_of_answers_arrive, pairs);
+async fn trailers_of_answers_arrive(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    let mut request = client.request(Method::POST, "/trailers", "answered");
+    request
+        .headers_mut()
+        .insert(TE, HeaderValue::from_static("trailers"));
+    let answer = client.ask(request).await;
+    assert_eq!(answer.body, "answered");
+    let trailers = answer.trailers.unwrap_or_default();
+    assert_eq!(trailers.get("x-checksum").unwrap(), "c0ffee");
+    assert_eq!(
+        trailers.get_all("x-part").iter().collect::<Vec<_>>(),
+        ["1", "2"]
+    );
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn paths_and_queries_keep_every_byte() {
+cases!(
+    the_upstream_reads_a_body_while_it_is_still_being_sent,
+    protocols
+);
+async fn the_upstream_reads_a_body_while_it_is_still_being_sent(protocol: Protocol) {
+    let upstream = Upstream::bind().await;
+    let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
+    let mut client = Client::connect(
+        proxy.address,
+        proxy.ca_pem.as_deref().unwrap(),
+        "t",
+        protocol,
+    )
+    .await;
+    let (feeder, body) = Fed::new();
+    let request = client.request(Method::PUT, "/echo", "").map(|_| body);
+    let answer = tokio::spawn(async move { client.ask(request).await });
+    let (head, mut connection) = upstream.request().await;
+    assert_eq!(head.all("transfer-encoding"), ["chunked"]);
+    for piece in ["one", "two"] {
+        feeder.chunk(piece).await;
+        assert_eq!(
+            connection.exactly(8).await,
+            format!("3\r\n{piece}\r\n").as_bytes()
+        );
+    }
+    drop(feeder);
+    assert_eq!(connection.exactly(5).await, b"0\r\n\r\n");
+    connection.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(soon(answer).await.unwrap().status, StatusCode::NO_CONTENT);
+    proxy.stop().await;
+}
+
+cases!(
+    a_client_that_expects_100_continue_is_told_to_go_on,
+    protocols
+);
+async fn a_client_that_expects_100_continue_is_told_to_go_on(up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    for path in ["/echo", PODS] {
+        let mut raw = rig.raw().await;
+        let body = pod("a");
+        let (token, length) = (rig.plane.token(), body.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\n"
+        );
+        raw.write(format!(
+            "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(
+            raw.head().await.status(),
+            StatusCode::CONTINUE,
+            "{path} {up:?}"
+        );
+        raw.write(&body).await;
+        let (answer, _) = raw.answer().await;
+        assert!(answer.status().is_success(), "{path} {up:?}: {answer:?}");
+    }
+    rig.stop().await;
+}
+
+cases!(an_empty_body_stays_empty, pairs);
+async fn an_empty_body_stays_empty(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    for method in [Method::GET, Method::DELETE, Method::POST, Method::PUT] {
+        let echo = client
+            .ask(client.request(method.clone(), "/echo", ""))
+            .await
+            .json();
+        assert_eq!(echo["body"], "");
+        assert_eq!(
+            echo["headers"]["transfer-encoding"],
+            json!(null),
+            "{method} {down:?} {up:?}"
+        );
+        let length = &echo["headers"]["content-length"];
+        assert!(
+            length.is_null() || *length == json!(["0"]),
+            "{method} {down:?} {up:?}: {length}"
+        );
+    }
+    rig.stop().await;
+}
+
+cases!(paths_and_queries_keep_every_byte, pairs);
+async fn paths_and_queries_keep_every_byte(down: Protocol, up: Protocol) {
     const TARGETS: [&str; 6] = [
         "/echo/a%2Fb/%7e%7E//./../c;d=1,2:@!$&'()*+?q=%20+%2B&&=&a=b=c&a&%zz&labelSelector=app%3Din%28a%2Cb%29",
         "/echo?",
@@ -286,63 +268,55 @@ async fn paths_and_queries_keep_every_byte() {
         "/echo/%25252F?a=%2525",
         "/echo//",
     ];
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        for target in TARGETS {
-            let echo = client.get(target).await.json();
-            let query = echo["query"]
-                .as_str()
-                .map_or(String::new(), |query| format!("?{query}"));
-            assert_eq!(
-                format!("{}{query}", echo["path"].as_str().unwrap()),
-                target,
-                "{down:?} {up:?}"
-            );
-        }
-        rig.stop().await;
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    for target in TARGETS {
+        let echo = client.get(target).await.json();
+        let query = echo["query"]
+            .as_str()
+            .map_or(String::new(), |query| format!("?{query}"));
+        assert_eq!(format!("{}{query}", echo["path"].as_str().unwrap()), target);
     }
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn an_error_of_the_apiserver_is_relayed_byte_for_byte() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        for (method, captured) in [Method::GET, Method::DELETE, Method::PATCH, Method::PUT]
-            .into_iter()
-            .cycle()
-            .zip(CAPTURED)
-        {
-            let canned = Canned::captured(captured).unwrap();
-            rig.plane
-                .faults(0)
-                .unwrap()
-                .next_request(Fault::Answer(canned.clone()));
-            let answer = client
-                .ask(client.request(method.clone(), &format!("{PODS}/a"), ""))
-                .await;
-            assert_eq!(answer.status, canned.status);
-            assert_eq!(answer.body, canned.body);
-            let expected: Vec<_> = canned
-                .headers
-                .iter()
-                .filter(|(name, _)| *name != "connection")
-                .collect();
-            let compared = ["date", "content-length", "transfer-encoding"];
-            let relayed: Vec<_> = answer
-                .headers
-                .iter()
-                .filter(|(name, _)| !compared.contains(&name.as_str()))
-                .collect();
-            assert_eq!(
-                relayed, expected,
-                "{method} {} over {down:?} and {up:?}",
-                canned.status
-            );
-        }
-        rig.stop().await;
+cases!(an_error_of_the_apiserver_is_relayed_byte_for_byte, pairs);
+async fn an_error_of_the_apiserver_is_relayed_byte_for_byte(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    for (method, captured) in [Method::GET, Method::DELETE, Method::PATCH, Method::PUT]
+        .into_iter()
+        .cycle()
+        .zip(CAPTURED)
+    {
+        let canned = Canned::captured(captured).unwrap();
+        rig.plane
+            .faults(0)
+            .unwrap()
+            .next_request(Fault::Answer(canned.clone()));
+        let answer = client
+            .ask(client.request(method.clone(), &format!("{PODS}/a"), ""))
+            .await;
+        assert_eq!(answer.status, canned.status);
+        assert_eq!(answer.body, canned.body);
+        let expected: Vec<_> = canned
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != "connection")
+            .collect();
+        let compared = ["date", "content-length", "transfer-encoding"];
+        let relayed: Vec<_> = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| !compared.contains(&name.as_str()))
+            .collect();
+        assert_eq!(
+            relayed, expected,
+            "{method} {} over {down:?} and {up:?}",
+            canned.status
+        );
     }
+    rig.stop().await;
 }
 
 /// Stores pods behind the apiserver's back, each with an annotation of this text.

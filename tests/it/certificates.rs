@@ -11,68 +11,68 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::support::{BOTH, Client, Protocol, Rig, tls_stream_as};
+use crate::support::{Client, Protocol, Rig, tls_stream_as};
 
-#[tokio::test]
-async fn a_client_with_nothing_but_a_certificate_learns_why_it_is_refused() {
-    for down in BOTH {
-        let rig = Rig::new().await;
-        let mut client = certified(&rig, down).await;
-        for (accept, encoding) in [
-            ("application/json", "application/json"),
-            (
-                "application/vnd.kubernetes.protobuf, application/json",
-                "application/vnd.kubernetes.protobuf",
-            ),
-            ("application/yaml", "application/yaml"),
-        ] {
-            let mut request = client.request(Method::GET, "/api/v1/namespaces", "");
-            request.headers_mut().remove(AUTHORIZATION);
-            request
-                .headers_mut()
-                .insert(ACCEPT, accept.parse().unwrap());
-            let answer = client.ask(request).await;
-            assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-            assert_eq!(answer.headers[CONTENT_TYPE], encoding);
-            let status = Status::decode(&answer.body).unwrap();
-            assert_eq!((status.code, status.reason.as_str()), (401, "Unauthorized"));
-            assert!(
-                status.message.contains("client certificate") && status.message.contains("token"),
-                "{}",
-                status.message
-            );
-        }
-        assert!(
-            rig.plane.journal().is_empty(),
-            "the apiserver would take it for an anonymous request"
-        );
-        rig.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_client_with_a_certificate_and_a_token_passes() {
-    for down in BOTH {
-        let rig = Rig::new().await;
-        assert_eq!(certified(&rig, down).await.get("/livez").await.body, "ok");
-        rig.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_client_with_neither_gets_the_apiservers_own_refusal() {
-    for down in BOTH {
-        let rig = Rig::new().await;
-        let mut client = rig.client(down).await;
-        let mut request = client.request(Method::GET, "/livez", "");
+cases!(
+    a_client_with_nothing_but_a_certificate_learns_why_it_is_refused,
+    protocols
+);
+async fn a_client_with_nothing_but_a_certificate_learns_why_it_is_refused(down: Protocol) {
+    let rig = Rig::new().await;
+    let mut client = certified(&rig, down).await;
+    for (accept, encoding) in [
+        ("application/json", "application/json"),
+        (
+            "application/vnd.kubernetes.protobuf, application/json",
+            "application/vnd.kubernetes.protobuf",
+        ),
+        ("application/yaml", "application/yaml"),
+    ] {
+        let mut request = client.request(Method::GET, "/api/v1/namespaces", "");
         request.headers_mut().remove(AUTHORIZATION);
+        request
+            .headers_mut()
+            .insert(ACCEPT, accept.parse().unwrap());
         let answer = client.ask(request).await;
-        assert_eq!(
-            (answer.status, &answer.json()["message"]),
-            (StatusCode::UNAUTHORIZED, &"Unauthorized".into())
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(answer.headers[CONTENT_TYPE], encoding);
+        let status = Status::decode(&answer.body).unwrap();
+        assert_eq!((status.code, status.reason.as_str()), (401, "Unauthorized"));
+        assert!(
+            status.message.contains("client certificate") && status.message.contains("token"),
+            "{}",
+            status.message
         );
-        rig.stop().await;
     }
+    assert!(
+        rig.plane.journal().is_empty(),
+        "the apiserver would take it for an anonymous request"
+    );
+    rig.stop().await;
+}
+
+cases!(a_client_with_a_certificate_and_a_token_passes, protocols);
+async fn a_client_with_a_certificate_and_a_token_passes(down: Protocol) {
+    let rig = Rig::new().await;
+    assert_eq!(certified(&rig, down).await.get("/livez").await.body, "ok");
+    rig.stop().await;
+}
+
+cases!(
+    a_client_with_neither_gets_the_apiservers_own_refusal,
+    protocols
+);
+async fn a_client_with_neither_gets_the_apiservers_own_refusal(down: Protocol) {
+    let rig = Rig::new().await;
+    let mut client = rig.client(down).await;
+    let mut request = client.request(Method::GET, "/livez", "");
+    request.headers_mut().remove(AUTHORIZATION);
+    let answer = client.ask(request).await;
+    assert_eq!(
+        (answer.status, &answer.json()["message"]),
+        (StatusCode::UNAUTHORIZED, &"Unauthorized".into())
+    );
+    rig.stop().await;
 }
 
 /// A client that shows a certificate of its own, beside its token.

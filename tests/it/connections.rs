@@ -28,48 +28,49 @@ async fn rig(max: usize, per_address: usize) -> Rig {
     .await
 }
 
-#[tokio::test]
-async fn a_new_client_is_served_however_many_do_nothing_and_no_watch_ends() {
-    for protocol in BOTH {
-        let rig = rig(12, 12).await;
-        let mut writer = rig.direct(Protocol::Http2).await;
-        let mut watch = Streamed::open(&mut rig.client(protocol).await, &watch_path(), JSON).await;
-        let mut silent = Vec::new();
-        let mut idle = Vec::new();
-        for _ in 0..4 {
-            silent.push(TcpStream::connect(rig.proxy.address).await.unwrap());
-            let mut half = Raw::new(tls_stream(rig.proxy.address, ca(&rig), Protocol::Http1).await);
-            half.write("GET /api HTTP/1.1\r\nHost: x\r\n").await;
-            idle.push(half);
-        }
-        let mut asked = Vec::new();
-        for protocol in BOTH {
-            let mut client = rig.client(protocol).await;
-            assert_eq!(client.get("/livez").await.status, StatusCode::OK);
-            asked.push(client);
-        }
-        for number in 0..40 {
-            let mut client = rig.client(BOTH[number % 2]).await;
-            let name = format!("new-{number}");
-            assert_eq!(client.create(&name).await.status, StatusCode::CREATED);
-            assert_eq!(watch.event().await.1, name);
-            asked.push(client);
-        }
-        writer.create("last").await;
-        assert_eq!(watch.event().await.1, "last", "{protocol:?}");
-        assert!(
-            sample(
-                &rig.proxy,
-                "kube_retry_proxy_connections_closed_total{port=\"serving\",reason=\"room\"}"
-            ) >= 38.0
-        );
-        eventually("the old ones are closed", || {
-            asked.iter().take(30).all(Client::is_closed)
-        })
-        .await;
-        eventually("no more than there may be", || open(&rig.proxy) <= 12.0).await;
-        rig.stop().await;
+cases!(
+    a_new_client_is_served_however_many_do_nothing_and_no_watch_ends,
+    protocols
+);
+async fn a_new_client_is_served_however_many_do_nothing_and_no_watch_ends(protocol: Protocol) {
+    let rig = rig(12, 12).await;
+    let mut writer = rig.direct(Protocol::Http2).await;
+    let mut watch = Streamed::open(&mut rig.client(protocol).await, &watch_path(), JSON).await;
+    let mut silent = Vec::new();
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(rig.proxy.address).await.unwrap());
+        let mut half = Raw::new(tls_stream(rig.proxy.address, ca(&rig), Protocol::Http1).await);
+        half.write("GET /api HTTP/1.1\r\nHost: x\r\n").await;
+        idle.push(half);
     }
+    let mut asked = Vec::new();
+    for protocol in BOTH {
+        let mut client = rig.client(protocol).await;
+        assert_eq!(client.get("/livez").await.status, StatusCode::OK);
+        asked.push(client);
+    }
+    for number in 0..40 {
+        let mut client = rig.client(BOTH[number % 2]).await;
+        let name = format!("new-{number}");
+        assert_eq!(client.create(&name).await.status, StatusCode::CREATED);
+        assert_eq!(watch.event().await.1, name);
+        asked.push(client);
+    }
+    writer.create("last").await;
+    assert_eq!(watch.event().await.1, "last");
+    assert!(
+        sample(
+            &rig.proxy,
+            "kube_retry_proxy_connections_closed_total{port=\"serving\",reason=\"room\"}"
+        ) >= 38.0
+    );
+    eventually("the old ones are closed", || {
+        asked.iter().take(30).all(Client::is_closed)
+    })
+    .await;
+    eventually("no more than there may be", || open(&rig.proxy) <= 12.0).await;
+    rig.stop().await;
 }
 
 #[tokio::test]
@@ -200,33 +201,34 @@ async fn a_tunnel_keeps_its_place() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_burst_of_cancelled_requests_ends_no_watch_on_its_connection() {
-    for upstream in BOTH {
-        let rig = Rig::speaking(upstream).await;
-        let mut writer = rig.direct(Protocol::Http1).await;
-        let mut neighbour = rig.client(Protocol::Http2).await;
-        let mut client = frames(&rig).await;
-        let (_, watch) = client.get(&watch_path());
-        client.write(&watch).await;
-        assert!(client.settled().await);
-        for round in 0..3 {
-            let burst: Vec<u8> = (0..400)
-                .flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods"))
-                .collect();
-            client.write(&burst).await;
-            assert!(client.settled().await, "{:?}", client.broken);
-            let name = format!("after-{round}");
-            assert_eq!(writer.create(&name).await.status, StatusCode::CREATED);
-            assert!(
-                client.data_with(&name).await,
-                "the watch goes on: {:?}",
-                client.broken
-            );
-            assert_eq!(neighbour.get("/livez").await.status, StatusCode::OK);
-        }
-        rig.stop().await;
+cases!(
+    a_burst_of_cancelled_requests_ends_no_watch_on_its_connection,
+    protocols
+);
+async fn a_burst_of_cancelled_requests_ends_no_watch_on_its_connection(upstream: Protocol) {
+    let rig = Rig::speaking(upstream).await;
+    let mut writer = rig.direct(Protocol::Http1).await;
+    let mut neighbour = rig.client(Protocol::Http2).await;
+    let mut client = frames(&rig).await;
+    let (_, watch) = client.get(&watch_path());
+    client.write(&watch).await;
+    assert!(client.settled().await);
+    for round in 0..3 {
+        let burst: Vec<u8> = (0..400)
+            .flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods"))
+            .collect();
+        client.write(&burst).await;
+        assert!(client.settled().await, "{:?}", client.broken);
+        let name = format!("after-{round}");
+        assert_eq!(writer.create(&name).await.status, StatusCode::CREATED);
+        assert!(
+            client.data_with(&name).await,
+            "the watch goes on: {:?}",
+            client.broken
+        );
+        assert_eq!(neighbour.get("/livez").await.status, StatusCode::OK);
     }
+    rig.stop().await;
 }
 
 /// How many connections of clients are open.

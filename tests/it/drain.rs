@@ -124,34 +124,32 @@ async fn assert_echoes(tunnel: &mut TokioIo<Upgraded>, text: &[u8]) {
     assert_eq!(back, text);
 }
 
-#[tokio::test]
-async fn unready_comes_first_while_requests_finish() {
-    for protocol in BOTH {
-        let rig = rig(LONG, |_| {}).await;
-        eventually("the upstream is reachable", || servers_up(&rig.proxy) == 1).await;
-        let admin_address = rig.proxy.admin_address;
-        assert_eq!(
-            admin::get(admin_address, "/readyz").await.status,
-            StatusCode::OK
-        );
-        let (answer, _kept) = under_way(&rig, protocol).await;
-        let faults = rig.faults().clone();
-        let stopping = Stopping::begin(rig).await;
-        let ready = admin::get(admin_address, "/readyz").await;
-        assert_eq!(ready.status, StatusCode::INTERNAL_SERVER_ERROR);
-        let told = String::from_utf8_lossy(&ready.body).into_owned();
-        assert!(
-            told.contains("[-]serving failed: draining\n") && told.contains("[+]upstream ok\n"),
-            "{told}"
-        );
-        assert_eq!(
-            admin::get(admin_address, "/livez").await.status,
-            StatusCode::OK
-        );
-        faults.release();
-        assert_eq!(answer.await.unwrap().status, StatusCode::OK);
-        stopping.end().await;
-    }
+cases!(unready_comes_first_while_requests_finish, protocols);
+async fn unready_comes_first_while_requests_finish(protocol: Protocol) {
+    let rig = rig(LONG, |_| {}).await;
+    eventually("the upstream is reachable", || servers_up(&rig.proxy) == 1).await;
+    let admin_address = rig.proxy.admin_address;
+    assert_eq!(
+        admin::get(admin_address, "/readyz").await.status,
+        StatusCode::OK
+    );
+    let (answer, _kept) = under_way(&rig, protocol).await;
+    let faults = rig.faults().clone();
+    let stopping = Stopping::begin(rig).await;
+    let ready = admin::get(admin_address, "/readyz").await;
+    assert_eq!(ready.status, StatusCode::INTERNAL_SERVER_ERROR);
+    let told = String::from_utf8_lossy(&ready.body).into_owned();
+    assert!(
+        told.contains("[-]serving failed: draining\n") && told.contains("[+]upstream ok\n"),
+        "{told}"
+    );
+    assert_eq!(
+        admin::get(admin_address, "/livez").await.status,
+        StatusCode::OK
+    );
+    faults.release();
+    assert_eq!(answer.await.unwrap().status, StatusCode::OK);
+    stopping.end().await;
 }
 
 #[tokio::test]
@@ -220,61 +218,60 @@ async fn idle_connections_do_not_hold_the_drain_up() {
     .await;
 }
 
-#[tokio::test]
-async fn held_creates_go_on_and_finish_within_the_timeout() {
-    for protocol in BOTH {
-        let rig = rig(LONG, |config| {
-            config.replay.max_attempts = u32::MAX;
-            config.replay.budget.other.per_second = 1_000_000;
-        })
-        .await;
-        rig.faults().set_down(true);
+cases!(held_creates_go_on_and_finish_within_the_timeout, protocols);
+async fn held_creates_go_on_and_finish_within_the_timeout(protocol: Protocol) {
+    let rig = rig(LONG, |config| {
+        config.replay.max_attempts = u32::MAX;
+        config.replay.budget.other.per_second = 1_000_000;
+    })
+    .await;
+    rig.faults().set_down(true);
+    let mut client = rig.client(protocol).await;
+    let create = tokio::spawn(async move { client.create("a").await });
+    eventually("the create is held", || {
+        sample(
+            &rig.proxy,
+            "kube_retry_proxy_replays_total{class=\"connect_failed\"}",
+        ) >= 1.0
+    })
+    .await;
+    let faults = rig.faults().clone();
+    let stopping = Stopping::begin(rig).await;
+    faults.set_down(false);
+    assert_eq!(create.await.unwrap().status, StatusCode::CREATED);
+    assert_eq!(stopping.plane.pods(NAMESPACE).len(), 1);
+    assert_eq!(stopping.plane.journal().creates().len(), 1);
+    stopping.end().await;
+}
+
+cases!(
+    at_the_deadline_a_held_create_gets_its_last_answer_as_it_was,
+    protocols
+);
+async fn at_the_deadline_a_held_create_gets_its_last_answer_as_it_was(protocol: Protocol) {
+    for sample in ["quota_conflict_409", "quota_conflict_409_protobuf"] {
+        let rig = rig(Duration::ZERO, |_| {}).await;
+        let metrics = rig.proxy.metrics.clone();
+        let lasting = captured(sample).with(RETRY_AFTER, HeaderValue::from_static("3600"));
+        rig.faults().next_create(Fault::Answer(lasting.clone()));
         let mut client = rig.client(protocol).await;
         let create = tokio::spawn(async move { client.create("a").await });
         eventually("the create is held", || {
-            sample(
-                &rig.proxy,
-                "kube_retry_proxy_replays_total{class=\"connect_failed\"}",
-            ) >= 1.0
+            sample_of(&metrics, "kube_retry_proxy_held") == 1.0
         })
         .await;
-        let faults = rig.faults().clone();
         let stopping = Stopping::begin(rig).await;
-        faults.set_down(false);
-        assert_eq!(create.await.unwrap().status, StatusCode::CREATED);
-        assert_eq!(stopping.plane.pods(NAMESPACE).len(), 1);
+        let answer = create.await.unwrap();
+        assert_relayed(&without_close(answer), &lasting, sample);
         assert_eq!(stopping.plane.journal().creates().len(), 1);
         stopping.end().await;
-    }
-}
-
-#[tokio::test]
-async fn at_the_deadline_a_held_create_gets_its_last_answer_as_it_was() {
-    for protocol in BOTH {
-        for sample in ["quota_conflict_409", "quota_conflict_409_protobuf"] {
-            let rig = rig(Duration::ZERO, |_| {}).await;
-            let metrics = rig.proxy.metrics.clone();
-            let lasting = captured(sample).with(RETRY_AFTER, HeaderValue::from_static("3600"));
-            rig.faults().next_create(Fault::Answer(lasting.clone()));
-            let mut client = rig.client(protocol).await;
-            let create = tokio::spawn(async move { client.create("a").await });
-            eventually("the create is held", || {
-                sample_of(&metrics, "kube_retry_proxy_held") == 1.0
-            })
-            .await;
-            let stopping = Stopping::begin(rig).await;
-            let answer = create.await.unwrap();
-            assert_relayed(&without_close(answer), &lasting, sample);
-            assert_eq!(stopping.plane.journal().creates().len(), 1);
-            stopping.end().await;
-            assert_eq!(
-                sample_of(
-                    &metrics,
-                    "kube_retry_proxy_not_replayed_total{reason=\"draining\"}"
-                ),
-                1.0
-            );
-        }
+        assert_eq!(
+            sample_of(
+                &metrics,
+                "kube_retry_proxy_not_replayed_total{reason=\"draining\"}"
+            ),
+            1.0
+        );
     }
 }
 
@@ -289,110 +286,111 @@ fn without_close(mut answer: Answer) -> Answer {
     answer
 }
 
-#[tokio::test]
-async fn watches_and_tunnels_live_on_until_the_client_ends_them() {
-    for protocol in BOTH {
-        let rig = rig(LONG, |_| {}).await;
-        let (mut watching, mut executing) = (
-            rig.client(protocol).await,
-            rig.client(Protocol::Http1).await,
-        );
-        let mut events = watch(&mut watching).await;
-        let mut tunnel = tunnel(&mut executing).await;
-        assert_echoes(&mut tunnel, b"before").await;
-        let mut direct = rig.direct(Protocol::Http1).await;
-        let stopping = Stopping::begin(rig).await;
-        assert_echoes(&mut tunnel, b"while it drains").await;
-        assert_eq!(direct.create("seen").await.status, StatusCode::CREATED);
-        let event = events.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert!(String::from_utf8_lossy(&event).contains("\"seen\""));
-        assert!(!stopping.stopped.is_finished());
-        drop((events, watching, tunnel, executing));
-        stopping.end().await;
-    }
+cases!(
+    watches_and_tunnels_live_on_until_the_client_ends_them,
+    protocols
+);
+async fn watches_and_tunnels_live_on_until_the_client_ends_them(protocol: Protocol) {
+    let rig = rig(LONG, |_| {}).await;
+    let (mut watching, mut executing) = (
+        rig.client(protocol).await,
+        rig.client(Protocol::Http1).await,
+    );
+    let mut events = watch(&mut watching).await;
+    let mut tunnel = tunnel(&mut executing).await;
+    assert_echoes(&mut tunnel, b"before").await;
+    let mut direct = rig.direct(Protocol::Http1).await;
+    let stopping = Stopping::begin(rig).await;
+    assert_echoes(&mut tunnel, b"while it drains").await;
+    assert_eq!(direct.create("seen").await.status, StatusCode::CREATED);
+    let event = events.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(String::from_utf8_lossy(&event).contains("\"seen\""));
+    assert!(!stopping.stopped.is_finished());
+    drop((events, watching, tunnel, executing));
+    stopping.end().await;
 }
 
-#[tokio::test]
-async fn at_the_deadline_watches_and_tunnels_are_cut() {
-    for protocol in BOTH {
-        let rig = rig(Duration::ZERO, |_| {}).await;
-        let (mut watching, mut executing) = (
-            rig.client(protocol).await,
-            rig.client(Protocol::Http1).await,
-        );
-        let mut events = watch(&mut watching).await;
-        let mut tunnel = tunnel(&mut executing).await;
-        assert_echoes(&mut tunnel, b"before").await;
-        Stopping::begin(rig).await.end().await;
-        assert!(
-            !matches!(events.frame().await, Some(Ok(_))),
-            "the watch is over"
-        );
-        let mut rest = Vec::new();
-        // An end or an error: it is over either way.
-        let _ = tunnel.read_to_end(&mut rest).await;
-        assert_eq!(rest, b"");
-    }
+cases!(at_the_deadline_watches_and_tunnels_are_cut, protocols);
+async fn at_the_deadline_watches_and_tunnels_are_cut(protocol: Protocol) {
+    let rig = rig(Duration::ZERO, |_| {}).await;
+    let (mut watching, mut executing) = (
+        rig.client(protocol).await,
+        rig.client(Protocol::Http1).await,
+    );
+    let mut events = watch(&mut watching).await;
+    let mut tunnel = tunnel(&mut executing).await;
+    assert_echoes(&mut tunnel, b"before").await;
+    Stopping::begin(rig).await.end().await;
+    assert!(
+        !matches!(events.frame().await, Some(Ok(_))),
+        "the watch is over"
+    );
+    let mut rest = Vec::new();
+    // An end or an error: it is over either way.
+    let _ = tunnel.read_to_end(&mut rest).await;
+    assert_eq!(rest, b"");
 }
 
-#[tokio::test]
-async fn at_the_deadline_an_attempt_under_way_is_cut_and_not_repeated() {
-    for protocol in BOTH {
-        let rig = rig(Duration::ZERO, |_| {}).await;
-        rig.faults().next_create(Fault::Hold);
+cases!(
+    at_the_deadline_an_attempt_under_way_is_cut_and_not_repeated,
+    protocols
+);
+async fn at_the_deadline_an_attempt_under_way_is_cut_and_not_repeated(protocol: Protocol) {
+    let rig = rig(Duration::ZERO, |_| {}).await;
+    rig.faults().next_create(Fault::Hold);
+    let mut client = rig.client(protocol).await;
+    let request = client.create_request("a");
+    let create = tokio::spawn(async move {
+        client
+            .try_send(request)
+            .await
+            .map(|response| response.status())
+    });
+    eventually("the attempt is under way", || {
+        rig.plane
+            .journal()
+            .creates()
+            .first()
+            .is_some_and(|create| create.body == pod("a").len())
+    })
+    .await;
+    let faults = rig.faults().clone();
+    let stopping = Stopping::begin(rig).await;
+    assert!(create.await.unwrap().is_err(), "there is no answer to give");
+    faults.release();
+    eventually("the apiserver has finished", || {
+        stopping.plane.pods(NAMESPACE).len() == 1
+    })
+    .await;
+    assert_eq!(stopping.plane.journal().creates().len(), 1);
+    stopping.end().await;
+}
+
+cases!(
+    an_answer_at_the_last_moment_still_reaches_its_client,
+    protocols
+);
+async fn an_answer_at_the_last_moment_still_reaches_its_client(protocol: Protocol) {
+    let rig = rig(Duration::ZERO, |_| {}).await;
+    let last = Canned::throttled(3600).with(
+        http::header::DATE,
+        HeaderValue::from_static("Mon, 23 Nov 2026 04:45:11 GMT"),
+    );
+    let mut creates = Vec::new();
+    for n in 0..20 {
+        rig.faults().next_create(Fault::Answer(last.clone()));
         let mut client = rig.client(protocol).await;
-        let request = client.create_request("a");
-        let create = tokio::spawn(async move {
-            client
-                .try_send(request)
-                .await
-                .map(|response| response.status())
-        });
-        eventually("the attempt is under way", || {
-            rig.plane
-                .journal()
-                .creates()
-                .first()
-                .is_some_and(|create| create.body == pod("a").len())
-        })
-        .await;
-        let faults = rig.faults().clone();
-        let stopping = Stopping::begin(rig).await;
-        assert!(create.await.unwrap().is_err(), "there is no answer to give");
-        faults.release();
-        eventually("the apiserver has finished", || {
-            stopping.plane.pods(NAMESPACE).len() == 1
-        })
-        .await;
-        assert_eq!(stopping.plane.journal().creates().len(), 1);
-        stopping.end().await;
+        creates.push(tokio::spawn(async move {
+            client.create(&format!("pod-{n}")).await
+        }));
     }
-}
-
-#[tokio::test]
-async fn an_answer_at_the_last_moment_still_reaches_its_client() {
-    for protocol in BOTH {
-        let rig = rig(Duration::ZERO, |_| {}).await;
-        let last = Canned::throttled(3600).with(
-            http::header::DATE,
-            HeaderValue::from_static("Mon, 23 Nov 2026 04:45:11 GMT"),
-        );
-        let mut creates = Vec::new();
-        for n in 0..20 {
-            rig.faults().next_create(Fault::Answer(last.clone()));
-            let mut client = rig.client(protocol).await;
-            creates.push(tokio::spawn(async move {
-                client.create(&format!("pod-{n}")).await
-            }));
-        }
-        eventually("all are held", || {
-            sample(&rig.proxy, "kube_retry_proxy_held") == 20.0
-        })
-        .await;
-        let stopping = Stopping::begin(rig).await;
-        for create in creates {
-            assert_relayed(&without_close(create.await.unwrap()), &last, "one of many");
-        }
-        stopping.end().await;
+    eventually("all are held", || {
+        sample(&rig.proxy, "kube_retry_proxy_held") == 20.0
+    })
+    .await;
+    let stopping = Stopping::begin(rig).await;
+    for create in creates {
+        assert_relayed(&without_close(create.await.unwrap()), &last, "one of many");
     }
+    stopping.end().await;
 }

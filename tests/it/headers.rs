@@ -7,7 +7,7 @@ use model_control_plane::{Canned, Fault};
 use serde_json::{Value, json};
 
 use crate::support::raw::{Raw, Upstream};
-use crate::support::{BOTH, Client, PAIRS, Protocol, Rig, proxy_to, soon, speaking};
+use crate::support::{Client, PAIRS, Protocol, Rig, proxy_to, soon, speaking};
 
 type Lines = Vec<(String, Vec<u8>)>;
 
@@ -79,9 +79,9 @@ async fn assert_arrive_unchanged(lines: &[(String, Vec<u8>)]) {
         let rig = Rig::with(speaking(up), |config| config.serving.max_head = 1 << 20).await;
         let direct = seen(echo(&rig, Some(up), down, lines).await);
         let proxied = seen(echo(&rig, None, down, lines).await);
-        assert_eq!(proxied.len(), direct.len(), "{down:?} {up:?}");
+        assert_eq!(proxied.len(), direct.len());
         for (proxied, direct) in proxied.iter().zip(&direct) {
-            assert_eq!(proxied, direct, "{down:?} {up:?}");
+            assert_eq!(proxied, direct);
         }
         assert!(
             direct.len()
@@ -163,8 +163,11 @@ where
     serde_json::from_slice(&body).unwrap()
 }
 
-#[tokio::test]
-async fn what_concerns_the_clients_connection_only_stays_behind() {
+cases!(
+    what_concerns_the_clients_connection_only_stays_behind,
+    protocols
+);
+async fn what_concerns_the_clients_connection_only_stays_behind(up: Protocol) {
     let lines = [
         ("Connection", "keep-alive, X-Named"),
         ("connection", "x-also-named , TE"),
@@ -177,115 +180,108 @@ async fn what_concerns_the_clients_connection_only_stays_behind() {
         ("TE", "gzip;q=0.5, trailers"),
         ("x-kept", "3"),
     ];
-    for up in BOTH {
-        let rig = Rig::speaking(up).await;
-        let mut raw = rig.raw().await;
-        let head: String = lines
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
-        let token = rig.plane.token();
-        raw.write(format!("PUT /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{head}Transfer-Encoding: chunked\r\n\r\n"))
-            .await;
-        raw.write("4\r\nbody\r\n0\r\n\r\n").await;
-        let echo: Value = serde_json::from_slice(&raw.answer().await.1).unwrap();
-        assert_eq!(echo["body"], "body");
-        let mut names: Vec<_> = echo["headers"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        // The framing of the next hop, where it is HTTP/1.1.
-        names.retain(|name| !["host", "transfer-encoding"].contains(name));
-        assert_eq!(
-            names,
-            ["authorization", "te", "via", "x-forwarded-for", "x-kept"],
-            "{up:?}"
-        );
-        assert_eq!(echo["headers"]["te"], json!(["trailers"]));
-        rig.stop().await;
-    }
+    let rig = Rig::speaking(up).await;
+    let mut raw = rig.raw().await;
+    let head: String = lines
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let token = rig.plane.token();
+    raw.write(format!("PUT /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{head}Transfer-Encoding: chunked\r\n\r\n"))
+        .await;
+    raw.write("4\r\nbody\r\n0\r\n\r\n").await;
+    let echo: Value = serde_json::from_slice(&raw.answer().await.1).unwrap();
+    assert_eq!(echo["body"], "body");
+    let mut names: Vec<_> = echo["headers"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    // The framing of the next hop, where it is HTTP/1.1.
+    names.retain(|name| !["host", "transfer-encoding"].contains(name));
+    assert_eq!(
+        names,
+        ["authorization", "te", "via", "x-forwarded-for", "x-kept"]
+    );
+    assert_eq!(echo["headers"]["te"], json!(["trailers"]));
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn nobody_can_assert_an_identity_or_an_address() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let lines = [
-            "X-Remote-User",
-            "x-remote-group",
-            "X-Remote-Group",
-            "X-Remote-Extra-Scopes",
-            "X-Remote-Uid",
-            "X-Forwarded-For",
-        ];
-        let lines: Lines = lines
-            .iter()
-            .map(|name| ((*name).to_owned(), b"system:masters".to_vec()))
-            .collect();
-        let echo = echo(&rig, None, down, &lines).await;
-        let remote: Vec<_> = echo["headers"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .filter(|name| name.starts_with("x-remote"))
-            .collect();
-        assert!(remote.is_empty(), "{remote:?} over {down:?} and {up:?}");
-        assert_eq!(
-            echo["headers"]["x-forwarded-for"],
-            json!(["127.0.0.1"]),
-            "{down:?} {up:?}"
-        );
-        rig.stop().await;
-    }
+cases!(nobody_can_assert_an_identity_or_an_address, pairs);
+async fn nobody_can_assert_an_identity_or_an_address(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let lines = [
+        "X-Remote-User",
+        "x-remote-group",
+        "X-Remote-Group",
+        "X-Remote-Extra-Scopes",
+        "X-Remote-Uid",
+        "X-Forwarded-For",
+    ];
+    let lines: Lines = lines
+        .iter()
+        .map(|name| ((*name).to_owned(), b"system:masters".to_vec()))
+        .collect();
+    let echo = echo(&rig, None, down, &lines).await;
+    let remote: Vec<_> = echo["headers"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| name.starts_with("x-remote"))
+        .collect();
+    assert!(remote.is_empty(), "{remote:?} over {down:?} and {up:?}");
+    assert_eq!(echo["headers"]["x-forwarded-for"], json!(["127.0.0.1"]));
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_request_names_the_upstream_as_its_server() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let upstream = rig.plane.addresses()[0].to_string();
-        let echo = echo(&rig, None, down, &[]).await;
-        assert_eq!(
-            echo["version"],
-            if up == Protocol::Http1 {
-                "HTTP/1.1"
-            } else {
-                "HTTP/2.0"
-            }
-        );
-        let named = if up == Protocol::Http1 {
-            &echo["headers"]["host"][0]
+cases!(a_request_names_the_upstream_as_its_server, pairs);
+async fn a_request_names_the_upstream_as_its_server(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let upstream = rig.plane.addresses()[0].to_string();
+    let echo = echo(&rig, None, down, &[]).await;
+    assert_eq!(
+        echo["version"],
+        if up == Protocol::Http1 {
+            "HTTP/1.1"
         } else {
-            &echo["authority"]
-        };
-        assert_eq!(*named, json!(upstream), "{down:?} {up:?}");
-        let host = &echo["headers"]["host"];
-        assert!(
-            host.is_null() || *host == json!([upstream]),
-            "{down:?} {up:?}: {host}"
-        );
-        rig.stop().await;
-    }
+            "HTTP/2.0"
+        }
+    );
+    let named = if up == Protocol::Http1 {
+        &echo["headers"]["host"][0]
+    } else {
+        &echo["authority"]
+    };
+    assert_eq!(*named, json!(upstream));
+    let host = &echo["headers"]["host"];
+    assert!(
+        host.is_null() || *host == json!([upstream]),
+        "{down:?} {up:?}: {host}"
+    );
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn what_concerns_the_upstreams_connection_only_stays_behind() {
+cases!(
+    what_concerns_the_upstreams_connection_only_stays_behind,
+    protocols
+);
+async fn what_concerns_the_upstreams_connection_only_stays_behind(down: Protocol) {
     const ANSWER: &str = "HTTP/1.1 200 OK\r\nConnection: X-Named, close\r\nX-Named: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\n\
                           Proxy-Authenticate: Basic\r\nUpgrade: h2c\r\nAudit-Id: 7\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
-    for down in BOTH {
-        let (headers, body) = answered_by(ANSWER, down).await;
-        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        names.retain(|name| *name != "transfer-encoding");
-        // No `Date`: a proxy that adds one claims to have made the answer.
-        assert_eq!(names, ["audit-id"], "{down:?}");
-        assert_eq!(body, "ok");
-    }
+    let (headers, body) = answered_by(ANSWER, down).await;
+    let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+    names.retain(|name| *name != "transfer-encoding");
+    // No `Date`: a proxy that adds one claims to have made the answer.
+    assert_eq!(names, ["audit-id"]);
+    assert_eq!(body, "ok");
 }
 
-#[tokio::test]
-async fn the_headers_of_an_answer_arrive_in_order_with_duplicates() {
+cases!(
+    the_headers_of_an_answer_arrive_in_order_with_duplicates,
+    protocols
+);
+async fn the_headers_of_an_answer_arrive_in_order_with_duplicates(down: Protocol) {
     let lines = [
         ("warning", "299 - \"first\""),
         ("audit-id", "0b4a"),
@@ -313,35 +309,30 @@ async fn the_headers_of_an_answer_arrive_in_order_with_duplicates() {
             )
         })
         .collect();
-    for down in BOTH {
-        let (headers, _) = answered_by(&format!("HTTP/1.1 200 OK\r\n{head}\r\nok"), down).await;
-        assert_eq!(
-            headers.iter().collect::<Vec<_>>(),
-            expected.iter().collect::<Vec<_>>(),
-            "{down:?}"
-        );
-    }
+    let (headers, _) = answered_by(&format!("HTTP/1.1 200 OK\r\n{head}\r\nok"), down).await;
+    assert_eq!(
+        headers.iter().collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
 }
 
-#[tokio::test]
-async fn warnings_and_retry_after_of_an_http2_answer_arrive() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let warning = |text| HeaderValue::from_static(text);
-        let canned = Canned::throttled(9)
-            .with(WARNING, warning("299 - \"a\""))
-            .with(WARNING, warning("299 - \"b\""));
-        rig.plane
-            .faults(0)
-            .unwrap()
-            .next_request(Fault::Answer(canned));
-        let answer = rig.client(down).await.get("/version").await;
-        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(answer.headers[RETRY_AFTER], "9");
-        let warnings: Vec<_> = answer.headers.get_all(WARNING).iter().collect();
-        assert_eq!(warnings, ["299 - \"a\"", "299 - \"b\""], "{down:?} {up:?}");
-        rig.stop().await;
-    }
+cases!(warnings_and_retry_after_of_an_http2_answer_arrive, pairs);
+async fn warnings_and_retry_after_of_an_http2_answer_arrive(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let warning = |text| HeaderValue::from_static(text);
+    let canned = Canned::throttled(9)
+        .with(WARNING, warning("299 - \"a\""))
+        .with(WARNING, warning("299 - \"b\""));
+    rig.plane
+        .faults(0)
+        .unwrap()
+        .next_request(Fault::Answer(canned));
+    let answer = rig.client(down).await.get("/version").await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers[RETRY_AFTER], "9");
+    let warnings: Vec<_> = answer.headers.get_all(WARNING).iter().collect();
+    assert_eq!(warnings, ["299 - \"a\"", "299 - \"b\""]);
+    rig.stop().await;
 }
 
 /// What a client gets of an answer that the upstream writes byte by byte.

@@ -8,33 +8,34 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::support::raw::{Head, Raw};
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Answer, BOTH, Client, PAIRS, Protocol, Rig, eventually, sample, speaking};
+use crate::support::{Answer, Client, Protocol, Rig, eventually, sample, speaking};
 
 /// The default, and the size of one header that is beyond it by itself.
 const LIMIT: usize = 64 << 10;
 
-#[tokio::test]
-async fn twelve_hundred_groups_and_long_cookies_pass_by_default() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        let mut request = client.request(Method::GET, "/echo", "");
-        let headers = request.headers_mut();
-        headers.insert("impersonate-user", HeaderValue::from_static("jane"));
-        for number in 0..1200 {
-            headers.append(
-                "impersonate-group",
-                format!("group-{number}").parse().unwrap(),
-            );
-        }
-        headers.insert("x-cookies", "c".repeat(12 << 10).parse().unwrap());
-        let lines = client.ask(request).await.json()["lines"]
-            .as_array()
-            .unwrap()
-            .len();
-        assert!(lines > 1200, "{down:?} {up:?}: {lines}");
-        rig.stop().await;
+cases!(
+    twelve_hundred_groups_and_long_cookies_pass_by_default,
+    pairs
+);
+async fn twelve_hundred_groups_and_long_cookies_pass_by_default(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    let mut request = client.request(Method::GET, "/echo", "");
+    let headers = request.headers_mut();
+    headers.insert("impersonate-user", HeaderValue::from_static("jane"));
+    for number in 0..1200 {
+        headers.append(
+            "impersonate-group",
+            format!("group-{number}").parse().unwrap(),
+        );
     }
+    headers.insert("x-cookies", "c".repeat(12 << 10).parse().unwrap());
+    let lines = client.ask(request).await.json()["lines"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert!(lines > 1200, "{down:?} {up:?}: {lines}");
+    rig.stop().await;
 }
 
 #[tokio::test]
@@ -112,33 +113,27 @@ async fn the_second_head_of_a_connection_is_held_to_the_same() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_larger_limit_takes_what_the_apiserver_takes() {
-    for protocol in BOTH {
-        let rig = Rig::with(
-            Settings {
-                apiservers: 1,
-                ..Settings::quick()
-            },
-            |config| config.serving.max_head = 1 << 20,
-        )
-        .await;
-        let mut client = rig.client(protocol).await;
-        let mut request = client.request(
-            Method::GET,
-            &format!("/livez?command={}", "x".repeat(60 << 10)),
-            "",
-        );
-        request
-            .headers_mut()
-            .insert("x-long", "x".repeat(500 << 10).parse().unwrap());
-        assert_eq!(
-            client.ask(request).await.status,
-            StatusCode::OK,
-            "{protocol:?}"
-        );
-        rig.stop().await;
-    }
+cases!(a_larger_limit_takes_what_the_apiserver_takes, protocols);
+async fn a_larger_limit_takes_what_the_apiserver_takes(protocol: Protocol) {
+    let rig = Rig::with(
+        Settings {
+            apiservers: 1,
+            ..Settings::quick()
+        },
+        |config| config.serving.max_head = 1 << 20,
+    )
+    .await;
+    let mut client = rig.client(protocol).await;
+    let mut request = client.request(
+        Method::GET,
+        &format!("/livez?command={}", "x".repeat(60 << 10)),
+        "",
+    );
+    request
+        .headers_mut()
+        .insert("x-long", "x".repeat(500 << 10).parse().unwrap());
+    assert_eq!(client.ask(request).await.status, StatusCode::OK);
+    rig.stop().await;
 }
 
 #[tokio::test]
@@ -200,47 +195,48 @@ fn assert_refused(answer: &Answer, code: StatusCode, words: &str) {
     );
 }
 
-#[tokio::test]
-async fn large_heads_of_calls_have_a_bound_together_and_small_ones_pass() {
-    for protocol in BOTH {
-        let rig = Rig::with(
-            Settings {
-                apiservers: 1,
-                ..Settings::quick()
-            },
-            |config| {
-                config.creates.max_body = 4 << 10;
-                config.creates.max_buffered = 20 << 10;
-            },
-        )
-        .await;
-        let get = |client: &Client, size: usize| {
-            let mut request = client.request(Method::GET, "/api/v1/namespaces/team/pods", "");
-            request
-                .headers_mut()
-                .insert("x-large", "x".repeat(size).parse().unwrap());
-            request
-        };
-        rig.faults().next_request(Fault::Hold);
-        let mut holding = rig.client(protocol).await;
-        let large = get(&holding, 12 << 10);
-        let held = tokio::spawn(async move { holding.ask(large).await.status });
-        eventually("it is with the apiserver", || {
-            rig.plane.journal().len() == 1
-        })
-        .await;
+cases!(
+    large_heads_of_calls_have_a_bound_together_and_small_ones_pass,
+    protocols
+);
+async fn large_heads_of_calls_have_a_bound_together_and_small_ones_pass(protocol: Protocol) {
+    let rig = Rig::with(
+        Settings {
+            apiservers: 1,
+            ..Settings::quick()
+        },
+        |config| {
+            config.creates.max_body = 4 << 10;
+            config.creates.max_buffered = 20 << 10;
+        },
+    )
+    .await;
+    let get = |client: &Client, size: usize| {
+        let mut request = client.request(Method::GET, "/api/v1/namespaces/team/pods", "");
+        request
+            .headers_mut()
+            .insert("x-large", "x".repeat(size).parse().unwrap());
+        request
+    };
+    rig.faults().next_request(Fault::Hold);
+    let mut holding = rig.client(protocol).await;
+    let large = get(&holding, 12 << 10);
+    let held = tokio::spawn(async move { holding.ask(large).await.status });
+    eventually("it is with the apiserver", || {
+        rig.plane.journal().len() == 1
+    })
+    .await;
 
-        let mut client = rig.client(protocol).await;
-        let refused = client.ask(get(&client, 12 << 10)).await;
-        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
-        assert_eq!(client.ask(get(&client, 100)).await.status, StatusCode::OK);
-        rig.faults().release();
-        assert_eq!(held.await.unwrap(), StatusCode::OK);
-        assert_eq!(
-            client.ask(get(&client, 12 << 10)).await.status,
-            StatusCode::OK,
-            "there is room again"
-        );
-        rig.stop().await;
-    }
+    let mut client = rig.client(protocol).await;
+    let refused = client.ask(get(&client, 12 << 10)).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
+    assert_eq!(client.ask(get(&client, 100)).await.status, StatusCode::OK);
+    rig.faults().release();
+    assert_eq!(held.await.unwrap(), StatusCode::OK);
+    assert_eq!(
+        client.ask(get(&client, 12 << 10)).await.status,
+        StatusCode::OK,
+        "there is room again"
+    );
+    rig.stop().await;
 }

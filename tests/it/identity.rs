@@ -10,7 +10,7 @@ use crate::malformed::own_status;
 use crate::support::peers::Http2Upstream;
 use crate::support::raw::{Head, Upstream};
 use crate::support::streaming::Fed;
-use crate::support::{BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, pod, proxy_to, soon};
+use crate::support::{BOTH, Client, NAMESPACE, Protocol, Rig, pod, proxy_to, soon};
 
 /// What a trailer may say, and what it may not.
 const TRAILERS: [(&str, &str); 14] = [
@@ -128,58 +128,56 @@ async fn an_answer_is_whole_whatever_its_connection_names() {
             ),
             (&"a/b".parse().unwrap(), &"7".parse().unwrap(), &b"ok"[..])
         );
-        assert!(!answer.headers.contains_key("x-mine"), "{protocol:?}");
+        assert!(!answer.headers.contains_key("x-mine"));
     }
     proxy.stop().await;
 }
 
-#[tokio::test]
-async fn nobody_impersonates_anybody_without_credentials() {
-    for protocol in BOTH {
-        let rig = Rig::new().await;
-        let mut client = rig.client(protocol).await;
-        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        for (method, path) in [
-            (Method::GET, "/livez".to_owned()),
-            (Method::POST, pods.clone()),
-            (Method::GET, format!("{pods}?watch=1")),
+cases!(nobody_impersonates_anybody_without_credentials, protocols);
+async fn nobody_impersonates_anybody_without_credentials(protocol: Protocol) {
+    let rig = Rig::new().await;
+    let mut client = rig.client(protocol).await;
+    let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+    for (method, path) in [
+        (Method::GET, "/livez".to_owned()),
+        (Method::POST, pods.clone()),
+        (Method::GET, format!("{pods}?watch=1")),
+    ] {
+        for name in [
+            "impersonate-user",
+            "impersonate-group",
+            "impersonate-extra-scopes",
+            "impersonate-uid",
+            "impersonate_user",
         ] {
-            for name in [
-                "impersonate-user",
-                "impersonate-group",
-                "impersonate-extra-scopes",
-                "impersonate-uid",
-                "impersonate_user",
-            ] {
-                let mut request = client.request(method.clone(), &path, pod("a"));
-                request.headers_mut().remove(AUTHORIZATION);
-                request
-                    .headers_mut()
-                    .insert(name, HeaderValue::from_static("system:masters"));
-                let answer = client.ask(request).await;
-                assert_eq!(
-                    answer.status,
-                    StatusCode::BAD_REQUEST,
-                    "{protocol:?} {path} {name}"
-                );
-                assert!(
-                    own_status(&answer.body, 400, "BadRequest").contains("credentials"),
-                    "{answer:?}"
-                );
-            }
+            let mut request = client.request(method.clone(), &path, pod("a"));
+            request.headers_mut().remove(AUTHORIZATION);
+            request
+                .headers_mut()
+                .insert(name, HeaderValue::from_static("system:masters"));
+            let answer = client.ask(request).await;
+            assert_eq!(
+                answer.status,
+                StatusCode::BAD_REQUEST,
+                "{protocol:?} {path} {name}"
+            );
+            assert!(
+                own_status(&answer.body, 400, "BadRequest").contains("credentials"),
+                "{answer:?}"
+            );
         }
-        assert!(rig.plane.journal().is_empty());
-        let mut request = client.request(Method::GET, "/echo", "");
-        request
-            .headers_mut()
-            .insert("impersonate-user", HeaderValue::from_static("jane"));
-        assert_eq!(
-            client.ask(request).await.json()["headers"]["impersonate-user"],
-            json!(["jane"]),
-            "with credentials it passes"
-        );
-        rig.stop().await;
     }
+    assert!(rig.plane.journal().is_empty());
+    let mut request = client.request(Method::GET, "/echo", "");
+    request
+        .headers_mut()
+        .insert("impersonate-user", HeaderValue::from_static("jane"));
+    assert_eq!(
+        client.ask(request).await.json()["headers"]["impersonate-user"],
+        json!(["jane"]),
+        "with credentials it passes"
+    );
+    rig.stop().await;
 }
 
 #[tokio::test]
@@ -207,8 +205,8 @@ async fn the_token_of_a_browsers_websocket_is_credentials_too() {
     proxy.stop().await;
 }
 
-#[tokio::test]
-async fn no_spelling_of_an_identity_or_an_address_passes() {
+cases!(no_spelling_of_an_identity_or_an_address_passes, pairs);
+async fn no_spelling_of_an_identity_or_an_address_passes(down: Protocol, up: Protocol) {
     const SAID: [&str; 9] = [
         "x-remote-user",
         "x-remote-uid",
@@ -220,30 +218,24 @@ async fn no_spelling_of_an_identity_or_an_address_passes() {
         "x_forwarded_for",
         "forwarded",
     ];
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        let mut request = client.request(Method::GET, "/echo", "");
-        for name in SAID.into_iter().chain(["x-forwarded-proto", "x-remotely"]) {
-            request
-                .headers_mut()
-                .append(name, HeaderValue::from_static("192.0.2.60"));
-        }
-        let echo = client.ask(request).await.json();
-        let headers = echo["headers"].as_object().unwrap();
-        let passed: Vec<_> = SAID
-            .into_iter()
-            .filter(|name| headers.contains_key(*name))
-            .collect();
-        assert_eq!(passed, ["x-forwarded-for"], "{down:?} {up:?}");
-        assert_eq!(
-            headers["x-forwarded-for"],
-            json!(["127.0.0.1"]),
-            "{down:?} {up:?}"
-        );
-        assert!(headers.contains_key("x-forwarded-proto") && headers.contains_key("x-remotely"));
-        rig.stop().await;
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    let mut request = client.request(Method::GET, "/echo", "");
+    for name in SAID.into_iter().chain(["x-forwarded-proto", "x-remotely"]) {
+        request
+            .headers_mut()
+            .append(name, HeaderValue::from_static("192.0.2.60"));
     }
+    let echo = client.ask(request).await.json();
+    let headers = echo["headers"].as_object().unwrap();
+    let passed: Vec<_> = SAID
+        .into_iter()
+        .filter(|name| headers.contains_key(*name))
+        .collect();
+    assert_eq!(passed, ["x-forwarded-for"]);
+    assert_eq!(headers["x-forwarded-for"], json!(["127.0.0.1"]));
+    assert!(headers.contains_key("x-forwarded-proto") && headers.contains_key("x-remotely"));
+    rig.stop().await;
 }
 
 /// A create is held and sent from memory, a call passes as it comes.
@@ -270,105 +262,104 @@ async fn send_with_trailers(
     client.ask(request).await
 }
 
-#[tokio::test]
-async fn trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not() {
-    for down in BOTH {
-        for (method, path) in requests_with_trailers() {
-            let what = format!("{down:?} {method}");
-            let upstream = Http2Upstream::bind().await;
-            let proxy = proxy_to(&upstream.url(), &upstream.ca_pem, |_| {}).await;
-            let mut client =
-                Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
-            let asking =
-                tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
-            let (request, mut answer) = upstream.request().await;
-            let mut body = request.into_body();
-            while let Some(data) = soon(body.data()).await {
-                let _ = body.flow_control().release_capacity(data.unwrap().len());
-            }
-            let arrived = soon(body.trailers()).await.unwrap().unwrap();
-            // The HTTP/1.1 client of the test leaves out what it knows to be forbidden; what it
-            // sends is a part of this.
-            assert_cleaned(&arrived, &what);
-            let head = http::Response::builder()
-                .header(TRAILER, names())
-                .body(())
-                .unwrap();
-            let mut stream = answer.send_response(head, false).unwrap();
-            stream.send_data("ok".into(), false).unwrap();
-            stream.send_trailers(trailers()).unwrap();
-            let answer = soon(asking).await.unwrap();
-            assert_eq!(answer.body, "ok");
-            assert_cleaned(&answer.trailers.unwrap(), &what);
-            proxy.stop().await;
+cases!(
+    trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not,
+    protocols
+);
+async fn trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not(down: Protocol) {
+    for (method, path) in requests_with_trailers() {
+        let what = format!("{down:?} {method}");
+        let upstream = Http2Upstream::bind().await;
+        let proxy = proxy_to(&upstream.url(), &upstream.ca_pem, |_| {}).await;
+        let mut client =
+            Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+        let asking =
+            tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
+        let (request, mut answer) = upstream.request().await;
+        let mut body = request.into_body();
+        while let Some(data) = soon(body.data()).await {
+            let _ = body.flow_control().release_capacity(data.unwrap().len());
         }
+        let arrived = soon(body.trailers()).await.unwrap().unwrap();
+        // The HTTP/1.1 client of the test leaves out what it knows to be forbidden; what it
+        // sends is a part of this.
+        assert_cleaned(&arrived, &what);
+        let head = http::Response::builder()
+            .header(TRAILER, names())
+            .body(())
+            .unwrap();
+        let mut stream = answer.send_response(head, false).unwrap();
+        stream.send_data("ok".into(), false).unwrap();
+        stream.send_trailers(trailers()).unwrap();
+        let answer = soon(asking).await.unwrap();
+        assert_eq!(answer.body, "ok");
+        assert_cleaned(&answer.trailers.unwrap(), &what);
+        proxy.stop().await;
     }
 }
 
-#[tokio::test]
-async fn trailers_to_and_from_an_http1_upstream_say_nothing_that_they_may_not() {
+cases!(
+    trailers_to_and_from_an_http1_upstream_say_nothing_that_they_may_not,
+    protocols
+);
+async fn trailers_to_and_from_an_http1_upstream_say_nothing_that_they_may_not(down: Protocol) {
     let lines = TRAILERS
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .concat();
-    for down in BOTH {
-        for (method, path) in requests_with_trailers() {
-            let what = format!("{down:?} {method}");
-            let upstream = Upstream::bind().await;
-            let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-            let mut client =
-                Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
-            let asking =
-                tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
-            let (_, mut connection) = upstream.request().await;
-            // The last chunk and the trailers behind it are a head without a first line.
-            let end = connection.head().await;
-            let arrived = Head {
-                line: String::new(),
-                headers: end
-                    .headers
-                    .into_iter()
-                    .filter(|(name, _)| !name.contains('{'))
-                    .collect(),
-            };
-            assert_eq!(
-                arrived.headers,
-                [
-                    ("x-checksum".to_owned(), "c0ffee".to_owned()),
-                    ("x-part".into(), "1".into())
-                ],
-                "{what}"
-            );
-            connection
-                .write(format!("HTTP/1.1 200 OK\r\nTrailer: {}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{lines}\r\n", names()))
-                .await;
-            let answer = soon(asking).await.unwrap();
-            assert_eq!(answer.body, "ok");
-            assert_cleaned(&answer.trailers.unwrap(), &what);
-            proxy.stop().await;
-        }
+    for (method, path) in requests_with_trailers() {
+        let what = format!("{down:?} {method}");
+        let upstream = Upstream::bind().await;
+        let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
+        let mut client =
+            Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+        let asking =
+            tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
+        let (_, mut connection) = upstream.request().await;
+        // The last chunk and the trailers behind it are a head without a first line.
+        let end = connection.head().await;
+        let arrived = Head {
+            line: String::new(),
+            headers: end
+                .headers
+                .into_iter()
+                .filter(|(name, _)| !name.contains('{'))
+                .collect(),
+        };
+        assert_eq!(
+            arrived.headers,
+            [
+                ("x-checksum".to_owned(), "c0ffee".to_owned()),
+                ("x-part".into(), "1".into())
+            ],
+            "{what}"
+        );
+        connection
+            .write(format!("HTTP/1.1 200 OK\r\nTrailer: {}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{lines}\r\n", names()))
+            .await;
+        let answer = soon(asking).await.unwrap();
+        assert_eq!(answer.body, "ok");
+        assert_cleaned(&answer.trailers.unwrap(), &what);
+        proxy.stop().await;
     }
 }
 
-#[tokio::test]
-async fn trailers_with_nothing_left_in_them_are_the_end() {
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        let only = HeaderMap::from_iter([(
-            HeaderName::from_static("x-real-ip"),
-            HeaderValue::from_static("192.0.2.60"),
-        )]);
-        let body = Fed::whole([Bytes::from_static(b"body")], Some(only)).await;
-        let mut request = client.request(Method::PUT, "/echo", "").map(|_| body);
-        request
-            .headers_mut()
-            .insert(TRAILER, HeaderValue::from_static("x-real-ip"));
-        let echo = client.ask(request).await.json();
-        assert_eq!(
-            (&echo["body"], &echo["trailers"]),
-            (&json!("body"), &json!(null)),
-            "{down:?} {up:?}"
-        );
-        rig.stop().await;
-    }
+cases!(trailers_with_nothing_left_in_them_are_the_end, pairs);
+async fn trailers_with_nothing_left_in_them_are_the_end(down: Protocol, up: Protocol) {
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    let only = HeaderMap::from_iter([(
+        HeaderName::from_static("x-real-ip"),
+        HeaderValue::from_static("192.0.2.60"),
+    )]);
+    let body = Fed::whole([Bytes::from_static(b"body")], Some(only)).await;
+    let mut request = client.request(Method::PUT, "/echo", "").map(|_| body);
+    request
+        .headers_mut()
+        .insert(TRAILER, HeaderValue::from_static("x-real-ip"));
+    let echo = client.ask(request).await.json();
+    assert_eq!(
+        (&echo["body"], &echo["trailers"]),
+        (&json!("body"), &json!(null))
+    );
+    rig.stop().await;
 }

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::support::raw::Raw;
-use crate::support::{BOTH, Client, NAMESPACE, Protocol, pod, proxy_to, soon};
+use crate::support::{Client, NAMESPACE, Protocol, pod, proxy_to, soon};
 
 const NOTHING: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -84,77 +84,82 @@ async fn serve(mut connection: Raw<TcpStream>, journal: Arc<Mutex<Vec<Arrived>>>
     }
 }
 
-#[tokio::test]
-async fn a_read_that_crosses_the_close_of_an_idle_connection_is_sent_once_more() {
-    for protocol in BOTH {
-        let rig = Closing::start().await;
-        let mut client = rig.client(protocol).await;
-        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
-            // Until one has come over a connection that was idle: the last one may not be back yet.
-            let path = format!("/once/{method}");
-            soon(async {
-                while !rig.at(&path).iter().any(|(_, before)| *before > 0) {
-                    assert_eq!(
-                        client
-                            .ask(client.request(method.clone(), &path, ""))
-                            .await
-                            .status,
-                        StatusCode::OK,
-                        "{method}"
-                    );
-                }
-            })
-            .await;
-            let arrived = rig.at(&path);
-            assert_eq!(
-                arrived.last().unwrap().1,
-                0,
-                "answered over a new connection: {arrived:?}"
-            );
-            assert_eq!(
-                arrived.iter().filter(|(_, before)| *before > 0).count(),
-                1,
-                "{arrived:?}"
-            );
-        }
-        rig.proxy.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_read_is_not_sent_a_third_time_nor_again_over_a_new_connection() {
-    for protocol in BOTH {
-        let rig = Closing::start().await;
-        let mut client = rig.client(protocol).await;
-        assert_eq!(
-            client.get("/always/first").await.status,
-            StatusCode::GATEWAY_TIMEOUT
-        );
-        assert_eq!(
-            rig.at("/always/first").len(),
-            1,
-            "over a new connection, which was not idle"
-        );
+cases!(
+    a_read_that_crosses_the_close_of_an_idle_connection_is_sent_once_more,
+    protocols
+);
+async fn a_read_that_crosses_the_close_of_an_idle_connection_is_sent_once_more(protocol: Protocol) {
+    let rig = Closing::start().await;
+    let mut client = rig.client(protocol).await;
+    for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+        // Until one has come over a connection that was idle: the last one may not be back yet.
+        let path = format!("/once/{method}");
         soon(async {
-            for n in 0.. {
-                client.get("/warm").await;
-                let path = format!("/always/again-{n}");
-                assert_eq!(client.get(&path).await.status, StatusCode::GATEWAY_TIMEOUT);
-                let arrived = rig.at(&path);
-                if arrived[0].1 > 0 {
-                    assert_eq!(arrived.len(), 2, "{arrived:?}");
-                    return;
-                }
-                assert_eq!(arrived.len(), 1, "{arrived:?}");
+            while !rig.at(&path).iter().any(|(_, before)| *before > 0) {
+                assert_eq!(
+                    client
+                        .ask(client.request(method.clone(), &path, ""))
+                        .await
+                        .status,
+                    StatusCode::OK,
+                    "{method}"
+                );
             }
         })
         .await;
-        rig.proxy.stop().await;
+        let arrived = rig.at(&path);
+        assert_eq!(
+            arrived.last().unwrap().1,
+            0,
+            "answered over a new connection: {arrived:?}"
+        );
+        assert_eq!(
+            arrived.iter().filter(|(_, before)| *before > 0).count(),
+            1,
+            "{arrived:?}"
+        );
     }
+    rig.proxy.stop().await;
 }
 
-#[tokio::test]
-async fn a_write_that_crosses_the_close_is_never_sent_again() {
+cases!(
+    a_read_is_not_sent_a_third_time_nor_again_over_a_new_connection,
+    protocols
+);
+async fn a_read_is_not_sent_a_third_time_nor_again_over_a_new_connection(protocol: Protocol) {
+    let rig = Closing::start().await;
+    let mut client = rig.client(protocol).await;
+    assert_eq!(
+        client.get("/always/first").await.status,
+        StatusCode::GATEWAY_TIMEOUT
+    );
+    assert_eq!(
+        rig.at("/always/first").len(),
+        1,
+        "over a new connection, which was not idle"
+    );
+    soon(async {
+        for n in 0.. {
+            client.get("/warm").await;
+            let path = format!("/always/again-{n}");
+            assert_eq!(client.get(&path).await.status, StatusCode::GATEWAY_TIMEOUT);
+            let arrived = rig.at(&path);
+            if arrived[0].1 > 0 {
+                assert_eq!(arrived.len(), 2, "{arrived:?}");
+                return;
+            }
+            assert_eq!(arrived.len(), 1, "{arrived:?}");
+        }
+    })
+    .await;
+    rig.proxy.stop().await;
+}
+
+cases!(
+    a_write_that_crosses_the_close_is_never_sent_again,
+    protocols
+);
+async fn a_write_that_crosses_the_close_is_never_sent_again(protocol: Protocol) {
     let writes = [
         (
             Method::POST,
@@ -167,28 +172,26 @@ async fn a_write_that_crosses_the_close_is_never_sent_again() {
         // Not even a read that carries something, for what it means is not known.
         (Method::GET, "/once/".to_owned(), "{}".to_owned()),
     ];
-    for protocol in BOTH {
-        for (method, path, body) in &writes {
-            let rig = Closing::start().await;
-            let mut client = rig.client(protocol).await;
-            soon(async {
-                loop {
-                    let before = rig.at("/once/").len();
-                    let mut request = client.request(method.clone(), path, body.clone());
-                    request
-                        .headers_mut()
-                        .insert("idempotency-key", "a".parse().unwrap());
-                    let answer = client.ask(request).await;
-                    let arrived = rig.at("/once/").split_off(before);
-                    assert_eq!(arrived.len(), 1, "{method} {path}: {arrived:?}");
-                    if arrived[0].1 > 0 {
-                        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
-                        return;
-                    }
+    for (method, path, body) in &writes {
+        let rig = Closing::start().await;
+        let mut client = rig.client(protocol).await;
+        soon(async {
+            loop {
+                let before = rig.at("/once/").len();
+                let mut request = client.request(method.clone(), path, body.clone());
+                request
+                    .headers_mut()
+                    .insert("idempotency-key", "a".parse().unwrap());
+                let answer = client.ask(request).await;
+                let arrived = rig.at("/once/").split_off(before);
+                assert_eq!(arrived.len(), 1, "{method} {path}: {arrived:?}");
+                if arrived[0].1 > 0 {
+                    assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+                    return;
                 }
-            })
-            .await;
-            rig.proxy.stop().await;
-        }
+            }
+        })
+        .await;
+        rig.proxy.stop().await;
     }
 }

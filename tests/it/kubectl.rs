@@ -8,101 +8,96 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::support::{BOTH, NAMESPACE, Protocol, Rig, conflict, pod, sample, soon, speaking};
+use crate::support::{NAMESPACE, Protocol, Rig, conflict, pod, sample, soon, speaking};
 
-#[tokio::test]
-async fn kubectl_works_through_the_proxy() {
-    for up in BOTH {
-        let Some(kubectl) = Kubectl::start(up).await else {
-            return;
-        };
-        let faults = kubectl.rig.plane.faults(0).unwrap();
+cases!(kubectl_works_through_the_proxy, protocols);
+async fn kubectl_works_through_the_proxy(up: Protocol) {
+    let Some(kubectl) = Kubectl::start(up).await else {
+        return;
+    };
+    let faults = kubectl.rig.plane.faults(0).unwrap();
 
-        assert!(kubectl.ok(&["version"], "").await.contains("v1.32.0"));
-        assert!(
-            kubectl
-                .ok(&["api-resources", "--no-headers"], "")
-                .await
-                .contains("resourcequotas")
-        );
-        assert_eq!(kubectl.ok(&["get", "--raw", "/livez"], "").await, "ok");
+    assert!(kubectl.ok(&["version"], "").await.contains("v1.32.0"));
+    assert!(
+        kubectl
+            .ok(&["api-resources", "--no-headers"], "")
+            .await
+            .contains("resourcequotas")
+    );
+    assert_eq!(kubectl.ok(&["get", "--raw", "/livez"], "").await, "ok");
 
-        faults.next_create(conflict());
-        let created = kubectl
-            .ok(&["create", "--validate=false", "-f", "-"], &pod("a"))
-            .await;
-        assert_eq!(created.trim(), "pod/a created");
-        assert_eq!(
-            sample(
-                &kubectl.rig.proxy,
-                "kube_retry_proxy_replays_total{class=\"quota_conflict\"}"
-            ),
-            1.0
-        );
+    faults.next_create(conflict());
+    let created = kubectl
+        .ok(&["create", "--validate=false", "-f", "-"], &pod("a"))
+        .await;
+    assert_eq!(created.trim(), "pod/a created");
+    assert_eq!(
+        sample(
+            &kubectl.rig.proxy,
+            "kube_retry_proxy_replays_total{class=\"quota_conflict\"}"
+        ),
+        1.0
+    );
 
-        let exists = kubectl
-            .run(&["create", "--validate=false", "-f", "-"], &pod("a"))
-            .await;
-        assert!(
-            !exists.success && exists.stderr.contains("(AlreadyExists)"),
-            "{exists:?}"
-        );
+    let exists = kubectl
+        .run(&["create", "--validate=false", "-f", "-"], &pod("a"))
+        .await;
+    assert!(
+        !exists.success && exists.stderr.contains("(AlreadyExists)"),
+        "{exists:?}"
+    );
 
-        let listed = kubectl.ok(&["get", "pods", "-o", "name"], "").await;
-        assert_eq!(listed.trim(), "pod/a");
-        let object: serde_json::Value =
-            serde_json::from_str(&kubectl.ok(&["get", "pod", "a", "-o", "json"], "").await)
-                .unwrap();
-        assert_eq!(object["metadata"]["name"], "a");
-        assert!(
-            kubectl
-                .ok(&["get", "pods"], "")
-                .await
-                .lines()
-                .any(|line| line.starts_with("a "))
-        );
-        assert!(
-            kubectl
-                .ok(&["get", "resourcequota", "compute-quota", "-o", "yaml"], "")
-                .await
-                .contains("name: compute-quota")
-        );
+    let listed = kubectl.ok(&["get", "pods", "-o", "name"], "").await;
+    assert_eq!(listed.trim(), "pod/a");
+    let object: serde_json::Value =
+        serde_json::from_str(&kubectl.ok(&["get", "pod", "a", "-o", "json"], "").await).unwrap();
+    assert_eq!(object["metadata"]["name"], "a");
+    assert!(
+        kubectl
+            .ok(&["get", "pods"], "")
+            .await
+            .lines()
+            .any(|line| line.starts_with("a "))
+    );
+    assert!(
+        kubectl
+            .ok(&["get", "resourcequota", "compute-quota", "-o", "yaml"], "")
+            .await
+            .contains("name: compute-quota")
+    );
 
-        kubectl.rig.plane.logs().push(NAMESPACE, "a", "a line");
-        assert_eq!(kubectl.ok(&["logs", "a"], "").await, "a line");
+    kubectl.rig.plane.logs().push(NAMESPACE, "a", "a line");
+    assert_eq!(kubectl.ok(&["logs", "a"], "").await, "a line");
 
-        // Newer ones add the namespace.
-        assert!(
-            kubectl
-                .ok(&["delete", "pod", "a", "--wait=false"], "")
-                .await
-                .starts_with("pod \"a\" deleted")
-        );
-        assert!(kubectl.rig.plane.pods(NAMESPACE).is_empty());
-        let missing = kubectl.run(&["get", "pod", "a"], "").await;
-        assert!(
-            !missing.success && missing.stderr.contains("(NotFound)"),
-            "{missing:?}"
-        );
-        kubectl.rig.stop().await;
-    }
+    // Newer ones add the namespace.
+    assert!(
+        kubectl
+            .ok(&["delete", "pod", "a", "--wait=false"], "")
+            .await
+            .starts_with("pod \"a\" deleted")
+    );
+    assert!(kubectl.rig.plane.pods(NAMESPACE).is_empty());
+    let missing = kubectl.run(&["get", "pod", "a"], "").await;
+    assert!(
+        !missing.success && missing.stderr.contains("(NotFound)"),
+        "{missing:?}"
+    );
+    kubectl.rig.stop().await;
 }
 
-#[tokio::test]
-async fn kubectl_prints_what_happens_while_it_watches() {
-    for up in BOTH {
-        let Some(kubectl) = Kubectl::start(up).await else {
-            return;
-        };
-        let mut writer = kubectl.rig.direct(up).await;
-        writer.create("before").await;
-        let mut watch = kubectl.spawn(&["get", "pods", "--watch", "-o", "name"], "");
-        assert_eq!(watch.line().await, "pod/before");
-        writer.create("after").await;
-        assert_eq!(watch.line().await, "pod/after");
-        drop(watch);
-        kubectl.rig.stop().await;
-    }
+cases!(kubectl_prints_what_happens_while_it_watches, protocols);
+async fn kubectl_prints_what_happens_while_it_watches(up: Protocol) {
+    let Some(kubectl) = Kubectl::start(up).await else {
+        return;
+    };
+    let mut writer = kubectl.rig.direct(up).await;
+    writer.create("before").await;
+    let mut watch = kubectl.spawn(&["get", "pods", "--watch", "-o", "name"], "");
+    assert_eq!(watch.line().await, "pod/before");
+    writer.create("after").await;
+    assert_eq!(watch.line().await, "pod/after");
+    drop(watch);
+    kubectl.rig.stop().await;
 }
 
 /// kubectl beside a proxy, as in a pod.

@@ -135,60 +135,58 @@ async fn two_proxies_before_each_other_say_so() {
     soon(async { tokio::join!(first.stop(), second.stop()) }).await;
 }
 
-#[tokio::test]
-async fn two_proxies_in_a_row_are_no_loop() {
-    for up in BOTH {
-        let rig = Rig::with(speaking(up), |_| {}).await;
-        let front = proxy_to(
-            &format!("https://{}", rig.proxy.address),
-            rig.proxy.ca_pem.as_deref().unwrap(),
-            |_| {},
+cases!(two_proxies_in_a_row_are_no_loop, protocols);
+async fn two_proxies_in_a_row_are_no_loop(up: Protocol) {
+    let rig = Rig::with(speaking(up), |_| {}).await;
+    let front = proxy_to(
+        &format!("https://{}", rig.proxy.address),
+        rig.proxy.ca_pem.as_deref().unwrap(),
+        |_| {},
+    )
+    .await;
+    for down in BOTH {
+        let mut client = Client::connect(
+            front.address,
+            front.ca_pem.as_deref().unwrap(),
+            rig.plane.token(),
+            down,
         )
         .await;
-        for down in BOTH {
-            let mut client = Client::connect(
-                front.address,
-                front.ca_pem.as_deref().unwrap(),
-                rig.plane.token(),
-                down,
-            )
-            .await;
-            let mut request = client.request(Method::GET, "/echo", "");
-            request
-                .headers_mut()
-                .insert("via", "1.0 fred".parse().unwrap());
-            let echo = client.ask(request).await.json();
-            let via: Vec<_> = echo["headers"]["via"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|line| line.as_str().unwrap())
-                .collect();
-            let [fred, first, second] = via[..] else {
-                panic!("{via:?}")
-            };
-            let version = if down == Protocol::Http1 {
-                "1.1"
-            } else {
-                "2.0"
-            };
-            assert_eq!(
-                (fred, first.split_once(" kube-retry-proxy-").unwrap().0),
-                ("1.0 fred", version)
-            );
-            assert!(
-                second.starts_with("2.0 kube-retry-proxy-") && first[4..] != second[4..],
-                "{via:?}"
-            );
-            assert_eq!(
-                client
-                    .create(&format!("{down:?}").to_lowercase())
-                    .await
-                    .status,
-                StatusCode::CREATED
-            );
-        }
-        soon(front.stop()).await;
-        rig.stop().await;
+        let mut request = client.request(Method::GET, "/echo", "");
+        request
+            .headers_mut()
+            .insert("via", "1.0 fred".parse().unwrap());
+        let echo = client.ask(request).await.json();
+        let via: Vec<_> = echo["headers"]["via"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| line.as_str().unwrap())
+            .collect();
+        let [fred, first, second] = via[..] else {
+            panic!("{via:?}")
+        };
+        let version = if down == Protocol::Http1 {
+            "1.1"
+        } else {
+            "2.0"
+        };
+        assert_eq!(
+            (fred, first.split_once(" kube-retry-proxy-").unwrap().0),
+            ("1.0 fred", version)
+        );
+        assert!(
+            second.starts_with("2.0 kube-retry-proxy-") && first[4..] != second[4..],
+            "{via:?}"
+        );
+        assert_eq!(
+            client
+                .create(&format!("{down:?}").to_lowercase())
+                .await
+                .status,
+            StatusCode::CREATED
+        );
     }
+    soon(front.stop()).await;
+    rig.stop().await;
 }

@@ -13,6 +13,9 @@
     reason = "clippy takes only what has #[test] for a test"
 )]
 
+#[macro_use]
+mod cases;
+
 mod architecture;
 mod calls;
 mod certificates;

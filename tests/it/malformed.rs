@@ -182,97 +182,94 @@ async fn a_target_that_is_no_path_is_refused_and_connect_is_not_allowed() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head() {
-    for protocol in BOTH {
-        let rig = Rig::new().await;
-        let mut client = rig.client(protocol).await;
-        let mut asked = async |method: Method, accept: Encoding| {
-            let mut request = client.request(method, "/livez", "");
-            request
-                .headers_mut()
-                .append(HOST, HeaderValue::from_static("other"));
-            request
-                .headers_mut()
-                .append(HOST, HeaderValue::from_static("another"));
-            request.headers_mut().insert(ACCEPT, accept.content_type());
-            client.ask(request).await
-        };
-        for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Yaml] {
-            let answer = asked(Method::GET, encoding).await;
-            assert_eq!(
-                (answer.status, Encoding::sniff(&answer.body)),
-                (StatusCode::BAD_REQUEST, encoding),
-                "{protocol:?}"
-            );
-            own_status(&answer.body, 400, "BadRequest");
-        }
-        let answer = asked(Method::HEAD, Encoding::Json).await;
+cases!(
+    a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head,
+    protocols
+);
+async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Protocol) {
+    let rig = Rig::new().await;
+    let mut client = rig.client(protocol).await;
+    let mut asked = async |method: Method, accept: Encoding| {
+        let mut request = client.request(method, "/livez", "");
+        request
+            .headers_mut()
+            .append(HOST, HeaderValue::from_static("other"));
+        request
+            .headers_mut()
+            .append(HOST, HeaderValue::from_static("another"));
+        request.headers_mut().insert(ACCEPT, accept.content_type());
+        client.ask(request).await
+    };
+    for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Yaml] {
+        let answer = asked(Method::GET, encoding).await;
         assert_eq!(
-            (answer.status, answer.body.len()),
-            (StatusCode::BAD_REQUEST, 0),
-            "{protocol:?}"
+            (answer.status, Encoding::sniff(&answer.body)),
+            (StatusCode::BAD_REQUEST, encoding)
         );
-        assert!(answer.headers.get(ALLOW).is_none());
-        assert_eq!(client.get("/livez").await.body, "ok");
-        rig.stop().await;
+        own_status(&answer.body, 400, "BadRequest");
     }
+    let answer = asked(Method::HEAD, Encoding::Json).await;
+    assert_eq!(
+        (answer.status, answer.body.len()),
+        (StatusCode::BAD_REQUEST, 0)
+    );
+    assert!(answer.headers.get(ALLOW).is_none());
+    assert_eq!(client.get("/livez").await.body, "ok");
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_101_that_nobody_asked_for_is_a_bad_gateway() {
+cases!(a_101_that_nobody_asked_for_is_a_bad_gateway, protocols);
+async fn a_101_that_nobody_asked_for_is_a_bad_gateway(protocol: Protocol) {
     const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\nwhatever this is";
     let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-    for protocol in BOTH {
-        let upstream = Upstream::bind().await;
-        let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-        for (method, path) in [
-            (Method::POST, pods.clone()),
-            (Method::GET, pods.clone()),
-            (Method::GET, format!("{pods}?watch=true")),
-        ] {
-            let mut client = Client::connect(
-                proxy.address,
-                proxy.ca_pem.as_deref().unwrap(),
-                "t",
-                protocol,
-            )
-            .await;
-            let request = client.request(method, &path, pod("a"));
-            let asking = tokio::spawn(async move { (client.ask(request).await, client) });
-            let (_, mut connection) = upstream.request().await;
-            connection.write(SWITCH).await;
-            let (answer, mut client) = soon(asking).await.unwrap();
-            assert_eq!(
-                answer.status,
-                StatusCode::BAD_GATEWAY,
-                "{protocol:?} {path}"
-            );
-            assert!(own_status(&answer.body, 502, "BadGateway").contains("nobody asked for"));
-            assert_eq!(
-                connection.rest().await,
-                pod("a").as_bytes(),
-                "the request's body, and no further request"
-            );
-            // Neither its client nor its server is worse off.
-            let asking = tokio::spawn(async move { client.get("/version").await });
-            upstream
-                .request()
-                .await
-                .1
-                .write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                .await;
-            assert_eq!(soon(asking).await.unwrap().body, "ok");
-        }
+    let upstream = Upstream::bind().await;
+    let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
+    for (method, path) in [
+        (Method::POST, pods.clone()),
+        (Method::GET, pods.clone()),
+        (Method::GET, format!("{pods}?watch=true")),
+    ] {
+        let mut client = Client::connect(
+            proxy.address,
+            proxy.ca_pem.as_deref().unwrap(),
+            "t",
+            protocol,
+        )
+        .await;
+        let request = client.request(method, &path, pod("a"));
+        let asking = tokio::spawn(async move { (client.ask(request).await, client) });
+        let (_, mut connection) = upstream.request().await;
+        connection.write(SWITCH).await;
+        let (answer, mut client) = soon(asking).await.unwrap();
         assert_eq!(
-            sample(
-                &proxy,
-                "kube_retry_proxy_upstream_errors_total{kind=\"switched\"}"
-            ),
-            3.0
+            answer.status,
+            StatusCode::BAD_GATEWAY,
+            "{protocol:?} {path}"
         );
-        proxy.stop().await;
+        assert!(own_status(&answer.body, 502, "BadGateway").contains("nobody asked for"));
+        assert_eq!(
+            connection.rest().await,
+            pod("a").as_bytes(),
+            "the request's body, and no further request"
+        );
+        // Neither its client nor its server is worse off.
+        let asking = tokio::spawn(async move { client.get("/version").await });
+        upstream
+            .request()
+            .await
+            .1
+            .write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await;
+        assert_eq!(soon(asking).await.unwrap().body, "ok");
     }
+    assert_eq!(
+        sample(
+            &proxy,
+            "kube_retry_proxy_upstream_errors_total{kind=\"switched\"}"
+        ),
+        3.0
+    );
+    proxy.stop().await;
 }
 
 #[tokio::test]
@@ -418,7 +415,7 @@ async fn the_cookie_lines_of_an_http2_client_are_one_line_in_http1() {
             }
             let asking = tokio::spawn(async move { client.ask(request).await });
             let (head, mut connection) = upstream.request().await;
-            assert_eq!(head.all("cookie"), ["a=b; c=d; e=f; g=h"], "{protocol:?}");
+            assert_eq!(head.all("cookie"), ["a=b; c=d; e=f; g=h"]);
             connection
                 .write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 .await;

@@ -13,8 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::support::streaming::{Streamed, watch_path};
 use crate::support::{
-    BOTH, Client, NAMESPACE, Protocol, Rig, eventually, proxy_before, sample, servers_up, soon,
-    speaking,
+    Client, NAMESPACE, Protocol, Rig, eventually, proxy_before, sample, servers_up, soon, speaking,
 };
 
 const SERVERS: usize = 3;
@@ -158,114 +157,116 @@ async fn pinned_creates_meet_no_conflict() {
     }
 }
 
-#[tokio::test]
-async fn requests_go_on_to_the_next_server_where_one_cannot_be_reached() {
-    for down in BOTH {
-        // It must be no replay that helps.
-        let rig = Rig::listed(quick(), |config| config.replay.max_attempts = 1).await;
-        let namespaces: Vec<_> = (0..10).map(|n| format!("team-{n}")).collect();
-        namespaces
-            .iter()
-            .for_each(|namespace| rig.plane.create_namespace(namespace).unwrap());
-        let mut client = rig.client(down).await;
-        eventually("all are up", || servers_up(&rig.proxy) == SERVERS).await;
-        for index in 1..SERVERS {
-            rig.plane.faults(index).unwrap().set_down(true);
-        }
-        // The lanes of creates and streams are not connected yet: nothing can be lost on the way.
-        for namespace in &namespaces {
-            assert_eq!(
-                client.create_in(namespace, "a").await.status,
-                StatusCode::CREATED
-            );
-            drop(
-                Streamed::open(
-                    &mut rig.client(down).await,
-                    &watch_path(),
-                    "application/json",
-                )
-                .await,
-            );
-        }
-        assert_eq!(
-            count(&rig.plane.journal().attempts(), |attempt| attempt.apiserver
-                == 0),
-            20
-        );
-        eventually("those are down", || servers_up(&rig.proxy) == 1).await;
-        let told = rig.admin("/readyz?verbose").await.text();
-        assert!(
-            told.contains("[+]upstream ok: ")
-                && told.matches(" is up").count() == 1
-                && told.matches(" is down: ").count() == 2,
-            "{told}"
-        );
-
-        rig.faults().set_down(true);
-        eventually("all are down", || servers_up(&rig.proxy) == 0).await;
-        let told = rig.admin("/readyz?verbose").await.text();
-        assert!(
-            told.contains("[-]upstream failed: no healthy upstream: "),
-            "{told}"
-        );
-        assert_eq!(
-            client.get("/livez").await.status,
-            StatusCode::SERVICE_UNAVAILABLE
-        );
-        assert_eq!(
-            client.create("late").await.status,
-            StatusCode::SERVICE_UNAVAILABLE
-        );
-        rig.plane.faults(2).unwrap().set_down(false);
-        // Tried although it has not been probed again: nothing else is left.
-        assert_eq!(client.create("later").await.status, StatusCode::CREATED);
-        rig.stop().await;
+cases!(
+    requests_go_on_to_the_next_server_where_one_cannot_be_reached,
+    protocols
+);
+async fn requests_go_on_to_the_next_server_where_one_cannot_be_reached(down: Protocol) {
+    // It must be no replay that helps.
+    let rig = Rig::listed(quick(), |config| config.replay.max_attempts = 1).await;
+    let namespaces: Vec<_> = (0..10).map(|n| format!("team-{n}")).collect();
+    namespaces
+        .iter()
+        .for_each(|namespace| rig.plane.create_namespace(namespace).unwrap());
+    let mut client = rig.client(down).await;
+    eventually("all are up", || servers_up(&rig.proxy) == SERVERS).await;
+    for index in 1..SERVERS {
+        rig.plane.faults(index).unwrap().set_down(true);
     }
+    // The lanes of creates and streams are not connected yet: nothing can be lost on the way.
+    for namespace in &namespaces {
+        assert_eq!(
+            client.create_in(namespace, "a").await.status,
+            StatusCode::CREATED
+        );
+        drop(
+            Streamed::open(
+                &mut rig.client(down).await,
+                &watch_path(),
+                "application/json",
+            )
+            .await,
+        );
+    }
+    assert_eq!(
+        count(&rig.plane.journal().attempts(), |attempt| attempt.apiserver
+            == 0),
+        20
+    );
+    eventually("those are down", || servers_up(&rig.proxy) == 1).await;
+    let told = rig.admin("/readyz?verbose").await.text();
+    assert!(
+        told.contains("[+]upstream ok: ")
+            && told.matches(" is up").count() == 1
+            && told.matches(" is down: ").count() == 2,
+        "{told}"
+    );
+
+    rig.faults().set_down(true);
+    eventually("all are down", || servers_up(&rig.proxy) == 0).await;
+    let told = rig.admin("/readyz?verbose").await.text();
+    assert!(
+        told.contains("[-]upstream failed: no healthy upstream: "),
+        "{told}"
+    );
+    assert_eq!(
+        client.get("/livez").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(
+        client.create("late").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    rig.plane.faults(2).unwrap().set_down(false);
+    // Tried although it has not been probed again: nothing else is left.
+    assert_eq!(client.create("later").await.status, StatusCode::CREATED);
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_shutting_down_answer_sends_the_create_to_another_server_at_once() {
-    for protocol in BOTH {
-        // The answer asks for five seconds, which no other server needs; nor is the budget for it.
-        let rig = Rig::listed(quick(), |config| {
-            config.replay.max_hold = Duration::from_secs(4);
-            config.replay.budget.other.per_second = 0;
-            config.replay.budget.other.ratio = 0.0;
-        })
-        .await;
-        let mut client = rig.client(protocol).await;
-        client.create("first").await;
-        let own = rig.plane.journal().creates()[0].apiserver;
-        rig.plane
-            .faults(own)
-            .unwrap()
-            .answer_readyz(Some(Canned::shutting_down()));
-        rig.plane
-            .faults(own)
-            .unwrap()
-            .next_create(Fault::Answer(Canned::shutting_down()));
-        for n in 0..5 {
-            assert_eq!(
-                client.create(&format!("pod-{n}")).await.status,
-                StatusCode::CREATED
-            );
-        }
-        let creates = rig.plane.journal().creates();
+cases!(
+    a_shutting_down_answer_sends_the_create_to_another_server_at_once,
+    protocols
+);
+async fn a_shutting_down_answer_sends_the_create_to_another_server_at_once(protocol: Protocol) {
+    // The answer asks for five seconds, which no other server needs; nor is the budget for it.
+    let rig = Rig::listed(quick(), |config| {
+        config.replay.max_hold = Duration::from_secs(4);
+        config.replay.budget.other.per_second = 0;
+        config.replay.budget.other.ratio = 0.0;
+    })
+    .await;
+    let mut client = rig.client(protocol).await;
+    client.create("first").await;
+    let own = rig.plane.journal().creates()[0].apiserver;
+    rig.plane
+        .faults(own)
+        .unwrap()
+        .answer_readyz(Some(Canned::shutting_down()));
+    rig.plane
+        .faults(own)
+        .unwrap()
+        .next_create(Fault::Answer(Canned::shutting_down()));
+    for n in 0..5 {
         assert_eq!(
-            count(&creates, |create| create.apiserver == own),
-            2,
-            "it was left at its first such answer"
+            client.create(&format!("pod-{n}")).await.status,
+            StatusCode::CREATED
         );
-        assert_eq!(
-            creates[2..]
-                .iter()
-                .map(|create| create.apiserver)
-                .collect::<BTreeSet<_>>()
-                .len(),
-            1
-        );
-        rig.stop().await;
     }
+    let creates = rig.plane.journal().creates();
+    assert_eq!(
+        count(&creates, |create| create.apiserver == own),
+        2,
+        "it was left at its first such answer"
+    );
+    assert_eq!(
+        creates[2..]
+            .iter()
+            .map(|create| create.apiserver)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        1
+    );
+    rig.stop().await;
 }
 
 #[tokio::test]

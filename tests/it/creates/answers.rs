@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 use super::{
     assert_each_stored_once, attempts, brisk, conflict, ended, not_replayed, replays, rig,
 };
-use crate::support::{Answer, BOTH, NAMESPACE, Rig, assert_relayed, captured, sample, samples};
+use crate::support::{
+    Answer, BOTH, NAMESPACE, Protocol, Rig, assert_relayed, captured, sample, samples,
+};
 
 /// The captured answers that a create is sent again after at once.
 const CONFLICTS: [&str; 7] = [
@@ -42,38 +44,40 @@ fn names() -> Vec<String> {
     names
 }
 
-#[tokio::test]
-async fn replays_a_quota_conflict_until_the_pod_is_created() {
-    for protocol in BOTH {
-        for encoding in [Encoding::Json, Encoding::Protobuf] {
-            let rig = Rig::new().await;
-            rig.faults().next_create(conflict());
-            rig.faults().next_create(conflict());
-            let mut client = rig.client(protocol).await;
-            let answer =
-                Answer::of(client.send(client.create_request_in("a", encoding)).await).await;
-            assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-            assert_eq!(Encoding::sniff(&answer.body), encoding);
-            assert_eq!(attempts(&rig), 3);
-            assert_each_stored_once(&rig);
-            let conflicts = format!(
-                "kube_retry_proxy_conflicts_total{{class=\"quota_conflict\",namespace=\"{NAMESPACE}\"}}"
-            );
-            assert_eq!(sample(&rig.proxy, &conflicts), 2.0);
-            assert_eq!(
-                (
-                    replays(&rig, "quota_conflict"),
-                    ended(&rig, "created_after_replay")
-                ),
-                (2.0, 1.0)
-            );
-            rig.stop().await;
-        }
-    }
+cases!(
+    replays_a_quota_conflict_until_the_pod_is_created,
+    protocols,
+    [json(Encoding::Json), protobuf(Encoding::Protobuf)]
+);
+async fn replays_a_quota_conflict_until_the_pod_is_created(protocol: Protocol, encoding: Encoding) {
+    let rig = Rig::new().await;
+    rig.faults().next_create(conflict());
+    rig.faults().next_create(conflict());
+    let mut client = rig.client(protocol).await;
+    let answer = Answer::of(client.send(client.create_request_in("a", encoding)).await).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    assert_eq!(Encoding::sniff(&answer.body), encoding);
+    assert_eq!(attempts(&rig), 3);
+    assert_each_stored_once(&rig);
+    let conflicts = format!(
+        "kube_retry_proxy_conflicts_total{{class=\"quota_conflict\",namespace=\"{NAMESPACE}\"}}"
+    );
+    assert_eq!(sample(&rig.proxy, &conflicts), 2.0);
+    assert_eq!(
+        (
+            replays(&rig, "quota_conflict"),
+            ended(&rig, "created_after_replay")
+        ),
+        (2.0, 1.0)
+    );
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn every_captured_answer_ends_in_a_pod_or_is_relayed_after_one_attempt() {
+cases!(
+    every_captured_answer_ends_in_a_pod_or_is_relayed_after_one_attempt,
+    protocols
+);
+async fn every_captured_answer_ends_in_a_pod_or_is_relayed_after_one_attempt(protocol: Protocol) {
     let names = names();
     assert!(
         CONFLICTS
@@ -82,34 +86,32 @@ async fn every_captured_answer_ends_in_a_pod_or_is_relayed_after_one_attempt() {
             .all(|name| names.iter().any(|file| file == name)),
         "{names:?}"
     );
-    for protocol in BOTH {
-        let rig = rig(brisk).await;
-        let mut client = rig.client(protocol).await;
-        for name in names
-            .iter()
-            .filter(|name| !THROTTLED.contains(&name.as_str()))
-        {
-            let canned = captured(name);
-            rig.faults().next_create(Fault::Answer(canned.clone()));
-            let before = attempts(&rig);
-            let pod = name.replace('_', "-");
-            let answer = client.create(&pod).await;
-            let stored = rig.plane.store().pod(NAMESPACE, &pod);
-            if CONFLICTS.contains(&name.as_str()) {
-                assert_eq!(
-                    (answer.status, attempts(&rig) - before),
-                    (StatusCode::CREATED, 2),
-                    "{name}"
-                );
-                assert!(stored.is_some(), "{name}");
-            } else {
-                assert_relayed(&answer, &canned, name);
-                assert_eq!(attempts(&rig) - before, 1, "{name}");
-                assert!(stored.is_none(), "{name}");
-            }
+    let rig = rig(brisk).await;
+    let mut client = rig.client(protocol).await;
+    for name in names
+        .iter()
+        .filter(|name| !THROTTLED.contains(&name.as_str()))
+    {
+        let canned = captured(name);
+        rig.faults().next_create(Fault::Answer(canned.clone()));
+        let before = attempts(&rig);
+        let pod = name.replace('_', "-");
+        let answer = client.create(&pod).await;
+        let stored = rig.plane.store().pod(NAMESPACE, &pod);
+        if CONFLICTS.contains(&name.as_str()) {
+            assert_eq!(
+                (answer.status, attempts(&rig) - before),
+                (StatusCode::CREATED, 2),
+                "{name}"
+            );
+            assert!(stored.is_some(), "{name}");
+        } else {
+            assert_relayed(&answer, &canned, name);
+            assert_eq!(attempts(&rig) - before, 1, "{name}");
+            assert!(stored.is_none(), "{name}");
         }
-        rig.stop().await;
     }
+    rig.stop().await;
 }
 
 #[tokio::test]
@@ -143,45 +145,49 @@ async fn throttled_creates_come_back_no_sooner_than_they_were_asked_to() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn an_answer_too_large_for_an_apiservers_error_is_relayed_unjudged() {
-    for protocol in BOTH {
-        let rig = rig(brisk).await;
-        let conflict = captured("quota_conflict_409");
-        let padding = " ".repeat((64 << 10) + 1 - conflict.body.len());
-        let large = Canned {
-            body: [&conflict.body, padding.as_bytes()].concat().into(),
-            ..conflict
-        };
-        rig.faults().next_create(Fault::Answer(large.clone()));
-        assert_relayed(
-            &rig.client(protocol).await.create("a").await,
-            &large,
-            "a byte too many",
-        );
-        assert_eq!(
-            (attempts(&rig), not_replayed(&rig, "answer_too_large")),
-            (1, 1.0)
-        );
+cases!(
+    an_answer_too_large_for_an_apiservers_error_is_relayed_unjudged,
+    protocols
+);
+async fn an_answer_too_large_for_an_apiservers_error_is_relayed_unjudged(protocol: Protocol) {
+    let rig = rig(brisk).await;
+    let conflict = captured("quota_conflict_409");
+    let padding = " ".repeat((64 << 10) + 1 - conflict.body.len());
+    let large = Canned {
+        body: [&conflict.body, padding.as_bytes()].concat().into(),
+        ..conflict
+    };
+    rig.faults().next_create(Fault::Answer(large.clone()));
+    assert_relayed(
+        &rig.client(protocol).await.create("a").await,
+        &large,
+        "a byte too many",
+    );
+    assert_eq!(
+        (attempts(&rig), not_replayed(&rig, "answer_too_large")),
+        (1, 1.0)
+    );
 
-        let largest = Canned {
-            body: large.body.slice(..64 << 10),
-            ..large
-        };
-        rig.faults().next_create(Fault::Answer(largest));
-        assert_eq!(
-            (
-                rig.client(protocol).await.create("a").await.status,
-                attempts(&rig)
-            ),
-            (StatusCode::CREATED, 3)
-        );
-        rig.stop().await;
-    }
+    let largest = Canned {
+        body: large.body.slice(..64 << 10),
+        ..large
+    };
+    rig.faults().next_create(Fault::Answer(largest));
+    assert_eq!(
+        (
+            rig.client(protocol).await.create("a").await.status,
+            attempts(&rig)
+        ),
+        (StatusCode::CREATED, 3)
+    );
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming() {
+cases!(
+    a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming,
+    protocols
+);
+async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming(protocol: Protocol) {
     let text = |text: &'static str| {
         Canned::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -211,33 +217,31 @@ async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming() {
         ),
         (captured("quota_conflict_409"), "quota_conflict", false),
     ];
-    for protocol in BOTH {
-        for (canned, class, elsewhere) in &table {
-            let rig = rig(|config| {
-                brisk(config);
-                config.upstream.connections_per_lane = 1;
-            })
-            .await;
-            rig.faults().next_create(Fault::Answer(canned.clone()));
-            assert_eq!(
-                rig.client(protocol).await.create("a").await.status,
-                StatusCode::CREATED,
-                "{class}"
-            );
-            let connections: Vec<_> = rig
-                .plane
-                .journal()
-                .creates()
-                .into_iter()
-                .map(|attempt| attempt.connection)
-                .collect();
-            assert_eq!(
-                (connections.len(), connections[0] != connections[1]),
-                (2, *elsewhere),
-                "{class}"
-            );
-            assert_eq!(replays(&rig, class), 1.0, "{class}");
-            rig.stop().await;
-        }
+    for (canned, class, elsewhere) in &table {
+        let rig = rig(|config| {
+            brisk(config);
+            config.upstream.connections_per_lane = 1;
+        })
+        .await;
+        rig.faults().next_create(Fault::Answer(canned.clone()));
+        assert_eq!(
+            rig.client(protocol).await.create("a").await.status,
+            StatusCode::CREATED,
+            "{class}"
+        );
+        let connections: Vec<_> = rig
+            .plane
+            .journal()
+            .creates()
+            .into_iter()
+            .map(|attempt| attempt.connection)
+            .collect();
+        assert_eq!(
+            (connections.len(), connections[0] != connections[1]),
+            (2, *elsewhere),
+            "{class}"
+        );
+        assert_eq!(replays(&rig, class), 1.0, "{class}");
+        rig.stop().await;
     }
 }

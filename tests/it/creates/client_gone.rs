@@ -8,7 +8,7 @@ use model_control_plane::Fault;
 use tokio::task::JoinHandle;
 
 use super::{attempts, buffered, conflict, ended, held, lasting_conflict, patient, rig};
-use crate::support::{Answer, BOTH, Client, Protocol, Rig, eventually, sample};
+use crate::support::{Answer, Client, Protocol, Rig, eventually, sample};
 
 /// A create under way, on a connection that over HTTP/2 stays open when it is aborted: only its
 /// stream is reset then.
@@ -41,84 +41,89 @@ async fn gone(rig: &Rig, made: usize) {
     assert_eq!(rig.admin("/debug/held").await.json(), serde_json::json!([]));
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_while_it_is_held_ends_its_create() {
-    for protocol in BOTH {
-        let rig = rig(patient).await;
-        rig.faults().next_create(Fault::Answer(lasting_conflict()));
-        let (create, mut kept) = creating(&rig, protocol).await;
-        held(&rig, 1).await;
-        assert!(buffered(&rig) > 0.0);
-        let waiting = rig.admin("/debug/held").await.json();
+cases!(
+    a_client_that_leaves_while_it_is_held_ends_its_create,
+    protocols
+);
+async fn a_client_that_leaves_while_it_is_held_ends_its_create(protocol: Protocol) {
+    let rig = rig(patient).await;
+    rig.faults().next_create(Fault::Answer(lasting_conflict()));
+    let (create, mut kept) = creating(&rig, protocol).await;
+    held(&rig, 1).await;
+    assert!(buffered(&rig) > 0.0);
+    let waiting = rig.admin("/debug/held").await.json();
+    assert_eq!(
+        (&waiting[0]["name"], &waiting[0]["class"]),
+        (&"a".into(), &"quota_conflict".into()),
+        "{waiting}"
+    );
+    create.abort();
+    gone(&rig, 1).await;
+    if let Some(client) = &mut kept {
         assert_eq!(
-            (&waiting[0]["name"], &waiting[0]["class"]),
-            (&"a".into(), &"quota_conflict".into()),
-            "{waiting}"
+            client.get("/version").await.status.as_u16(),
+            200,
+            "only the stream is gone"
         );
-        create.abort();
-        gone(&rig, 1).await;
-        if let Some(client) = &mut kept {
-            assert_eq!(
-                client.get("/version").await.status.as_u16(),
-                200,
-                "only the stream is gone"
-            );
-        }
-        assert_eq!(attempts(&rig), 1);
-        rig.stop().await;
     }
+    assert_eq!(attempts(&rig), 1);
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_during_an_attempt_gets_no_other_one() {
-    for protocol in BOTH {
-        let rig = rig(patient).await;
-        rig.faults().next_create(Fault::Hold);
-        let (create, _kept) = creating(&rig, protocol).await;
-        eventually("the attempt has arrived whole", || {
-            rig.plane
-                .journal()
-                .creates()
-                .first()
-                .is_some_and(|create| create.body > 0)
-        })
-        .await;
-        // What the apiserver has begun it finishes; another attempt would meet this.
-        rig.faults().every_create(Some(conflict()));
-        create.abort();
-        gone(&rig, 0).await;
-        rig.faults().release();
-        eventually("the pod is stored", || rig.plane.pods("team").len() == 1).await;
-        assert_eq!(attempts(&rig), 1);
-        rig.stop().await;
-    }
+cases!(
+    a_client_that_leaves_during_an_attempt_gets_no_other_one,
+    protocols
+);
+async fn a_client_that_leaves_during_an_attempt_gets_no_other_one(protocol: Protocol) {
+    let rig = rig(patient).await;
+    rig.faults().next_create(Fault::Hold);
+    let (create, _kept) = creating(&rig, protocol).await;
+    eventually("the attempt has arrived whole", || {
+        rig.plane
+            .journal()
+            .creates()
+            .first()
+            .is_some_and(|create| create.body > 0)
+    })
+    .await;
+    // What the apiserver has begun it finishes; another attempt would meet this.
+    rig.faults().every_create(Some(conflict()));
+    create.abort();
+    gone(&rig, 0).await;
+    rig.faults().release();
+    eventually("the pod is stored", || rig.plane.pods("team").len() == 1).await;
+    assert_eq!(attempts(&rig), 1);
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_the_line_of_the_rate_limit_never_reaches_the_apiserver() {
-    for protocol in BOTH {
-        let rig = rig(|config| {
-            config.rate_limit.global = Some(Rate {
-                qps: 0.001,
-                burst: 1,
-            });
-            config.rate_limit.max_wait = Duration::from_secs(2 * 3600);
-        })
-        .await;
-        assert_eq!(
-            rig.client(protocol)
-                .await
-                .create("first")
-                .await
-                .status
-                .as_u16(),
-            201
-        );
-        let (create, _kept) = creating(&rig, protocol).await;
-        eventually("the create waits with its body", || buffered(&rig) > 0.0).await;
-        create.abort();
-        gone(&rig, 0).await;
-        assert_eq!(attempts(&rig), 1);
-        rig.stop().await;
-    }
+cases!(
+    a_client_that_leaves_the_line_of_the_rate_limit_never_reaches_the_apiserver,
+    protocols
+);
+async fn a_client_that_leaves_the_line_of_the_rate_limit_never_reaches_the_apiserver(
+    protocol: Protocol,
+) {
+    let rig = rig(|config| {
+        config.rate_limit.global = Some(Rate {
+            qps: 0.001,
+            burst: 1,
+        });
+        config.rate_limit.max_wait = Duration::from_secs(2 * 3600);
+    })
+    .await;
+    assert_eq!(
+        rig.client(protocol)
+            .await
+            .create("first")
+            .await
+            .status
+            .as_u16(),
+        201
+    );
+    let (create, _kept) = creating(&rig, protocol).await;
+    eventually("the create waits with its body", || buffered(&rig) > 0.0).await;
+    create.abort();
+    gone(&rig, 0).await;
+    assert_eq!(attempts(&rig), 1);
+    rig.stop().await;
 }

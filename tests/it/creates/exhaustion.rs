@@ -9,7 +9,7 @@ use kube_retry_proxy::config::{Budget, Config};
 use model_control_plane::{Canned, Fault};
 
 use super::{attempts, brisk, conflict, ended, held, lasting_conflict, not_replayed, patient, rig};
-use crate::support::{Answer, BOTH, NAMESPACE, Protocol, assert_relayed, captured, sample};
+use crate::support::{Answer, NAMESPACE, Protocol, assert_relayed, captured, sample};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -70,8 +70,11 @@ fn three_attempts(config: &mut Config) {
     config.replay.max_attempts = 3;
 }
 
-#[tokio::test]
-async fn the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding() {
+cases!(
+    the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding,
+    protocols
+);
+async fn the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding(protocol: Protocol) {
     let text = captured("too_many_requests_429");
     let unhurried = Canned {
         headers: text
@@ -82,84 +85,87 @@ async fn the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding() 
             .collect(),
         ..text
     };
-    for protocol in BOTH {
-        let conflicts = [
-            "quota_conflict_409",
-            "quota_conflict_409_protobuf",
-            "quota_conflict_409_yaml",
-        ]
-        .map(captured);
-        for canned in conflicts.into_iter().chain([unhurried.clone()]) {
-            Case {
-                reason: "attempts",
-                edit: three_attempts,
-                query: "",
-                answers: vec![canned; 3],
-            }
-            .check(protocol)
-            .await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_hold() {
-    for protocol in BOTH {
-        let conflict = captured("quota_conflict_409");
+    let conflicts = [
+        "quota_conflict_409",
+        "quota_conflict_409_protobuf",
+        "quota_conflict_409_yaml",
+    ]
+    .map(captured);
+    for canned in conflicts.into_iter().chain([unhurried.clone()]) {
         Case {
-            reason: "hold",
-            edit: brisk,
+            reason: "attempts",
+            edit: three_attempts,
             query: "",
-            answers: vec![conflict.clone(), asking(conflict, "9")],
+            answers: vec![canned; 3],
         }
         .check(protocol)
         .await;
     }
 }
 
-#[tokio::test]
-async fn pauses_add_up_until_the_hold_is_used() {
-    for protocol in BOTH {
-        let rig = rig(|config| {
-            config.replay.base_delay = Duration::from_millis(20);
-            config.replay.max_delay = Duration::from_millis(20);
-            config.replay.max_hold = Duration::from_millis(300);
-            config.replay.max_attempts = 100;
-        })
-        .await;
-        rig.faults().every_create(Some(conflict()));
-        assert_relayed(
-            &rig.client(protocol).await.create("a").await,
-            &captured("quota_conflict_409"),
-            "held for long enough",
-        );
-        assert_eq!(
-            (not_replayed(&rig, "hold"), ended(&rig, "gave_up")),
-            (1.0, 1.0)
-        );
-        assert!(attempts(&rig) > 2, "no pause is longer than 20 ms");
-        rig.stop().await;
+cases!(
+    the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_hold,
+    protocols
+);
+async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_hold(protocol: Protocol) {
+    let conflict = captured("quota_conflict_409");
+    Case {
+        reason: "hold",
+        edit: brisk,
+        query: "",
+        answers: vec![conflict.clone(), asking(conflict, "9")],
     }
+    .check(protocol)
+    .await;
 }
 
-#[tokio::test]
-async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_clients_timeout() {
-    for protocol in BOTH {
-        let conflict = captured("quota_conflict_409");
-        let answers = vec![conflict.clone(), asking(conflict, "31")];
-        Case {
-            reason: "client_timeout",
-            edit: patient,
-            query: "?timeout=30s",
-            answers,
-        }
-        .check(protocol)
-        .await;
-    }
+cases!(pauses_add_up_until_the_hold_is_used, protocols);
+async fn pauses_add_up_until_the_hold_is_used(protocol: Protocol) {
+    let rig = rig(|config| {
+        config.replay.base_delay = Duration::from_millis(20);
+        config.replay.max_delay = Duration::from_millis(20);
+        config.replay.max_hold = Duration::from_millis(300);
+        config.replay.max_attempts = 100;
+    })
+    .await;
+    rig.faults().every_create(Some(conflict()));
+    assert_relayed(
+        &rig.client(protocol).await.create("a").await,
+        &captured("quota_conflict_409"),
+        "held for long enough",
+    );
+    assert_eq!(
+        (not_replayed(&rig, "hold"), ended(&rig, "gave_up")),
+        (1.0, 1.0)
+    );
+    assert!(attempts(&rig) > 2, "no pause is longer than 20 ms");
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn the_last_answer_is_relayed_when_the_namespaces_budget_is_spent() {
+cases!(
+    the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_clients_timeout,
+    protocols
+);
+async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_clients_timeout(
+    protocol: Protocol,
+) {
+    let conflict = captured("quota_conflict_409");
+    let answers = vec![conflict.clone(), asking(conflict, "31")];
+    Case {
+        reason: "client_timeout",
+        edit: patient,
+        query: "?timeout=30s",
+        answers,
+    }
+    .check(protocol)
+    .await;
+}
+
+cases!(
+    the_last_answer_is_relayed_when_the_namespaces_budget_is_spent,
+    protocols
+);
+async fn the_last_answer_is_relayed_when_the_namespaces_budget_is_spent(protocol: Protocol) {
     fn one_replay(config: &mut Config) {
         brisk(config);
         config.replay.budget.quota_conflict = Budget {
@@ -167,89 +173,91 @@ async fn the_last_answer_is_relayed_when_the_namespaces_budget_is_spent() {
             per_second: 0,
         };
     }
-    for protocol in BOTH {
-        Case {
-            reason: "budget",
-            edit: one_replay,
-            query: "",
-            answers: vec![captured("quota_conflict_409"); 2],
-        }
-        .check(protocol)
-        .await;
+    Case {
+        reason: "budget",
+        edit: one_replay,
+        query: "",
+        answers: vec![captured("quota_conflict_409"); 2],
     }
+    .check(protocol)
+    .await;
 }
 
-#[tokio::test]
-async fn the_answer_is_relayed_when_other_namespaces_have_spent_the_global_budget() {
-    for protocol in BOTH {
-        let rig = rig(|config| {
-            brisk(config);
-            config.replay.max_attempts = 100;
-            config.replay.budget.quota_conflict = Budget {
-                ratio: 0.0,
-                per_second: 1,
-            };
-        })
-        .await;
-        rig.plane.create_namespace("other").unwrap();
-        let last = captured("quota_conflict_409");
-        rig.faults().every_create(Some(Fault::Answer(last.clone())));
-        let mut client = rig.client(protocol).await;
-        assert_relayed(&client.create("a").await, &last, "the first namespace");
-        let spent = attempts(&rig);
-        assert_eq!(spent, 1 + 10, "one a second, over ten seconds");
-        let mut request = client.create_request("b");
-        *request.uri_mut() = request
-            .uri()
-            .to_string()
-            .replace(NAMESPACE, "other")
-            .parse()
-            .unwrap();
-        assert_relayed(
-            &Answer::of(client.send(request).await).await,
-            &last,
-            "the second namespace",
+cases!(
+    the_answer_is_relayed_when_other_namespaces_have_spent_the_global_budget,
+    protocols
+);
+async fn the_answer_is_relayed_when_other_namespaces_have_spent_the_global_budget(
+    protocol: Protocol,
+) {
+    let rig = rig(|config| {
+        brisk(config);
+        config.replay.max_attempts = 100;
+        config.replay.budget.quota_conflict = Budget {
+            ratio: 0.0,
+            per_second: 1,
+        };
+    })
+    .await;
+    rig.plane.create_namespace("other").unwrap();
+    let last = captured("quota_conflict_409");
+    rig.faults().every_create(Some(Fault::Answer(last.clone())));
+    let mut client = rig.client(protocol).await;
+    assert_relayed(&client.create("a").await, &last, "the first namespace");
+    let spent = attempts(&rig);
+    assert_eq!(spent, 1 + 10, "one a second, over ten seconds");
+    let mut request = client.create_request("b");
+    *request.uri_mut() = request
+        .uri()
+        .to_string()
+        .replace(NAMESPACE, "other")
+        .parse()
+        .unwrap();
+    assert_relayed(
+        &Answer::of(client.send(request).await).await,
+        &last,
+        "the second namespace",
+    );
+    assert_eq!(attempts(&rig) - spent, 1);
+    for scope in ["namespace", "global"] {
+        let exhausted = format!(
+            "kube_retry_proxy_budget_exhausted_total{{kind=\"quota_conflict\",scope=\"{scope}\"}}"
         );
-        assert_eq!(attempts(&rig) - spent, 1);
-        for scope in ["namespace", "global"] {
-            let exhausted = format!(
-                "kube_retry_proxy_budget_exhausted_total{{kind=\"quota_conflict\",scope=\"{scope}\"}}"
-            );
-            assert_eq!(sample(&rig.proxy, &exhausted), 1.0, "{scope}");
-        }
-        rig.stop().await;
+        assert_eq!(sample(&rig.proxy, &exhausted), 1.0, "{scope}");
     }
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn the_answer_is_relayed_when_too_many_creates_are_held() {
-    for protocol in BOTH {
-        let rig = rig(|config| {
-            patient(config);
-            config.creates.max_held = 1;
-        })
-        .await;
-        rig.faults().next_create(Fault::Answer(lasting_conflict()));
-        let mut first = rig.client(protocol).await;
-        let first = tokio::spawn(async move { first.create("first").await });
-        held(&rig, 1).await;
+cases!(
+    the_answer_is_relayed_when_too_many_creates_are_held,
+    protocols
+);
+async fn the_answer_is_relayed_when_too_many_creates_are_held(protocol: Protocol) {
+    let rig = rig(|config| {
+        patient(config);
+        config.creates.max_held = 1;
+    })
+    .await;
+    rig.faults().next_create(Fault::Answer(lasting_conflict()));
+    let mut first = rig.client(protocol).await;
+    let first = tokio::spawn(async move { first.create("first").await });
+    held(&rig, 1).await;
 
-        let refused = stamped(captured("quota_conflict_409"), 2);
-        rig.faults().next_create(Fault::Answer(refused.clone()));
-        let mut client = rig.client(protocol).await;
-        assert_relayed(&client.create("second").await, &refused, "no place");
-        assert_eq!((attempts(&rig), not_replayed(&rig, "held_full")), (2, 1.0));
+    let refused = stamped(captured("quota_conflict_409"), 2);
+    rig.faults().next_create(Fault::Answer(refused.clone()));
+    let mut client = rig.client(protocol).await;
+    assert_relayed(&client.create("second").await, &refused, "no place");
+    assert_eq!((attempts(&rig), not_replayed(&rig, "held_full")), (2, 1.0));
 
-        first.abort();
-        held(&rig, 0).await;
-        rig.faults().next_create(conflict());
-        assert_eq!(
-            client.create("third").await.status,
-            StatusCode::CREATED,
-            "the place is free again"
-        );
-        rig.stop().await;
-    }
+    first.abort();
+    held(&rig, 0).await;
+    rig.faults().next_create(conflict());
+    assert_eq!(
+        client.create("third").await.status,
+        StatusCode::CREATED,
+        "the place is free again"
+    );
+    rig.stop().await;
 }
 
 #[tokio::test]

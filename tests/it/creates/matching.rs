@@ -6,7 +6,7 @@ use kube_retry_proxy::config::{Config, Resource};
 use model_control_plane::{Canned, Fault};
 
 use super::{brisk, conflict, rig};
-use crate::support::{Answer, BOTH, NAMESPACE, Protocol, Rig, assert_relayed, captured};
+use crate::support::{Answer, NAMESPACE, Protocol, Rig, assert_relayed, captured};
 
 /// Sends one request to an apiserver that answers with a quota conflict first and then with a
 /// success. How often did it arrive?
@@ -51,8 +51,11 @@ fn resource(group: &str, version: &str, resource: &str) -> Resource {
 const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
 
-#[tokio::test]
-async fn only_creates_of_the_configured_resources_are_replayed() {
+cases!(
+    only_creates_of_the_configured_resources_are_replayed,
+    protocols
+);
+async fn only_creates_of_the_configured_resources_are_replayed(protocol: Protocol) {
     let edit = |config: &mut Config| {
         brisk(config);
         config.creates.resources = vec![
@@ -61,83 +64,83 @@ async fn only_creates_of_the_configured_resources_are_replayed() {
             resource("", "v1", "namespaces"),
         ];
     };
-    for protocol in BOTH {
-        let table = [
-            ("/api/v1/namespaces/team/configmaps", 2),
-            ("/apis/batch/v1/namespaces/team/jobs", 2),
-            ("/api/v1/namespaces", 2),
-            ("/api/v1/namespaces/team/pods", 1),
-            ("/apis/batch/v1beta1/namespaces/team/jobs", 1),
-            ("/apis/apps/v1/namespaces/team/jobs", 1),
-            ("/api/v1/namespaces/team/secrets", 1),
-        ];
-        let rig = rig(edit).await;
-        for (path, expected) in table {
-            assert_eq!(
-                arrivals(&rig, protocol, Method::POST, path, JSON).await,
-                expected,
-                "{path}"
-            );
-        }
-        rig.stop().await;
+    let table = [
+        ("/api/v1/namespaces/team/configmaps", 2),
+        ("/apis/batch/v1/namespaces/team/jobs", 2),
+        ("/api/v1/namespaces", 2),
+        ("/api/v1/namespaces/team/pods", 1),
+        ("/apis/batch/v1beta1/namespaces/team/jobs", 1),
+        ("/apis/apps/v1/namespaces/team/jobs", 1),
+        ("/api/v1/namespaces/team/secrets", 1),
+    ];
+    let rig = rig(edit).await;
+    for (path, expected) in table {
+        assert_eq!(
+            arrivals(&rig, protocol, Method::POST, path, JSON).await,
+            expected,
+            "{path}"
+        );
     }
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn what_looks_like_a_create_but_is_none_is_not_replayed() {
-    for protocol in BOTH {
-        let rig = rig(brisk).await;
-        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        let table = [
-            (Method::POST, format!("{pods}/a/eviction")),
-            (Method::POST, format!("{pods}/a/binding")),
-            (Method::PUT, format!("{pods}/a")),
-            (Method::DELETE, pods.clone()),
-            (Method::POST, format!("{pods}?dryRun=All")),
-        ];
-        for (method, path) in table {
-            assert_eq!(
-                arrivals(&rig, protocol, method.clone(), &path, JSON).await,
-                1,
-                "{method} {path}"
-            );
-        }
-        rig.stop().await;
+cases!(
+    what_looks_like_a_create_but_is_none_is_not_replayed,
+    protocols
+);
+async fn what_looks_like_a_create_but_is_none_is_not_replayed(protocol: Protocol) {
+    let rig = rig(brisk).await;
+    let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+    let table = [
+        (Method::POST, format!("{pods}/a/eviction")),
+        (Method::POST, format!("{pods}/a/binding")),
+        (Method::PUT, format!("{pods}/a")),
+        (Method::DELETE, pods.clone()),
+        (Method::POST, format!("{pods}?dryRun=All")),
+    ];
+    for (method, path) in table {
+        assert_eq!(
+            arrivals(&rig, protocol, method.clone(), &path, JSON).await,
+            1,
+            "{method} {path}"
+        );
     }
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_server_side_apply_is_replayed_where_it_is_asked_for() {
-    for protocol in BOTH {
-        for (opted_in, content_type, expected) in [
-            (false, APPLY, 1),
-            (true, APPLY, 2),
-            (true, "application/merge-patch+json", 1),
-            (true, "application/strategic-merge-patch+json", 1),
-        ] {
-            let rig = rig(|config| {
-                brisk(config);
-                config.creates.server_side_apply = opted_in;
-            })
-            .await;
-            let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a?fieldManager=me&force=true");
-            assert_eq!(
-                arrivals(&rig, protocol, Method::PATCH, &path, content_type).await,
-                expected,
-                "{content_type}, opted in: {opted_in}"
-            );
-            let queries = rig
-                .plane
-                .journal()
-                .attempts()
-                .into_iter()
-                .filter(|attempt| attempt.method == Method::PATCH);
-            assert!(
-                queries
-                    .map(|attempt| attempt.query)
-                    .all(|query| query.as_deref() == Some("fieldManager=me&force=true"))
-            );
-            rig.stop().await;
-        }
+cases!(
+    a_server_side_apply_is_replayed_where_it_is_asked_for,
+    protocols
+);
+async fn a_server_side_apply_is_replayed_where_it_is_asked_for(protocol: Protocol) {
+    for (opted_in, content_type, expected) in [
+        (false, APPLY, 1),
+        (true, APPLY, 2),
+        (true, "application/merge-patch+json", 1),
+        (true, "application/strategic-merge-patch+json", 1),
+    ] {
+        let rig = rig(|config| {
+            brisk(config);
+            config.creates.server_side_apply = opted_in;
+        })
+        .await;
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a?fieldManager=me&force=true");
+        assert_eq!(
+            arrivals(&rig, protocol, Method::PATCH, &path, content_type).await,
+            expected,
+            "{content_type}, opted in: {opted_in}"
+        );
+        let queries = rig
+            .plane
+            .journal()
+            .attempts()
+            .into_iter()
+            .filter(|attempt| attempt.method == Method::PATCH);
+        assert!(
+            queries
+                .map(|attempt| attempt.query)
+                .all(|query| query.as_deref() == Some("fieldManager=me&force=true"))
+        );
+        rig.stop().await;
     }
 }

@@ -8,7 +8,7 @@ use kube_retry_proxy::config::{OptIn, Replay};
 use model_control_plane::{Canned, Fault};
 
 use super::{attempts, brisk, not_replayed, replays, rig};
-use crate::support::{Answer, BOTH, NAMESPACE, assert_relayed, captured, eventually};
+use crate::support::{Answer, NAMESPACE, Protocol, assert_relayed, captured, eventually};
 
 /// A class, its switch, and an answer of it.
 type Class = (&'static str, fn(&mut Replay) -> &mut OptIn, Canned);
@@ -61,130 +61,125 @@ fn all_but(replay: &mut Replay, own: fn(&mut Replay) -> &mut OptIn) {
     own(replay).enabled = false;
 }
 
-#[tokio::test]
-async fn a_class_that_is_off_is_relayed_after_one_attempt() {
-    for protocol in BOTH {
-        for (class, own, canned) in classes() {
-            let rig = rig(|config| {
-                brisk(config);
-                all_but(&mut config.replay, own);
-            })
-            .await;
-            rig.faults().next_create(Fault::Answer(canned.clone()));
-            assert_relayed(
-                &rig.client(protocol).await.create("a").await,
-                &canned,
-                class,
-            );
-            assert_eq!((attempts(&rig), replays(&rig, class)), (1, 0.0), "{class}");
-            rig.stop().await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_class_that_is_on_is_replayed_into_a_pod() {
-    for protocol in BOTH {
-        for (class, own, canned) in classes() {
-            let rig = rig(|config| {
-                brisk(config);
-                own(&mut config.replay).enabled = true;
-            })
-            .await;
-            rig.faults().next_create(Fault::Answer(canned.clone()));
-            assert_eq!(
-                rig.client(protocol).await.create("a").await.status,
-                StatusCode::CREATED,
-                "{class}"
-            );
-            assert_eq!((attempts(&rig), replays(&rig, class)), (2, 1.0), "{class}");
-            rig.stop().await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_class_that_is_on_has_limits_of_its_own() {
-    for protocol in BOTH {
-        for (class, own, canned) in classes() {
-            let rig = rig(|config| {
-                brisk(config);
-                // What holds for the other classes would allow none and all of them.
-                config.replay.max_attempts = 1;
-                config.replay.max_hold = Duration::from_secs(3600);
-                *own(&mut config.replay) = OptIn {
-                    enabled: true,
-                    max_attempts: 3,
-                    max_hold: Duration::from_secs(9),
-                };
-            })
-            .await;
-            rig.faults()
-                .every_create(Some(Fault::Answer(canned.clone())));
-            let mut client = rig.client(protocol).await;
-            assert_relayed(&client.create("a").await, &canned, class);
-            assert_eq!(
-                (attempts(&rig), not_replayed(&rig, "attempts")),
-                (3, 1.0),
-                "{class}"
-            );
-
-            let asking = canned.with(RETRY_AFTER, HeaderValue::from_static("10"));
-            rig.faults()
-                .every_create(Some(Fault::Answer(asking.clone())));
-            assert_relayed(&client.create("b").await, &asking, class);
-            assert_eq!(
-                (attempts(&rig), not_replayed(&rig, "hold")),
-                (4, 1.0),
-                "{class}"
-            );
-            rig.stop().await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_create_beyond_the_quota_is_held_until_another_pod_is_deleted() {
-    for protocol in BOTH {
+cases!(a_class_that_is_off_is_relayed_after_one_attempt, protocols);
+async fn a_class_that_is_off_is_relayed_after_one_attempt(protocol: Protocol) {
+    for (class, own, canned) in classes() {
         let rig = rig(|config| {
             brisk(config);
-            config.replay.max_delay = Duration::from_millis(20);
-            config.replay.exceeded_quota = OptIn {
-                enabled: true,
-                max_attempts: u32::MAX,
-                max_hold: Duration::from_secs(3600),
-            };
-            config.replay.budget.other.per_second = 1_000_000;
+            all_but(&mut config.replay, own);
         })
         .await;
-        rig.plane
-            .create_quota(NAMESPACE, "one-pod", &[("pods", "1")])
-            .unwrap();
-        let mut client = rig.client(protocol).await;
-        assert_eq!(client.create("first").await.status, StatusCode::CREATED);
-        let mut other = rig.client(protocol).await;
-        let second = tokio::spawn(async move { other.create("second").await });
-        eventually("it has been tried again", || {
-            replays(&rig, "exceeded_quota") >= 2.0
-        })
-        .await;
-        let delete = client.request(
-            Method::DELETE,
-            &format!("/api/v1/namespaces/{NAMESPACE}/pods/first"),
-            "",
+        rig.faults().next_create(Fault::Answer(canned.clone()));
+        assert_relayed(
+            &rig.client(protocol).await.create("a").await,
+            &canned,
+            class,
         );
-        assert_eq!(
-            Answer::of(client.send(delete).await).await.status,
-            StatusCode::OK
-        );
-        assert_eq!(second.await.unwrap().status, StatusCode::CREATED);
-        let present: Vec<_> = rig
-            .plane
-            .pods(NAMESPACE)
-            .iter()
-            .map(|pod| pod.name().to_owned())
-            .collect();
-        assert_eq!(present, ["second"]);
+        assert_eq!((attempts(&rig), replays(&rig, class)), (1, 0.0), "{class}");
         rig.stop().await;
     }
+}
+
+cases!(a_class_that_is_on_is_replayed_into_a_pod, protocols);
+async fn a_class_that_is_on_is_replayed_into_a_pod(protocol: Protocol) {
+    for (class, own, canned) in classes() {
+        let rig = rig(|config| {
+            brisk(config);
+            own(&mut config.replay).enabled = true;
+        })
+        .await;
+        rig.faults().next_create(Fault::Answer(canned.clone()));
+        assert_eq!(
+            rig.client(protocol).await.create("a").await.status,
+            StatusCode::CREATED,
+            "{class}"
+        );
+        assert_eq!((attempts(&rig), replays(&rig, class)), (2, 1.0), "{class}");
+        rig.stop().await;
+    }
+}
+
+cases!(a_class_that_is_on_has_limits_of_its_own, protocols);
+async fn a_class_that_is_on_has_limits_of_its_own(protocol: Protocol) {
+    for (class, own, canned) in classes() {
+        let rig = rig(|config| {
+            brisk(config);
+            // What holds for the other classes would allow none and all of them.
+            config.replay.max_attempts = 1;
+            config.replay.max_hold = Duration::from_secs(3600);
+            *own(&mut config.replay) = OptIn {
+                enabled: true,
+                max_attempts: 3,
+                max_hold: Duration::from_secs(9),
+            };
+        })
+        .await;
+        rig.faults()
+            .every_create(Some(Fault::Answer(canned.clone())));
+        let mut client = rig.client(protocol).await;
+        assert_relayed(&client.create("a").await, &canned, class);
+        assert_eq!(
+            (attempts(&rig), not_replayed(&rig, "attempts")),
+            (3, 1.0),
+            "{class}"
+        );
+
+        let asking = canned.with(RETRY_AFTER, HeaderValue::from_static("10"));
+        rig.faults()
+            .every_create(Some(Fault::Answer(asking.clone())));
+        assert_relayed(&client.create("b").await, &asking, class);
+        assert_eq!(
+            (attempts(&rig), not_replayed(&rig, "hold")),
+            (4, 1.0),
+            "{class}"
+        );
+        rig.stop().await;
+    }
+}
+
+cases!(
+    a_create_beyond_the_quota_is_held_until_another_pod_is_deleted,
+    protocols
+);
+async fn a_create_beyond_the_quota_is_held_until_another_pod_is_deleted(protocol: Protocol) {
+    let rig = rig(|config| {
+        brisk(config);
+        config.replay.max_delay = Duration::from_millis(20);
+        config.replay.exceeded_quota = OptIn {
+            enabled: true,
+            max_attempts: u32::MAX,
+            max_hold: Duration::from_secs(3600),
+        };
+        config.replay.budget.other.per_second = 1_000_000;
+    })
+    .await;
+    rig.plane
+        .create_quota(NAMESPACE, "one-pod", &[("pods", "1")])
+        .unwrap();
+    let mut client = rig.client(protocol).await;
+    assert_eq!(client.create("first").await.status, StatusCode::CREATED);
+    let mut other = rig.client(protocol).await;
+    let second = tokio::spawn(async move { other.create("second").await });
+    eventually("it has been tried again", || {
+        replays(&rig, "exceeded_quota") >= 2.0
+    })
+    .await;
+    let delete = client.request(
+        Method::DELETE,
+        &format!("/api/v1/namespaces/{NAMESPACE}/pods/first"),
+        "",
+    );
+    assert_eq!(
+        Answer::of(client.send(delete).await).await.status,
+        StatusCode::OK
+    );
+    assert_eq!(second.await.unwrap().status, StatusCode::CREATED);
+    let present: Vec<_> = rig
+        .plane
+        .pods(NAMESPACE)
+        .iter()
+        .map(|pod| pod.name().to_owned())
+        .collect();
+    assert_eq!(present, ["second"]);
+    rig.stop().await;
 }

@@ -38,188 +38,190 @@ async fn create_in(client: &mut Client, namespace: &str) -> Answer {
     Answer::of(client.send(request).await).await
 }
 
-#[tokio::test]
-async fn creates_wait_for_their_turn_and_pass() {
+cases!(creates_wait_for_their_turn_and_pass, protocols);
+async fn creates_wait_for_their_turn_and_pass(protocol: Protocol) {
     let edits: [fn(&mut Config, Rate); 2] = [
         |config, rate| config.rate_limit.global = Some(rate),
         |config, rate| config.rate_limit.namespace = Some(rate),
     ];
-    for protocol in BOTH {
-        for edit in edits {
-            let rig = rig(|config| {
-                edit(
-                    config,
-                    Rate {
-                        qps: 20.0,
-                        burst: 1,
-                    },
-                )
-            })
-            .await;
-            let mut client = rig.client(protocol).await;
-            // The clock of the limit may pass a turn between two of them, but hardly between all.
-            for n in 0..4 {
-                assert_eq!(
-                    client.create(&format!("pod-{n}")).await.status,
-                    StatusCode::CREATED
-                );
-            }
-            assert!(sample(&rig.proxy, WAITED) >= 1.0);
-            assert_eq!((attempts(&rig), ended(&rig, "created")), (4, 4.0));
-            rig.stop().await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn beyond_the_longest_wait_a_create_gets_a_429_that_says_when_to_come_again() {
-    for protocol in BOTH {
-        let rig = rig(|config| config.rate_limit.global = Some(ONE)).await;
-        let mut client = rig.client(protocol).await;
-        assert_eq!(client.create("first").await.status, StatusCode::CREATED);
-        for encoding in ENCODINGS {
-            let answer = Answer::of(
-                client
-                    .send(client.create_request_in("second", encoding))
-                    .await,
+    for edit in edits {
+        let rig = rig(|config| {
+            edit(
+                config,
+                Rate {
+                    qps: 20.0,
+                    burst: 1,
+                },
             )
-            .await;
-            let status = assert_own_status(&answer, 429, "TooManyRequests", encoding);
-            let seconds: u32 = answer.headers[RETRY_AFTER]
-                .to_str()
-                .unwrap()
-                .parse()
-                .unwrap();
-            assert!(
-                (5..=1000).contains(&seconds),
-                "beyond maxWait, and within the period: {seconds}"
+        })
+        .await;
+        let mut client = rig.client(protocol).await;
+        // The clock of the limit may pass a turn between two of them, but hardly between all.
+        for n in 0..4 {
+            assert_eq!(
+                client.create(&format!("pod-{n}")).await.status,
+                StatusCode::CREATED
             );
-            assert_eq!(status.details.retry_after_seconds, seconds);
         }
-        assert_eq!(
-            (
-                attempts(&rig),
-                rejected(&rig, "global"),
-                ended(&rig, "rate_limited")
-            ),
-            (1, 3.0, 3.0)
-        );
+        assert!(sample(&rig.proxy, WAITED) >= 1.0);
+        assert_eq!((attempts(&rig), ended(&rig, "created")), (4, 4.0));
         rig.stop().await;
     }
 }
 
-#[tokio::test]
-async fn one_namespace_at_its_limit_leaves_the_others_alone() {
-    for protocol in BOTH {
-        let rig = rig(|config| config.rate_limit.namespace = Some(ONE)).await;
-        rig.plane.create_namespace("other").unwrap();
-        let mut client = rig.client(protocol).await;
-        let mut codes = Vec::new();
-        for namespace in [NAMESPACE, NAMESPACE, "other", "other"] {
-            codes.push(create_in(&mut client, namespace).await.status.as_u16());
-        }
-        assert_eq!(codes, [201, 429, 201, 429]);
-        assert_eq!(
-            (rejected(&rig, "namespace"), rejected(&rig, "global")),
-            (2.0, 0.0)
-        );
-        rig.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn the_global_limit_holds_over_all_namespaces() {
-    for protocol in BOTH {
-        let rig = rig(|config| config.rate_limit.global = Some(ONE)).await;
-        rig.plane.create_namespace("other").unwrap();
-        let mut client = rig.client(protocol).await;
-        assert_eq!(
-            create_in(&mut client, NAMESPACE).await.status,
-            StatusCode::CREATED
-        );
-        assert_eq!(
-            create_in(&mut client, "other").await.status,
-            StatusCode::TOO_MANY_REQUESTS
-        );
-        rig.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_create_too_large_to_be_held_waits_in_the_same_line() {
-    for protocol in BOTH {
-        let rig = rig(|config| {
-            config.creates.max_body = 10;
-            config.rate_limit.global = Some(ONE);
-            config.rate_limit.max_wait = Duration::ZERO;
-        })
+cases!(
+    beyond_the_longest_wait_a_create_gets_a_429_that_says_when_to_come_again,
+    protocols
+);
+async fn beyond_the_longest_wait_a_create_gets_a_429_that_says_when_to_come_again(
+    protocol: Protocol,
+) {
+    let rig = rig(|config| config.rate_limit.global = Some(ONE)).await;
+    let mut client = rig.client(protocol).await;
+    assert_eq!(client.create("first").await.status, StatusCode::CREATED);
+    for encoding in ENCODINGS {
+        let answer = Answer::of(
+            client
+                .send(client.create_request_in("second", encoding))
+                .await,
+        )
         .await;
-        let mut client = rig.client(protocol).await;
-        assert_eq!(client.create("a").await.status, StatusCode::CREATED);
-        assert_eq!(
-            client.create("b").await.status,
-            StatusCode::TOO_MANY_REQUESTS
+        let status = assert_own_status(&answer, 429, "TooManyRequests", encoding);
+        let seconds: u32 = answer.headers[RETRY_AFTER]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(
+            (5..=1000).contains(&seconds),
+            "beyond maxWait, and within the period: {seconds}"
         );
-        assert_eq!((attempts(&rig), ended(&rig, "rate_limited")), (1, 1.0));
-        rig.stop().await;
+        assert_eq!(status.details.retry_after_seconds, seconds);
     }
+    assert_eq!(
+        (
+            attempts(&rig),
+            rejected(&rig, "global"),
+            ended(&rig, "rate_limited")
+        ),
+        (1, 3.0, 3.0)
+    );
+    rig.stop().await;
 }
 
-#[tokio::test]
-async fn nothing_but_creates_is_limited_and_replays_are_free() {
-    for protocol in BOTH {
-        let rig = rig(|config| {
-            brisk(config);
-            config.rate_limit.global = Some(ONE);
-            config.rate_limit.namespace = Some(ONE);
-        })
-        .await;
-        rig.faults().next_create(conflict());
-        let mut client = rig.client(protocol).await;
-        assert_eq!(
-            (client.create("a").await.status, attempts(&rig)),
-            (StatusCode::CREATED, 2),
-            "a replay takes no turn"
-        );
-        assert_eq!(
-            client.create("b").await.status,
-            StatusCode::TOO_MANY_REQUESTS
-        );
-
-        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        for path in [
-            "/version".to_owned(),
-            pods.clone(),
-            format!("{pods}/a"),
-            format!("{pods}?watch=true&timeoutSeconds=0"),
-        ] {
-            assert_eq!(client.get(&path).await.status, StatusCode::OK, "{path}");
-        }
-        let dry_run = client
-            .send(client.create_request_with("b", "?dryRun=All"))
-            .await;
-        assert_eq!(
-            Answer::of(dry_run).await.status,
-            StatusCode::CREATED,
-            "a dry run"
-        );
-        let quota = client.request(
-            Method::POST,
-            &format!("/api/v1/namespaces/{NAMESPACE}/resourcequotas"),
-            r#"{"metadata":{"name":"q"}}"#,
-        );
-        assert_eq!(
-            Answer::of(client.send(quota).await).await.status,
-            StatusCode::CREATED,
-            "another resource"
-        );
-        let delete = client.request(Method::DELETE, &format!("{pods}/a"), "");
-        assert_eq!(
-            Answer::of(client.send(delete).await).await.status,
-            StatusCode::OK
-        );
-        rig.stop().await;
+cases!(
+    one_namespace_at_its_limit_leaves_the_others_alone,
+    protocols
+);
+async fn one_namespace_at_its_limit_leaves_the_others_alone(protocol: Protocol) {
+    let rig = rig(|config| config.rate_limit.namespace = Some(ONE)).await;
+    rig.plane.create_namespace("other").unwrap();
+    let mut client = rig.client(protocol).await;
+    let mut codes = Vec::new();
+    for namespace in [NAMESPACE, NAMESPACE, "other", "other"] {
+        codes.push(create_in(&mut client, namespace).await.status.as_u16());
     }
+    assert_eq!(codes, [201, 429, 201, 429]);
+    assert_eq!(
+        (rejected(&rig, "namespace"), rejected(&rig, "global")),
+        (2.0, 0.0)
+    );
+    rig.stop().await;
+}
+
+cases!(the_global_limit_holds_over_all_namespaces, protocols);
+async fn the_global_limit_holds_over_all_namespaces(protocol: Protocol) {
+    let rig = rig(|config| config.rate_limit.global = Some(ONE)).await;
+    rig.plane.create_namespace("other").unwrap();
+    let mut client = rig.client(protocol).await;
+    assert_eq!(
+        create_in(&mut client, NAMESPACE).await.status,
+        StatusCode::CREATED
+    );
+    assert_eq!(
+        create_in(&mut client, "other").await.status,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    rig.stop().await;
+}
+
+cases!(
+    a_create_too_large_to_be_held_waits_in_the_same_line,
+    protocols
+);
+async fn a_create_too_large_to_be_held_waits_in_the_same_line(protocol: Protocol) {
+    let rig = rig(|config| {
+        config.creates.max_body = 10;
+        config.rate_limit.global = Some(ONE);
+        config.rate_limit.max_wait = Duration::ZERO;
+    })
+    .await;
+    let mut client = rig.client(protocol).await;
+    assert_eq!(client.create("a").await.status, StatusCode::CREATED);
+    assert_eq!(
+        client.create("b").await.status,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    assert_eq!((attempts(&rig), ended(&rig, "rate_limited")), (1, 1.0));
+    rig.stop().await;
+}
+
+cases!(
+    nothing_but_creates_is_limited_and_replays_are_free,
+    protocols
+);
+async fn nothing_but_creates_is_limited_and_replays_are_free(protocol: Protocol) {
+    let rig = rig(|config| {
+        brisk(config);
+        config.rate_limit.global = Some(ONE);
+        config.rate_limit.namespace = Some(ONE);
+    })
+    .await;
+    rig.faults().next_create(conflict());
+    let mut client = rig.client(protocol).await;
+    assert_eq!(
+        (client.create("a").await.status, attempts(&rig)),
+        (StatusCode::CREATED, 2),
+        "a replay takes no turn"
+    );
+    assert_eq!(
+        client.create("b").await.status,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+
+    let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+    for path in [
+        "/version".to_owned(),
+        pods.clone(),
+        format!("{pods}/a"),
+        format!("{pods}?watch=true&timeoutSeconds=0"),
+    ] {
+        assert_eq!(client.get(&path).await.status, StatusCode::OK, "{path}");
+    }
+    let dry_run = client
+        .send(client.create_request_with("b", "?dryRun=All"))
+        .await;
+    assert_eq!(
+        Answer::of(dry_run).await.status,
+        StatusCode::CREATED,
+        "a dry run"
+    );
+    let quota = client.request(
+        Method::POST,
+        &format!("/api/v1/namespaces/{NAMESPACE}/resourcequotas"),
+        r#"{"metadata":{"name":"q"}}"#,
+    );
+    assert_eq!(
+        Answer::of(client.send(quota).await).await.status,
+        StatusCode::CREATED,
+        "another resource"
+    );
+    let delete = client.request(Method::DELETE, &format!("{pods}/a"), "");
+    assert_eq!(
+        Answer::of(client.send(delete).await).await.status,
+        StatusCode::OK
+    );
+    rig.stop().await;
 }
 
 #[tokio::test]
@@ -243,55 +245,56 @@ async fn there_is_no_limit_by_default() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn what_the_apiserver_refuses_leaves_the_limit_to_others() {
-    for protocol in BOTH {
-        let rig = rig(|config| {
-            config.rate_limit.namespace = Some(ONE);
-            config.rate_limit.max_namespaces = 2;
-            config.rate_limit.max_wait = Duration::ZERO;
-        })
+cases!(
+    what_the_apiserver_refuses_leaves_the_limit_to_others,
+    protocols
+);
+async fn what_the_apiserver_refuses_leaves_the_limit_to_others(protocol: Protocol) {
+    let rig = rig(|config| {
+        config.rate_limit.namespace = Some(ONE);
+        config.rate_limit.max_namespaces = 2;
+        config.rate_limit.max_wait = Duration::ZERO;
+    })
+    .await;
+    rig.plane.create_namespace("other").unwrap();
+    let ca = rig.proxy.ca_pem.clone().unwrap();
+    let mut honest = rig.client(protocol).await;
+    for n in 0..5 {
+        // The apiserver ends an HTTP/2 connection with its 401.
+        let mut stranger = Client::connect(
+            rig.proxy.address,
+            &ca,
+            &format!("invalid-{}", n / 2),
+            protocol,
+        )
         .await;
-        rig.plane.create_namespace("other").unwrap();
-        let ca = rig.proxy.ca_pem.clone().unwrap();
-        let mut honest = rig.client(protocol).await;
-        for n in 0..5 {
-            // The apiserver ends an HTTP/2 connection with its 401.
-            let mut stranger = Client::connect(
-                rig.proxy.address,
-                &ca,
-                &format!("invalid-{}", n / 2),
-                protocol,
-            )
-            .await;
-            assert_eq!(
-                stranger.create("a").await.status,
-                StatusCode::UNAUTHORIZED,
-                "{n}"
-            );
-            assert_eq!(
-                create_in(&mut honest, &format!("invented-{n}"))
-                    .await
-                    .status,
-                StatusCode::NOT_FOUND,
-                "{n}"
-            );
-        }
-        for namespace in [NAMESPACE, "other"] {
-            assert_eq!(
-                create_in(&mut honest, namespace).await.status,
-                StatusCode::CREATED,
-                "{namespace}"
-            );
-            assert_eq!(
-                create_in(&mut honest, namespace).await.status,
-                StatusCode::TOO_MANY_REQUESTS,
-                "{namespace}"
-            );
-        }
-        assert_eq!(rejected(&rig, "namespace"), 2.0);
-        rig.stop().await;
+        assert_eq!(
+            stranger.create("a").await.status,
+            StatusCode::UNAUTHORIZED,
+            "{n}"
+        );
+        assert_eq!(
+            create_in(&mut honest, &format!("invented-{n}"))
+                .await
+                .status,
+            StatusCode::NOT_FOUND,
+            "{n}"
+        );
     }
+    for namespace in [NAMESPACE, "other"] {
+        assert_eq!(
+            create_in(&mut honest, namespace).await.status,
+            StatusCode::CREATED,
+            "{namespace}"
+        );
+        assert_eq!(
+            create_in(&mut honest, namespace).await.status,
+            StatusCode::TOO_MANY_REQUESTS,
+            "{namespace}"
+        );
+    }
+    assert_eq!(rejected(&rig, "namespace"), 2.0);
+    rig.stop().await;
 }
 
 #[tokio::test]
