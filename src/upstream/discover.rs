@@ -1,10 +1,12 @@
-//! Finds the apiservers: the EndpointSlice of the Service `kubernetes`, listed and then watched
+//! Discovers the apiservers: lists and then watches the EndpointSlice of the Service `kubernetes`,
 //! through the Service's own address.
 //!
-//! With a token of the proxy's own, which must be allowed to `list` and `watch`
-//! `endpointslices.discovery.k8s.io` in the namespace `default`, and of the name `kubernetes` only:
-//! the name in the field selector is what RBAC sees (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>). Each apiserver keeps itself in that slice while it
-//! serves (<https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/reconcilers/endpointsadapter.go>).
+//! The requests carry the proxy's own token. It needs `list` and `watch` on
+//! `endpointslices.discovery.k8s.io` in the namespace `default`, for the name `kubernetes` only:
+//! RBAC takes the name from the field selector
+//! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>).
+//! Each apiserver keeps itself in that slice while it serves
+//! (<https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/reconcilers/endpointsadapter.go>).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,49 +26,48 @@ use crate::body::{Body, BodyError, collect_bounded};
 use crate::telemetry::chain;
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?fieldSelector=metadata.name%3Dkubernetes";
-/// How long a watch may last. The apiserver would end it after 30 to 60 minutes by itself.
+/// How long one watch lasts. The apiserver itself ends watches after 30 to 60 minutes.
 const WATCH_SECONDS: u32 = 600;
 /// A slice has at most 1,000 endpoints.
-const MAX_ANSWER: u64 = 1 << 20;
+const MAX_RESPONSE: u64 = 1 << 20;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// See the module.
 pub(super) struct Discovery {
-    /// The Service's address.
+    /// Reaches some apiserver through the Service's address.
     pub(super) service: Arc<Server>,
     pub(super) token_file: PathBuf,
 }
 
-/// Why the apiservers are not known, or not any longer.
+/// Why the apiservers are not known, or why the watch ended.
 #[derive(Debug, thiserror::Error)]
 enum DiscoverError {
     #[error(transparent)]
     Token(#[from] TokenError),
-    #[error("no answer")]
+    #[error("the apiserver did not answer")]
     Send(#[source] SendError),
     #[error(
         "the apiserver answered {0}; it must be allowed to list and watch endpointslices.discovery.k8s.io kubernetes in default"
     )]
     Refused(StatusCode),
-    #[error("the answer broke off")]
+    #[error("the response broke off")]
     Broken(#[from] BodyError),
-    #[error("the answer is no EndpointSlice")]
+    #[error("the response is not an EndpointSlice")]
     Json(#[from] serde_json::Error),
-    #[error("the answer is larger than any EndpointSlice")]
+    #[error("the response is larger than any EndpointSlice")]
     TooLarge,
 }
 
-/// What a line of a watch says.
+/// What one line of a watch says.
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum Update {
     Servers {
         urls: Vec<Uri>,
         version: String,
     },
-    /// Nothing has changed up to here.
+    /// Nothing has changed up to this version.
     Version(String),
-    /// The slice has gone, or the watch can go on from nowhere: list again.
+    /// The slice was deleted, or the watch cannot continue from any version.
     ListAgain,
 }
 
@@ -118,20 +119,20 @@ struct Event {
 }
 
 impl Discovery {
-    /// Gives `found` the servers at first and whenever they change, for ever. A list without any is
-    /// given too.
+    /// Calls `found` with the servers once and whenever they change, for ever. The list can be
+    /// empty.
     pub(super) async fn run(&self, found: impl Fn(Vec<Uri>)) {
         let mut pause = FIRST_PAUSE;
         let mut told = None;
         loop {
             match self.follow(&found, &mut pause).await {
-                Ok(()) => debug!("The watch of the apiservers begins anew"),
+                Ok(()) => debug!("Listing the apiservers again"),
                 Err(error) => {
                     let error = chain(&error).to_string();
                     if told.as_ref() != Some(&error) {
                         warn!(
                             error,
-                            "Cannot watch which apiservers there are; the last ones known stay in use"
+                            "Cannot watch the list of apiservers, keeping the present ones"
                         );
                     }
                     told = Some(error);
@@ -142,14 +143,14 @@ impl Discovery {
         }
     }
 
-    /// Lists, then watches until that cannot go on.
+    /// Lists, then watches until the watch cannot continue.
     async fn follow(
         &self,
         found: &impl Fn(Vec<Uri>),
         pause: &mut Duration,
     ) -> Result<(), DiscoverError> {
-        let mut answer = self.get(LaneKind::Call, SLICES).await?.into_body();
-        let Some(whole) = collect_bounded(&mut answer, MAX_ANSWER).await? else {
+        let mut response = self.get(LaneKind::Call, SLICES).await?.into_body();
+        let Some(whole) = collect_bounded(&mut response, MAX_RESPONSE).await? else {
             return Err(DiscoverError::TooLarge);
         };
         let list: List = serde_json::from_slice(&whole.data)?;
@@ -168,16 +169,16 @@ impl Discovery {
             };
             while let Some(line) = lines.next().await? {
                 *pause = FIRST_PAUSE;
-                version = match news(&line)? {
-                    News::Servers { urls, version } => {
+                version = match update(&line)? {
+                    Update::Servers { urls, version } => {
                         found(urls);
                         version
                     }
-                    News::Version(version) => version,
-                    News::ListAgain => return Ok(()),
+                    Update::Version(version) => version,
+                    Update::ListAgain => return Ok(()),
                 };
             }
-            // A watch that ends as soon as it begins must not become a loop of requests.
+            // If every watch ends as soon as it begins, this pause bounds the requests.
             tokio::time::sleep(FIRST_PAUSE.mul_f64(fastrand::f64())).await;
         }
     }
@@ -196,19 +197,19 @@ impl Discovery {
             .insert(ACCEPT, HeaderValue::from_static("application/json"));
         let sent = self
             .service
-            .send_again(self.service.lane(lane), request)
+            .send_with_retry(self.service.lane(lane), request)
             .await;
-        let answer = sent.map_err(|failed| DiscoverError::Send(failed.error))?;
-        if answer.status() == StatusCode::OK {
-            Ok(answer)
+        let response = sent.map_err(|failed| DiscoverError::Send(failed.error))?;
+        if response.status() == StatusCode::OK {
+            Ok(response)
         } else {
-            Err(DiscoverError::Refused(answer.status()))
+            Err(DiscoverError::Refused(response.status()))
         }
     }
 }
 
 impl Slice {
-    /// `https://address:port` of every apiserver that serves, in order.
+    /// `https://address:port` of every apiserver that is ready, sorted.
     fn urls(&self) -> Vec<Uri> {
         let ports = self.ports.iter().flatten();
         let https = ports
@@ -234,35 +235,34 @@ impl Slice {
     }
 }
 
-fn news(line: &[u8]) -> Result<News, serde_json::Error> {
+fn update(line: &[u8]) -> Result<Update, serde_json::Error> {
     let event: Event = serde_json::from_slice(line)?;
     Ok(match event.kind.as_str() {
         "ADDED" | "MODIFIED" => {
             let slice: Slice = serde_json::from_value(event.object)?;
-            News::Servers {
+            Update::Servers {
                 urls: slice.urls(),
                 version: slice.metadata.resource_version,
             }
         }
-        "BOOKMARK" => News::Version(
+        "BOOKMARK" => Update::Version(
             serde_json::from_value::<Slice>(event.object)?
                 .metadata
                 .resource_version,
         ),
-        // A deletion is an apiserver's mistake that another one mends; an error is mostly 410: the
-        // version is too old to go on from.
-        _ => News::ListAgain,
+        // The slice is deleted only by mistake, and an apiserver soon writes it again. An error is
+        // mostly 410: the version is too old to continue from.
+        _ => Update::ListAgain,
     })
 }
 
-/// The lines of a watch.
 struct Lines {
     body: Body<Lease>,
     read: BytesMut,
 }
 
 impl Lines {
-    /// The next line; None at the end, where half a line is none.
+    /// The next line. None at the end; an incomplete last line is dropped.
     async fn next(&mut self) -> Result<Option<BytesMut>, DiscoverError> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
@@ -270,7 +270,7 @@ impl Lines {
                 self.read.advance(1);
                 return Ok(Some(line));
             }
-            if self.read.len() as u64 > MAX_ANSWER {
+            if self.read.len() as u64 > MAX_RESPONSE {
                 return Err(DiscoverError::TooLarge);
             }
             let Some(frame) = self.body.frame().await else {
@@ -292,8 +292,8 @@ mod tests {
         "addressType":"IPv4","endpoints":[{"addresses":["10.0.0.2"],"conditions":{"ready":true}},{"addresses":["10.0.0.1"],"conditions":{}},
         {"addresses":["10.0.0.3"],"conditions":{"ready":false}}],"ports":[{"name":"https","port":6443,"protocol":"TCP"}]}"#;
 
-    fn event(kind: &str, object: &str) -> Result<News, serde_json::Error> {
-        news(format!(r#"{{"type":"{kind}","object":{object}}}"#).as_bytes())
+    fn event(kind: &str, object: &str) -> Result<Update, serde_json::Error> {
+        update(format!(r#"{{"type":"{kind}","object":{object}}}"#).as_bytes())
     }
 
     #[test]
@@ -303,17 +303,17 @@ mod tests {
             .into();
         assert_eq!(
             event("MODIFIED", SLICE).unwrap(),
-            News::Servers {
+            Update::Servers {
                 urls,
                 version: "231".into()
             }
         );
         let slice = r#"{"metadata":{},"endpoints":[{"addresses":["fd00::1"]}],"ports":null}"#;
-        let News::Servers { urls, .. } = event("ADDED", slice).unwrap() else {
+        let Update::Servers { urls, .. } = event("ADDED", slice).unwrap() else {
             panic!()
         };
         assert_eq!(urls[0].to_string(), "https://[fd00::1]:443/");
-        let News::Servers { urls, .. } =
+        let Update::Servers { urls, .. } =
             event("ADDED", r#"{"metadata":{},"endpoints":null}"#).unwrap()
         else {
             panic!()
@@ -325,7 +325,7 @@ mod tests {
     fn knows_when_to_list_again() {
         assert_eq!(
             event("BOOKMARK", r#"{"metadata":{"resourceVersion":"9"}}"#).unwrap(),
-            News::Version("9".into())
+            Update::Version("9".into())
         );
         assert_eq!(
             event(
@@ -333,9 +333,9 @@ mod tests {
                 r#"{"kind":"Status","code":410,"reason":"Expired"}"#
             )
             .unwrap(),
-            News::ListAgain
+            Update::ListAgain
         );
-        assert_eq!(event("DELETED", SLICE).unwrap(), News::ListAgain);
+        assert_eq!(event("DELETED", SLICE).unwrap(), Update::ListAgain);
         event("MODIFIED", "5").unwrap_err();
     }
 }

@@ -1,9 +1,8 @@
-//! Whether a server is to be used: what requests and probes have seen of it, and when it is asked
-//! again. Pure but for its lock.
+//! Whether requests should go to a server, and when to probe it next. Pure, except for its lock.
 //!
-//! A server is left at the first failure, because a request that fails to connect costs nothing
-//! elsewhere, and returned to only after a probe. One that fails again soon after its return waits
-//! longer each time.
+//! One failure marks a server down, because a request that cannot connect can go to another server
+//! at no cost. Only a probe marks it up again. If it fails soon after that, the pause before the
+//! next probe is longer each time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,27 +12,25 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// How often a server that is up is probed. Requests see most failures earlier; this sees a
-/// shutdown that has been announced, and a server that nobody uses.
+/// How often a server that is up is probed. Requests notice most failures earlier. A probe notices
+/// an announced shutdown, and the failure of a server that gets no requests.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
-/// The first pause before a server that failed is probed; it doubles with each failure.
+/// The pause before the first probe of a server that failed. It doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A server that stays up for so long has forgotten its failures.
+/// A server that stays up for this long starts again at the first pause.
 const STEADY: Duration = Duration::from_secs(60);
-/// How many times a server that was ready once may forbid the question, and still be starting up:
-/// for more than 20 s, with the pauses between.
-const FORBIDDEN_AT_START: u32 = 8;
+/// How many probes in a row a server that was ready before may answer with 403 and still count as
+/// starting up. With the pauses between them this is more than 20 s.
+const MAX_FORBIDDEN_AT_START: u32 = 8;
 
-/// What a server that answers a probe says.
+/// How a server answered a probe, if that showed no failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It is ready.
+pub(super) enum ProbeAnswer {
     Ready,
-    /// It is alive, and does not tell strangers more than that.
+    /// The server answers, but does not tell anonymous clients whether it is ready.
     Alive,
-    /// It forbids the question. So does an apiserver that starts, to everybody, until it has read
+    /// The server answers 403. An apiserver that starts does so for every client, until it has read
     /// RBAC's roles.
     Forbidden,
 }
@@ -42,58 +39,57 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Health {
     name: Box<str>,
-    /// What requests look at.
+    /// A copy of the condition that requests read without the lock.
     usable: AtomicBool,
-    state: Mutex<State>,
-    /// Told whenever the server goes up or down, or is down for another reason, for whoever tells
-    /// operators.
+    record: Mutex<HealthRecord>,
+    /// Notified when the server goes up or down, or is down for another reason. Readiness waits
+    /// for it.
     changed: Arc<Notify>,
-    /// Told when it goes down, for the probing.
-    failed: Notify,
+    /// Notified when the server goes down. The probing task waits for it.
+    went_down: Notify,
 }
 
-/// A server's health as it is known.
+/// What requests and probes have shown of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
-    pub(super) standing: Standing,
-    /// Since when.
+pub(super) struct HealthRecord {
+    pub(super) condition: Condition,
+    /// When the condition last changed.
     pub(super) since: Instant,
-    /// Failures in a row; a return that did not last does not end the row.
+    /// Failures in a row. A short time of being up does not end the row.
     failures: u32,
     /// The last failure.
     pub(super) error: Option<Arc<str>>,
-    /// How many more answers that forbid the question are those of a start; none where it was
-    /// never allowed.
-    forbidden_left: u32,
+    /// How many more 403 count as a server that starts up. 0 if the server never allowed the
+    /// probe.
+    forbidden_remaining: u32,
 }
 
-/// What is known of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Not asked yet: used like one that is up, but nobody may rely on it.
+pub(super) enum Condition {
+    /// Not probed yet. Requests go there, but readiness does not count it.
     Unknown,
     Up,
     Down,
-    /// No longer among the servers.
-    Gone,
+    /// No longer in the list of servers.
+    Removed,
 }
 
-impl State {
+impl HealthRecord {
     fn new(now: Instant) -> Self {
         Self {
-            standing: Standing::Unknown,
+            condition: Condition::Unknown,
             since: now,
             failures: 0,
             error: None,
-            forbidden_left: 0,
+            forbidden_remaining: 0,
         }
     }
 
-    /// A failure of a request or a probe. Whether the server goes down by it.
+    /// Records a failure of a request or a probe. Returns whether the server goes down with it.
     fn failed(&mut self, now: Instant, error: Arc<str>, probe: bool) -> bool {
-        match self.standing {
-            Standing::Unknown | Standing::Up => {
-                let steady = self.standing == Standing::Up
+        match self.condition {
+            Condition::Unknown | Condition::Up => {
+                let steady = self.condition == Condition::Up
                     && now.saturating_duration_since(self.since) >= STEADY;
                 let failures = if steady {
                     1
@@ -101,7 +97,7 @@ impl State {
                     self.failures.saturating_add(1)
                 };
                 *self = Self {
-                    standing: Standing::Down,
+                    condition: Condition::Down,
                     since: now,
                     failures,
                     error: Some(error),
@@ -109,45 +105,47 @@ impl State {
                 };
                 true
             }
-            // A crowd of requests that fail together is no reason to wait longer.
-            Standing::Down => {
+            // Requests that fail together are one failure. Only probes make the pause longer.
+            Condition::Down => {
                 self.failures = self.failures.saturating_add(probe.into());
                 self.error = Some(error);
                 false
             }
-            Standing::Gone => false,
+            Condition::Removed => false,
         }
     }
 
-    /// Whether an answer is that of a server that starts up: it would refuse whatever it is sent.
-    fn is_starting(&mut self, answer: Answer) -> bool {
+    /// Whether the answer comes from a server that starts up. Such a server refuses every request.
+    fn is_starting(&mut self, answer: ProbeAnswer) -> bool {
         match answer {
-            Answer::Ready => self.forbidden_left = FORBIDDEN_AT_START,
-            Answer::Forbidden if self.standing == Standing::Down && self.forbidden_left > 0 => {
-                self.forbidden_left -= 1;
+            ProbeAnswer::Ready => self.forbidden_remaining = MAX_FORBIDDEN_AT_START,
+            ProbeAnswer::Forbidden
+                if self.condition == Condition::Down && self.forbidden_remaining > 0 =>
+            {
+                self.forbidden_remaining -= 1;
                 return true;
             }
-            Answer::Forbidden | Answer::Alive => {}
+            ProbeAnswer::Forbidden | ProbeAnswer::Alive => {}
         }
         false
     }
 
-    /// A probe's success. Whether the server goes up by it.
+    /// Records a probe's success. Returns whether the server goes up with it.
     fn succeeded(&mut self, now: Instant) -> bool {
-        let up = matches!(self.standing, Standing::Unknown | Standing::Down);
+        let up = matches!(self.condition, Condition::Unknown | Condition::Down);
         if up {
-            (self.standing, self.since) = (Standing::Up, now);
+            (self.condition, self.since) = (Condition::Up, now);
         }
         up
     }
 
-    /// How long to wait before the next probe, for a `random` number in [0, 1): half of it is
-    /// jitter, so that replicas do not ask together.
+    /// How long to wait before the next probe. `random` is in [0, 1). Half of the pause is jitter,
+    /// so that replicas do not probe at the same moment.
     fn pause(&self, random: f64) -> Duration {
-        let whole = match self.standing {
-            Standing::Unknown => return Duration::ZERO,
-            Standing::Up | Standing::Gone => PROBE_EVERY,
-            Standing::Down => {
+        let whole = match self.condition {
+            Condition::Unknown => return Duration::ZERO,
+            Condition::Up | Condition::Removed => PROBE_EVERY,
+            Condition::Down => {
                 let doubled = 1u32
                     .checked_shl(self.failures.saturating_sub(1))
                     .unwrap_or(u32::MAX);
@@ -160,13 +158,13 @@ impl State {
 
 impl Health {
     pub(super) fn new(name: &str, changed: Arc<Notify>) -> Self {
-        let state = Mutex::new(State::new(Instant::now()));
+        let record = Mutex::new(HealthRecord::new(Instant::now()));
         Self {
             name: name.into(),
             usable: AtomicBool::new(true),
-            state,
+            record,
             changed,
-            failed: Notify::new(),
+            went_down: Notify::new(),
         }
     }
 
@@ -175,77 +173,77 @@ impl Health {
         self.usable.load(Ordering::Relaxed)
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn record(&self) -> HealthRecord {
         self.lock().clone()
     }
 
-    /// A request found that the server cannot be used. Whether it goes down by that.
-    pub(super) fn failed(&self, error: &dyn std::fmt::Display) -> bool {
+    /// A request could not use the server. Returns whether the server goes down with it.
+    pub(super) fn request_failed(&self, error: &dyn std::fmt::Display) -> bool {
         self.fail(error, false)
     }
 
-    /// A probe has ended. Whether the server goes down by it.
-    pub(super) fn probed(&self, result: Result<Answer, String>) -> bool {
+    /// A probe has ended. Returns whether the server goes down with it.
+    pub(super) fn probed(&self, result: Result<ProbeAnswer, String>) -> bool {
         let answer = match result {
             Ok(answer) => answer,
             Err(error) => return self.fail(&error, true),
         };
-        let mut state = self.lock();
-        if state.is_starting(answer) {
-            drop(state);
+        let mut record = self.lock();
+        if record.is_starting(answer) {
+            drop(record);
             return self.fail(
                 &"it is starting up: /readyz is forbidden, and was not before",
                 true,
             );
         }
-        if state.succeeded(Instant::now()) {
+        if record.succeeded(Instant::now()) {
             self.usable.store(true, Ordering::Relaxed);
-            drop(state);
+            drop(record);
             info!(server = &*self.name, "An apiserver is up");
             self.changed.notify_one();
         }
         false
     }
 
-    /// The server is no longer among those to use.
+    /// The server is no longer in the list.
     pub(super) fn remove(&self) {
-        self.lock().standing = Standing::Gone;
+        self.lock().condition = Condition::Removed;
         self.usable.store(false, Ordering::Relaxed);
     }
 
     /// Returns when it is time for the next probe.
-    pub(super) async fn time_to_probe(&self) {
+    pub(super) async fn next_probe_due(&self) {
         loop {
             let pause = self.lock().pause(fastrand::f64());
             tokio::select! {
                 () = tokio::time::sleep(pause) => return,
-                // It went down: its own pause begins now.
-                () = self.failed.notified() => {}
+                // The server went down: the pause starts anew.
+                () = self.went_down.notified() => {}
             }
         }
     }
 
     fn fail(&self, error: &dyn std::fmt::Display, probe: bool) -> bool {
         let error: Arc<str> = error.to_string().into();
-        let mut state = self.lock();
-        let news = state.error.as_ref() != Some(&error);
-        let left = state.failed(Instant::now(), Arc::clone(&error), probe);
-        if left {
+        let mut record = self.lock();
+        let other_reason = record.error.as_ref() != Some(&error);
+        let went_down = record.failed(Instant::now(), Arc::clone(&error), probe);
+        if went_down {
             self.usable.store(false, Ordering::Relaxed);
         }
-        drop(state);
-        if left {
+        drop(record);
+        if went_down {
             warn!(server = &*self.name, %error, "An apiserver is down");
-            self.failed.notify_one();
+            self.went_down.notify_one();
         }
-        if left || news {
+        if went_down || other_reason {
             self.changed.notify_one();
         }
-        left
+        went_down
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HealthRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -253,99 +251,99 @@ impl Health {
 mod tests {
     use super::*;
 
-    fn down(state: &mut State, now: Instant) -> bool {
-        state.failed(now, "refused".into(), true)
+    fn down(record: &mut HealthRecord, now: Instant) -> bool {
+        record.failed(now, "refused".into(), true)
     }
 
     /// The longest pause as it is now.
-    fn longest(state: &State) -> Duration {
-        state.pause(1.0)
+    fn longest(record: &HealthRecord) -> Duration {
+        record.pause(1.0)
     }
 
     #[test]
     fn a_server_is_left_at_its_first_failure_and_returned_to_after_a_probe() {
         let now = Instant::now();
-        let mut state = State::new(now);
+        let mut record = HealthRecord::new(now);
         assert_eq!(
-            (state.standing, longest(&state)),
-            (Standing::Unknown, Duration::ZERO),
+            (record.condition, longest(&record)),
+            (Condition::Unknown, Duration::ZERO),
             "asked at once"
         );
-        assert!(state.succeeded(now));
-        assert_eq!(longest(&state), PROBE_EVERY);
-        assert!(down(&mut state, now + STEADY));
+        assert!(record.succeeded(now));
+        assert_eq!(longest(&record), PROBE_EVERY);
+        assert!(down(&mut record, now + STEADY));
         assert_eq!(
-            (state.standing, state.since, state.error.as_deref()),
-            (Standing::Down, now + STEADY, Some("refused"))
+            (record.condition, record.since, record.error.as_deref()),
+            (Condition::Down, now + STEADY, Some("refused"))
         );
-        assert!(!down(&mut state, now), "it is down already");
-        assert!(state.succeeded(now));
-        assert_eq!(state.standing, Standing::Up);
-        assert!(!state.succeeded(now), "it is up already");
+        assert!(!down(&mut record, now), "it is down already");
+        assert!(record.succeeded(now));
+        assert_eq!(record.condition, Condition::Up);
+        assert!(!record.succeeded(now), "it is up already");
     }
 
     #[test]
     fn pauses_double_with_each_failed_probe_up_to_a_bound() {
         let now = Instant::now();
-        let mut state = State::new(now);
+        let mut record = HealthRecord::new(now);
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            down(&mut state, now);
-            pauses.push(longest(&state).as_millis());
+            down(&mut record, now);
+            pauses.push(longest(&record).as_millis());
         }
         assert_eq!(
             pauses,
             [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]
         );
-        assert_eq!(state.pause(0.0), LONGEST_PAUSE / 2, "half of it is jitter");
+        assert_eq!(record.pause(0.0), LONGEST_PAUSE / 2, "half of it is jitter");
     }
 
     #[test]
     fn requests_that_fail_together_are_one_failure() {
         let now = Instant::now();
-        let mut state = State::new(now);
+        let mut record = HealthRecord::new(now);
         for _ in 0..100 {
-            state.failed(now, "refused".into(), false);
+            record.failed(now, "refused".into(), false);
         }
-        assert_eq!(longest(&state), FIRST_PAUSE);
+        assert_eq!(longest(&record), FIRST_PAUSE);
     }
 
     #[test]
     fn a_return_that_does_not_last_makes_the_next_one_later() {
         let now = Instant::now();
-        let mut state = State::new(now);
+        let mut record = HealthRecord::new(now);
         for expected in [250, 500, 1_000] {
-            down(&mut state, now);
-            assert_eq!(longest(&state).as_millis(), expected);
-            state.succeeded(now);
+            down(&mut record, now);
+            assert_eq!(longest(&record).as_millis(), expected);
+            record.succeeded(now);
         }
-        down(&mut state, now + STEADY);
-        assert_eq!(longest(&state), FIRST_PAUSE, "a lasting one does not");
+        down(&mut record, now + STEADY);
+        assert_eq!(longest(&record), FIRST_PAUSE, "a lasting one does not");
     }
 
     #[test]
     fn a_server_that_forbids_what_it_allowed_is_starting_up_for_a_while() {
         let now = Instant::now();
-        let mut state = State::new(now);
+        let mut record = HealthRecord::new(now);
         assert!(
-            !state.is_starting(Answer::Forbidden),
+            !record.is_starting(ProbeAnswer::Forbidden),
             "as far as anybody knows it always does"
         );
-        down(&mut state, now);
-        assert!(!state.is_starting(Answer::Forbidden));
+        down(&mut record, now);
+        assert!(!record.is_starting(ProbeAnswer::Forbidden));
         for _ in 0..2 {
-            assert!(!state.is_starting(Answer::Ready));
-            state.succeeded(now);
+            assert!(!record.is_starting(ProbeAnswer::Ready));
+            record.succeeded(now);
             assert!(
-                !state.is_starting(Answer::Forbidden),
+                !record.is_starting(ProbeAnswer::Forbidden),
                 "one that is up has not been started again"
             );
-            down(&mut state, now);
-            for _ in 0..FORBIDDEN_AT_START {
-                assert!(state.is_starting(Answer::Forbidden));
+            down(&mut record, now);
+            for _ in 0..MAX_FORBIDDEN_AT_START {
+                assert!(record.is_starting(ProbeAnswer::Forbidden));
             }
             assert!(
-                !state.is_starting(Answer::Forbidden),
+                !record.is_starting(ProbeAnswer::Forbidden),
                 "no start takes that long: the rules have changed"
             );
         }
@@ -356,7 +354,7 @@ mod tests {
         let health = Health::new("a:1", Arc::default());
         assert!(health.is_usable(), "until something is known");
         health.remove();
-        assert!(!health.probed(Ok(Answer::Ready)) && !health.failed(&"refused"));
+        assert!(!health.probed(Ok(ProbeAnswer::Ready)) && !health.request_failed(&"refused"));
         assert!(!health.is_usable());
     }
 }

@@ -1,11 +1,11 @@
-//! Which of several places a namespace belongs to: rendezvous hashing, pure.
+//! Pins a namespace to one of several servers or lanes, by rendezvous hashing. Pure.
 //!
-//! Every namespace ranks all places by a hash of the two names and takes the first that is left. So
-//! all replicas of the proxy agree without talking, in every build and on every machine, and a
-//! place that is lost moves only the namespaces that it had. Thaler and Ravishankar, "Using
+//! A namespace ranks all candidates by a hash of the two names and takes the first one that is
+//! available. So all replicas of the proxy agree without communicating, in every build and on every
+//! machine, and a lost server moves only its own namespaces. Thaler and Ravishankar, "Using
 //! name-based mappings to increase hit rates", 1998.
 
-/// A name as far as ranking goes.
+/// The hash of a name. Ranking needs no more of the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key(u64);
 
@@ -19,23 +19,24 @@ impl Key {
         }))
     }
 
-    /// How well `place` suits this name; the highest wins.
-    pub(super) fn rank(self, place: Self) -> u64 {
-        // FNV leaves names that end alike close together: both are mixed, lest neighbours'
-        // addresses rank alike for everybody.
-        mix(mix(self.0) ^ mix(place.0.rotate_left(32)))
+    /// The rank of a candidate for this name. The highest rank wins.
+    pub(super) fn rank(self, candidate: Self) -> u64 {
+        // FNV gives similar hashes to names with the same end. Without mixing both hashes, servers
+        // with similar addresses would rank alike for every namespace.
+        mix(mix(self.0) ^ mix(candidate.0.rotate_left(32)))
     }
 
-    /// The best of `places` for this name; None if there is none.
-    pub(super) fn choose<T>(self, places: impl IntoIterator<Item = (Self, T)>) -> Option<T> {
-        places
+    /// The best candidate for this name. None if there is no candidate.
+    pub(super) fn choose<T>(self, candidates: impl IntoIterator<Item = (Self, T)>) -> Option<T> {
+        candidates
             .into_iter()
-            .max_by_key(|(place, _)| (self.rank(*place), place.0))
+            .max_by_key(|(candidate, _)| (self.rank(*candidate), candidate.0))
             .map(|(_, value)| value)
     }
 }
 
-/// The finalizer of SplitMix64: each bit of the input changes half of the output's. <https://prng.di.unimi.it/splitmix64.c>
+/// The finalizer of SplitMix64: each input bit changes half of the output bits.
+/// <https://prng.di.unimi.it/splitmix64.c>
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -52,7 +53,7 @@ mod tests {
 
     const SERVERS: [&str; 3] = ["10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:6443"];
 
-    fn place<'a>(namespace: &str, servers: &[&'a str]) -> Option<&'a str> {
+    fn chosen<'a>(namespace: &str, servers: &[&'a str]) -> Option<&'a str> {
         Key::of(namespace).choose(servers.iter().map(|server| (Key::of(server), *server)))
     }
 
@@ -64,7 +65,7 @@ mod tests {
             "FNV's own test vectors"
         );
         assert_eq!(Key::of("foobar").0, 0x8594_4171_f739_67e8);
-        let chosen: Vec<_> = [
+        let choices: Vec<_> = [
             "argo",
             "default",
             "kube-system",
@@ -72,19 +73,19 @@ mod tests {
             "team-b",
             "team-c",
         ]
-        .map(|name| place(name, &SERVERS))
+        .map(|name| chosen(name, &SERVERS))
         .into();
         let expected = [0, 1, 2, 0, 0, 0].map(|index: usize| Some(SERVERS[index]));
         assert_eq!(
-            chosen, expected,
+            choices, expected,
             "a change moves the namespaces of every running proxy"
         );
     }
 
     #[test]
     fn nothing_to_choose_from_is_none() {
-        assert_eq!(place("argo", &[]), None);
-        assert_eq!(place("argo", &SERVERS[..1]), Some(SERVERS[0]));
+        assert_eq!(chosen("argo", &[]), None);
+        assert_eq!(chosen("argo", &SERVERS[..1]), Some(SERVERS[0]));
     }
 
     #[test]
@@ -109,7 +110,7 @@ mod tests {
                 let mut counts = BTreeMap::new();
                 for n in 0..3000 {
                     *counts
-                        .entry(place(&format!("{names}{n}"), servers))
+                        .entry(chosen(&format!("{names}{n}"), servers))
                         .or_insert(0_usize) += 1;
                 }
                 let even = 3000 / servers.len();
@@ -130,7 +131,7 @@ mod tests {
             let known: Vec<&str> = servers.iter().map(String::as_str).collect();
             let mut sorted = known.clone();
             sorted.sort_unstable();
-            prop_assert_eq!(place(&namespace, &known), place(&namespace, &sorted));
+            prop_assert_eq!(chosen(&namespace, &known), chosen(&namespace, &sorted));
         }
 
         #[test]
@@ -140,10 +141,10 @@ mod tests {
         ) {
             let all: Vec<&str> = servers.iter().map(String::as_str).collect();
             let lost = all[lost.index(all.len())];
-            let left: Vec<&str> = all.iter().copied().filter(|server| *server != lost).collect();
+            let remaining: Vec<&str> = all.iter().copied().filter(|server| *server != lost).collect();
             for namespace in &namespaces {
-                let before = place(namespace, &all);
-                prop_assert!(before == Some(lost) || place(namespace, &left) == before);
+                let previous = chosen(namespace, &all);
+                prop_assert!(previous == Some(lost) || chosen(namespace, &remaining) == previous);
             }
         }
     }

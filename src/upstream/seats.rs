@@ -1,11 +1,10 @@
-//! At which server the creates of each namespace are, so that they never are at two at once without
-//! need.
+//! Which server the creates of each namespace use now: the seat of the namespace.
 //!
-//! Creates of one namespace at two apiservers are what conflicts come from. So when a namespace's
-//! own server comes back, its creates wait until those in flight at the other one have been
-//! answered, and for as long after as the news take to the server's cache; then all of
-//! them go over. A server that failed is left at once, and a namespace without creates in flight
-//! moves unnoticed.
+//! Quota conflicts come from creates of one namespace at two apiservers. So a namespace moves as a
+//! whole. When its own server comes back, new creates wait until those in flight at the other
+//! server have been answered, and then until that server's writes have reached the cache of the own
+//! server. A namespace leaves a failed server at once. A namespace without creates in flight moves
+//! without a wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,49 +16,52 @@ use super::health::Health;
 use crate::keyed::Keyed;
 use crate::metrics::{Metrics, PinMove};
 
-/// Namespaces that are remembered; further ones move unnoticed.
+/// How many namespaces are remembered. Further ones move without a wait. Clients can fill the map
+/// with invented namespaces: a create takes a seat before the apiserver has answered.
 const MAX_NAMESPACES: usize = 10_000;
-/// A namespace without creates for so long has nothing to wait for.
+/// A namespace without creates for this long is forgotten. It has nothing to wait for.
 const IDLE: Duration = Duration::from_secs(60);
-/// The longest that a create waits for its namespace to move. Then it moves with creates in flight
-/// elsewhere: a conflict is replayed, a client that gave up is not.
+/// How long a create waits for its namespace to move. After that the namespace moves although
+/// creates are in flight at the other server: the proxy can replay a conflict, but it cannot bring
+/// back a client that gave up.
 const MOVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The seats of all namespaces.
 pub(super) struct Seats {
     namespaces: Keyed<Seat>,
     metrics: Arc<Metrics>,
 }
 
-/// Where one namespace is.
+/// The seat of one namespace.
 #[derive(Debug, Default)]
 struct Seat {
-    state: Mutex<State>,
-    /// Told when the creates in flight have been answered, and when the namespace moves.
+    occupancy: Mutex<Occupancy>,
+    /// Notified when the last create in flight was answered, and when the namespace moves.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    at: Option<Arc<Health>>,
-    /// Creates in flight there.
+struct Occupancy {
+    /// The server, by its health. None before the first create.
+    server: Option<Arc<Health>>,
+    /// Creates in flight at that server since the last move.
     in_flight: usize,
-    /// When the last of them was answered.
-    answered: Option<Instant>,
-    /// Counts the moves: what was in flight before one does not count after it.
+    /// When one of them was last answered.
+    last_answered: Option<Instant>,
+    /// Counts the moves. A create from before a move does not count after it.
     moves: u64,
 }
 
-/// One create in flight, until it is dropped.
+/// Counts one create as in flight until it is dropped.
 #[derive(Debug)]
 pub(super) struct Seated {
     seat: Arc<Seat>,
     moves: u64,
 }
 
-enum Entry {
-    In(Option<PinMove>),
-    /// Look again then, or when the seat has changed.
+enum Decision {
+    /// The create may go. The namespace moved, if a move is named.
+    Go(Option<PinMove>),
+    /// Decide again at this time, or when the seat has changed.
     Wait(Instant),
 }
 
@@ -71,8 +73,25 @@ impl Seats {
         }
     }
 
-    /// What `prefer` chooses, once the namespace may be there; `settle` is how long news take from
-    /// one server to another. None if `prefer` has nothing to choose from.
+    /// Waits until the namespace may use the server that `prefer` chooses, and returns that choice.
+    /// `settle` is how long a write takes to reach the caches of the other servers. None if
+    /// `prefer` finds no server.
+    ///
+    /// **Invariant:** creates that hold a [`Seated`] of one namespace are in flight at one server
+    /// only. There are two exceptions, and each is counted as a move: the server is not usable
+    /// any more, or a create has waited for [`MOVE_WITHIN`]. Without this, two apiservers charge
+    /// one quota at the same time and conflict, which is the fault that pinning avoids.
+    ///
+    /// - The seat is read, compared and changed under one lock. `prefer` runs again after each
+    ///   wait, so a decision never uses an old choice.
+    /// - `changed` is registered before the decision, so no notification is missed between the two.
+    ///   A create that misses one waits for the whole of `MOVE_WITHIN`.
+    /// - A [`Seated`] from before a move does not change the count after it (`moves`). Otherwise
+    ///   the count would reach zero, or wrap, while creates are in flight.
+    ///
+    /// A server change without these waits fails
+    /// `a_namespace_returns_when_its_creates_elsewhere_are_answered_and_the_news_have_spread`, and
+    /// a count that outlives a move fails `a_namespace_does_not_wait_for_ever`.
     pub(super) async fn take<'a, T>(
         &self,
         namespace: &str,
@@ -86,15 +105,15 @@ impl Seats {
         loop {
             let changed = seat.changed.notified();
             let (chosen, preferred) = prefer()?;
-            let (entry, moves) = {
-                let mut state = seat.lock();
+            let (decision, moves) = {
+                let mut occupancy = seat.lock();
                 (
-                    state.enter(preferred, settle, Instant::now(), deadline),
-                    state.moves,
+                    occupancy.decide(preferred, settle, Instant::now(), deadline),
+                    occupancy.moves,
                 )
             };
-            match entry {
-                Entry::In(moved) => {
+            match decision {
+                Decision::Go(moved) => {
                     if let Some(moved) = moved {
                         self.metrics.pin_moved(moved);
                         seat.changed.notify_waiters();
@@ -107,7 +126,7 @@ impl Seats {
                         }),
                     ));
                 }
-                Entry::Wait(until) => tokio::select! {
+                Decision::Wait(until) => tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
                     () = changed => {}
                 },
@@ -115,68 +134,73 @@ impl Seats {
         }
     }
 
-    /// Every namespace that is remembered, and where it is; in no order.
+    /// Every remembered namespace and its server, in no order.
     pub(super) fn all(&self) -> Vec<(Box<str>, Arc<Health>)> {
         let all = self.namespaces.all().into_iter();
-        all.filter_map(|(namespace, seat)| seat.lock().at.clone().map(|at| (namespace, at)))
-            .collect()
+        all.filter_map(|(namespace, seat)| {
+            let server = seat.lock().server.clone()?;
+            Some((namespace, server))
+        })
+        .collect()
     }
 }
 
 impl Seat {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Occupancy> {
+        self.occupancy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn enter(
+impl Occupancy {
+    fn decide(
         &mut self,
         preferred: &Arc<Health>,
         settle: Duration,
         now: Instant,
         deadline: Instant,
-    ) -> Entry {
-        let moved = match &self.at {
+    ) -> Decision {
+        let moved = match &self.server {
             None => None,
-            Some(at) if Arc::ptr_eq(at, preferred) => {
+            Some(server) if Arc::ptr_eq(server, preferred) => {
                 self.in_flight += 1;
-                return Entry::In(None);
+                return Decision::Go(None);
             }
-            Some(at) if !at.is_usable() => Some(PinMove::Failed),
+            Some(server) if !server.is_usable() => Some(PinMove::Failed),
             Some(_) => {
-                let settled = self.answered.map_or(now, |answered| answered + settle);
-                let free = if self.in_flight > 0 {
+                let settled = self.last_answered.map_or(now, |last| last + settle);
+                let may_move = if self.in_flight > 0 {
                     deadline
                 } else {
                     settled.min(deadline)
                 };
-                if now < free {
-                    return Entry::Wait(free);
+                if now < may_move {
+                    return Decision::Wait(may_move);
                 }
                 Some(PinMove::Returned)
             }
         };
         *self = Self {
-            at: Some(Arc::clone(preferred)),
+            server: Some(Arc::clone(preferred)),
             in_flight: 1,
-            answered: None,
+            last_answered: None,
             moves: self.moves + 1,
         };
-        Entry::In(moved)
+        Decision::Go(moved)
     }
 }
 
 impl Drop for Seated {
     fn drop(&mut self) {
-        let mut state = self.seat.lock();
-        if state.moves != self.moves {
+        let mut occupancy = self.seat.lock();
+        if occupancy.moves != self.moves {
             return;
         }
-        state.in_flight -= 1;
-        state.answered = Some(Instant::now());
-        if state.in_flight == 0 {
-            drop(state);
+        occupancy.in_flight -= 1;
+        occupancy.last_answered = Some(Instant::now());
+        if occupancy.in_flight == 0 {
+            drop(occupancy);
             self.seat.changed.notify_waiters();
         }
     }
@@ -184,7 +208,7 @@ impl Drop for Seated {
 
 #[cfg(test)]
 mod tests {
-    use super::super::health::Answer;
+    use super::super::health::ProbeAnswer;
     use super::*;
 
     const SETTLE: Duration = Duration::from_millis(100);
@@ -205,7 +229,7 @@ mod tests {
                 own: health("own:1"),
                 other: health("other:1"),
             };
-            rig.own.failed(&"refused");
+            rig.own.request_failed(&"refused");
             rig
         }
 
@@ -224,7 +248,7 @@ mod tests {
         }
 
         fn own_returns(&self) {
-            self.own.probed(Ok(Answer::Ready));
+            self.own.probed(Ok(ProbeAnswer::Ready));
         }
     }
 
@@ -270,7 +294,7 @@ mod tests {
                 .lock()
                 .in_flight,
             1,
-            "what was left behind does not count"
+            "a create from before the move does not count"
         );
     }
 
@@ -280,7 +304,7 @@ mod tests {
         rig.own_returns();
         let (at, _, _in_flight) = rig.create().await;
         assert_eq!(at, "own");
-        rig.own.failed(&"refused");
+        rig.own.request_failed(&"refused");
         let (at, waited, _) = rig.create().await;
         assert_eq!((at, waited), ("other", Duration::ZERO));
     }
@@ -302,7 +326,7 @@ mod tests {
         rig.own_returns();
         let failing = async {
             tokio::time::sleep(10 * MS).await;
-            rig.own.failed(&"refused");
+            rig.own.request_failed(&"refused");
         };
         let ((at, _, _), ()) = tokio::join!(rig.create(), failing);
         assert_eq!(at, "other");

@@ -1,134 +1,121 @@
-//! One server: its address, its lanes, its health. Sends one request to it, and asks it whether it
-//! is ready.
+//! One server: its address, its lanes and its health. Sends one request to it, and probes it.
 
-use std::error::Error as StdError;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+mod origin;
+mod probe;
 
-use http::header::{HOST, UPGRADE};
+use std::sync::Arc;
+
+use http::header::UPGRADE;
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use tokio::sync::Notify;
 
 use super::connect::Connector;
-use super::health::{Answer, Health};
-use super::lane::{Kind, Lane, Lease};
+use super::health::Health;
+use super::lane::{Lane, LaneProfile, Lease};
 use super::pins::Key;
-use super::upgrades::Upgrades;
+use super::upgrades::UpgradeConnections;
 use super::{LaneKind, SendError, UNSENT_TRIES};
-use crate::body::{Body, BodyError, Flows, Returned, collect_bounded};
+use crate::body::{Body, Flows, Returned};
 use crate::config::{self, Pin};
 use crate::headers;
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
-use crate::verdict::{Class, classify};
+use origin::Origin;
+use probe::Prober;
 
-/// How long a probe may take. An apiserver that is alive answers in milliseconds.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of the body of a call is remembered until it is answered: more than most, and little
-/// beside a connection's own buffers.
+/// How much of a call's request body is kept until the response comes. This is more than most
+/// bodies, and little compared with the buffers of a connection.
 const MAX_KEPT: usize = 16 << 10;
-/// More than the list of checks that a failing `/readyz` answers with.
-const MAX_PROBE_ANSWER: u64 = 64 << 10;
 
-/// Answers to creates are small.
-const CREATE: Kind = Kind {
+/// Responses to creates are small.
+const CREATE: LaneProfile = LaneProfile {
     name: "create",
     spread: 1,
     window: 64 << 10,
-    max_served: usize::MAX,
+    max_requests: usize::MAX,
 };
-/// Lists of megabytes among them: 256 MiB/s of one list at a round trip of a millisecond.
-const CALL: Kind = Kind {
+/// Calls include lists of megabytes. This window allows 256 MiB/s for one list at a round trip of a
+/// millisecond.
+const CALL: LaneProfile = LaneProfile {
     name: "call",
     spread: 1,
     window: 256 << 10,
-    max_served: usize::MAX,
+    max_requests: usize::MAX,
 };
-/// Watches, logs: slow, but many, and read by anybody. Each that is cancelled may use up some of
-/// what h2 allows of small frames for the life of a connection (see `connect::CONNECTION_WINDOW`),
-/// so connections are renewed.
-const STREAM: Kind = Kind {
+/// Watches and logs are slow, but there are many of them, and their readers can be slow. Each
+/// cancelled one can use up some of the small frames that h2 allows over the life of a connection
+/// (see `connect::handshake::CONNECTION_WINDOW`), so the lane replaces its connections.
+const STREAM: LaneProfile = LaneProfile {
     name: "stream",
     spread: 1,
     window: 64 << 10,
-    max_served: 1000,
+    max_requests: 1000,
 };
 
-/// See the module.
 pub(super) struct Server {
-    /// `host:port`: what replicas rank, what metrics and logs name.
+    /// `host:port`. Replicas rank this name; metrics and logs show it.
     pub(super) name: Box<str>,
     pub(super) key: Key,
     pub(super) health: Arc<Health>,
-    target: Target,
+    origin: Origin,
     connector: Arc<Connector>,
     flows: Arc<Flows>,
-    /// Slots: each keeps to one connection for as long as its streams suffice.
+    /// The slots for creates. Each uses one connection for as long as its streams suffice.
     creates: Box<[(Key, Arc<Lane>)]>,
     call: Arc<Lane>,
     stream: Arc<Lane>,
-    upgrades: Upgrades,
-    /// Whether `/readyz` may be read without credentials.
-    anonymous: AtomicBool,
-    /// The connection of probes, between two of them.
-    probing: Mutex<Option<http1::SendRequest<Body>>>,
+    upgrades: UpgradeConnections,
+    prober: Prober,
 }
 
-/// What a request must name to be at the right server.
+/// What all servers share.
 #[derive(Debug)]
-struct Target {
-    scheme: Scheme,
-    authority: Authority,
-    host: HeaderValue,
-}
-
-/// What all servers have in common.
-#[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ServerContext {
     pub(super) metrics: Arc<Metrics>,
-    /// Told when one goes up or down, or is down for another reason.
+    /// Notified when a server goes up or down, or is down for another reason.
     pub(super) changed: Arc<Notify>,
-    /// Their answers under way.
+    /// The responses in progress.
     pub(super) flows: Arc<Flows>,
 }
 
-/// A request without an answer.
-pub(super) struct Failed {
+/// A request that got no response.
+pub(super) struct FailedSend {
     pub(super) error: SendError,
-    /// The request as it was, where it never left.
+    /// The unchanged request, if it was never sent.
     pub(super) unsent: Option<Request<Body>>,
-    /// Its connection was one that had been idle, and ended without an answer: the server may have
-    /// closed it before the request came.
-    idle_closed: bool,
+    /// Whether a reused idle connection closed without a response. The server may have closed it
+    /// before the request arrived.
+    closed_while_idle: bool,
 }
 
 impl Server {
-    /// The server that `connector` reaches. Connects when the first request comes.
-    pub(super) fn new(connector: Connector, settings: &config::Upstream, shared: &Shared) -> Self {
-        let Shared {
+    /// The server that `connector` reaches. It connects for the first request.
+    pub(super) fn new(
+        connector: Connector,
+        settings: &config::Upstream,
+        context: &ServerContext,
+    ) -> Self {
+        let ServerContext {
             metrics,
             changed,
             flows,
-        } = shared;
+        } = context;
         let connector = Arc::new(connector);
-        let lane = |kind: Kind| {
+        let lane = |profile: LaneProfile| {
             Lane::new(
-                kind,
+                profile,
                 Arc::clone(&connector),
                 settings,
-                metrics.lane(kind.name),
+                metrics.lane(profile.name),
             )
         };
         let connections = settings.connections_per_lane.max(1);
-        // One address may stand for several apiservers, which only a connection tells apart. Where
-        // each has an address of its own, one connection would line up the creates of a
-        // namespace, so that they come in smaller batches and cost more quota writes.
+        // One address can stand for several apiservers, and then only a connection identifies one
+        // of them. If each apiserver has its own address, one connection would make the creates of
+        // a namespace queue: they would arrive in smaller batches and cost more quota writes.
         let one_address = settings.discover.is_none() && settings.addresses().len() == 1;
         let (slots, spread) = match settings.pin {
             Pin::Namespace if one_address => (connections, 1),
@@ -139,29 +126,31 @@ impl Server {
             key: Key::of(&name),
             health: Arc::new(Health::new(&name, Arc::clone(changed))),
             name,
-            target: Target::of(&connector),
+            origin: Origin::of(&connector),
             creates: (0..slots)
-                .map(|slot| (Key::of(&slot.to_string()), lane(Kind { spread, ..CREATE })))
+                .map(|slot| {
+                    let profile = LaneProfile { spread, ..CREATE };
+                    (Key::of(&slot.to_string()), lane(profile))
+                })
                 .collect(),
-            call: lane(Kind {
+            call: lane(LaneProfile {
                 spread: connections,
                 ..CALL
             }),
-            stream: lane(Kind {
+            stream: lane(LaneProfile {
                 spread: connections,
                 ..STREAM
             }),
-            upgrades: Upgrades::new(),
+            upgrades: UpgradeConnections::new(),
+            prober: Prober::new(Arc::clone(&connector)),
             connector,
             flows: Arc::clone(flows),
-            anonymous: true.into(),
-            probing: Mutex::default(),
         }
     }
 
-    /// The lane of a create.
+    /// The lane for the creates of a namespace.
     pub(super) fn slot(&self, namespace: Key) -> &Arc<Lane> {
-        // There is at least one; the calls' lane would do too.
+        // There is always a slot. If there were none, the lane for calls would serve.
         namespace
             .choose(self.creates.iter().map(|(key, lane)| (*key, lane)))
             .unwrap_or(&self.call)
@@ -174,7 +163,6 @@ impl Server {
         }
     }
 
-    /// Every lane.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
         self.creates
             .iter()
@@ -182,22 +170,22 @@ impl Server {
             .chain([&self.call, &self.stream])
     }
 
-    /// Sends one request and returns the head of its answer; the body streams and holds its place
-    /// in the lane.
+    /// Sends one request and returns the head of the response. The body streams, and holds its
+    /// place in the lane until it ends.
     pub(super) async fn send(
         &self,
         lane: &Arc<Lane>,
         mut request: Request<Body>,
-    ) -> Result<Response<Body<Lease>>, Box<Failed>> {
+    ) -> Result<Response<Body<Lease>>, Box<FailedSend>> {
         for _ in 0..UNSENT_TRIES {
             let mut lease = match lane.acquire().await {
                 Ok(lease) => lease,
                 Err(error) => return Err(self.failed(SendError::Connect(error), Some(request))),
             };
-            self.target.address(&mut request, lease.is_http2());
+            self.origin.address(&mut request, lease.is_http2());
             let reused = lease.is_reused();
             match lease.try_send(request).await {
-                // What comes behind it is no HTTP, and nobody knows what.
+                // The bytes after a 101 are not HTTP, and nobody asked for them.
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     lease.retire();
                     return Err(self.failed(SendError::Switched, None));
@@ -210,11 +198,10 @@ impl Server {
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => {
-                        let error = classified(failed.into_error());
-                        let idle_closed =
-                            reused && matches!(&error, SendError::Lost(why) if is_closed(why));
+                        let error = SendError::of_exchange(failed.into_error());
+                        let closed_while_idle = reused && error.is_closed_connection();
                         match &error {
-                            // It is going away, and may not know it yet.
+                            // The server is going away, perhaps without knowing it yet.
                             SendError::Refused(_) => lease.retire(),
                             SendError::Lost(why) => lease.lost(why),
                             SendError::Request(_)
@@ -222,10 +209,10 @@ impl Server {
                             | SendError::Unsent
                             | SendError::Switched => {}
                         }
-                        return Err(Box::new(Failed {
+                        return Err(Box::new(FailedSend {
                             error,
                             unsent: None,
-                            idle_closed,
+                            closed_while_idle,
                         }));
                     }
                 },
@@ -234,24 +221,31 @@ impl Server {
         Err(self.failed(SendError::Unsent, Some(request)))
     }
 
-    /// As [`Server::send`], but what the server refused unprocessed is sent again, over another
-    /// connection: with `--goaway-chance`, a server refuses whatever crosses its GOAWAY. And a
-    /// read that crosses the close of an idle HTTP/1.1 connection is sent once more: whether the
-    /// server saw it is not known, but to ask twice changes nothing (RFC 9110 §9.2.2). Go's own
-    /// client does both: <https://github.com/golang/go/blob/go1.24.0/src/net/http/transport.go#L775>. Unlike it, this takes no client's word (`Idempotency-Key`)
-    /// for a write, as kube-apiserver knows no such header.
-    pub(super) async fn send_again(
+    /// Like [`Server::send`], but sends two kinds of failed requests again, over another
+    /// connection.
+    ///
+    /// - A request that the server refused unprocessed. With `--goaway-chance`, a server refuses
+    ///   every request that crosses its GOAWAY.
+    /// - A read that crosses the close of an idle HTTP/1.1 connection, once. It is not known
+    ///   whether the server saw it, but a second read changes nothing (RFC 9110 §9.2.2).
+    ///
+    /// Go's client does both: <https://github.com/golang/go/blob/go1.24.0/src/net/http/transport.go#L775>.
+    /// Unlike Go, this does not repeat a write because the client sent `Idempotency-Key`:
+    /// kube-apiserver ignores that header.
+    pub(super) async fn send_with_retry(
         &self,
         lane: &Arc<Lane>,
         mut request: Request<Body>,
-    ) -> Result<Response<Body<Lease>>, Box<Failed>> {
+    ) -> Result<Response<Body<Lease>>, Box<FailedSend>> {
         let mut tries = UNSENT_TRIES;
-        let mut once_more = request.method().is_safe() && request.body().is_end_stream();
+        let mut may_repeat_read = request.method().is_safe() && request.body().is_end_stream();
         loop {
             let (sent, copy) = copied(request);
             let failed = match self.send(lane, sent).await {
                 Err(failed) if matches!(failed.error, SendError::Refused(_)) => failed,
-                Err(failed) if failed.idle_closed && std::mem::take(&mut once_more) => failed,
+                Err(failed) if failed.closed_while_idle && std::mem::take(&mut may_repeat_read) => {
+                    failed
+                }
                 done => return done,
             };
             tries -= 1;
@@ -263,16 +257,16 @@ impl Server {
         }
     }
 
-    /// Sends an upgrade request over an HTTP/1.1 connection of its own, which a 101 turns into a
-    /// tunnel.
+    /// Sends an upgrade request over an HTTP/1.1 connection of its own. A 101 turns that connection
+    /// into a tunnel.
     pub(super) async fn upgrade(
         &self,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, Box<Failed>> {
-        let turn = self.upgrades.turn().await;
+    ) -> Result<Response<Incoming>, Box<FailedSend>> {
+        let permit = self.upgrades.permit().await;
         let asked: Vec<_> = request.headers().get_all(UPGRADE).iter().cloned().collect();
         loop {
-            let (mut sender, fresh) = match self.upgrades.left() {
+            let (mut sender, fresh) = match self.upgrades.take_idle() {
                 Some(sender) => (sender, false),
                 None => match self.connector.http1().await {
                     Ok(sender) => (sender, true),
@@ -281,210 +275,66 @@ impl Server {
                     }
                 },
             };
-            self.target.address(&mut request, false);
+            self.origin.address(&mut request, false);
             match sender.try_send_request(request).await {
-                Ok(answer) if answer.status() != StatusCode::SWITCHING_PROTOCOLS => {
-                    self.upgrades.refused(sender, turn);
-                    return Ok(answer);
+                Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                    self.upgrades.refused(sender, permit);
+                    return Ok(response);
                 }
-                Ok(answer) if !headers::is_agreed(&asked, answer.headers()) => {
+                Ok(response) if !headers::is_agreed(&asked, response.headers()) => {
                     return Err(self.failed(SendError::Switched, None));
                 }
-                Ok(answer) => return Ok(answer),
+                Ok(response) => return Ok(response),
                 Err(mut failed) => match failed.take_message() {
-                    // One that was left may have been closed since.
+                    // The server may have closed an idle connection meanwhile.
                     Some(unsent) if !fresh => request = unsent,
                     Some(unsent) => return Err(self.failed(SendError::Unsent, Some(unsent))),
-                    None => return Err(self.failed(classified(failed.into_error()), None)),
+                    None => {
+                        return Err(self.failed(SendError::of_exchange(failed.into_error()), None));
+                    }
                 },
             }
         }
     }
 
-    /// Asks the server whether it is ready, and says so to its health.
+    /// Asks the server whether it is ready, and records the result in its health.
     pub(super) async fn probe(&self) {
-        let ready = tokio::time::timeout(PROBE_TIMEOUT, self.ready()).await;
-        let result = ready
-            .unwrap_or_else(|_| Err(format!("/readyz was not answered within {PROBE_TIMEOUT:?}")));
+        let result = self.prober.probe(&self.origin, &self.call).await;
         if self.health.probed(result) {
-            self.leave_connections();
+            self.retire_connections();
         }
     }
 
-    /// A request or an answer found that the server is not to be used.
-    pub(super) fn leave(&self, error: &dyn std::fmt::Display) {
-        if self.health.failed(error) {
-            self.leave_connections();
+    /// Marks the server down because of what a request or a response showed.
+    pub(super) fn mark_down(&self, error: &dyn std::fmt::Display) {
+        if self.health.request_failed(error) {
+            self.retire_connections();
         }
     }
 
-    /// Requests to come make connections anew: those of a server that failed may be dead without a
-    /// word.
-    fn leave_connections(&self) {
-        self.lanes().for_each(|lane| lane.leave_connections());
-        self.upgrades.forget();
+    /// Makes later requests dial. Connections to a server that failed can be dead without a sign of
+    /// it.
+    fn retire_connections(&self) {
+        self.lanes().for_each(|lane| lane.retire_connections());
+        self.upgrades.clear();
     }
 
-    /// The probe itself: `/readyz` fails as soon as a shutdown is announced, before connections
-    /// break. Whoever may not read it without credentials (`--anonymous-auth=false`) is told so
-    /// by a server that is alive, and does not ask again. <https://kubernetes.io/docs/reference/using-api/health-checks/>
-    async fn ready(&self) -> Result<Answer, String> {
-        if !self.anonymous.load(Ordering::Relaxed) {
-            return self
-                .call
-                .acquire()
-                .await
-                .map(|_place| Answer::Alive)
-                .map_err(|error| chain(&*error).to_string());
-        }
-        let (sender, answer) = self.ask_ready().await?;
-        let (head, mut body) = Body::<()>::of_answer(answer).into_parts();
-        // Read to its end, so that the connection can be used again.
-        let body = match collect_bounded(&mut body, MAX_PROBE_ANSWER).await {
-            Ok(body) => body.unwrap_or_default().data,
-            Err(error) => return Err(chain(&error).to_string()),
-        };
-        if head.status == StatusCode::UNAUTHORIZED {
-            self.anonymous.store(false, Ordering::Relaxed);
-        } else {
-            *self.probing.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        }
-        match (
-            classify(head.status, &head.headers, &body).class,
-            head.status,
-        ) {
-            (Class::ShuttingDown, _) => Err("it is shutting down".to_owned()),
-            (Class::StartingUp, _) => Err("it is starting up".to_owned()),
-            (_, StatusCode::LOOP_DETECTED) => Err("it leads back to this proxy".to_owned()),
-            // A 101 was not asked for.
-            (_, status) if status.is_server_error() || status.is_informational() => {
-                Err(format!("/readyz answered {status}"))
-            }
-            (_, status) if status.is_success() => Ok(Answer::Ready),
-            (_, StatusCode::FORBIDDEN) => Ok(Answer::Forbidden),
-            // One that is busy, for example.
-            _ => Ok(Answer::Alive),
-        }
-    }
-
-    /// Over HTTP/1.1 and a connection of its own: kube-apiserver ends an HTTP/2 connection as soon
-    /// as anybody without credentials has asked something over it, whoever else shares it.
-    /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L110-L122>
-    async fn ask_ready(&self) -> Result<(http1::SendRequest<Body>, Response<Incoming>), String> {
-        let mut kept = self
-            .probing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        loop {
-            let (mut sender, fresh) = match kept.take() {
-                Some(sender) => (sender, false),
-                None => (
-                    self.connector
-                        .http1()
-                        .await
-                        .map_err(|error| chain(&error).to_string())?,
-                    true,
-                ),
-            };
-            let mut request = Request::new(Body::empty());
-            *request.uri_mut() = Uri::from_static("/readyz");
-            self.target.address(&mut request, false);
-            match sender.send_request(request).await {
-                Ok(answer) => return Ok((sender, answer)),
-                // One that was kept may have been closed since.
-                Err(_) if !fresh => {}
-                Err(error) => return Err(chain(&error).to_string()),
-            }
-        }
-    }
-
-    fn failed(&self, error: SendError, unsent: Option<Request<Body>>) -> Box<Failed> {
+    fn failed(&self, error: SendError, unsent: Option<Request<Body>>) -> Box<FailedSend> {
         if let SendError::Connect(_) | SendError::Unsent = &error {
-            self.leave(&chain(&error));
+            self.mark_down(&chain(&error));
         }
-        Box::new(Failed {
+        Box::new(FailedSend {
             error,
             unsent,
-            idle_closed: false,
+            closed_while_idle: false,
         })
     }
 }
 
-/// The request, and a copy of it; that of the body comes back when the connection lets go of it.
+/// The request, and a copy of it. The copy's body comes back when the connection drops it.
 fn copied(request: Request<Body>) -> (Request<Body>, Box<(Parts, Returned)>) {
     let (head, body) = request.into_parts();
     let (kept, returned) = body.returning(MAX_KEPT);
     let copy = Box::new((head.clone(), returned));
     (Request::from_parts(head, kept), copy)
-}
-
-impl Target {
-    fn of(connector: &Connector) -> Self {
-        let (scheme, authority, host) = connector.target();
-        Self {
-            scheme,
-            authority,
-            host,
-        }
-    }
-
-    /// Names the server in the form that the protocol wants: `:authority` in HTTP/2, `Host` in
-    /// HTTP/1.1. Path and query stay as they are.
-    fn address<B>(&self, request: &mut Request<B>, http2: bool) {
-        let path = std::mem::take(request.uri_mut())
-            .into_parts()
-            .path_and_query
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        if http2 {
-            let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(self.scheme.clone());
-            parts.authority = Some(self.authority.clone());
-            parts.path_and_query = Some(path);
-            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-            *request.version_mut() = Version::HTTP_2;
-            // `Host` stands first in what clients send, so HeaderMap's swap-removal would move the
-            // last header to the front.
-            if request.headers().contains_key(HOST) {
-                request.headers_mut().insert(HOST, self.host.clone());
-            }
-        } else {
-            *request.uri_mut() = Uri::from(path);
-            *request.version_mut() = Version::HTTP_11;
-            request.headers_mut().insert(HOST, self.host.clone());
-            headers::join_cookies(request.headers_mut());
-        }
-    }
-}
-
-/// Whether a connection ended, instead of carrying something that is no answer.
-fn is_closed(error: &hyper::Error) -> bool {
-    error.is_incomplete_message()
-        || error
-            .source()
-            .is_some_and(|cause| cause.is::<std::io::Error>())
-}
-
-/// Tells what a failed exchange proves. h2 reports a remote GOAWAY only to streams above its last
-/// stream id; those at or below it end with an I/O error when the connection closes
-/// (`h2/src/proto/streams/streams.rs`, `recv_go_away` and `recv_eof`).
-fn classified(error: hyper::Error) -> SendError {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if cause.is::<BodyError>() {
-            return SendError::Request(error);
-        }
-        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            // hyper resets the stream of a body that broke off.
-            if h2.is_reset() && !h2.is_remote() && !h2.is_library() {
-                return SendError::Request(error);
-            }
-            let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            if h2.is_remote() && (refused || h2.is_go_away()) {
-                return SendError::Refused(error);
-            }
-        }
-        source = cause.source();
-    }
-    SendError::Lost(error)
 }

@@ -1,4 +1,4 @@
-//! A token of the proxy's own, for the few requests that are its own. Those of clients carry their
+//! The proxy's own token, for the few requests that it makes itself. Requests of clients carry the
 //! clients' tokens.
 
 use std::io;
@@ -6,32 +6,32 @@ use std::path::{Path, PathBuf};
 
 use http::HeaderValue;
 
-/// Why there is no token.
+/// Why the proxy has no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Its file.
+    /// The file cannot be read.
     #[error("cannot read the token {}", path.display())]
     Read {
-        /// Where it should be.
+        /// The configured path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// What the file holds.
-    #[error("the token in {} cannot stand in a header", path.display())]
+    /// The file holds bytes that no header can carry.
+    #[error("the token in {} is not a valid header value", path.display())]
     Header {
-        /// Where it is.
+        /// The configured path.
         path: PathBuf,
-        /// Why not.
+        /// What is wrong with the value.
         source: http::header::InvalidHeaderValue,
     },
 }
 
-/// The value of `Authorization` for the token in `file`. To be read for each request: the kubelet
-/// renews it.
+/// The value of `Authorization` for the token in `file`. Callers read it for each request, because
+/// the kubelet renews the file.
 ///
 /// # Errors
-/// The file cannot be read, or holds no token.
+/// The file cannot be read, or does not hold a token.
 pub async fn bearer(file: &Path) -> Result<HeaderValue, TokenError> {
     let token = tokio::fs::read_to_string(file)
         .await

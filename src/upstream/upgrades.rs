@@ -1,6 +1,7 @@
-//! The connections of upgrades. Each has one of its own, for a 101 turns it into a tunnel; but
-//! whoever may not upgrade is told so by an answer like any other, and then the connection serves
-//! the next one. A stranger with hundreds of upgrades thus costs the apiserver a few handshakes.
+//! The connections for upgrades. Each upgrade has a connection of its own, because a 101 turns it
+//! into a tunnel. A client that may not upgrade gets an ordinary response instead, and then the
+//! connection serves the next upgrade. So a client without rights that sends hundreds of upgrades
+//! costs the apiserver only a few handshakes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,75 +12,74 @@ use tokio::time::{Instant, timeout};
 
 use crate::body::Body;
 
-/// Upgrades that wait for their answer at the same time, before the next ones wait too: each brings
-/// a connection, or takes one that is left.
-const AT_ONCE: usize = 16;
-/// How long those wait at most. An apiserver may take long to answer an honest exec, and that is no
-/// reason to hold another one up.
+/// How many upgrades wait for their response at the same time. Each dials a connection or takes an
+/// idle one. Further upgrades wait.
+const MAX_CONCURRENT: usize = 16;
+/// How long those wait at most. An apiserver can take long to answer a legitimate exec, and that
+/// must not delay another one for longer.
 const MAX_WAIT: Duration = Duration::from_millis(250);
-/// How long a connection is kept for another upgrade, and how long the rest of a refusal may take.
-/// Far below the apiserver's own 90 s.
-const KEPT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept, and how long the rest of a refusal may take. This is far
+/// below the apiserver's own idle timeout of 90 s.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// See the module.
 #[derive(Debug)]
-pub(super) struct Upgrades {
-    turns: Arc<Semaphore>,
-    left: Arc<Mutex<Left>>,
+pub(super) struct UpgradeConnections {
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<IdleConnections>>,
 }
 
 /// Connections over which an upgrade was refused, and since when they are idle.
-type Left = Vec<(SendRequest<Body>, Instant)>;
+type IdleConnections = Vec<(SendRequest<Body>, Instant)>;
 
-/// One of those that wait for their answer; None: it did not want to wait for the others any
-/// longer.
-pub(super) struct Turn(Option<OwnedSemaphorePermit>);
+/// Held by an upgrade that waits for its response. None if it waited too long for a permit and goes
+/// on without one.
+pub(super) struct UpgradePermit(Option<OwnedSemaphorePermit>);
 
-impl Upgrades {
+impl UpgradeConnections {
     pub(super) fn new() -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            left: Arc::default(),
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            idle: Arc::default(),
         }
     }
 
-    /// Waits for a turn, though not for long.
-    pub(super) async fn turn(&self) -> Turn {
-        // It is never closed.
-        Turn(
-            timeout(MAX_WAIT, Arc::clone(&self.turns).acquire_owned())
+    /// Waits for a permit, but not for long.
+    pub(super) async fn permit(&self) -> UpgradePermit {
+        // The inner error cannot occur: nobody closes the semaphore.
+        UpgradePermit(
+            timeout(MAX_WAIT, Arc::clone(&self.permits).acquire_owned())
                 .await
                 .ok()
                 .and_then(Result::ok),
         )
     }
 
-    /// A connection that is left of a refusal.
-    pub(super) fn left(&self) -> Option<SendRequest<Body>> {
-        let mut left = lock(&self.left);
-        left.retain(|(sender, since)| sender.is_ready() && since.elapsed() < KEPT);
-        left.pop().map(|(sender, _)| sender)
+    /// The connection that became idle last, if one is still usable.
+    pub(super) fn take_idle(&self) -> Option<SendRequest<Body>> {
+        let mut idle = lock(&self.idle);
+        idle.retain(|(sender, since)| sender.is_ready() && since.elapsed() < IDLE_TIMEOUT);
+        idle.pop().map(|(sender, _)| sender)
     }
 
-    /// An upgrade was refused. The connection is left for the next one as soon as the answer has
-    /// been read.
-    pub(super) fn refused(&self, mut sender: SendRequest<Body>, turn: Turn) {
-        let Some(permit) = turn.0 else { return };
-        let left = Arc::clone(&self.left);
+    /// Keeps the connection of a refused upgrade for the next one, as soon as the response has been
+    /// read.
+    pub(super) fn refused(&self, mut sender: SendRequest<Body>, permit: UpgradePermit) {
+        let Some(permit) = permit.0 else { return };
+        let idle = Arc::clone(&self.idle);
         tokio::spawn(async move {
-            if let Ok(Ok(())) = timeout(KEPT, sender.ready()).await {
-                lock(&left).push((sender, Instant::now()));
+            if let Ok(Ok(())) = timeout(IDLE_TIMEOUT, sender.ready()).await {
+                lock(&idle).push((sender, Instant::now()));
             }
             drop(permit);
         });
     }
 
-    /// Nothing is left of a server that failed.
-    pub(super) fn forget(&self) {
-        lock(&self.left).clear();
+    /// Drops the idle connections, because their server failed.
+    pub(super) fn clear(&self) {
+        lock(&self.idle).clear();
     }
 }
 
-fn lock(left: &Mutex<Left>) -> MutexGuard<'_, Left> {
-    left.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(idle: &Mutex<IdleConnections>) -> MutexGuard<'_, IdleConnections> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,108 +1,109 @@
-//! A place on a connection of a lane, from the pick until the answer's body has ended or was
-//! dropped.
+//! A place on a connection of a lane. The request holds it from the pick until the body of the
+//! response has ended or was dropped.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
-use tokio::time::Instant;
 
 use super::super::connect::{Http1, MAX_SEND_BUFFER};
-use super::{Lane, Load};
+use super::Lane;
+use super::pool::Load;
 use crate::body::{Body, BodyError};
 use crate::metrics::GaugeGuard;
 
-/// A place on a connection, held from the pick until the answer's body ended or was dropped.
+/// A place on a connection. Dropping it gives the place back to the lane.
 pub struct Lease {
     lane: Arc<Lane>,
-    held: Held,
+    connection: LeasedConnection,
     generation: u64,
     _stream: GaugeGuard,
-    /// What else lasts as long as the answer.
+    /// Another count that lasts as long as the response.
     _open: Option<GaugeGuard>,
 }
 
-/// What a place is.
 #[derive(Debug)]
-pub(super) enum Held {
-    Stream(http2::SendRequest<Body>, Arc<Load>),
-    /// The connection, idle again when the answer's body has been read; None where it is not to be
-    /// used again.
+pub(super) enum LeasedConnection {
+    /// One stream of an HTTP/2 connection.
+    Shared(http2::SendRequest<Body>, Arc<Load>),
+    /// A whole HTTP/1.1 connection. It is idle again when the body of the response has been read.
+    /// None if it must not be used again.
     Exclusive(Option<Http1>),
 }
 
 impl Lease {
-    /// A place in `lane`, on a connection of this generation.
-    pub(super) fn new(lane: &Arc<Lane>, held: Held, generation: u64) -> Self {
+    /// `generation` is the pool's when the connection was picked.
+    pub(super) fn new(lane: &Arc<Lane>, connection: LeasedConnection, generation: u64) -> Self {
         lane.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             lane: Arc::clone(lane),
-            held,
+            connection,
             generation,
             _stream: lane.metrics.stream(),
             _open: None,
         }
     }
 
-    /// Sends the one request that the place is for.
+    /// Sends the one request that the lease is for.
     pub(in crate::upstream) async fn try_send(
         &mut self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
-        match &mut self.held {
-            Held::Exclusive(Some(sender)) => sender.try_send_request(request).await,
-            Held::Stream(sender, _) => sender.try_send_request(request).await,
-            // Only a lease that is being given up has none.
-            Held::Exclusive(None) => std::future::pending().await,
+        match &mut self.connection {
+            LeasedConnection::Exclusive(Some(sender)) => sender.try_send_request(request).await,
+            LeasedConnection::Shared(sender, _) => sender.try_send_request(request).await,
+            // Only `retire` and `take_exclusive` leave None, and nobody sends after them.
+            LeasedConnection::Exclusive(None) => std::future::pending().await,
         }
     }
 
-    /// Whether it is a stream of an HTTP/2 connection.
     pub(in crate::upstream) fn is_http2(&self) -> bool {
-        matches!(self.held, Held::Stream(..))
+        matches!(self.connection, LeasedConnection::Shared(..))
     }
 
-    /// Whether it is a connection that was idle after the answer to another request.
+    /// Whether the connection has carried an earlier request and was idle since.
     pub(in crate::upstream) fn is_reused(&self) -> bool {
-        matches!(&self.held, Held::Exclusive(Some(sender)) if sender.reused)
+        matches!(&self.connection, LeasedConnection::Exclusive(Some(sender)) if sender.reused)
     }
 
-    /// Ends the connection's use: what comes next goes elsewhere, what is in flight on it goes on.
+    /// Stops using the connection. Its other requests in flight finish; later requests get another
+    /// one.
     pub(in crate::upstream) fn retire(mut self) {
-        match &mut self.held {
-            Held::Stream(_, load) => load.retired.store(true, Ordering::Relaxed),
-            Held::Exclusive(sender) => *sender = None,
+        match &mut self.connection {
+            LeasedConnection::Shared(_, load) => load.retire(),
+            LeasedConnection::Exclusive(sender) => *sender = None,
         }
     }
 
-    /// The request or its answer was lost. If its connection broke, the others of the lane may be
-    /// about to: those of a server that dies break one after the other, and each would take
-    /// with it what had moved there from the last. A new one shows whether the server is there.
+    /// Tells the lane that the request or its response was lost. If the connection broke, the
+    /// lane's other connections may be about to break: those of a dying server break one after the
+    /// other, and each would take the requests with it that moved there from the one before. So the
+    /// lane retires them all. A new connection shows whether the server is there.
     pub fn lost(self, why: &(dyn StdError + 'static)) {
         if breaks_a_stream_only(why) {
             return;
         }
-        if let Held::Stream(_, load) = &self.held {
-            load.retired.store(true, Ordering::Relaxed);
+        if let LeasedConnection::Shared(_, load) = &self.connection {
+            load.retire();
         }
-        let mut state = self.lane.lock();
-        // Once for all that were in flight, lest the later ones let go of the new connections.
-        if state.generation == self.generation {
-            state.leave();
+        let mut pool = self.lane.lock();
+        // Once for all requests that were in flight: the later ones must not retire the new
+        // connections.
+        if pool.generation == self.generation {
+            pool.retire_all();
         }
     }
 
-    /// What the answer occupies while nobody reads it: what its server may send ahead, and what
-    /// waits for the client.
+    /// The most memory that the response occupies while nobody reads it: what the server may send
+    /// ahead, and what waits to be sent to the client.
     pub(in crate::upstream) fn may_occupy(&self) -> u64 {
-        u64::from(self.lane.kind.window) + MAX_SEND_BUFFER as u64
+        u64::from(self.lane.profile.window) + MAX_SEND_BUFFER as u64
     }
 
-    /// Whether it is a place in `lane`.
-    pub(in crate::upstream) fn is_of(&self, lane: &Arc<Lane>) -> bool {
+    pub(in crate::upstream) fn belongs_to(&self, lane: &Arc<Lane>) -> bool {
         Arc::ptr_eq(&self.lane, lane)
     }
 
@@ -111,21 +112,21 @@ impl Lease {
         self.lane.connector.address()
     }
 
-    /// Keeps `open` for as long as the answer lasts.
+    /// Keeps `open` for as long as the response lasts.
     pub fn keeping(mut self, open: Option<GaugeGuard>) -> Self {
         self._open = open;
         self
     }
 
     pub(super) fn take_exclusive(&mut self) -> Option<Http1> {
-        match &mut self.held {
-            Held::Exclusive(sender) => sender.take(),
-            Held::Stream(..) => None,
+        match &mut self.connection {
+            LeasedConnection::Exclusive(sender) => sender.take(),
+            LeasedConnection::Shared(..) => None,
         }
     }
 }
 
-/// Whether the connection goes on: the peer reset the stream.
+/// Whether the peer reset one stream and the connection goes on.
 fn breaks_a_stream_only(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {
@@ -145,26 +146,22 @@ fn breaks_a_stream_only(error: &(dyn StdError + 'static)) -> bool {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.lane.in_flight.fetch_sub(1, Ordering::Relaxed);
-        match &mut self.held {
-            Held::Stream(_, load) => {
-                *load
-                    .last_used
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                load.streams.fetch_sub(1, Ordering::Relaxed);
+        match &mut self.connection {
+            LeasedConnection::Shared(_, load) => {
+                load.close_stream();
                 if !self.lane.lock().waiters.is_empty() {
-                    self.lane.serve(1);
+                    self.lane.serve_waiters(1);
                 }
             }
-            Held::Exclusive(sender) => {
+            LeasedConnection::Exclusive(sender) => {
                 if let Some(mut sender) = sender.take() {
                     let lane = Arc::clone(&self.lane);
                     tokio::spawn(async move {
-                        // Ready again once the answer was read to its end; an error means that it
-                        // was not, and the connection closes.
+                        // The connection is ready when the response has been read to its end. An
+                        // error means that it was not, and the connection closes.
                         if sender.ready().await.is_ok() {
-                            // A server that closes behind its answer, without announcing it, often
-                            // has done so by now.
+                            // A server that closes after its response without announcing it has
+                            // often done so by now.
                             tokio::task::yield_now().await;
                             if sender.is_ready() {
                                 lane.give_back(sender);

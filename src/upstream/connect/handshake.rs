@@ -1,0 +1,173 @@
+//! The HTTP handshake on a connected stream, and the task that then runs the connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use super::{ConnectError, Connection, Connector, Http1};
+use crate::body::Body;
+
+/// The largest head of a response; apiservers send less. Over HTTP/1.1 also how much is read ahead
+/// of the reader.
+const MAX_HEADER_BYTES: u32 = 256 << 10;
+
+/// How many bytes the server may send ahead of the readers, on all streams of an HTTP/2 connection
+/// together.
+///
+/// This is at least the sum of the streams' windows, so that a reader that has stopped cannot stop
+/// the other streams (RFC 9113 §5.2.2). The windows of the streams bound the memory. It is more
+/// than their sum because of small frames: h2 counts 256 bytes for each unread frame, and closes
+/// the connection with ENHANCE_YOUR_CALM when they cost more than half of this window. With this
+/// value that takes more than 100 stopped streams full of frames of 7 bytes, or of 25 bytes with
+/// the window of calls.
+const CONNECTION_WINDOW: u32 = 512 << 20;
+/// How much of a streamed body may wait to be sent on one stream. The listener has the same limit
+/// towards clients.
+pub(in crate::upstream) const MAX_SEND_BUFFER: usize = 64 << 10;
+/// How many cancelled streams a connection remembers. It ignores what the server had already sent
+/// on them.
+const MAX_CANCELLED: usize = 1024;
+
+impl Connector {
+    /// An HTTP/1.1 connection that is ready for a request. It is ready only after its task has run.
+    pub(super) async fn ready_http1<S>(
+        &self,
+        stream: S,
+        open: impl Send + 'static,
+    ) -> Result<Connection, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut sender = self.handshake_http1(stream, open).await?;
+        sender.ready().await.map_err(|source| self.http(source))?;
+        Ok(Connection::Http1(Http1 {
+            sender,
+            reused: false,
+        }))
+    }
+
+    pub(super) async fn handshake_http1<S>(
+        &self,
+        stream: S,
+        open: impl Send + 'static,
+    ) -> Result<http1::SendRequest<Body>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(1000)
+            .max_buf_size(MAX_HEADER_BYTES as usize)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| self.http(source))?;
+        tokio::spawn(async move {
+            // An error also reaches the connection's requests, through the sender.
+            let _ended = connection.with_upgrades().await;
+            drop(open);
+        });
+        Ok(sender)
+    }
+
+    pub(super) async fn handshake_http2<S>(
+        &self,
+        stream: S,
+        window: u32,
+        open: impl Send + 'static,
+    ) -> Result<Connection, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let executor = Executor::default();
+        let (sender, mut connection) = http2::Builder::new(executor.clone())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.keep_alive_interval)
+            .keep_alive_timeout(self.keep_alive_timeout)
+            .keep_alive_while_idle(true)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(MAX_SEND_BUFFER)
+            .max_concurrent_reset_streams(MAX_CANCELLED)
+            // Late frames on forgotten streams are answered with a reset. How often that happens
+            // depends on the server and on the clients, so it must not close the connection.
+            .max_local_error_reset_streams(None)
+            .initial_max_send_streams(0)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| self.http(source))?;
+        self.settled(&mut connection, &executor.progress).await?;
+        let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let tell = Arc::clone(&allowed);
+        tokio::spawn(async move {
+            // Only the connection knows the peer's SETTINGS. Each request wakes this task, so a
+            // change is soon seen.
+            let _ended = std::future::poll_fn(|cx| {
+                let polled = Pin::new(&mut connection).poll(cx);
+                tell.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                polled
+            })
+            .await;
+            drop(open);
+        });
+        Ok(Connection::Http2(sender, allowed))
+    }
+
+    /// Waits for the server's SETTINGS. Without them the number of allowed streams is not known,
+    /// and the server would refuse part of a burst with REFUSED_STREAM.
+    async fn settled<S>(
+        &self,
+        connection: &mut http2::Connection<TokioIo<S>, Body, Executor>,
+        progress: &Notify,
+    ) -> Result<(), ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        while connection.current_max_send_streams() == 0 {
+            tokio::select! {
+                ended = &mut *connection => return Err(match ended {
+                    Ok(()) => ConnectError::Closed { address: self.authority.clone() },
+                    Err(source) => self.http(source),
+                }),
+                () = progress.notified() => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn http(&self, source: hyper::Error) -> ConnectError {
+        ConnectError::Http {
+            address: self.authority.clone(),
+            source,
+        }
+    }
+}
+
+/// Runs hyper's tasks of one connection, and notifies `progress` whenever one of them was polled.
+/// hyper itself does not tell when SETTINGS arrive.
+#[derive(Clone, Default)]
+struct Executor {
+    progress: Arc<Notify>,
+}
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let progress = Arc::clone(&self.progress);
+        tokio::spawn(async move {
+            let mut task = std::pin::pin!(task);
+            std::future::poll_fn(|cx| {
+                let polled = task.as_mut().poll(cx);
+                progress.notify_one();
+                polled
+            })
+            .await
+        });
+    }
+}
