@@ -1,32 +1,30 @@
-//! How long a create pauses before it is sent again, and when no further pause is worth it.
-//!
-//! Pure: random numbers and elapsed times are arguments. `create` keeps the count and the clock.
-//! The client's own `?timeout=` is read and rewritten in `route::timeout`.
+//! How long a create pauses before it is sent again, and when to give up. Pure: random numbers and
+//! elapsed times are arguments. `create` keeps the count and the clock. `route::timeout` reads and
+//! rewrites the client's own `?timeout=`.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Exponential pauses with full jitter: the n-th is drawn evenly from nothing to `base × 2ⁿ⁻¹`, at
+/// Exponential pauses with full jitter: the n-th pause is drawn evenly from 0 to `base × 2ⁿ⁻¹`, at
 /// most `cap`.
 ///
-/// Full jitter because conflicts come in bursts: ninety creates of one lost batch must not return
-/// as one batch of ninety. <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
+/// Conflicts come in bursts. Without full jitter, ninety creates that failed together would come
+/// back together. <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The longest first pause. It should outlast the lag of the apiservers' watches, in which a
-    /// replay meets the same stale quota.
+    /// The longest first pause. It should be longer than the lag of the apiservers' watches, because
+    /// until then a replay meets the same stale quota.
     pub base: Duration,
-    /// The longest pause of all, before what the server asks for on top.
+    /// The longest pause, without what the server asks for.
     pub cap: Duration,
 }
 
 /// How much one create may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts altogether, the first included.
+    /// All attempts, including the first.
     pub max_attempts: u32,
-    /// The longest time from a create's arrival to the start of its last attempt, whatever it was
-    /// spent on.
+    /// The longest time from the arrival of a create to the start of its last attempt.
     pub max_hold: Duration,
 }
 
@@ -35,26 +33,26 @@ pub struct Limits {
 pub struct Spent {
     /// Attempts made.
     pub attempts: u32,
-    /// The time since it arrived: its body, the rate limit, attempts and pauses.
+    /// The time since it arrived. This includes reading the body, the rate limit, attempts and pauses.
     pub elapsed: Duration,
-    /// The longest of its attempts: the next one may take as long.
+    /// The duration of its longest attempt. The next one may take as long.
     pub longest: Duration,
 }
 
-/// Which limit ends the replaying.
+/// Which limit ends the replays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exhausted {
-    /// All attempts are made.
+    /// The create has had all its attempts.
     Attempts,
     /// The next attempt would start after the longest hold.
     Hold,
-    /// The next attempt would end when the client has given up, if it took as long as one before.
+    /// The next attempt would end after the client has given up, if it takes as long as the longest
+    /// one so far.
     ClientTimeout,
 }
 
 impl Backoff {
-    /// The longest that the pause before `replay` (1 is the first) can be, before what the server
-    /// asks for.
+    /// The longest pause before `replay` (1 is the first), without what the server asks for.
     pub fn ceiling(&self, replay: u32) -> Duration {
         let factor = 1u32
             .checked_shl(replay.saturating_sub(1))
@@ -62,12 +60,12 @@ impl Backoff {
         self.base.saturating_mul(factor).min(self.cap)
     }
 
-    /// The pause before `replay`, for a `random` number in [0, 1).
+    /// The pause before `replay`. `random` is in [0, 1).
     ///
-    /// `at_least` is what the server asked for. It is a floor with the jitter on top, not a maximum
-    /// of both: those who were all told "one second" would else return together.
+    /// `at_least` is what the server asked for. The jitter is added to it. If the pause were the
+    /// longer of the two, all creates that were told "one second" would come back together.
     pub fn delay(&self, replay: u32, random: f64, at_least: Duration) -> Duration {
-        // `clamp` lets NaN through; as a fraction it is as good as 0.
+        // `clamp` does not change NaN, so treat it as 0.
         let random = if random.is_nan() {
             0.0
         } else {
@@ -79,18 +77,17 @@ impl Backoff {
 }
 
 impl Limits {
-    /// Whether another attempt may start after pausing for `delay`; the pause, or the limit in its
-    /// way.
+    /// The pause before the next attempt, which is `delay`, or the limit that forbids the attempt.
     ///
-    /// `client_remaining` is what is left of the client's own timeout, where it told us one. Such a
-    /// client has gone by then, and what an attempt stores after that nobody knows of, so the
-    /// attempt must be able to *end* before. Where the client tells none, only the start
-    /// is bounded: no attempt so far took longer than the hold, so one like them ends within twice
-    /// the hold. A pause is never cut short to fit: an attempt sooner than the server asked, or
-    /// than the backoff drew, would only add load.
+    /// `client_remaining` is the rest of the client's own timeout, if the client sent one. After it
+    /// the client is gone and would not learn of an object that the attempt stores. So the attempt
+    /// must be able to *end* before. Without a timeout only the start is limited: no attempt so far
+    /// took longer than the hold, so one like them ends within twice the hold. A pause is never
+    /// shortened to fit, because an attempt earlier than the server asked for, or than the backoff
+    /// drew, would only add load.
     ///
     /// # Errors
-    /// [`Exhausted`], and the last answer goes to the client.
+    /// [`Exhausted`]. The client then gets the last response.
     pub fn next(
         &self,
         spent: Spent,
@@ -189,7 +186,7 @@ mod tests {
     #[test]
     fn stops_at_the_first_limit_in_the_way() {
         let table = [
-            // attempts made, elapsed, the longest attempt, left of the client's timeout, pause
+            // attempts made, elapsed, the longest attempt, the rest of the client's timeout, pause
             (1, 0, 0, None, 100, Ok(millis(100))),
             (7, 7_900, 0, None, 100, Ok(millis(100))),
             (8, 0, 0, None, 0, Err(Exhausted::Attempts)),

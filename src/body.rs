@@ -1,10 +1,10 @@
-//! Bodies on their way through: streamed as they come, or, for creates and error answers, held in
-//! memory within a bound.
+//! Request and response bodies: streamed, or held in memory within a limit (for creates and error
+//! responses).
 //!
-//! One type serves both directions. It carries a guard that lives exactly as long as the body does,
-//! so that whatever the body occupies (a stream of an upstream connection) is given back when it
-//! ends or is dropped. Nothing here decides; `create` and `forward` call it. A body that broke off
-//! ends in an error, never as if it were whole.
+//! One type serves both directions. It carries a guard that lives as long as the body, so what the
+//! body occupies, such as a stream of an upstream connection, is released when the body ends or is
+//! dropped. A body that broke off ends in an error and never looks complete. Nothing here decides
+//! anything; `create` and `forward` call it.
 
 mod collect;
 mod flow;
@@ -40,53 +40,54 @@ pub struct Body<G = ()> {
 
 #[derive(Debug)]
 enum Source {
-    /// Wholly in memory: the data, then the trailers.
+    /// All in memory. The trailers follow the data.
     Buffered {
         data: Bytes,
         trailers: Option<HeaderMap>,
     },
-    /// Streamed: what had been read of it before, then the rest.
+    /// Streamed: first the bytes that were read already, then the rest.
     Streamed {
         prefix: Option<Box<Prefix>>,
         rest: Inflow,
-        /// Where it counts once more than its first frame is to be read, and what it may occupy.
+        /// Where the body is counted if more than its first frame follows, and the bytes that it
+        /// may occupy.
         counted: Option<(Arc<Flows>, u64)>,
     },
-    /// The same, counted among those under way.
+    /// Streamed, and counted among the responses in progress.
     Counted(Flow),
-    /// The same, and it returns if it is dropped early.
+    /// Streamed, and returned if it is dropped early.
     Kept(Box<KeptBody>),
 }
 
-/// What had been read of a body that streams after all.
+/// The bytes that were read of a body before it was decided to stream it.
 #[derive(Debug)]
 struct Prefix {
     data: Bytes,
-    /// Given back when it has been sent.
+    /// Released when the prefix has been sent.
     _room: Option<Reservation>,
 }
 
-/// Why a body cannot be read to its end.
+/// Why a body has no proper end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// hyper says why.
+    /// hyper reported an error.
     #[error("the body broke off")]
     Read(#[source] hyper::Error),
-    /// Its stream was reset without an error, or its connection was cut.
+    /// The stream was reset without an error code, or the connection was cut.
     #[error("the body ended before it was complete")]
     Unfinished,
-    /// Nobody read it while memory was short.
+    /// The proxy let go of it, because nobody read it while memory was short.
     #[error("the answer was not read while many others were not")]
     LetGo,
 }
 
 impl<G> Body<G> {
-    /// A body of no bytes.
+    /// An empty body.
     pub fn empty() -> Self {
         Self::full(Bytes::new())
     }
 
-    /// A body of exactly these bytes.
+    /// A body in memory.
     pub fn full(data: Bytes) -> Self {
         Buffered {
             data,
@@ -95,25 +96,25 @@ impl<G> Body<G> {
         .into()
     }
 
-    /// The peer's body, streamed, of a message of this version.
+    /// Streams the peer's body. `version` is that of the message.
     pub fn streamed(rest: Incoming, version: Version) -> Self {
         Self::flowing(Inflow::new(rest, version))
     }
 
-    /// The answer with its body streamed.
+    /// Streams the body of a response.
     pub fn of_answer(answer: Response<Incoming>) -> Response<Self> {
         let version = answer.version();
         answer.map(|body| Self::streamed(body, version))
     }
 
-    /// A client's request with its body streamed, which is not whole when the drain cuts its
-    /// connection.
+    /// Streams the body of a client's request. If the drain cuts the client's connection, the body
+    /// counts as incomplete.
     pub fn of_request(request: Request<Incoming>, drain: &Watcher) -> Request<Self> {
         let version = request.version();
         request.map(|body| Self::flowing(Inflow::new(body, version).until_cut(drain)))
     }
 
-    /// The same body, counted among the answers under way; it may occupy `cost` bytes while nobody
+    /// Counts the body among the responses in progress. It may occupy `cost` bytes while nobody
     /// reads it.
     pub fn counted(mut self, flows: &Arc<Flows>, cost: u64) -> Self {
         if let Source::Streamed { counted, .. } = &mut self.source {
@@ -133,18 +134,18 @@ impl<G> Body<G> {
         }
     }
 
-    /// Takes the guard out, to decide about it when the body has been read.
+    /// Takes the guard, so that the caller decides when to release it.
     pub fn take_guard(&mut self) -> Option<G> {
         self.guard.take()
     }
 
-    /// Puts a guard back that was taken out.
+    /// Puts back a guard that was taken.
     pub fn with_guard(mut self, guard: Option<G>) -> Self {
         self.guard = guard;
         self
     }
 
-    /// The same body with its guard changed, if it still has one.
+    /// Changes the guard, if the body still has one.
     pub fn map_guard<H>(self, change: impl FnOnce(G) -> H) -> Body<H> {
         Body {
             source: self.source,
@@ -166,14 +167,14 @@ impl<G> Body<G> {
         };
     }
 
-    /// Puts back what was read of it from its beginning on.
-    fn unread(&mut self, read: Bytes, room: Option<Reservation>) {
+    /// Puts back the bytes that were read from the beginning of the body.
+    fn put_back(&mut self, read: Bytes, room: Option<Reservation>) {
         match &mut self.source {
             Source::Streamed { prefix, .. } => *prefix = Prefix::of(read, room),
-            Source::Kept(kept) => kept.unread(read),
+            Source::Kept(kept) => kept.put_back(read),
             Source::Buffered { data, .. } => *data = read,
             Source::Counted(flow) => {
-                // One that was let go ends in an error, whatever is before it.
+                // A body that the proxy has let go of ends in an error, whatever was read before.
                 if let Some((rest, flows, cost)) = flow.stop() {
                     self.source = Source::Streamed {
                         prefix: Prefix::of(read, room),
@@ -185,8 +186,8 @@ impl<G> Body<G> {
         }
     }
 
-    /// The same body, which can be had back from [`Returned`] when it is dropped, as long as no
-    /// more than `limit` bytes of it had been read.
+    /// Makes the body available again from [`Returned`] after it was dropped, if at most `limit`
+    /// bytes of it had been read.
     pub fn returning(self, limit: usize) -> (Self, Returned) {
         let (source, returned) = match self.source {
             Source::Streamed { prefix, rest, .. } if !rest.is_end_stream() || prefix.is_some() => {
@@ -194,9 +195,9 @@ impl<G> Body<G> {
                 let (kept, returned) = KeptBody::new(prefix, rest, limit);
                 (Source::Kept(Box::new(kept)), returned)
             }
-            // Nothing is read of a body that is empty, and one in memory costs nothing to have
-            // twice.
+            // An empty body has nothing to keep.
             empty @ Source::Streamed { .. } => (empty, Returned::whole(Buffered::default())),
+            // A body in memory is cheap to copy: both share the bytes.
             Source::Buffered { data, trailers } => {
                 let copy = Buffered {
                     data: data.clone(),
@@ -215,7 +216,7 @@ impl<G> Body<G> {
         )
     }
 
-    /// The same body with `guard` held until it ends or is dropped.
+    /// Holds `guard` until the body ends or is dropped.
     pub fn guarded<H>(self, guard: H) -> Body<H> {
         Body {
             source: self.source,
@@ -225,14 +226,14 @@ impl<G> Body<G> {
 }
 
 impl Prefix {
-    /// The most of it that is on its way to the upstream at once.
+    /// The most that is handed to the connection at once.
     const PIECE: usize = 64 << 10;
 
     fn of(data: Bytes, room: Option<Reservation>) -> Option<Box<Self>> {
         (!data.is_empty()).then(|| Box::new(Self { data, _room: room }))
     }
 
-    /// The next piece. None, if there is no prefix.
+    /// The next piece. None if there is no prefix.
     fn next(prefix: &mut Option<Box<Self>>) -> Option<Bytes> {
         let data = &mut prefix.as_mut()?.data;
         let piece = data.split_to(data.len().min(Self::PIECE));
@@ -317,7 +318,7 @@ impl<G: Unpin> HttpBody for Body<G> {
                 data,
                 trailers: None,
             } => SizeHint::with_exact(data.len() as u64),
-            // An exact length becomes a Content-Length, behind which HTTP/1.1 has no trailers.
+            // An exact length becomes a Content-Length, and HTTP/1.1 allows no trailers with it.
             Source::Buffered {
                 data,
                 trailers: Some(_),
@@ -345,11 +346,11 @@ fn streamed_size(prefix: usize, rest: &Inflow) -> SizeHint {
     hint
 }
 
-/// A body that was read to its end. Cheap to clone: each attempt sends the same bytes.
+/// A complete body in memory. Cheap to clone: each attempt sends the same bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Buffered {
-    /// The bytes, without any transfer coding.
+    /// The content, without transfer coding.
     pub data: Bytes,
-    /// The trailers that followed them.
+    /// The trailers that followed the content.
     pub trailers: Option<HeaderMap>,
 }

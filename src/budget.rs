@@ -1,8 +1,9 @@
-//! The replay budget: how many replays creates may cause, per namespace and all together.
+//! The replay budget: how many replays creates may cause, per namespace and for all namespaces
+//! together.
 //!
-//! Two kinds, because a storm of quota conflicts is what the proxy is for, while replays of the
-//! other classes burden an apiserver that is in trouble already. Counted over the last ten seconds.
-//! `create` withdraws before each replay; this module never waits.
+//! There are two kinds. The proxy exists for storms of quota conflicts, but replays of the other
+//! classes add load to an apiserver that is already in trouble. Budgets count the last ten seconds.
+//! `create` withdraws before each replay. This module never waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,12 @@ pub use crate::metrics::{BudgetKind as Kind, Scope};
 
 /// How long a create counts. Tower allows 1 to 60 s.
 const TTL: Duration = Duration::from_secs(10);
-/// Namespaces with a budget of their own; further ones have the global one only.
+/// How many namespaces have a budget of their own. Further ones use only the global one.
 const MAX_NAMESPACES: usize = 10_000;
-/// Outlasts `TTL` by more than the longest hold, so that a dropped budget has nothing to remember.
+/// Longer than `TTL` and the longest hold together, so that a dropped budget has nothing to remember.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// All budgets. Replaced as a whole when the configuration changes.
+/// All budgets. A change of the configuration replaces them as a whole.
 #[derive(Debug)]
 pub struct Budget {
     config: config::Budgets,
@@ -29,7 +30,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Full budgets. Each namespace has what `config` says, and so have all of them together.
+    /// Full budgets. Each namespace has the amounts of `config`, and so have all of them together.
     #[must_use]
     pub fn new(config: &config::Budgets) -> Self {
         Self {
@@ -39,8 +40,8 @@ impl Budget {
         }
     }
 
-    /// Counts a create, which earns its share of replays. Called once for each, not for its
-    /// replays.
+    /// Counts a create, which adds to the budgets. The caller counts each create once, and does not
+    /// count replays.
     #[must_use]
     pub fn create(&self, namespace: &str) -> NamespaceBudget {
         let budget = NamespaceBudget {
@@ -63,13 +64,12 @@ pub struct NamespaceBudget {
 }
 
 impl NamespaceBudget {
-    /// Takes one replay out.
+    /// Withdraws one replay.
     ///
     /// # Errors
-    /// The scope whose budget is spent: the answer is to be relayed.
+    /// The scope whose budget is spent. The create must not be replayed.
     pub fn withdraw(&self, kind: Kind) -> Result<(), Scope> {
-        // The namespace first: one that is over its own budget shall not use up what belongs to
-        // all.
+        // The namespace comes first: a namespace without budget must not use up the global one.
         if self
             .namespace
             .as_ref()
@@ -112,11 +112,11 @@ impl Pair {
     }
 }
 
-/// Tower counts in whole tokens: a ratio below 1 acts as the next higher 1/n (0.4 as 0.5), one
+/// tower counts whole tokens: a ratio below 1 acts as the next higher 1/n (0.4 as 0.5), and a ratio
 /// above 1 is exact to a thousandth.
 ///
-/// It asserts its ranges. The configuration has narrower ones; they are repeated here, for a panic
-/// would take the process down.
+/// tower asserts its ranges. The configuration has narrower ones. They are repeated here, because a
+/// panic would end the process.
 fn tps(budget: config::Budget) -> TpsBudget {
     let ratio = if budget.ratio.is_nan() {
         0.0

@@ -1,10 +1,10 @@
-//! Which connections of a port are open, how long each has been without a request, and which of
-//! them makes room for a new one.
+//! Which connections of a port are open, how long each has been idle, and which one closes to make
+//! room for a new one.
 //!
-//! A port has so many places, and an address has a share of them. When they are taken, whoever has
-//! been without a request for longest is told to leave; one with a request under way never is,
-//! unless the port says so. How a connection leaves is its own business: this only
-//! counts. `listener` and `admin` use it, each with one of its own.
+//! A port has a number of places, and one address may have a share of them. When all are taken, the
+//! connection that has been idle longest is told to leave. A connection with a request in flight is
+//! never told to leave, unless the port allows it. This module only counts: each connection closes
+//! itself. `listener` and `admin` each have their own [`Connections`].
 
 mod line;
 pub mod socket;
@@ -19,28 +19,28 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::metrics::{Closed, Metrics, Port};
-use line::{Line, Rank};
+use line::{LeaveQueue, Rank};
 
-/// Connections that were told to leave and have not left yet, of all addresses and of one. They are
-/// over and above the places, so that a new connection does not wait for the farewell of an old
-/// one.
+/// How many connections may have been told to leave and not have closed yet: of all addresses, and
+/// of one. They do not count as places, so a new connection need not wait until an old one has
+/// closed.
 const MAX_LEAVING: usize = 512;
 const MAX_LEAVING_OF_ADDRESS: usize = 64;
 
-/// How often to look whether a connection has become idle, while all are busy and a new one waits.
+/// While all connections are busy and a new one waits, how often to check for an idle one.
 const RECHECK: Duration = Duration::from_millis(50);
 
 /// How many connections a port takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Places altogether.
+    /// Connections of all addresses together.
     pub max: usize,
-    /// Places of one address.
+    /// Connections of one address.
     pub per_address: usize,
-    /// Whether one that is being answered makes room too, where none waits for a request. The
-    /// longest goes first.
+    /// Whether a connection with a request in flight may be told to leave if none is idle. The one
+    /// whose request began first goes first.
     pub answered_too: bool,
-    /// Requests under way altogether. An address may have four fifths of them.
+    /// Requests in flight on all connections. One address may have four fifths of them.
     pub requests: usize,
 }
 
@@ -51,67 +51,68 @@ pub struct Connections {
     limits: Limits,
     metrics: Arc<Metrics>,
     began: Instant,
-    /// Requests under way.
-    under_way: AtomicUsize,
-    state: Mutex<State>,
-    /// Somebody left.
-    left: Notify,
+    in_flight: AtomicUsize,
+    table: Mutex<ConnectionTable>,
+    /// Notified when a connection has closed.
+    departed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    next: u64,
-    entries: HashMap<u64, Arc<Entry>>,
-    addresses: HashMap<IpAddr, Address>,
-    all: Address,
+struct ConnectionTable {
+    next_id: u64,
+    by_id: HashMap<u64, Arc<OpenConnection>>,
+    addresses: HashMap<IpAddr, ConnectionCounts>,
+    all: ConnectionCounts,
 }
 
-/// What one address has, or all of them together.
+/// The counts of one address, or of all addresses together.
 #[derive(Debug, Default)]
-struct Address {
-    /// Without those that leave.
+struct ConnectionCounts {
+    /// Without the leaving ones.
     open: usize,
+    /// Told to leave and not closed yet.
     leaving: usize,
-    line: Line,
-    /// Requests under way.
-    under_way: Arc<AtomicUsize>,
+    queue: LeaveQueue,
+    /// Requests of one address.
+    in_flight: Arc<AtomicUsize>,
 }
 
-/// What is known of one connection.
 #[derive(Debug)]
-struct Entry {
+struct OpenConnection {
     id: u64,
     ip: IpAddr,
+    /// The start of the clock, the same for all connections of a port.
     began: Instant,
+    /// Requests in flight on this connection.
     requests: AtomicUsize,
-    /// Those of its address.
+    /// Requests in flight of its address.
     of_address: Arc<AtomicUsize>,
-    /// Whether there ever was a request.
+    /// Whether there was ever a request.
     served: AtomicBool,
-    /// Whether what was written does not go out.
+    /// Whether the peer does not take what was written.
     stalled: AtomicBool,
-    /// Milliseconds from `began` to its last beginning or end of a request.
+    /// When a request last began or ended, in milliseconds since `began`.
     since: AtomicU64,
-    /// Never told to leave.
+    /// Whether it must never be told to leave.
     kept: AtomicBool,
-    /// Told to leave, and not back. Written under the lock of the state.
+    /// Whether it was told to leave. Written under the lock of the table.
     leaving: AtomicBool,
     leave: Notify,
 }
 
-/// The place of one connection, given back when it is dropped.
+/// The place of one connection. Dropping it makes the place free.
 #[derive(Debug)]
 #[must_use = "the place is free again when this is dropped"]
 pub struct Place {
-    entry: Arc<Entry>,
+    connection: Arc<OpenConnection>,
     connections: Arc<Connections>,
 }
 
-/// A request under way on a connection, until it is dropped.
+/// Counts a request as in flight until it is dropped.
 #[derive(Debug)]
 #[must_use = "the request is over when this is dropped"]
-pub struct UnderWay {
-    entry: Arc<Entry>,
+pub struct RequestInFlight {
+    connection: Arc<OpenConnection>,
     connections: Arc<Connections>,
     others: usize,
     exceeds: bool,
@@ -119,14 +120,14 @@ pub struct UnderWay {
 
 enum Admission {
     Admitted(Place),
-    /// The address has its share, and all of it is busy.
+    /// The address has its share of the connections, and all of them are busy.
     Refused,
-    /// Everybody is busy.
+    /// All connections are busy.
     Full,
 }
 
 impl Connections {
-    /// None open yet.
+    /// A port without connections.
     pub fn new(port: Port, limits: Limits, metrics: &Arc<Metrics>) -> Arc<Self> {
         let (metrics, began) = (Arc::clone(metrics), Instant::now());
         Arc::new(Self {
@@ -134,15 +135,15 @@ impl Connections {
             limits,
             metrics,
             began,
-            under_way: AtomicUsize::new(0),
-            state: Mutex::default(),
-            left: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            table: Mutex::default(),
+            departed: Notify::new(),
         })
     }
 
-    /// A place for a connection from `ip`. Where there is none, the one idle longest is told to
-    /// leave; where all are busy, this waits. None: the address has its share already, and all
-    /// of it is busy.
+    /// A place for a connection from `ip`. If there is none, the connection that has been idle
+    /// longest is told to leave. If all are busy, this waits. None if the address already has its
+    /// share and all of it is busy.
     pub async fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
         loop {
             match self.try_admit(ip) {
@@ -152,7 +153,7 @@ impl Connections {
                     return None;
                 }
                 Admission::Full => tokio::select! {
-                    () = self.left.notified() => {}
+                    () = self.departed.notified() => {}
                     () = sleep(RECHECK) => {}
                 },
             }
@@ -160,25 +161,25 @@ impl Connections {
     }
 
     fn try_admit(self: &Arc<Self>, ip: IpAddr) -> Admission {
-        let mut state = self.lock();
-        if state
+        let mut table = self.lock();
+        if table
             .addresses
             .get(&ip)
             .is_some_and(|address| address.open >= self.limits.per_address)
         {
-            if !self.make_room(&mut state, Some(ip)) {
+            if !self.make_room(&mut table, Some(ip)) {
                 return Admission::Refused;
             }
-        } else if state.all.open >= self.limits.max && !self.make_room(&mut state, None) {
+        } else if table.all.open >= self.limits.max && !self.make_room(&mut table, None) {
             return Admission::Full;
         }
-        let id = state.next;
-        state.next += 1;
-        state.all.open += 1;
-        let address = state.addresses.entry(ip).or_default();
+        let id = table.next_id;
+        table.next_id += 1;
+        table.all.open += 1;
+        let address = table.addresses.entry(ip).or_default();
         address.open += 1;
-        let of_address = Arc::clone(&address.under_way);
-        let entry = Arc::new(Entry {
+        let of_address = Arc::clone(&address.in_flight);
+        let connection = Arc::new(OpenConnection {
             id,
             ip,
             began: self.began,
@@ -191,53 +192,56 @@ impl Connections {
             leaving: AtomicBool::new(false),
             leave: Notify::new(),
         });
-        state.entries.insert(id, Arc::clone(&entry));
+        table.by_id.insert(id, Arc::clone(&connection));
         Admission::Admitted(Place {
-            entry,
+            connection,
             connections: Arc::clone(self),
         })
     }
 
-    /// Tells the one that has been idle longest to leave, of one address or of all.
-    fn make_room(&self, state: &mut State, ip: Option<IpAddr>) -> bool {
-        if state.all.leaving >= MAX_LEAVING {
+    /// Tells the connection to leave that has been idle longest: of one address, or of all. Returns
+    /// whether there was one.
+    fn make_room(&self, table: &mut ConnectionTable, ip: Option<IpAddr>) -> bool {
+        if table.all.leaving >= MAX_LEAVING {
             return false;
         }
         let now = milliseconds(self.began.elapsed());
-        let State {
-            entries,
+        let ConnectionTable {
+            by_id,
             addresses,
             all,
             ..
-        } = state;
-        let line = match ip {
+        } = table;
+        let queue = match ip {
             Some(ip) => match addresses.get_mut(&ip) {
-                Some(address) if address.leaving < MAX_LEAVING_OF_ADDRESS => &mut address.line,
+                Some(address) if address.leaving < MAX_LEAVING_OF_ADDRESS => &mut address.queue,
                 _ => return false,
             },
-            None => &mut all.line,
+            None => &mut all.queue,
         };
-        let first = line.next(now, entries, |entry| {
-            let rank = entry
+        let first = queue.next(now, by_id, |connection| {
+            let rank = connection
                 .rank()
                 .filter(|rank| self.limits.answered_too || !rank.busy);
-            rank.filter(|_| ip.is_none_or(|ip| entry.ip == ip))
+            rank.filter(|_| ip.is_none_or(|ip| connection.ip == ip))
         });
-        let Some(entry) = first else { return false };
-        entry.leaving.store(true, Ordering::Relaxed);
-        state.shift(entry.ip, -1, 1);
-        entry.leave.notify_one();
+        let Some(connection) = first else {
+            return false;
+        };
+        connection.leaving.store(true, Ordering::Relaxed);
+        table.shift(connection.ip, -1, 1);
+        connection.leave.notify_one();
         self.metrics.connection_closed(self.port, Closed::Room);
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Counts more or fewer that are open, and that leave.
+impl ConnectionTable {
+    /// Adds to the counts of open and of leaving connections.
     fn shift(&mut self, ip: IpAddr, open: isize, leaving: isize) {
         let address = self.addresses.entry(ip).or_default();
         for counts in [&mut self.all, &mut *address] {
@@ -250,8 +254,8 @@ impl State {
     }
 }
 
-impl Entry {
-    /// Its place in the order of those that may be told to leave; None if it may not.
+impl OpenConnection {
+    /// Its rank among those that may be told to leave. None if it may not.
     fn rank(&self) -> Option<Rank> {
         let stays = self.kept.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed);
         (!stays).then(|| Rank {
@@ -271,50 +275,50 @@ impl Entry {
 }
 
 impl Place {
-    /// A request has come.
-    pub fn request(&self) -> UnderWay {
-        self.entry.touch();
-        self.entry.served.store(true, Ordering::Relaxed);
-        let others = self.entry.requests.fetch_add(1, Ordering::Release);
+    /// Counts a request.
+    pub fn request(&self) -> RequestInFlight {
+        self.connection.touch();
+        self.connection.served.store(true, Ordering::Relaxed);
+        let others = self.connection.requests.fetch_add(1, Ordering::Release);
         let most = self.connections.limits.requests;
-        let of_address = self.entry.of_address.fetch_add(1, Ordering::Relaxed);
-        let of_all = self.connections.under_way.fetch_add(1, Ordering::Relaxed);
+        let of_address = self.connection.of_address.fetch_add(1, Ordering::Relaxed);
+        let of_all = self.connections.in_flight.fetch_add(1, Ordering::Relaxed);
         let exceeds = of_all >= most || of_address >= most - most / 5;
-        UnderWay {
-            entry: Arc::clone(&self.entry),
+        RequestInFlight {
+            connection: Arc::clone(&self.connection),
             connections: Arc::clone(&self.connections),
             others,
             exceeds,
         }
     }
 
-    /// Whether a whole request ever came.
+    /// Whether there was ever a request.
     pub fn was_asked(&self) -> bool {
-        self.entry.served.load(Ordering::Relaxed)
+        self.connection.served.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a request, or an answer that has not wholly gone out.
+    /// Whether a request is in flight, or part of a response still waits to be sent.
     pub fn is_busy(&self) -> bool {
-        self.entry.is_busy()
+        self.connection.is_busy()
     }
 
-    /// Returns when the connection has been without a request for so long. One whose last answer
-    /// does not go out counts from when it last did.
+    /// Returns when the connection has been idle for `bound`. If the peer does not take the last
+    /// response, the time counts from when it last took a part.
     pub async fn idle_for(&self, bound: Duration) {
         let mut pause = bound;
         loop {
             sleep(pause).await;
             pause = bound;
-            if self.entry.requests.load(Ordering::Acquire) == 0 {
-                let since = Duration::from_millis(self.entry.since.load(Ordering::Relaxed));
-                let idle = self.entry.began.elapsed().saturating_sub(since);
+            if self.connection.requests.load(Ordering::Acquire) == 0 {
+                let since = Duration::from_millis(self.connection.since.load(Ordering::Relaxed));
+                let idle = self.connection.began.elapsed().saturating_sub(since);
                 if idle >= bound {
                     self.connections
                         .metrics
                         .connection_closed(self.connections.port, Closed::Idle);
                     return;
                 }
-                // The clock of `since` is a millisecond coarse.
+                // `since` is accurate only to a millisecond.
                 pause = bound - idle + Duration::from_millis(1);
             }
         }
@@ -322,69 +326,69 @@ impl Place {
 
     /// Returns when the place is needed for another connection.
     pub async fn told_to_leave(&self) {
-        self.entry.leave.notified().await;
+        self.connection.leave.notified().await;
     }
 
-    /// It does not leave, for a request has come meanwhile.
+    /// The connection stays open after it was told to leave, because a request has come meanwhile.
     pub fn stay(&self) {
-        let mut state = self.connections.lock();
-        if self.entry.leaving.swap(false, Ordering::Relaxed) {
-            state.shift(self.entry.ip, 1, -1);
+        let mut table = self.connections.lock();
+        if self.connection.leaving.swap(false, Ordering::Relaxed) {
+            table.shift(self.connection.ip, 1, -1);
         }
     }
 
-    /// It is not told to leave from now on: it is no longer asked anything, but in use for as long
-    /// as it is open.
+    /// The connection is never told to leave from now on: it is a tunnel, which has no requests but
+    /// is in use for as long as it is open.
     pub fn keep(&self) {
-        self.entry.kept.store(true, Ordering::Relaxed);
+        self.connection.kept.store(true, Ordering::Relaxed);
         self.stay();
     }
 
-    /// Whether it is in use for as long as it is open.
+    /// Whether [`Place::keep`] was called.
     pub fn is_kept(&self) -> bool {
-        self.entry.kept.load(Ordering::Relaxed)
+        self.connection.kept.load(Ordering::Relaxed)
     }
 
-    /// Whether what was written goes out, when that changes.
+    /// Notes that the peer has stopped to take what was written, or takes it again.
     pub fn stalled(&self, stalled: bool) {
-        self.entry.touch();
-        self.entry.stalled.store(stalled, Ordering::Relaxed);
+        self.connection.touch();
+        self.connection.stalled.store(stalled, Ordering::Relaxed);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.connections.lock();
-        let leaving = self.entry.leaving.load(Ordering::Relaxed);
-        state.entries.remove(&self.entry.id);
-        state.shift(
-            self.entry.ip,
+        let mut table = self.connections.lock();
+        let leaving = self.connection.leaving.load(Ordering::Relaxed);
+        table.by_id.remove(&self.connection.id);
+        table.shift(
+            self.connection.ip,
             if leaving { 0 } else { -1 },
             if leaving { -1 } else { 0 },
         );
-        drop(state);
-        self.connections.left.notify_one();
+        drop(table);
+        self.connections.departed.notify_one();
     }
 }
 
-impl UnderWay {
-    /// How many others the connection had when it came.
+impl RequestInFlight {
+    /// How many other requests the connection had when this one came.
     pub fn others(&self) -> usize {
         self.others
     }
 
-    /// Whether there are more requests than the port takes: this one is to be refused.
+    /// Whether the port already has as many requests as it takes, so that this one must be refused.
     pub fn exceeds(&self) -> bool {
         self.exceeds
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
-        self.connections.under_way.fetch_sub(1, Ordering::Relaxed);
-        self.entry.of_address.fetch_sub(1, Ordering::Relaxed);
-        self.entry.touch();
-        self.entry.requests.fetch_sub(1, Ordering::Release);
+        self.connections.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.connection.of_address.fetch_sub(1, Ordering::Relaxed);
+        self.connection.touch();
+        self.connection.requests.fetch_sub(1, Ordering::Release);
     }
 }
 

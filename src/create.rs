@@ -30,7 +30,7 @@ use crate::config::Mode;
 use crate::decisions::{Decisions, Record};
 use crate::drain::Watcher;
 use crate::error::ProxyError;
-use crate::forward::{to_client, until};
+use crate::forward::until;
 use crate::headers;
 use crate::metrics::{Metrics, NotReplayed, RouteLabel};
 use crate::ratelimit::{Admitted, Ahead, Caller};
@@ -292,7 +292,6 @@ impl Create<'_> {
                 .upstream
                 .create(&self.target.namespace, settle, request)
                 .await
-                .map(to_client)
             {
                 Ok(response) => self.judged(response).await,
                 Err(error) => Attempt::Judged(error.class().into(), Err(error.into())),

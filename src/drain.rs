@@ -1,25 +1,22 @@
-//! The order of stopping: serve, drain, release, cut. One sender in `app`, a watcher wherever
-//! something must end.
-//!
-//! `Draining`: no new connections, idle ones close, requests finish. `Releasing`: creates that are
-//! held answer what they have. `Cut`: what still streams is dropped.
+//! The stages of a shutdown: serve, drain, release, cut. `app` has the sender. Everything that must
+//! end has a watcher.
 
 use tokio::sync::watch;
 
-/// How far the stop has come.
+/// How far the shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Everything is served.
+    /// There is no shutdown.
     Serving,
-    /// Nothing new is accepted.
+    /// The proxy accepts no new connections, closes idle ones, and finishes requests.
     Draining,
-    /// Held creates answer the last answer they have.
+    /// A held create stops waiting and relays the last response.
     Releasing,
-    /// Streams and tunnels end.
+    /// Open streams and tunnels are dropped.
     Cut,
 }
 
-/// Moves everyone who watches to the next stage.
+/// Moves all watchers to the next stage.
 #[derive(Debug)]
 pub struct Drain(watch::Sender<Stage>);
 
@@ -28,13 +25,13 @@ pub struct Drain(watch::Sender<Stage>);
 pub struct Watcher(watch::Receiver<Stage>);
 
 impl Drain {
-    /// In stage `Serving`, with a first watcher.
+    /// Starts in stage `Serving`.
     pub fn new() -> (Self, Watcher) {
         let (sender, receiver) = watch::channel(Stage::Serving);
         (Self(sender), Watcher(receiver))
     }
 
-    /// Goes on to `stage`; never back.
+    /// Goes on to `stage`, but never back.
     pub fn advance(&self, stage: Stage) {
         self.0.send_if_modified(|now| {
             let later = stage > *now;
@@ -45,11 +42,11 @@ impl Drain {
 }
 
 impl Watcher {
-    /// Returns when `stage` or a later one has been reached. Without a sender nothing more can be
-    /// decided, so that counts as the last.
+    /// Returns when `stage` or a later one has been reached. If the sender was dropped, this also
+    /// returns, because no further stage can come.
     pub async fn reached(&self, stage: Stage) {
         let mut receiver = self.0.clone();
-        // An error means that the sender is gone.
+        // An error means that the sender was dropped.
         let _stage = receiver.wait_for(|now| *now >= stage).await;
     }
 

@@ -1,30 +1,29 @@
-//! Pass-through: one request streamed to the upstream and its answer streamed back, with nothing
-//! changed but what RFC 9110 §7.6.1 asks of an intermediary. No buffering, and no timeout but the
-//! client's own, which ends with the head of an answer. `proxy` calls it for calls and
-//! streams; `create` has its own way to the upstream, but the same to do with the answer.
+//! Pass-through: sends one request to the upstream and streams the response back. Nothing is
+//! buffered, and the only timeout is the client's own, which ends with the head of the response.
+//! `proxy` calls this for calls and streams. `create` uses the same timeout.
 
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::headers;
-use crate::upstream::{LaneKind, Lease, SendError, Upstream};
+use crate::upstream::{LaneKind, Lease, Upstream};
 
-/// Forwards `request`, whose headers are already fit for the upstream.
+/// Forwards `request` and waits for the head of the response until `deadline`.
 ///
 /// # Errors
-/// As [`Upstream::send`].
+/// The deadline has passed, or as [`Upstream::send`].
 pub async fn forward(
     upstream: &Upstream,
     lane: LaneKind,
     request: Request<Body>,
-) -> Result<Response<Body<Lease>>, SendError> {
-    Ok(to_client(upstream.send(lane, request).await?))
+    deadline: Option<Instant>,
+) -> Result<Response<Body<Lease>>, ProxyError> {
+    Ok(until(deadline, upstream.send(lane, request)).await??)
 }
 
-/// What comes of `answering`, unless that takes until after the client's own timeout: then it is
-/// dropped, and the apiserver told so.
+/// Waits for `answering` until `deadline`. Then it drops the future, which also cancels the request
+/// to the apiserver.
 ///
 /// # Errors
 /// [`ProxyError::TimedOut`].
@@ -38,12 +37,4 @@ pub async fn until<T>(
             .map_err(|_| ProxyError::TimedOut),
         None => Ok(answering.await),
     }
-}
-
-/// Makes an answer of the upstream fit for the client.
-pub fn to_client<B>(mut response: Response<B>) -> Response<B> {
-    // Ours to the client, whatever a server or balancer upstream speaks.
-    *response.version_mut() = Version::HTTP_11;
-    headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Strip);
-    response
 }

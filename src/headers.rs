@@ -13,6 +13,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode, Version};
 
 pub use malformed::{Malformed, check};
 pub use via::Via;
@@ -39,6 +40,18 @@ pub fn to_upstream(headers: &mut HeaderMap, peer: IpAddr, upgrade: Upgrade) {
     strip_hop_by_hop(headers, upgrade);
     strip_asserted(headers);
     set_forwarded_for(headers, peer);
+}
+
+/// Makes the head of a response fit for the client: hop-by-hop fields go, except those of a 101. The
+/// version is the proxy's own, whatever the server or a load balancer speaks.
+pub fn to_client<B>(response: &mut Response<B>) {
+    *response.version_mut() = Version::HTTP_11;
+    let upgrade = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        Upgrade::Keep
+    } else {
+        Upgrade::Strip
+    };
+    strip_hop_by_hop(response.headers_mut(), upgrade);
 }
 
 /// Takes out of trailers whatever must not be said so late, or not by a client: on both ways,

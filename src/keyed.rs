@@ -1,7 +1,8 @@
-//! A bounded map from namespaces to shared state, for `budget`, `ratelimit` and `upstream`.
+//! A map from namespaces to shared state with a limit on its size, for `budget`, `ratelimit` and
+//! `upstream`.
 //!
-//! The keys come from URLs, so anybody can make them up. Entries that nobody has used for long make
-//! room for others; where there is none, the caller falls back to what all share.
+//! The keys come from URLs, so clients can invent them. Values that were idle for a while make room
+//! for new ones. If there is no room, the caller uses a state that all namespaces share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,38 +10,37 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// No namespace is longer; a longer key would only cost memory.
+/// The length of the longest namespace. Longer keys are refused, because they would only cost memory.
 const MAX_KEY: usize = 63;
-/// Looking for idle entries costs a walk over all of them: not for each request of a flood.
+/// A sweep for idle values visits all of them, so it must not happen for each request of a flood.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// At most `max` entries; those that nobody holds and nobody has asked for in `idle` may be
-/// dropped.
+/// At most `max` values. A value that nobody holds may be dropped after it was unused for `idle`.
 #[derive(Debug)]
 pub(crate) struct Keyed<V> {
-    entries: Mutex<Entries<V>>,
+    values: Mutex<KeyedValues<V>>,
     max: usize,
     idle: Duration,
 }
 
 #[derive(Debug)]
-struct Entries<V> {
-    by_key: HashMap<Box<str>, Entry<V>>,
+struct KeyedValues<V> {
+    by_key: HashMap<Box<str>, KeyedValue<V>>,
     swept: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Entry<V> {
+struct KeyedValue<V> {
     value: Arc<V>,
-    used: Instant,
+    last_used: Instant,
 }
 
 impl<V> Keyed<V> {
-    /// An empty map. A dropped entry starts afresh, so `idle` should outlast whatever the state
-    /// remembers.
+    /// An empty map. A dropped value starts anew, so `idle` should be longer than anything that the
+    /// value remembers.
     pub(crate) fn new(max: usize, idle: Duration) -> Self {
         Self {
-            entries: Mutex::new(Entries {
+            values: Mutex::new(KeyedValues {
                 by_key: HashMap::new(),
                 swept: None,
             }),
@@ -49,44 +49,44 @@ impl<V> Keyed<V> {
         }
     }
 
-    /// The state of `key`, made if it is new. None if there is no room for it.
+    /// The value of `key`. `make` makes it if the key is new. None if there is no room.
     pub(crate) fn get(&self, key: &str, make: impl FnOnce() -> V) -> Option<Arc<V>> {
         if key.len() > MAX_KEY {
             return None;
         }
         let now = Instant::now();
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = entries.by_key.get_mut(key) {
-            entry.used = now;
-            return Some(Arc::clone(&entry.value));
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keyed) = values.by_key.get_mut(key) {
+            keyed.last_used = now;
+            return Some(Arc::clone(&keyed.value));
         }
-        if entries.by_key.len() >= self.max && !entries.sweep(now, self.idle) {
+        if values.by_key.len() >= self.max && !values.sweep(now, self.idle) {
             return None;
         }
         let value = Arc::new(make());
-        entries.by_key.insert(
+        values.by_key.insert(
             key.into(),
-            Entry {
+            KeyedValue {
                 value: Arc::clone(&value),
-                used: now,
+                last_used: now,
             },
         );
         Some(value)
     }
 
-    /// All entries, in no order.
+    /// All values, in no order.
     pub(crate) fn all(&self) -> Vec<(Box<str>, Arc<V>)> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries
+        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values
             .by_key
             .iter()
-            .map(|(key, entry)| (key.clone(), Arc::clone(&entry.value)))
+            .map(|(key, keyed)| (key.clone(), Arc::clone(&keyed.value)))
             .collect()
     }
 }
 
-impl<V> Entries<V> {
-    /// Drops what is idle, if it is time to look. Whether there is room now.
+impl<V> KeyedValues<V> {
+    /// Drops idle values, unless the last sweep was too recent. Returns whether there is room now.
     fn sweep(&mut self, now: Instant, idle: Duration) -> bool {
         if self
             .swept
@@ -95,11 +95,11 @@ impl<V> Entries<V> {
             return false;
         }
         self.swept = Some(now);
-        let before = self.by_key.len();
-        self.by_key.retain(|_, entry| {
-            Arc::strong_count(&entry.value) > 1 || now.duration_since(entry.used) < idle
+        let len = self.by_key.len();
+        self.by_key.retain(|_, keyed| {
+            Arc::strong_count(&keyed.value) > 1 || now.duration_since(keyed.last_used) < idle
         });
-        self.by_key.len() < before
+        self.by_key.len() < len
     }
 }
 

@@ -1,8 +1,9 @@
-//! The downstream side: accept, TLS handshake, then HTTP/1.1 or HTTP/2 as ALPN chose, one task a
-//! connection.
+//! The downstream side: accepts a connection, does the TLS handshake, and serves HTTP/1.1 or HTTP/2
+//! as ALPN chose. Each connection is a task.
 //!
-//! Bounded: connections, and those of an address; time for a handshake, time without a request;
-//! size of a request's head. Never bounded: the time of an answer.
+//! There are limits on the number of connections, of all clients and of one address, on the time of
+//! a handshake, on the time without a request, and on the size of a request's head. There is no
+//! limit on the time of a response.
 
 mod head;
 mod refusal;
@@ -32,7 +33,7 @@ use tracing::{debug, warn};
 
 use crate::body::{Body, ConnectionShare};
 use crate::config;
-use crate::connections::{self, Connections, Place, UnderWay};
+use crate::connections::{self, Connections, Place, RequestInFlight};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
 use crate::metrics::{GaugeGuard, Metrics, Port, RouteLabel};
@@ -40,60 +41,61 @@ use crate::proxy::{Peer, Proxy};
 use crate::status::Encoding;
 use crate::tls;
 use crate::upstream::Lease;
-use head::Head;
-use socket::{Socket, Turn};
+use head::HeadLimit;
+use socket::{ReadAllowance, Socket};
 
-/// As kube-apiserver: `http.Server.ReadHeaderTimeout` is 32 s there, which bounds the handshake
-/// too.
+/// The value of kube-apiserver's `http.Server.ReadHeaderTimeout`, which also limits the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(32);
 
-/// Go's default; client-go opens a further connection by itself.
+/// Go's default. client-go opens another connection when it needs more streams.
 const MAX_STREAMS: u32 = 250;
 
-/// How many bytes a client may send ahead on one HTTP/2 stream. The connection's window is that of
-/// all its streams, so that an upload which the apiserver does not read cannot stop the others.
+/// How many bytes a client may send ahead on one HTTP/2 stream. The connection's window is the sum
+/// of the windows of its streams, so that an upload that the apiserver does not read cannot stop the
+/// other streams.
 const STREAM_WINDOW: u32 = 64 << 10;
 
-/// What may wait to be sent on one HTTP/2 stream, to a client that does not read.
+/// How many bytes may wait to be sent on one HTTP/2 stream to a client that does not read.
 const MAX_SEND_BUFFER: usize = 64 << 10;
-/// Requests that were cancelled before anybody looked at them, in one turn of an HTTP/2 connection:
-/// a client that ends cancels all that it has, and its library may send and cancel as many more
-/// that waited for a stream. A connection that floods (CVE-2023-44487) ends here; one that floods
-/// slower does the work of any other, for what is read in a turn is looked at before more is read.
+/// How many requests one read of an HTTP/2 connection may bring that are already cancelled. A client
+/// that exits cancels all its requests, and its library may send and cancel as many more that waited
+/// for a stream. Beyond this the connection is a flood (CVE-2023-44487) and is closed. A slower
+/// flood costs no more than other requests, because the proxy handles what it has read before it
+/// reads more.
 const MAX_UNSEEN_RESETS: usize = 2 * MAX_STREAMS as usize;
 
-/// From how many requests under way on its connection on a request may be one of a flood.
+/// If a connection has at least this many requests in flight, the next one may be part of a flood.
 const CROWD: usize = 32;
 
-/// How long a connection may take to leave when it has been told to: the farewell of HTTP/2
-/// (GOAWAY) needs a round trip.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a connection may take to close after the proxy has begun a graceful shutdown of it. The
+/// GOAWAY of HTTP/2 needs a round trip.
+const GRACEFUL_CLOSE: Duration = Duration::from_secs(2);
 
-/// How often the log is told that connections cannot be accepted.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// How often to log that connections cannot be accepted.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
-/// What every connection shares.
+/// What all connections share.
 pub struct Listener {
-    /// The path of a request.
+    /// Answers the requests.
     pub proxy: Arc<Proxy>,
     /// The serving certificate and ALPN.
     pub tls: Arc<ServerConfig>,
-    /// What a client may have.
+    /// The limits for clients.
     pub limits: Limits,
-    /// Where connections are counted.
+    /// Counts connections and refused requests.
     pub metrics: Arc<Metrics>,
-    /// When to stop.
+    /// Says when to stop.
     pub drain: Watcher,
-    /// Every connection is a task of it.
+    /// Every connection is one task.
     pub connections: TaskTracker,
 }
 
-/// What a client may have.
+/// The limits for clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For a request's head, and for a connection without a request.
+    /// How long a request's head may take, and how long a connection may be idle.
     idle: Duration,
-    head: Head,
+    head: HeadLimit,
     connections: connections::Limits,
 }
 
@@ -106,7 +108,7 @@ impl From<&config::Serving> for Limits {
             .max(1);
         Self {
             idle: serving.head_timeout,
-            head: Head::of(serving.max_head),
+            head: HeadLimit::of(serving.max_head),
             connections: connections::Limits {
                 max,
                 per_address,
@@ -118,16 +120,16 @@ impl From<&config::Serving> for Limits {
 }
 
 impl Listener {
-    /// Accepts connections until the drain begins; those that are open are then tasks of
+    /// Accepts connections until the drain begins. The open connections remain as tasks of
     /// `connections`.
     pub async fn serve(self, socket: TcpListener) {
         let places = Connections::new(Port::Serving, self.limits.connections, &self.metrics);
         let listener = Arc::new(self);
         let draining = listener.drain.clone();
-        let mut told = None;
+        let mut logged = None;
         loop {
             let next = async {
-                let (stream, peer) = accept(&socket, &mut told).await;
+                let (stream, peer) = accept(&socket, &mut logged).await;
                 (stream, peer, places.admit(peer.ip().to_canonical()).await)
             };
             let (stream, peer, place) = tokio::select! {
@@ -135,7 +137,7 @@ impl Listener {
                 () = draining.reached(Stage::Draining) => return,
             };
             let Some(place) = place else {
-                debug!(%peer, "Refused: its address has its share of the connections already");
+                debug!(%peer, "Refused a connection: its address already has its share");
                 continue;
             };
             let open = listener.metrics.downstream_connection();
@@ -163,9 +165,9 @@ impl Listener {
             done = handshake => match done {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => return debug!(%peer, "TLS handshake took too long"),
+                Err(_) => return debug!(%peer, "TLS handshake timed out"),
             },
-            () = place.told_to_leave() => return debug!(%peer, "Its place was needed before it had finished the TLS handshake"),
+            () = place.told_to_leave() => return debug!(%peer, "Closed a connection during the TLS handshake to make room"),
             () = self.drain.reached(Stage::Draining) => return,
         };
         let session = stream.get_ref().1;
@@ -175,18 +177,18 @@ impl Listener {
             buffered: ConnectionShare::default(),
         };
         let http2 = session.alpn_protocol() == Some(tls::H2);
-        let turn = Turn::default();
-        let socket = Socket::new(stream, turn.clone(), Arc::clone(&place), open);
+        let allowance = ReadAllowance::default();
+        let socket = Socket::new(stream, allowance.clone(), Arc::clone(&place), open);
         let service = service_fn(|request| {
-            let (listener, peer, under_way) = (Arc::clone(&self), peer.clone(), place.request());
-            async move { Ok::<_, Infallible>(listener.answer(peer, under_way, request).await) }
+            let (listener, peer, in_flight) = (Arc::clone(&self), peer.clone(), place.request());
+            async move { Ok::<_, Infallible>(listener.answer(peer, in_flight, request).await) }
         });
         let ended = if http2 {
             let connection = self.http2().serve_connection(TokioIo::new(socket), service);
             self.attend(
                 connection,
                 http2::Connection::graceful_shutdown,
-                &turn,
+                &allowance,
                 &place,
             )
             .await
@@ -200,12 +202,12 @@ impl Listener {
                 .attend(
                     connection,
                     http1::UpgradeableConnection::graceful_shutdown,
-                    &turn,
+                    &allowance,
                     &place,
                 )
                 .await;
-            // If there is still a socket, it has become a tunnel.
-            turn.end();
+            // If the socket is still open, it has become a tunnel.
+            allowance.lift();
             place.keep();
             ended
         };
@@ -214,14 +216,13 @@ impl Listener {
         }
     }
 
-    /// Runs a connection to its end, or ends it: when it was without a request for too long, when
-    /// its place is needed, when the proxy stops. A request that crosses the farewell is still
-    /// answered.
+    /// Runs a connection to its end. Shuts it down when it is idle for too long, when its place is
+    /// needed, or when the proxy stops. A request that crosses the shutdown is still answered.
     async fn attend<C, F>(
         &self,
         connection: C,
-        farewell: F,
-        turn: &Turn,
+        shut_down: F,
+        allowance: &ReadAllowance,
         place: &Place,
     ) -> Result<(), hyper::Error>
     where
@@ -230,7 +231,7 @@ impl Listener {
     {
         let mut connection = std::pin::pin!(connection);
         let poll = |connection: Pin<&mut C>, cx: &mut Context<'_>| {
-            turn.begin();
+            allowance.renew();
             connection.poll(cx)
         };
         loop {
@@ -240,17 +241,17 @@ impl Listener {
                 () = place.told_to_leave() => match (place.is_busy(), place.was_asked()) {
                     (true, _) => place.stay(),
                     (false, true) => break,
-                    // It has waited for its first request longer than any other for one: there is nothing to bid farewell to.
+                    // No request ever came, so no request can cross a graceful shutdown.
                     (false, false) => return Ok(()),
                 },
                 () = self.drain.reached(Stage::Draining) => break,
             }
         }
-        farewell(connection.as_mut());
+        shut_down(connection.as_mut());
         loop {
             tokio::select! {
                 ended = poll_fn(|cx| poll(connection.as_mut(), cx)) => return ended,
-                () = sleep(FAREWELL), if self.drain.stage() == Stage::Serving => {
+                () = sleep(GRACEFUL_CLOSE), if self.drain.stage() == Stage::Serving => {
                     if !place.is_busy() {
                         return Ok(());
                     }
@@ -264,20 +265,20 @@ impl Listener {
         }
     }
 
-    /// Answers one request. It is under way until the body of its answer has been taken, or is
+    /// Answers one request. The request is in flight until the body of the response has been sent or
     /// dropped.
     async fn answer(
         &self,
         peer: Peer,
-        under_way: UnderWay,
+        in_flight: RequestInFlight,
         request: Request<Incoming>,
-    ) -> Response<Body<(Option<Lease>, UnderWay)>> {
-        if under_way.others() >= CROWD {
-            // hyper looks whether a request has been cancelled when it has to wait: one of a flood
-            // has been, and costs nothing more.
+    ) -> Response<Body<(Option<Lease>, RequestInFlight)>> {
+        if in_flight.others() >= CROWD {
+            // hyper notices a cancelled request when the request has to wait. So a cancelled request
+            // of a flood ends here and costs nothing more.
             tokio::task::yield_now().await;
         }
-        let refused = if under_way.exceeds() {
+        let refused = if in_flight.exceeds() {
             Err(ProxyError::TooManyRequests)
         } else {
             self.limits.head.check(&request)
@@ -296,14 +297,14 @@ impl Listener {
         };
         answer.map(|mut body| {
             let lease = body.take_guard();
-            body.guarded((lease, under_way))
+            body.guarded((lease, in_flight))
         })
     }
 
     fn http1(&self) -> http1::Builder {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            // `attend` keeps the time.
+            // `attend` limits the time.
             .header_read_timeout(None)
             .max_header_size(self.limits.head.bytes())
             .max_buf_size(self.limits.head.buffer())
@@ -328,20 +329,20 @@ impl Listener {
     }
 }
 
-/// The next connection. `told` is when the log was last told that there is none to be had.
-async fn accept(socket: &TcpListener, told: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
+/// Accepts the next connection. `logged` is when a failure was last logged.
+async fn accept(socket: &TcpListener, logged: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     let mut pause = Duration::from_millis(5);
     loop {
         match connections::socket::accept(socket).await {
             Ok(accepted) => return accepted,
-            Err(error) if of_one_connection(&error) => {
+            Err(error) if concerns_one_connection(&error) => {
                 debug!(%error, "A connection failed before it was accepted")
             }
             Err(error) => {
-                // Out of file descriptors, most likely: trying again at once would only spin.
-                if told.is_none_or(|then| then.elapsed() > TELL_AGAIN) {
+                // The process is probably out of file descriptors. Trying again at once would spin.
+                if logged.is_none_or(|then| then.elapsed() > LOG_AGAIN) {
                     warn!(%error, "Cannot accept connections, trying again");
-                    *told = Some(Instant::now());
+                    *logged = Some(Instant::now());
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
@@ -350,7 +351,7 @@ async fn accept(socket: &TcpListener, told: &mut Option<Instant>) -> (TcpStream,
     }
 }
 
-fn of_one_connection(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput};
     matches!(
         error.kind(),

@@ -1,4 +1,5 @@
-//! The path of a request, on one screen: route, then create, forward or upgrade, then observe.
+//! The path of a request on one screen: route it, clean it, then create, forward or upgrade, clean
+//! the response, and observe.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tracing::debug;
 use crate::body::{Body, ConnectionShare, Reservation};
 use crate::create::{Creates, Target};
 use crate::error::ProxyError;
-use crate::forward::{forward, until};
+use crate::forward::forward;
 use crate::headers::{self, Via};
 use crate::metrics::{Metrics, RouteLabel, StreamKind};
 use crate::route::{Matched, Route, timeout};
@@ -20,39 +21,39 @@ use crate::status::Encoding;
 use crate::upgrade::{Tunnels, upgrade};
 use crate::upstream::{LaneKind, Lease, Upstream};
 
-/// A head that is not worth counting: those of controllers have some hundred bytes and a token.
+/// Heads up to this size are not counted. Controllers send some hundred bytes and a token.
 const SMALL_HEAD: usize = 8 << 10;
 
-/// Everything a request meets.
+/// What answers requests.
 pub struct Proxy {
     /// Which requests are creates.
     pub matched: Matched,
-    /// The loop for those.
+    /// Replays creates.
     pub creates: Creates,
-    /// The way to the apiserver.
+    /// The servers.
     pub upstream: Arc<Upstream>,
     /// Upgraded connections.
     pub tunnels: Tunnels,
-    /// What the requests of this proxy are known by when they come back.
+    /// Recognises requests that have passed this proxy before.
     pub via: Via,
-    /// What is told to Prometheus.
+    /// The metrics for Prometheus.
     pub metrics: Arc<Metrics>,
 }
 
-/// Who sent a request.
+/// The client that sent a request.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The address of the TCP connection.
     pub ip: IpAddr,
-    /// Whether it offered a client certificate, which ends here.
+    /// Whether the client presented a certificate. The proxy cannot pass it on.
     pub certificate: bool,
-    /// What its creates on this connection occupy.
+    /// The memory that the creates on this connection occupy.
     pub buffered: ConnectionShare,
 }
 
 impl Proxy {
-    /// Answers one request. Dropping the future, as hyper does when the client leaves, stops
-    /// everything that it does.
+    /// Answers one request. hyper drops the future when the client disconnects, and that stops all
+    /// work for the request.
     pub async fn handle(
         &self,
         peer: Peer,
@@ -75,28 +76,20 @@ impl Proxy {
             Route::Stream => (RouteLabel::Stream, Step::Forward(LaneKind::Stream)),
             Route::Upgrade => (RouteLabel::Upgrade, Step::Upgrade),
         };
-        let answer = match self.admit(&peer, &request) {
+        let answered = match self.admit(&peer, &request) {
             Err(error) => Err(error),
             Ok(()) => {
-                let keep = if matches!(step, Step::Upgrade) {
-                    headers::Upgrade::Keep
-                } else {
-                    headers::Upgrade::Strip
-                };
-                let version = request.version();
-                headers::to_upstream(request.headers_mut(), peer.ip, keep);
-                self.via.append(request.headers_mut(), version);
-                self.take(
-                    step,
-                    &peer,
-                    Body::of_request(request, &self.creates.drain),
-                    started,
-                )
-                .await
+                self.clean(&peer, &mut request, &step);
+                let request = Body::of_request(request, &self.creates.drain);
+                self.take(step, &peer, request, started).await
             }
         };
-        let response = answer.unwrap_or_else(|error| {
-            debug!(route = label.as_str(), error = %crate::telemetry::chain(&error), "Answering by ourselves");
+        let cleaned = answered.map(|mut response| {
+            headers::to_client(&mut response);
+            response
+        });
+        let response = cleaned.unwrap_or_else(|error| {
+            debug!(route = label.as_str(), error = %crate::telemetry::chain(&error), "The proxy answers itself");
             error.into_response(&method, Encoding::of_accept(accept.as_ref()))
         });
         self.metrics
@@ -104,7 +97,20 @@ impl Proxy {
         response
     }
 
-    /// Whether a request may go any way at all.
+    /// Makes the head of a request fit for the apiserver. [`headers::to_client`] does the same for
+    /// the response.
+    fn clean(&self, peer: &Peer, request: &mut Request<Incoming>, step: &Step) {
+        let upgrade = if matches!(step, Step::Upgrade) {
+            headers::Upgrade::Keep
+        } else {
+            headers::Upgrade::Strip
+        };
+        let version = request.version();
+        headers::to_upstream(request.headers_mut(), peer.ip, upgrade);
+        self.via.append(request.headers_mut(), version);
+    }
+
+    /// Refuses requests that the proxy must not pass on by any route.
     fn admit(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), ProxyError> {
         if self.via.has_passed(request.headers()) {
             return Err(ProxyError::Loop);
@@ -122,7 +128,8 @@ impl Proxy {
         )?)
     }
 
-    /// Memory for a large head, until there is an answer. Creates reserve theirs with their bodies.
+    /// Reserves memory for a large head until the response comes. Creates reserve it together with
+    /// their bodies.
     async fn room_for_head(
         &self,
         peer: &Peer,
@@ -140,8 +147,8 @@ impl Proxy {
         }
     }
 
-    /// Each way has a box of its own: a future is as large as its longest way, and hyper and tokio
-    /// move that of a request a dozen times before it first runs.
+    /// Each step is boxed. A future is as large as its largest step, and hyper and tokio move the
+    /// future of a request a dozen times before it first runs.
     async fn take(
         &self,
         step: Step,
@@ -164,14 +171,13 @@ impl Proxy {
                 };
                 self.metrics.overhead(label, started.elapsed());
                 let _head = self.room_for_head(peer, &request).await?;
-                // A stream lasts, whatever its URL says.
+                // A stream has no timeout, whatever its URL says.
                 let deadline = if open.is_some() {
                     None
                 } else {
                     timeout::deadline(request.uri(), started)
                 };
-                let response =
-                    until(deadline, Box::pin(forward(&self.upstream, lane, request))).await??;
+                let response = Box::pin(forward(&self.upstream, lane, request, deadline)).await?;
                 Ok(response.map(|body| body.map_guard(|lease| lease.keeping(open))))
             }
             Step::Upgrade => {
@@ -183,7 +189,7 @@ impl Proxy {
     }
 }
 
-/// A route, with what it takes to go it.
+/// What to do with a request.
 enum Step {
     Create(Target),
     Forward(LaneKind),

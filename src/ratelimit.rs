@@ -1,8 +1,8 @@
-//! The rate limit on creates, per namespace and all together. Off by default.
+//! The rate limit on creates, per namespace and for all namespaces together. Off by default.
 //!
-//! A create waits for its turn inside the request, first come first served, and is refused at once
-//! when its turn would come too late. governor keeps the rate; the waiting is ours, on tokio's
-//! clock, because governor's own has a timer thread.
+//! A create waits for its turn, first come, first served. It is refused at once if its turn would
+//! come too late. governor keeps the rate. This module does the waiting, on tokio's clock, because
+//! governor would start a timer thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::keyed::Keyed;
 pub use crate::metrics::Scope;
 
 mod callers;
-mod line;
+mod queue;
 
 pub use callers::Caller;
-use callers::{Callers, Way};
-use line::Line;
+use callers::{CallerDecision, Callers};
+use queue::RateQueue;
 
-/// All limits. Replaced as a whole when the configuration changes; who waits then keeps its place
-/// under the old ones.
+/// All limits. A change of the configuration replaces them as a whole. Creates that wait at that
+/// moment keep their turn under the old limits.
 #[derive(Debug)]
 pub struct RateLimit {
     namespaces: Option<Namespaces>,
-    global: Option<Line>,
+    global: Option<RateQueue>,
     max_wait: Duration,
     callers: Callers,
 }
@@ -35,71 +35,70 @@ pub struct RateLimit {
 #[derive(Debug)]
 struct Namespaces {
     rate: config::Rate,
-    lines: Keyed<Line>,
-    /// Shared by the namespaces that found no room.
-    overflow: Arc<Line>,
+    queues: Keyed<RateQueue>,
+    /// Shared by the namespaces that do not fit into `queues`.
+    overflow: Arc<RateQueue>,
 }
 
-/// A create may go.
+/// The create may be sent.
 #[derive(Debug)]
 pub struct Admitted<'a> {
-    /// How long it has waited for its turn; zero where it was its turn at once.
+    /// How long it waited for its turn. Zero if it did not have to wait.
     pub waited: Duration,
-    /// Others of its caller wait for its answer.
+    /// Some if other creates of the same caller wait for its response.
     pub ahead: Option<Ahead<'a>>,
 }
 
-/// The first create of a caller, until its answer has come, or never does.
+/// The first create of a caller, until there is a response or it is dropped without one.
 #[derive(Debug)]
 pub struct Ahead<'a> {
     limit: &'a RateLimit,
     caller: Caller,
     namespace: &'a str,
-    /// It has taken a turn of the limit over all namespaces.
+    /// Whether it has taken a turn of the limit over all namespaces.
     counted: bool,
     answered: bool,
 }
 
-/// A create may not go: its turn would not have come in time.
+/// The create must not be sent: its turn would come too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the rate limit of the {} is reached", match .scope { Scope::Namespace => "namespace", Scope::Global => "proxy" })]
 pub struct Rejected {
-    /// Whose limit it was.
+    /// Which limit it was.
     pub scope: Scope,
-    /// After what time another try may succeed.
+    /// How long to wait before another try can succeed.
     pub retry_after: Duration,
 }
 
 impl RateLimit {
-    /// Limits with all their bursts available.
+    /// Limits with a full burst each.
     #[must_use]
     pub fn new(config: &config::RateLimit) -> Self {
         let namespaces = config.namespace.map(|rate| {
-            let overflow = Arc::new(Line::new(rate));
-            // Once the burst is back, a line is as good as new.
+            let overflow = Arc::new(RateQueue::new(rate));
+            // A queue whose burst has refilled has nothing to remember.
             let idle = overflow.refill().saturating_add(config.max_wait);
             Namespaces {
                 rate,
-                lines: Keyed::new(config.max_namespaces, idle),
+                queues: Keyed::new(config.max_namespaces, idle),
                 overflow,
             }
         });
         Self {
             namespaces,
-            global: config.global.map(Line::new),
+            global: config.global.map(RateQueue::new),
             max_wait: config.max_wait,
             callers: Callers::new(),
         }
     }
 
-    /// Whoever creates with these headers in this namespace. None: there is no limit.
+    /// Identifies who creates with these headers in this namespace. None if there is no limit.
     pub fn caller(&self, headers: &HeaderMap, namespace: &str) -> Option<Caller> {
         (self.namespaces.is_some() || self.global.is_some())
             .then(|| self.callers.of(headers, namespace))
     }
 
-    /// Waits for the turn of a create. Dropping the future gives the place up and costs nobody
-    /// anything.
+    /// Waits for the turn of a create. Dropping the future gives up the turn at no cost to others.
     ///
     /// # Errors
     /// The turn would come after `max_wait`.
@@ -116,15 +115,15 @@ impl RateLimit {
         };
         let start = Instant::now();
         let deadline = start + self.max_wait;
-        match self.callers.way(caller, deadline).await {
-            Way::Counted => {}
-            Way::Uncounted => {
+        match self.callers.decide(caller, deadline).await {
+            CallerDecision::Counted => {}
+            CallerDecision::Uncounted => {
                 return Ok(Admitted {
                     waited: Duration::ZERO,
                     ahead: None,
                 });
             }
-            Way::Ahead { known } => {
+            CallerDecision::First { known_elsewhere } => {
                 let mut ahead = Ahead {
                     limit: self,
                     caller,
@@ -133,8 +132,8 @@ impl RateLimit {
                     answered: false,
                 };
                 let mut waited = false;
-                if let Some(line) = self.global.as_ref().filter(|_| known) {
-                    waited = line.pass(deadline).await.map_err(|retry_after| Rejected {
+                if let Some(queue) = self.global.as_ref().filter(|_| known_elsewhere) {
+                    waited = queue.pass(deadline).await.map_err(|retry_after| Rejected {
                         scope: Scope::Global,
                         retry_after,
                     })?;
@@ -149,7 +148,7 @@ impl RateLimit {
                     ahead: Some(ahead),
                 });
             }
-            Way::TooLate => {
+            CallerDecision::TooLate => {
                 return Err(Rejected {
                     scope: self.scope(),
                     retry_after: self.max_wait.max(Duration::from_secs(1)),
@@ -164,7 +163,7 @@ impl RateLimit {
             })
     }
 
-    /// A create that counted was refused: those that come next do not.
+    /// Notes that a counted create was refused. The next ones of the caller do not count.
     pub fn refused(&self, caller: Option<Caller>) {
         if let Some(caller) = caller {
             self.callers.answered(caller, true);
@@ -178,17 +177,17 @@ impl RateLimit {
         deadline: Instant,
     ) -> Result<Duration, Rejected> {
         let mut waited = false;
-        // The namespace first, so that a busy one waits in its own line and not in front of all
-        // others.
+        // The namespace comes first, so that a busy one waits in its own queue and does not hold up
+        // the others.
         if let Some(namespaces) = &self.namespaces {
-            let line = namespaces.line(namespace);
-            waited |= line.pass(deadline).await.map_err(|retry_after| Rejected {
+            let queue = namespaces.queue(namespace);
+            waited |= queue.pass(deadline).await.map_err(|retry_after| Rejected {
                 scope: Scope::Namespace,
                 retry_after,
             })?;
         }
-        if let Some(line) = &self.global {
-            waited |= line.pass(deadline).await.map_err(|retry_after| Rejected {
+        if let Some(queue) = &self.global {
+            waited |= queue.pass(deadline).await.map_err(|retry_after| Rejected {
                 scope: Scope::Global,
                 retry_after,
             })?;
@@ -210,7 +209,7 @@ impl RateLimit {
 }
 
 impl Ahead<'_> {
-    /// Its answer has come. What is no refusal is counted now.
+    /// Notes the response. The create counts now, unless the apiserver refused it.
     pub fn answered(mut self, refused: bool) {
         self.answered = true;
         self.limit.callers.answered(self.caller, refused);
@@ -219,12 +218,16 @@ impl Ahead<'_> {
                 .limit
                 .namespaces
                 .iter()
-                .map(|namespaces| namespaces.line(self.namespace));
-            namespaces.for_each(|line| line.take());
+                .map(|namespaces| namespaces.queue(self.namespace));
+            namespaces.for_each(|queue| queue.take());
         }
         if refused == self.counted {
             let global = self.limit.global.iter();
-            global.for_each(if refused { Line::give_back } else { Line::take });
+            global.for_each(if refused {
+                RateQueue::give_back
+            } else {
+                RateQueue::take
+            });
         }
     }
 }
@@ -238,9 +241,9 @@ impl Drop for Ahead<'_> {
 }
 
 impl Namespaces {
-    fn line(&self, namespace: &str) -> Arc<Line> {
-        self.lines
-            .get(namespace, || Line::new(self.rate))
+    fn queue(&self, namespace: &str) -> Arc<RateQueue> {
+        self.queues
+            .get(namespace, || RateQueue::new(self.rate))
             .unwrap_or_else(|| Arc::clone(&self.overflow))
     }
 }

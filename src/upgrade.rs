@@ -1,6 +1,6 @@
-//! Upgrades: exec, attach and port-forward over SPDY or WebSocket. The 101 is relayed, then bytes
-//! are copied both ways until both sides have ended; one side's end is passed on as a half-close. A
-//! tunnel leaves hyper's own tracking, so it is tracked here for the drain.
+//! Upgrades: exec, attach and port-forward over SPDY or WebSocket. The proxy relays the 101 and then
+//! copies bytes both ways until both sides have ended. When one side ends, the other side sees a
+//! half-close. hyper does not track an upgraded connection, so this module tracks it for the drain.
 
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -10,21 +10,20 @@ use tracing::debug;
 
 use crate::body::Body;
 use crate::drain::{Stage, Watcher};
-use crate::headers;
 use crate::metrics::GaugeGuard;
 use crate::upstream::{Lease, SendError, Upstream};
 
-/// The open tunnels, and the drain that ends them.
+/// The open tunnels, and the drain that cuts them.
 #[derive(Clone, Debug)]
 pub struct Tunnels {
-    /// Every open tunnel is a task of it.
+    /// Every open tunnel is one task.
     pub tasks: TaskTracker,
-    /// Cuts them at the deadline.
+    /// Its last stage cuts the tunnels.
     pub drain: Watcher,
 }
 
-/// Sends an upgrade request, and joins the two sides if the upstream agrees. `open` is held for as
-/// long as the tunnel is.
+/// Sends an upgrade request, and joins the two sides if the upstream agrees. The tunnel holds
+/// `open` until it ends.
 ///
 /// # Errors
 /// As [`Upstream::upgrade`].
@@ -48,10 +47,8 @@ pub async fn upgrade(
                 () = drain.reached(Stage::Cut) => debug!("A tunnel was cut at the deadline of the drain"),
             }
         });
-        headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Keep);
         return Ok(response.map(|_| Body::empty()));
     }
-    headers::strip_hop_by_hop(response.headers_mut(), headers::Upgrade::Strip);
     Ok(Body::of_answer(response))
 }
 

@@ -1,8 +1,7 @@
-//! Reads a body into memory, within bounds. The only place where one is gathered.
+//! Reads a body into memory, within limits. No other code collects a body.
 //!
-//! Chunks are joined as they come, since a chunk of one byte occupies a hundred; a body that comes
-//! in one piece, as most do, is not copied. What the buffer may grow to is reserved before it
-//! grows.
+//! Chunks are joined as they come, because a chunk of one byte occupies a hundred bytes. A body that
+//! comes in one chunk, as most do, is not copied. Memory is reserved before the buffer grows.
 
 use std::time::Duration;
 
@@ -15,27 +14,28 @@ use super::memory::Reservation;
 use super::{Body, BodyError, Buffered};
 use crate::headers;
 
-/// The least that a buffer grows to, once it must.
-const FIRST: usize = 8 << 10;
+/// The smallest buffer for joined chunks.
+const MIN_CAPACITY: usize = 8 << 10;
 
-/// A body that comes without a pause of this length is not passed over for others that wait for
-/// room.
-const STALL: Duration = Duration::from_millis(250);
+/// When other creates wait for room, a body that pauses for this long is no longer read into
+/// memory.
+const STALLED_AFTER: Duration = Duration::from_millis(250);
 
-/// What came of [`collect_within`].
+/// The result of [`collect_within`].
 #[derive(Debug)]
 pub enum Collected {
-    /// All of it is in memory, as long as the reservation lives.
+    /// The whole body is in memory. The caller keeps the reservation for as long.
     Whole(Buffered, Reservation),
-    /// It is larger than the limit.
+    /// The body is larger than the limit.
     TooLarge,
     /// The reservation could not grow.
     OverBudget,
-    /// It did not all come in time, or stood still while others waited for room.
+    /// The body did not arrive in time, or paused while others waited for room.
     TooSlow,
 }
 
-/// Reads a body of at most `limit` bytes into memory; None where it is larger.
+/// Reads a body of at most `limit` bytes into memory. None if the body is larger; `body` then still
+/// yields every byte.
 ///
 /// # Errors
 /// The peer's body broke off.
@@ -43,19 +43,20 @@ pub async fn collect_bounded<G: Unpin>(
     body: &mut Body<G>,
     limit: u64,
 ) -> Result<Option<Buffered>, BodyError> {
-    // What is declared is judged before anything is read, and trusted for nothing else.
+    // A declared length beyond the limit is refused before anything is read. A declared length is
+    // not trusted for anything else.
     if body.size_hint().lower() > limit {
         return Ok(None);
     }
-    let mut gathered = Gathered::default();
+    let mut collecting = Collecting::default();
     let mut trailers = None;
-    let most = most(body, limit);
+    let max_size = max_size(body, limit);
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
             Ok(data) => {
-                gathered.push(data, most);
-                if gathered.len() as u64 > limit {
-                    body.unread(gathered.into_bytes(), None);
+                collecting.push(data, max_size);
+                if collecting.len() as u64 > limit {
+                    body.put_back(collecting.into_bytes(), None);
                     return Ok(None);
                 }
             }
@@ -63,13 +64,13 @@ pub async fn collect_bounded<G: Unpin>(
         }
     }
     Ok(Some(Buffered {
-        data: gathered.into_bytes(),
+        data: collecting.into_bytes(),
         trailers,
     }))
 }
 
-/// As [`collect_bounded`], as far as `room` grants it, and until `until`. Where it is not `Whole`
-/// nothing is lost: `body` still yields every byte.
+/// Like [`collect_bounded`], but only while `room` can grow, and until `until`. If the result is not
+/// `Whole`, `body` still yields every byte.
 ///
 /// # Errors
 /// The peer's body broke off.
@@ -82,8 +83,8 @@ pub async fn collect_within(
     if body.size_hint().lower() > limit {
         return Ok(Collected::TooLarge);
     }
-    let most = most(body, limit);
-    let mut gathered = Gathered::default();
+    let max_size = max_size(body, limit);
+    let mut collecting = Collecting::default();
     let mut trailers = None;
     let excess = loop {
         let next = tokio::select! {
@@ -92,10 +93,10 @@ pub async fn collect_within(
             () = stalled(&room, until) => break Collected::TooSlow,
         };
         let Some(frame) = next else {
-            room.shrink(gathered.spare() as u64);
+            room.shrink(collecting.spare() as u64);
             return Ok(Collected::Whole(
                 Buffered {
-                    data: gathered.into_bytes(),
+                    data: collecting.into_bytes(),
                     trailers,
                 },
                 room,
@@ -103,10 +104,10 @@ pub async fn collect_within(
         };
         match frame?.into_data() {
             Ok(data) => {
-                let more = gathered.more_for(data.len(), most);
+                let more = collecting.more_for(data.len(), max_size);
                 let granted = more == 0 || room.grow(more as u64).await;
-                gathered.push(data, most);
-                if gathered.len() as u64 > limit {
+                collecting.push(data, max_size);
+                if collecting.len() as u64 > limit {
                     break Collected::TooLarge;
                 }
                 if !granted {
@@ -115,41 +116,42 @@ pub async fn collect_within(
             }
             Err(frame) => {
                 trailers = frame.into_trailers().ok();
-                // They are here, and within the bound of a head, whether they fit or not.
+                // The trailers are in memory already, and their size has the limit of a head. So it
+                // does not matter whether the reservation can grow.
                 let _fits = room
                     .grow(trailers.as_ref().map_or(0, headers::size) as u64)
                     .await;
             }
         }
     };
-    body.unread(gathered.into_bytes(), Some(room));
+    body.put_back(collecting.into_bytes(), Some(room));
     Ok(excess)
 }
 
-/// Returns when a body has to come no more.
+/// Returns when the proxy should stop reading a body into memory.
 async fn stalled(room: &Reservation, until: Instant) {
     tokio::select! {
         () = sleep_until(until) => {}
-        () = room.wanted(Instant::now() + STALL) => {}
+        () = room.wanted(Instant::now() + STALLED_AFTER) => {}
     }
 }
 
-/// What a body can be, of which no more than `limit` is read.
-fn most<G: Unpin>(body: &Body<G>, limit: u64) -> usize {
+/// The largest size that the body can have, at most `limit`.
+fn max_size<G: Unpin>(body: &Body<G>, limit: u64) -> usize {
     usize::try_from(body.size_hint().upper().unwrap_or(limit).min(limit)).unwrap_or(usize::MAX)
 }
 
-/// What has come of a body.
+/// The bytes of a body that have arrived.
 #[derive(Debug, Default)]
-enum Gathered {
+enum Collecting {
     #[default]
     Nothing,
-    /// As it came.
+    /// One chunk, as it arrived.
     One(Bytes),
     Joined(Vec<u8>),
 }
 
-impl Gathered {
+impl Collecting {
     fn len(&self) -> usize {
         match self {
             Self::Nothing => 0,
@@ -166,8 +168,8 @@ impl Gathered {
         }
     }
 
-    /// By how much the memory grows when `length` bytes come, of a body of at most `most`.
-    fn more_for(&self, length: usize, most: usize) -> usize {
+    /// By how much the memory grows with the next `length` bytes of a body of at most `max_size`.
+    fn more_for(&self, length: usize, max_size: usize) -> usize {
         let whole = self.len() + length;
         let capacity = self.capacity();
         if matches!(self, Self::Nothing) {
@@ -175,17 +177,17 @@ impl Gathered {
         } else if whole <= capacity && matches!(self, Self::Joined(_)) {
             0
         } else {
-            let doubled = capacity.saturating_mul(2).max(FIRST).min(most);
+            let doubled = capacity.saturating_mul(2).max(MIN_CAPACITY).min(max_size);
             doubled.max(whole).saturating_sub(capacity)
         }
     }
 
     /// Adds what came; the memory grows as [`Self::more_for`] has it.
-    fn push(&mut self, data: Bytes, most: usize) {
-        let capacity = self.capacity() + self.more_for(data.len(), most);
+    fn push(&mut self, data: Bytes, max_size: usize) {
+        let capacity = self.capacity() + self.more_for(data.len(), max_size);
         *self = match std::mem::take(self) {
             Self::Nothing => Self::One(data),
-            // A last frame without data, as HTTP/2 ends with.
+            // HTTP/2 bodies can end with an empty frame.
             kept if data.is_empty() => kept,
             Self::One(first) => {
                 let mut buffer = Vec::with_capacity(capacity);
@@ -201,7 +203,7 @@ impl Gathered {
         };
     }
 
-    /// The memory that [`Self::into_bytes`] gives back.
+    /// The memory that [`Self::into_bytes`] frees.
     fn spare(&self) -> usize {
         self.capacity() - self.len()
     }
@@ -222,46 +224,46 @@ impl Gathered {
 mod tests {
     use super::*;
 
-    fn gathered(chunks: &[&'static [u8]], most: usize) -> (Gathered, usize) {
-        let mut gathered = Gathered::default();
+    fn collecting(chunks: &[&'static [u8]], max_size: usize) -> (Collecting, usize) {
+        let mut collecting = Collecting::default();
         let mut reserved = 0;
         for chunk in chunks {
-            reserved += gathered.more_for(chunk.len(), most);
-            gathered.push(Bytes::from_static(chunk), most);
+            reserved += collecting.more_for(chunk.len(), max_size);
+            collecting.push(Bytes::from_static(chunk), max_size);
             assert!(
-                gathered.capacity() <= reserved,
+                collecting.capacity() <= reserved,
                 "nothing is occupied that is not reserved"
             );
         }
-        (gathered, reserved)
+        (collecting, reserved)
     }
 
     #[test]
     fn one_chunk_is_kept_as_it_is() {
         let chunk = Bytes::from_static(b"abc");
-        let mut gathered = Gathered::default();
-        gathered.push(chunk.clone(), 3);
-        gathered.push(Bytes::new(), 0);
-        assert_eq!(gathered.into_bytes().as_ptr(), chunk.as_ptr());
+        let mut collecting = Collecting::default();
+        collecting.push(chunk.clone(), 3);
+        collecting.push(Bytes::new(), 0);
+        assert_eq!(collecting.into_bytes().as_ptr(), chunk.as_ptr());
     }
 
     #[test]
     fn chunks_are_joined_within_what_is_reserved() {
-        let (joined, reserved) = gathered(&[b"ab", b"c", b"", b"d"], 1 << 20);
-        assert_eq!((joined.len(), reserved), (4, FIRST));
-        assert_eq!(joined.spare(), FIRST - 4);
+        let (joined, reserved) = collecting(&[b"ab", b"c", b"", b"d"], 1 << 20);
+        assert_eq!((joined.len(), reserved), (4, MIN_CAPACITY));
+        assert_eq!(joined.spare(), MIN_CAPACITY - 4);
         assert_eq!(joined.into_bytes(), "abcd");
-        assert_eq!(gathered(&[], 1).0.into_bytes(), "");
+        assert_eq!(collecting(&[], 1).0.into_bytes(), "");
     }
 
     #[test]
     fn a_buffer_doubles_up_to_what_the_body_can_be() {
         let chunk: &'static [u8] = &[7; 10_000];
-        let (_, reserved) = gathered(&[chunk, chunk, chunk], 30_000);
+        let (_, reserved) = collecting(&[chunk, chunk, chunk], 30_000);
         assert_eq!(reserved, 30_000);
-        let (_, reserved) = gathered(&[chunk, chunk, chunk], 1 << 20);
+        let (_, reserved) = collecting(&[chunk, chunk, chunk], 1 << 20);
         assert_eq!(reserved, 40_000);
-        let (lied, reserved) = gathered(&[chunk, chunk], 10_001);
+        let (lied, reserved) = collecting(&[chunk, chunk], 10_001);
         assert_eq!(
             (lied.len(), reserved),
             (20_000, 20_000),

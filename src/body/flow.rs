@@ -1,9 +1,10 @@
-//! Answers under way, and what is done about those that nobody reads: each occupies what its server
-//! may send ahead, so together they are bounded. Beyond the bound the answers that have stood still
-//! the longest are let go: their streams to the apiserver end, and their readers find them broken
-//! off. kube-apiserver does the same with watches that do not keep up.
+//! The responses in progress, and what happens to those that nobody reads.
 //!
-//! An answer that is whole with its first frame, as most are, is not counted.
+//! An unread response occupies what the server may send ahead, so all unread responses together
+//! have a limit. Beyond it the proxy lets go of those that have stood still the longest: it cancels
+//! their streams to the apiserver, and their readers see them break off. kube-apiserver does the
+//! same with watches that do not keep up. A response that is complete with its first frame, as most
+//! are, is not counted.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,42 +20,42 @@ use super::BodyError;
 use super::inflow::Inflow;
 use crate::metrics::{Metrics, Unread};
 
-/// An answer that was read within this time does not stand still.
-const STILL: Duration = Duration::from_secs(5);
+/// A response that was read within this time counts as read.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
 
-/// All answers under way.
+/// All responses in progress.
 #[derive(Debug)]
 pub struct Flows {
     limit: u64,
     began: Instant,
     next: AtomicU64,
-    /// What those that are not drained may occupy.
+    /// The bytes that unread responses may occupy.
     unread: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<Shared>>>,
+    open: Mutex<HashMap<u64, Arc<FlowState>>>,
     metrics: Unread,
 }
 
-/// One answer under way.
+/// One response in progress.
 #[derive(Debug)]
 pub(super) struct Flow {
     flows: Arc<Flows>,
     id: u64,
-    shared: Arc<Shared>,
+    state: Arc<FlowState>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    /// None once it was let go.
+struct FlowState {
+    /// None after the proxy has let go of it.
     rest: Mutex<Option<Inflow>>,
-    /// When a frame was last taken, in milliseconds and at least 1; 0 while all that came has been
-    /// taken.
-    since: AtomicU64,
-    /// What its server may send ahead, and what may wait for the client.
+    /// When a frame was last read, in milliseconds and at least 1. 0 while everything that came has
+    /// been read.
+    unread_since: AtomicU64,
+    /// The bytes that the server may send ahead, and those that may wait for the client.
     cost: u64,
 }
 
 impl Flows {
-    /// Lets answers that nobody reads occupy `limit` bytes.
+    /// Unread responses may occupy `limit` bytes.
     pub fn new(limit: u64, metrics: &Metrics) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -66,8 +67,8 @@ impl Flows {
         })
     }
 
-    /// Lets go of what has stood still the longest, as long as all together are beyond the bound.
-    /// To be called every second or so.
+    /// Lets go of the responses that have stood still the longest, until the others are within the
+    /// limit. The caller does this about every second.
     pub fn let_go(&self) {
         let unread = self.unread.load(Ordering::Relaxed);
         if unread <= self.limit {
@@ -75,21 +76,21 @@ impl Flows {
         }
         let latest = self
             .now()
-            .saturating_sub(u64::try_from(STILL.as_millis()).unwrap_or(u64::MAX));
-        let mut still: Vec<_> = lock(&self.open).values().cloned().collect();
-        still.retain(|shared| (1..=latest).contains(&shared.since.load(Ordering::Relaxed)));
-        still.sort_unstable_by_key(|shared| shared.since.load(Ordering::Relaxed));
+            .saturating_sub(u64::try_from(STALLED_AFTER.as_millis()).unwrap_or(u64::MAX));
+        let mut stalled: Vec<_> = lock(&self.open).values().cloned().collect();
+        stalled.retain(|state| (1..=latest).contains(&state.unread_since.load(Ordering::Relaxed)));
+        stalled.sort_unstable_by_key(|state| state.unread_since.load(Ordering::Relaxed));
         let mut excess = unread - self.limit;
-        for shared in still {
-            let mut rest = lock(&shared.rest);
-            // Its reader may have been at it just now, and wait for what comes next.
-            if shared.since.load(Ordering::Relaxed) == 0 {
+        for state in stalled {
+            let mut rest = lock(&state.rest);
+            // The reader may have read everything just now.
+            if state.unread_since.load(Ordering::Relaxed) == 0 {
                 continue;
             }
-            self.drained(&shared);
+            self.drained(&state);
             *rest = None;
             self.metrics.let_go();
-            excess = excess.saturating_sub(shared.cost);
+            excess = excess.saturating_sub(state.cost);
             if excess == 0 {
                 return;
             }
@@ -102,71 +103,71 @@ impl Flows {
             .max(1)
     }
 
-    /// A frame of it was taken: what comes behind it is not read yet.
-    fn taken(&self, shared: &Shared) {
-        if shared.since.swap(self.now(), Ordering::Relaxed) == 0 {
-            self.unread.fetch_add(shared.cost, Ordering::Relaxed);
-            self.metrics.bytes.rise(shared.cost);
+    /// A frame was read. More may have come after it, so the response counts as unread.
+    fn taken(&self, state: &FlowState) {
+        if state.unread_since.swap(self.now(), Ordering::Relaxed) == 0 {
+            self.unread.fetch_add(state.cost, Ordering::Relaxed);
+            self.metrics.bytes.rise(state.cost);
         }
     }
 
-    /// All that came of it has been taken, or it has ended.
-    fn drained(&self, shared: &Shared) {
-        if shared.since.swap(0, Ordering::Relaxed) != 0 {
-            self.unread.fetch_sub(shared.cost, Ordering::Relaxed);
-            self.metrics.bytes.fall(shared.cost);
+    /// Everything that came has been read, or the response has ended.
+    fn drained(&self, state: &FlowState) {
+        if state.unread_since.swap(0, Ordering::Relaxed) != 0 {
+            self.unread.fetch_sub(state.cost, Ordering::Relaxed);
+            self.metrics.bytes.fall(state.cost);
         }
     }
 }
 
 impl Flow {
-    /// An answer whose first frame was taken.
+    /// Counts a response whose first frame was read.
     pub(super) fn new(flows: Arc<Flows>, rest: Inflow, cost: u64) -> Self {
-        let shared = Arc::new(Shared {
+        let state = Arc::new(FlowState {
             rest: Mutex::new(Some(rest)),
-            since: AtomicU64::new(0),
+            unread_since: AtomicU64::new(0),
             cost,
         });
         let id = flows.next.fetch_add(1, Ordering::Relaxed);
-        lock(&flows.open).insert(id, Arc::clone(&shared));
-        flows.taken(&shared);
-        Self { flows, id, shared }
+        lock(&flows.open).insert(id, Arc::clone(&state));
+        flows.taken(&state);
+        Self { flows, id, state }
     }
 
-    /// Is not counted any more: gives back what it was made of, unless it was let go.
+    /// Stops counting and returns the parts. None if the proxy has let go of the response.
     pub(super) fn stop(&mut self) -> Option<(Inflow, Arc<Flows>, u64)> {
-        let rest = lock(&self.shared.rest).take()?;
-        Some((rest, Arc::clone(&self.flows), self.shared.cost))
+        let rest = lock(&self.state.rest).take()?;
+        Some((rest, Arc::clone(&self.flows), self.state.cost))
     }
 
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut rest = lock(&self.shared.rest);
+        let mut rest = lock(&self.state.rest);
         let Some(inflow) = rest.as_mut() else {
             return Poll::Ready(Some(Err(BodyError::LetGo)));
         };
         let polled = inflow.poll_frame(cx);
         if polled.is_pending() {
-            self.flows.drained(&self.shared);
+            self.flows.drained(&self.state);
         }
         let frame = ready!(polled);
         match &frame {
-            Some(Ok(_)) => self.flows.taken(&self.shared),
-            Some(Err(_)) | None => self.flows.drained(&self.shared),
+            Some(Ok(_)) => self.flows.taken(&self.state),
+            Some(Err(_)) | None => self.flows.drained(&self.state),
         }
         Poll::Ready(frame)
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        lock(&self.shared.rest)
+        lock(&self.state.rest)
             .as_ref()
             .is_some_and(Inflow::is_end_stream)
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        lock(&self.shared.rest)
+        lock(&self.state.rest)
             .as_ref()
             .map_or_else(SizeHint::default, Inflow::size_hint)
     }
@@ -174,7 +175,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.flows.drained(&self.shared);
+        self.flows.drained(&self.state);
         lock(&self.flows.open).remove(&self.id);
     }
 }

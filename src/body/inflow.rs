@@ -1,5 +1,5 @@
-//! What comes of a body from its peer, and whether it is whole. hyper ends some bodies that broke
-//! off as if they were complete; whoever passes one on must not.
+//! Reads a body from its peer, and checks that it is complete. hyper ends some bodies that broke off
+//! as if they were complete. A proxy must not pass them on like that.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,30 +17,30 @@ use crate::drain::{Stage, Watcher};
 pub(super) struct Inflow {
     incoming: Incoming,
     end: End,
-    /// The last bytes of a body that declared its length, while its end has not come: over
-    /// HTTP/1.1 they would be the end.
+    /// The last bytes of a body with a declared length, held until its end has come. Over HTTP/1.1
+    /// these bytes would themselves be the end.
     last: Option<Bytes>,
-    /// The trailers that came behind them.
+    /// The trailers that came after `last`.
     trailers: Option<HeaderMap>,
 }
 
-/// How the end of a body proves that it is whole.
+/// What proves that a body is complete.
 #[derive(Debug)]
 enum End {
-    /// HTTP/2: by END_STREAM, which hyper does not ask for. It takes every error with the code
-    /// NO_ERROR for the end: RST_STREAM(NO_ERROR) of a stream that was never completed, as
-    /// Envoy sends for each reset of its own, and GOAWAY(NO_ERROR) of a connection that closes.
-    /// RFC 9113 §8.1 allows the former after a complete message only.
+    /// HTTP/2: END_STREAM. hyper does not check it, and takes every error with the code NO_ERROR
+    /// for the end. That can be the RST_STREAM(NO_ERROR) of an incomplete stream, which Envoy sends
+    /// for each of its own resets, or the GOAWAY(NO_ERROR) of a connection that closes. RFC 9113
+    /// §8.1 allows RST_STREAM(NO_ERROR) only after a complete message.
     Stream,
-    /// HTTP/1.1: hyper itself tells what is missing of a length or of the last chunk.
+    /// HTTP/1.1: hyper reports a missing part of the declared length, or a missing last chunk.
     Message,
-    /// The same, but hyper's connection may be dropped under it, at the deadline of the drain, and
-    /// hyper takes that for the end.
+    /// HTTP/1.1 from a client. At the deadline of the drain the connection is dropped, and hyper
+    /// takes that for the end of the body.
     MessageUntilCut(Watcher),
 }
 
 impl Inflow {
-    /// A body of a message of this version.
+    /// `version` is that of the message.
     pub(super) fn new(incoming: Incoming, version: Version) -> Self {
         Self {
             incoming,
@@ -54,7 +54,7 @@ impl Inflow {
         }
     }
 
-    /// A body whose connection is dropped when the drain has come to its last stage.
+    /// For a body whose connection is dropped in the last stage of the drain.
     pub(super) fn until_cut(mut self, drain: &Watcher) -> Self {
         if matches!(self.end, End::Message) && !self.incoming.is_end_stream() {
             self.end = End::MessageUntilCut(drain.clone());
@@ -96,8 +96,8 @@ impl Inflow {
                 self.last = Some(data);
                 None
             }
-            // The frame that only ends the stream: what was held is the end now. h2 ends
-            // connections that bring many empty frames.
+            // An empty frame that only ends the stream: `last` is the end now. The empty frame is
+            // dropped, because h2 closes connections that send many of them.
             Ok(data) if data.is_empty() && self.last.is_some() => None,
             Ok(data) => Some(Frame::data(data)),
             Err(frame) => match (self.last.take(), frame.into_trailers()) {
@@ -122,10 +122,10 @@ impl Inflow {
         }
     }
 
-    /// Whether the body is whole, once hyper has ended it.
+    /// Whether the body is complete, after hyper has ended it.
     fn is_whole(&self) -> bool {
         match &self.end {
-            // h2 remembers END_STREAM also when a reset follows it.
+            // h2 remembers END_STREAM even if a reset follows it.
             End::Stream => self.incoming.is_end_stream(),
             End::Message => true,
             End::MessageUntilCut(drain) => drain.stage() < Stage::Cut,

@@ -1,9 +1,9 @@
-//! The memory that all buffered creates share, heads included. What has arrived is reserved, never
-//! what is declared.
+//! The memory that all buffered creates share, including their heads. A create reserves what has
+//! arrived, never what it declares.
 //!
-//! One address may have half of it and one connection a quarter, so that no client can switch
-//! replay off for the others. The shares of addresses are counters that addresses are hashed to:
-//! two that meet in one only share it, and a create costs no lock.
+//! One address may use half of the memory and one connection a quarter, so no client can turn off
+//! replay for the others. Addresses are hashed to a fixed number of counters. Two addresses with
+//! the same counter share it, and a create takes no lock.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -16,47 +16,47 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::Level;
 
-/// Counters of the shares of addresses.
-const ADDRESSES: usize = 1024;
-/// What one address may have is the whole divided by this.
-const OF_AN_ADDRESS: u64 = 2;
-/// What one connection may have is the whole divided by this.
-const OF_A_CONNECTION: u64 = 4;
-/// How long a create waits for room, unread, before it passes unreplayed.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How many counters the addresses are hashed to.
+const ADDRESS_COUNTERS: usize = 1024;
+/// One address may use the whole divided by this.
+const ADDRESS_DIVISOR: u64 = 2;
+/// One connection may use the whole divided by this.
+const CONNECTION_DIVISOR: u64 = 4;
+/// How long a create waits for room before it passes without replay.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The memory for buffered creates.
 #[derive(Debug)]
 pub struct Buffers {
     limit: u64,
-    /// What one connection and what one address may have.
+    /// What one connection and what one address may use.
     shares: (u64, u64),
     used: AtomicU64,
     addresses: Box<[AtomicU64]>,
     hasher: RandomState,
-    /// Creates that wait for room.
+    /// How many creates wait for room.
     waiting: AtomicUsize,
     freed: Notify,
-    /// Told when one begins to wait.
+    /// Notified when a create begins to wait.
     wanted: Notify,
     level: Level,
 }
 
-/// What the creates of one connection have of the memory.
+/// The bytes that the creates of one connection have reserved.
 pub type ConnectionShare = Arc<AtomicU64>;
 
 impl Buffers {
-    /// Room for `limit` bytes over all creates, of which `most` fit into any share, told as
-    /// `level`.
-    pub fn new(limit: u64, most: u64, level: Level) -> Arc<Self> {
+    /// Room for `limit` bytes of all creates. Every share has room for `largest` bytes, so one create
+    /// of that size always fits. `level` is the metric.
+    pub fn new(limit: u64, largest: u64, level: Level) -> Arc<Self> {
         Arc::new(Self {
             limit,
             shares: (
-                (limit / OF_A_CONNECTION).max(most),
-                (limit / OF_AN_ADDRESS).max(most),
+                (limit / CONNECTION_DIVISOR).max(largest),
+                (limit / ADDRESS_DIVISOR).max(largest),
             ),
             used: AtomicU64::new(0),
-            addresses: (0..ADDRESSES).map(|_| AtomicU64::new(0)).collect(),
+            addresses: (0..ADDRESS_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             waiting: AtomicUsize::new(0),
             freed: Notify::new(),
@@ -70,19 +70,19 @@ impl Buffers {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// An empty reservation of a client; it grows as a create is read and is given back on drop.
+    /// An empty reservation for a create of this client. It grows while the create is read.
     pub fn reserve(self: &Arc<Self>, address: IpAddr, connection: &ConnectionShare) -> Reservation {
         let hash = self.hasher.hash_one(address) as usize;
         Reservation {
             buffers: Arc::clone(self),
-            address: hash % ADDRESSES,
+            address: hash % ADDRESS_COUNTERS,
             connection: Arc::clone(connection),
             bytes: 0,
         }
     }
 }
 
-/// A share of [`Buffers`], released on drop.
+/// Memory that one create has reserved, released on drop.
 #[derive(Debug)]
 pub struct Reservation {
     buffers: Arc<Buffers>,
@@ -92,7 +92,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves `more` bytes, and waits a while for them where there is no room. Whether there is.
+    /// Reserves `more` bytes. Waits a moment if there is no room. Returns whether they are reserved.
     pub async fn grow(&mut self, more: u64) -> bool {
         if self.try_grow(more) {
             return true;
@@ -100,7 +100,7 @@ impl Reservation {
         let buffers = Arc::clone(&self.buffers);
         let _waiting = Waiting::new(&buffers.waiting);
         buffers.wanted.notify_waiters();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + MAX_WAIT;
         loop {
             let mut freed = std::pin::pin!(buffers.freed.notified());
             freed.as_mut().enable();
@@ -113,7 +113,7 @@ impl Reservation {
         }
     }
 
-    /// Returns when others wait for room, but not before `at`.
+    /// Returns when other creates wait for room, but not before `at`.
     pub async fn wanted(&self, at: Instant) {
         loop {
             let mut wanted = std::pin::pin!(self.buffers.wanted.notified());
@@ -130,7 +130,7 @@ impl Reservation {
         }
     }
 
-    /// Gives `less` bytes back.
+    /// Releases `less` bytes.
     pub fn shrink(&mut self, less: u64) {
         let less = less.min(self.bytes);
         if less == 0 {
@@ -164,7 +164,7 @@ impl Reservation {
         true
     }
 
-    /// What is counted where, with its limit.
+    /// The counters that a reservation uses, with their limits.
     fn counters(&self) -> [(&AtomicU64, u64); 3] {
         let Buffers {
             limit,
@@ -187,7 +187,7 @@ impl Drop for Reservation {
     }
 }
 
-/// One that waits, for as long as it lives.
+/// Counts one waiting create until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -219,7 +219,8 @@ mod tests {
     /// Four addresses that do not share a counter.
     fn apart(buffers: &Buffers) -> Vec<IpAddr> {
         let mut seen = Vec::new();
-        let place = |address: &IpAddr| buffers.hasher.hash_one(*address) as usize % ADDRESSES;
+        let place =
+            |address: &IpAddr| buffers.hasher.hash_one(*address) as usize % ADDRESS_COUNTERS;
         let mut addresses: Vec<_> = (0..=255).map(address).collect();
         addresses.retain(|address| {
             !seen.contains(&place(address)) && (seen.push(place(address)), true).1

@@ -1,53 +1,53 @@
-//! Who goes next, kept for a while: looking through ten thousand connections for each new one would
-//! cost more than its handshake.
+//! Which connection leaves next. The answer is kept for a while, because a search through ten
+//! thousand connections for each new one would cost more than its TLS handshake.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Entry;
+use super::OpenConnection;
 
-/// How many are found at one look.
+/// How many connections one search finds.
 const BATCH: usize = 128;
-/// How long nobody looks again when nobody was found, in milliseconds.
+/// How long not to search again after a search found none, in milliseconds.
 const PAUSE: u64 = 50;
 
-/// The order of leaving, smallest first: whoever waits for a request, then whoever has one, each
-/// the longest first.
+/// The order of leaving, smallest first: first the idle connections, then the busy ones. Within
+/// each, the longest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) busy: bool,
-    /// In milliseconds; smaller is longer.
+    /// In milliseconds. The smallest is the longest ago.
     pub(super) since: u64,
 }
 
-/// Those that were first in the order when last looked. Whoever has become idle since comes after
-/// them.
+/// The first connections in the order at the last search. A connection that became idle later comes
+/// after them.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    /// The next one last.
+pub(super) struct LeaveQueue {
+    /// The next one to leave is last.
     found: Vec<(Rank, u64)>,
-    /// When looking may help again.
+    /// When to search again, in milliseconds.
     not_before: u64,
 }
 
-impl Line {
-    /// The next one to leave, if there is one. `rank` is None for those that do not.
+impl LeaveQueue {
+    /// The next connection to leave, if there is one. `rank` is None for those that must not.
     pub(super) fn next(
         &mut self,
         now: u64,
-        entries: &HashMap<u64, Arc<Entry>>,
-        rank: impl Fn(&Entry) -> Option<Rank>,
-    ) -> Option<Arc<Entry>> {
-        if let Some(entry) = self.pop(entries, &rank) {
-            return Some(entry);
+        by_id: &HashMap<u64, Arc<OpenConnection>>,
+        rank: impl Fn(&OpenConnection) -> Option<Rank>,
+    ) -> Option<Arc<OpenConnection>> {
+        if let Some(connection) = self.pop(by_id, &rank) {
+            return Some(connection);
         }
         if now < self.not_before {
             return None;
         }
         self.found.extend(
-            entries
+            by_id
                 .values()
-                .filter_map(|entry| Some((rank(entry)?, entry.id))),
+                .filter_map(|connection| Some((rank(connection)?, connection.id))),
         );
         if self.found.len() > BATCH {
             self.found.select_nth_unstable(BATCH);
@@ -55,22 +55,25 @@ impl Line {
         }
         self.found.shrink_to(BATCH);
         self.found.sort_unstable_by(|one, other| other.cmp(one));
-        let entry = self.pop(entries, &rank);
-        if entry.is_none() {
+        let connection = self.pop(by_id, &rank);
+        if connection.is_none() {
             self.not_before = now + PAUSE;
         }
-        entry
+        connection
     }
 
     fn pop(
         &mut self,
-        entries: &HashMap<u64, Arc<Entry>>,
-        rank: impl Fn(&Entry) -> Option<Rank>,
-    ) -> Option<Arc<Entry>> {
+        by_id: &HashMap<u64, Arc<OpenConnection>>,
+        rank: impl Fn(&OpenConnection) -> Option<Rank>,
+    ) -> Option<Arc<OpenConnection>> {
         while let Some((then, id)) = self.found.pop() {
-            // Whoever had a request since is no longer first.
-            if let Some(entry) = entries.get(&id).filter(|entry| rank(entry) == Some(then)) {
-                return Some(Arc::clone(entry));
+            // A connection that had a request since the search is no longer first.
+            if let Some(connection) = by_id
+                .get(&id)
+                .filter(|connection| rank(connection) == Some(then))
+            {
+                return Some(Arc::clone(connection));
             }
         }
         None

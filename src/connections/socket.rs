@@ -1,4 +1,5 @@
-//! Every TCP socket of the proxy, accepted or dialled, with the options that they all have.
+//! Accepts and dials every TCP connection of the proxy, and sets the socket options that all of them
+//! have.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,26 +8,27 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 
-/// As Go's listener and dialer: whoever is gone without a word (a node that died, a NAT that
-/// forgot) is noticed after two and a half minutes. <https://github.com/golang/go/blob/go1.24.0/src/net/tcpsock.go#L22-L28>
+/// The values of Go's listener and dialer. A peer that disappears without closing (a node that died,
+/// a NAT that forgot the connection) is noticed after two and a half minutes.
+/// <https://github.com/golang/go/blob/go1.24.0/src/net/tcpsock.go#L22-L28>
 const IDLE: Duration = Duration::from_secs(15);
 const INTERVAL: Duration = Duration::from_secs(15);
 const PROBES: u32 = 9;
 
-/// The next connection of a port.
+/// Accepts the next connection.
 ///
 /// # Errors
-/// As the system has it: of this connection, or for want of descriptors.
+/// The system's: about this connection, or because there are no file descriptors.
 pub async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, peer) = listener.accept().await?;
     prepare(&stream)?;
     Ok((stream, peer))
 }
 
-/// A connection to the first address that takes one.
+/// Connects to the first address that accepts.
 ///
 /// # Errors
-/// As the system has it.
+/// The system's.
 pub async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     prepare(&stream)?;

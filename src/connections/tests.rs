@@ -217,9 +217,9 @@ async fn nothing_is_remembered_of_who_has_left() {
     let places = opened(&connections, [MINE, THEIRS]).await;
     drop(now(connections.admit(MINE)).unwrap());
     drop(places);
-    let state = connections.lock();
-    assert!(state.entries.is_empty() && state.addresses.is_empty());
-    assert_eq!((state.all.open, state.all.leaving), (0, 0));
+    let table = connections.lock();
+    assert!(table.by_id.is_empty() && table.addresses.is_empty());
+    assert_eq!((table.all.open, table.all.leaving), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,12 +227,12 @@ async fn requests_beyond_the_bound_are_to_be_refused_and_one_address_leaves_some
     let connections = connections(3, 3);
     let mine = connections.admit(MINE).await.unwrap();
     let theirs = connections.admit(THEIRS).await.unwrap();
-    let mut under_way: Vec<_> = (0..8).map(|_| mine.request()).collect();
-    assert!(under_way.iter().all(|request| !request.exceeds()));
+    let mut in_flight: Vec<_> = (0..8).map(|_| mine.request()).collect();
+    assert!(in_flight.iter().all(|request| !request.exceeds()));
     assert!(mine.request().exceeds(), "four fifths are for one address");
-    under_way.extend([theirs.request(), theirs.request()]);
-    assert!(under_way.iter().all(|request| !request.exceeds()));
+    in_flight.extend([theirs.request(), theirs.request()]);
+    assert!(in_flight.iter().all(|request| !request.exceeds()));
     assert!(theirs.request().exceeds(), "there are ten");
-    drop(under_way);
+    drop(in_flight);
     assert!(!mine.request().exceeds());
 }

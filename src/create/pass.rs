@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Creates, Settings, Target};
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::forward::{to_client, until};
+use crate::forward::until;
 use crate::metrics::NotReplayed;
 use crate::ratelimit::{Admitted, Caller, Rejected};
 use crate::route::timeout;
@@ -84,7 +84,7 @@ impl Creates {
             .create(&target.namespace, settings.backoff.base, request);
         let answer = until(deadline, sending)
             .await
-            .and_then(|answer| Ok(to_client(answer?)));
+            .and_then(|answer| answer.map_err(Into::into));
         let outcome = match &answer {
             Ok(response) if response.status().is_success() => Outcome::Created,
             Ok(_) => Outcome::Refused,

@@ -1,38 +1,36 @@
-//! How large the head of a request may be, in both protocols: its bytes as HTTP/1.1 writes them,
+//! The largest head that a request may have, in both protocols: its bytes in the form of HTTP/1.1,
 //! and its lines.
 
 use http::Request;
 
 use crate::error::ProxyError;
 
-/// Lines of headers that any limit allows: as many as there ever were in practice (1,200
-/// `Impersonate-Group`), and some.
+/// How many header lines even the smallest limit allows. The most seen in practice is 1,200
+/// (`Impersonate-Group`).
 const MIN_LINES: u32 = 2000;
-/// Lines that the largest limit allows.
+/// How many header lines the largest limit allows.
 const MAX_LINES: u32 = 10_000;
-/// What RFC 9113 (§6.5.2) adds to each header when it counts the size of a list.
+/// What RFC 9113 (§6.5.2) adds for each header to the size of a header list.
 const LIST_OVERHEAD: u32 = 32;
-/// What a connection reads and writes at once where heads are smaller than that.
+/// The smallest buffer of a connection.
 const MIN_BUFFER: u32 = 64 << 10;
 
-/// The limit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(super) struct HeadLimit {
     bytes: u32,
 }
 
-impl Head {
+impl HeadLimit {
     pub(super) const fn of(bytes: u32) -> Self {
         Self { bytes }
     }
 
-    /// Bytes of a head.
     pub(super) const fn bytes(self) -> usize {
         self.bytes as usize
     }
 
-    /// Lines of headers. The parser makes room for as many, 64 bytes each, while it reads a head,
-    /// so not for as many as fit.
+    /// The most header lines. hyper's parser allocates 64 bytes for each of these lines while it reads
+    /// a head, so the number is lower than what the bytes would allow.
     pub(super) fn lines(self) -> usize {
         self.max_lines() as usize
     }
@@ -41,18 +39,18 @@ impl Head {
         (self.bytes / 32).clamp(MIN_LINES, MAX_LINES)
     }
 
-    /// The buffer of an HTTP/1.1 connection, for reading and for writing: a head fits.
+    /// The size of the read and write buffers of an HTTP/1.1 connection. A whole head fits.
     pub(super) fn buffer(self) -> usize {
         self.bytes.max(MIN_BUFFER) as usize
     }
 
-    /// The same limit as HTTP/2 counts it. What is within this and over the limit gets an answer of
-    /// ours, beyond this a bare one of h2.
+    /// The limit as HTTP/2 counts it. It is a little higher than [`Self::bytes`]: between the two the
+    /// proxy answers with a status, above it h2 answers with a code only.
     pub(super) fn list(self) -> u32 {
         self.bytes.saturating_add(LIST_OVERHEAD * self.max_lines())
     }
 
-    /// Whether a head that has come is within the limit.
+    /// Checks a head that was read.
     pub(super) fn check<B>(self, request: &Request<B>) -> Result<(), ProxyError> {
         if size_of(request) > self.bytes() || request.headers().len() > self.lines() {
             Err(self.error())
@@ -61,7 +59,7 @@ impl Head {
         }
     }
 
-    /// What is said of a head that is not.
+    /// The error for a head above the limit.
     pub(super) fn error(self) -> ProxyError {
         ProxyError::HeadTooLarge {
             bytes: self.bytes,
@@ -70,11 +68,11 @@ impl Head {
     }
 }
 
-/// The bytes of a head in HTTP/1.1.
+/// The size of a head in the form of HTTP/1.1.
 fn size_of<B>(request: &Request<B>) -> usize {
     let uri = request.uri();
     let target = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
-    // HTTP/2 has the name of the host in its URI.
+    // HTTP/2 has the host in its URI.
     let host = uri
         .authority()
         .map_or(0, |authority| authority.as_str().len() + "host: \r\n".len());
@@ -122,7 +120,7 @@ mod tests {
                 .body(())
                 .unwrap()
         };
-        assert!(Head::of(4096).check(&request(4096)).is_ok());
-        assert!(Head::of(4096).check(&request(4097)).is_err());
+        assert!(HeadLimit::of(4096).check(&request(4096)).is_ok());
+        assert!(HeadLimit::of(4096).check(&request(4097)).is_err());
     }
 }

@@ -1,7 +1,7 @@
-//! What hyper answers by itself over HTTP/1.1, where a head is too large or is none, is a code
-//! without a word. Here it becomes a `metav1.Status`, and it arrives: the rest of such a request is
-//! read for a moment, for a socket that is closed with something unread in it takes back what was
-//! written last (RFC 9112 §9.6).
+//! hyper itself refuses an HTTP/1.1 request whose head is too large or not valid, with a code and no
+//! body. This module replaces that response with a `metav1.Status`, and makes sure that it arrives:
+//! it reads the rest of the request for a moment, because closing a socket with unread data can
+//! discard what was written last (RFC 9112 §9.6).
 
 use std::io;
 use std::pin::Pin;
@@ -14,30 +14,29 @@ use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::head::Head;
+use super::head::HeadLimit;
 use crate::error::ProxyError;
 use crate::metrics::{Metrics, RouteLabel};
 use crate::status::Encoding;
 
-/// How every refusal of hyper begins, and all of one: no answer of an apiserver is as bare.
+/// How every refusal of hyper begins and ends. No response of an apiserver has so few headers.
 const BEGINNING: &[u8] = b"HTTP/1.1 4";
 const REST: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// How long the rest of a refused request is read, and how much of it. As Go's server, which waits
-/// for half a second.
+/// How long to read the rest of a refused request, and how much of it. Go's server also waits for
+/// half a second.
 const LINGER: Duration = Duration::from_millis(500);
 const MAX_LINGER: usize = 1 << 20;
 
-/// See the module.
 pub(super) struct Refusal {
-    limit: Head,
+    limit: HeadLimit,
     metrics: Arc<Metrics>,
-    state: State,
+    progress: Progress,
 }
 
-enum State {
+enum Progress {
     /// Nothing was refused.
     None,
-    /// What is still to be written.
+    /// The part of the response that is not written yet.
     Writing(Bytes),
     Written,
     Lingering {
@@ -47,18 +46,17 @@ enum State {
 }
 
 impl Refusal {
-    pub(super) fn new(limit: Head, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(limit: HeadLimit, metrics: &Arc<Metrics>) -> Self {
         Self {
             limit,
             metrics: Arc::clone(metrics),
-            state: State::None,
+            progress: Progress::None,
         }
     }
 
-    /// Whether these bytes are a refusal of hyper, to be written by [`Refusal::poll_write`]
-    /// instead.
+    /// Whether these bytes are a refusal of hyper. Then [`Refusal::poll_write`] writes instead.
     pub(super) fn is_about(&self, bytes: &[u8]) -> bool {
-        matches!(self.state, State::Writing(_)) || self.error_of(bytes).is_some()
+        matches!(self.progress, Progress::Writing(_)) || self.error_of(bytes).is_some()
     }
 
     fn error_of(&self, bytes: &[u8]) -> Option<ProxyError> {
@@ -70,22 +68,22 @@ impl Refusal {
         }
     }
 
-    /// Writes all that there is to say instead of `bytes`.
+    /// Writes the status instead of `bytes`.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let (State::None, Some(error)) = (&self.state, self.error_of(bytes)) {
+        if let (Progress::None, Some(error)) = (&self.progress, self.error_of(bytes)) {
             self.metrics.request(
                 RouteLabel::Call,
                 error.code(&Method::GET).as_u16(),
                 Duration::ZERO,
             );
-            self.state = State::Writing(answer(&error));
+            self.progress = Progress::Writing(answer(&error));
         }
-        if let State::Writing(answer) = &mut self.state {
+        if let Progress::Writing(answer) = &mut self.progress {
             while answer.has_remaining() {
                 let written = ready!(Pin::new(&mut *stream).poll_write(cx, answer))?;
                 if written == 0 {
@@ -93,30 +91,29 @@ impl Refusal {
                 }
                 answer.advance(written);
             }
-            self.state = State::Written;
+            self.progress = Progress::Written;
         }
         Poll::Ready(Ok(bytes.len()))
     }
 
-    /// Whether the end of the answer has been written already.
+    /// Whether the response has been written and the write side is shut down.
     pub(super) fn is_lingering(&self) -> bool {
-        matches!(self.state, State::Lingering { .. })
+        matches!(self.progress, Progress::Lingering { .. })
     }
 
-    /// Reads what still comes of a request that was refused, after the end of the answer was
-    /// written.
+    /// Reads the rest of a refused request after the response was written.
     pub(super) fn poll_linger<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
     ) -> Poll<()> {
-        if matches!(self.state, State::Written) {
-            self.state = State::Lingering {
+        if matches!(self.progress, Progress::Written) {
+            self.progress = Progress::Lingering {
                 until: Box::pin(sleep(LINGER)),
                 read: 0,
             };
         }
-        let State::Lingering { until, read } = &mut self.state else {
+        let Progress::Lingering { until, read } = &mut self.progress else {
             return Poll::Ready(());
         };
         let mut space = [0; 4096];
@@ -131,7 +128,7 @@ impl Refusal {
     }
 }
 
-/// In JSON: what the client accepts is not known.
+/// In JSON, because it is not known what the client accepts.
 fn answer(error: &ProxyError) -> Bytes {
     let (code, body) = (
         error.code(&Method::GET),

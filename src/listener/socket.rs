@@ -1,6 +1,6 @@
-//! The socket of one connection under hyper: notices whether what is written goes out, and puts a
-//! sentence where hyper would only write the code of its refusal. Holds the connection's place, in
-//! a tunnel too, for as long as it is open.
+//! The socket that hyper uses for one connection. It notices whether the peer takes what is written,
+//! limits how much is read at once, and writes a status where hyper would only write a code (see
+//! `refusal`). It holds the connection's place for as long as it is open, also as a tunnel.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,60 +10,65 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::head::Head;
+use super::head::HeadLimit;
 use super::refusal::Refusal;
 use crate::connections::Place;
 use crate::metrics::{GaugeGuard, Metrics};
 
-/// How much is read in one turn. h2 reads for as long as there is something to read, and only then
-/// looks at the requests that came: without this, a burst of a thousand heads of 300 KiB each (2
-/// KiB on the wire, by HPACK) is in memory before the first is answered.
-const READ_IN_A_TURN: usize = 64 << 10;
+/// How much is read in one poll of the connection. h2 reads for as long as there is data, and only
+/// then hands over the requests. Without this limit, a burst of a thousand heads of 300 KiB (2 KiB
+/// each on the wire, with HPACK) would be in memory before the first is answered.
+const READ_PER_POLL: usize = 64 << 10;
 
-/// What is left to be read in a turn of a connection's task.
+/// How many more bytes the connection may read in this poll.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turn(Arc<AtomicUsize>);
+pub(super) struct ReadAllowance(Arc<AtomicUsize>);
 
-impl Turn {
-    /// A turn begins.
-    pub(super) fn begin(&self) {
-        self.0.store(READ_IN_A_TURN, Ordering::Relaxed);
+impl ReadAllowance {
+    /// Allows the next poll to read.
+    pub(super) fn renew(&self) {
+        self.0.store(READ_PER_POLL, Ordering::Relaxed);
     }
 
-    /// There are no turns any more, as in a tunnel.
-    pub(super) fn end(&self) {
+    /// Removes the limit, for a tunnel.
+    pub(super) fn lift(&self) {
         self.0.store(usize::MAX, Ordering::Relaxed);
     }
 
-    fn is_over(&self) -> bool {
+    fn is_used_up(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    fn read(&self, bytes: usize) {
-        let left = self.0.load(Ordering::Relaxed);
-        if left != usize::MAX {
-            self.0.store(left.saturating_sub(bytes), Ordering::Relaxed);
+    fn subtract(&self, bytes: usize) {
+        let remaining = self.0.load(Ordering::Relaxed);
+        if remaining != usize::MAX {
+            self.0
+                .store(remaining.saturating_sub(bytes), Ordering::Relaxed);
         }
     }
 }
 
-/// See the module.
 pub(super) struct Socket<S> {
     stream: S,
-    turn: Turn,
+    allowance: ReadAllowance,
     place: Arc<Place>,
     stalled: bool,
-    /// Of HTTP/1.1 only.
+    /// For HTTP/1.1 only.
     refusal: Option<Box<Refusal>>,
     _open: GaugeGuard,
 }
 
 impl<S> Socket<S> {
-    /// `open` is held for as long as the socket is.
-    pub(super) fn new(stream: S, turn: Turn, place: Arc<Place>, open: GaugeGuard) -> Self {
+    /// The socket holds `open` until it is dropped.
+    pub(super) fn new(
+        stream: S,
+        allowance: ReadAllowance,
+        place: Arc<Place>,
+        open: GaugeGuard,
+    ) -> Self {
         Self {
             stream,
-            turn,
+            allowance,
             place,
             stalled: false,
             refusal: None,
@@ -71,14 +76,14 @@ impl<S> Socket<S> {
         }
     }
 
-    /// Of a connection in HTTP/1.1, whose heads have this limit.
-    pub(super) fn refusing(mut self, limit: Head, metrics: &Arc<Metrics>) -> Self {
+    /// For an HTTP/1.1 connection. `limit` is that of a head.
+    pub(super) fn refusing(mut self, limit: HeadLimit, metrics: &Arc<Metrics>) -> Self {
         self.refusal = Some(Box::new(Refusal::new(limit, metrics)));
         self
     }
 
     fn note<T>(&mut self, polled: Poll<T>) -> Poll<T> {
-        // Only changes are told: most writes never wait.
+        // Only changes are noted, because most writes never wait.
         if polled.is_pending() != self.stalled {
             self.stalled = polled.is_pending();
             self.place.stalled(self.stalled);
@@ -93,13 +98,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.turn.is_over() {
+        if self.allowance.is_used_up() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
+        let filled = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.turn.read(buffer.filled().len() - before);
+        self.allowance.subtract(buffer.filled().len() - filled);
         read
     }
 }

@@ -1,14 +1,14 @@
-//! Whom the rate limit knows. What the apiserver refuses must not count against others, so a create
-//! counts only if its caller may create there: that is known from the first answer on that is no
-//! refusal.
+//! Which callers the rate limit counts.
 //!
-//! Whoever may create elsewhere already takes a turn of the limit over all namespaces, which is
-//! given back if he is refused.
+//! A create that the apiserver refuses must not use up the limit of others. So creates count only
+//! if the caller may create in that namespace, which the first response shows. Until then one create
+//! of the caller goes first, and the others wait for its response. If it was refused, the next ones
+//! pass without being counted, because the apiserver will refuse them too. If it was not refused,
+//! it is counted afterwards. So neither invalid tokens nor invented namespaces use up a limit or
+//! take room in the map of namespaces.
 //!
-//! Until then one create of the caller goes ahead, and the others wait for its answer. If it was
-//! refused, those that come next pass uncounted, for they will be refused too; if not, it is
-//! counted afterwards. So neither invalid tokens nor invented namespaces take anything from a line,
-//! or a place in the map of namespaces.
+//! A caller that may create in another namespace already takes a turn of the limit over all
+//! namespaces when its create goes first. It gets the turn back if the create is refused.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -20,56 +20,60 @@ use http::header::AUTHORIZATION;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// Callers that are remembered; those that were refused make room first, then those not seen for
-/// longest.
+/// How many callers are remembered. Refused callers make room first, then those not seen for the
+/// longest time.
 const MAX_CALLERS: usize = 10_000;
-/// How long a refusal holds.
+/// How long a refusal is remembered.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
-/// Everybody of whom there is something to remember.
 #[derive(Debug)]
 pub(super) struct Callers {
     hasher: RandomState,
-    known: Mutex<HashMap<u64, Entry>>,
+    /// By [`Caller::anywhere`] and by [`Caller::in_namespace`].
+    known: Mutex<HashMap<u64, CallerRecord>>,
     max: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
-    standing: Standing,
+struct CallerRecord {
+    permission: Permission,
     seen: Instant,
-    /// Told when the standing changes.
+    /// Notified when the permission changes.
     changed: Arc<Notify>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// One create has gone ahead.
-    Asking,
+enum Permission {
+    /// The first create was sent, and there is no response yet.
+    Pending,
     /// May create.
-    Known,
-    /// May not, as it was at the time.
+    Allowed,
+    /// Was refused at that time.
     Refused(Instant),
 }
 
-/// Who creates where.
+/// Who creates, and in which namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    who: u64,
-    there: u64,
+    /// The hash of the credentials.
+    anywhere: u64,
+    /// The hash of the credentials and the namespace.
+    in_namespace: u64,
 }
 
-/// How a create goes on.
+/// How the rate limit treats a create.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum CallerDecision {
     /// It counts.
     Counted,
-    /// It goes ahead of the others of its caller, who may create elsewhere already, or not that
-    /// anybody knows.
-    Ahead { known: bool },
-    /// It will be refused.
+    /// It is the caller's first, and the others wait for its response.
+    First {
+        /// Whether the caller may create in another namespace.
+        known_elsewhere: bool,
+    },
+    /// It does not count, because the apiserver will refuse it.
     Uncounted,
-    /// There was no answer to the one that went ahead in time.
+    /// The first create got no response in time.
     TooLate,
 }
 
@@ -82,8 +86,7 @@ impl Callers {
         }
     }
 
-    /// Whoever asks with these headers, in this namespace. By a keyed hash: no credentials are
-    /// kept.
+    /// Identifies a caller by a keyed hash, so that no credentials are kept.
     pub(super) fn of(&self, headers: &HeaderMap, namespace: &str) -> Caller {
         let mut hasher = self.hasher.build_hasher();
         for name in [AUTHORIZATION.as_str(), "impersonate-user"] {
@@ -93,71 +96,74 @@ impl Callers {
                 .for_each(|value| hasher.write(value.as_bytes()));
             hasher.write_u8(0xff);
         }
-        let who = hasher.finish();
+        let anywhere = hasher.finish();
         hasher.write(namespace.as_bytes());
         Caller {
-            who,
-            there: hasher.finish(),
+            anywhere,
+            in_namespace: hasher.finish(),
         }
     }
 
-    /// Decides how a create goes on; waits for the one that went ahead, until `deadline`.
-    pub(super) async fn way(&self, caller: Caller, deadline: Instant) -> Way {
+    /// Decides how to treat a create. Waits for the response to the caller's first one, until
+    /// `deadline`.
+    pub(super) async fn decide(&self, caller: Caller, deadline: Instant) -> CallerDecision {
         loop {
             let changed = {
                 let now = Instant::now();
                 let mut known = self.lock();
-                let ahead = Way::Ahead {
-                    known: known.contains_key(&caller.who),
+                let first = CallerDecision::First {
+                    known_elsewhere: known.contains_key(&caller.anywhere),
                 };
-                let Some(entry) = known.get_mut(&caller.there) else {
+                let Some(record) = known.get_mut(&caller.in_namespace) else {
                     if known.len() >= self.max && !make_room(&mut known) {
-                        return Way::Counted;
+                        return CallerDecision::Counted;
                     }
                     known.insert(
-                        caller.there,
-                        Entry {
-                            standing: Standing::Asking,
+                        caller.in_namespace,
+                        CallerRecord {
+                            permission: Permission::Pending,
                             seen: now,
                             changed: Arc::default(),
                         },
                     );
-                    return ahead;
+                    return first;
                 };
-                entry.seen = now;
-                match entry.standing {
-                    Standing::Known => return Way::Counted,
-                    Standing::Refused(at) if now - at < REFUSED_FOR => return Way::Uncounted,
-                    Standing::Refused(_) => {
-                        entry.standing = Standing::Asking;
-                        return ahead;
+                record.seen = now;
+                match record.permission {
+                    Permission::Allowed => return CallerDecision::Counted,
+                    Permission::Refused(at) if now - at < REFUSED_FOR => {
+                        return CallerDecision::Uncounted;
                     }
-                    Standing::Asking => Arc::clone(&entry.changed).notified_owned(),
+                    Permission::Refused(_) => {
+                        record.permission = Permission::Pending;
+                        return first;
+                    }
+                    Permission::Pending => Arc::clone(&record.changed).notified_owned(),
                 }
             };
             if timeout_at(deadline, changed).await.is_err() {
-                return Way::TooLate;
+                return CallerDecision::TooLate;
             }
         }
     }
 
-    /// There was an answer, which was a refusal or not.
+    /// Notes that there was a response, and whether it was a refusal.
     pub(super) fn answered(&self, caller: Caller, refused: bool) {
         let now = Instant::now();
         let mut known = self.lock();
-        if let Some(entry) = known.get_mut(&caller.there) {
-            entry.standing = if refused {
-                Standing::Refused(now)
+        if let Some(record) = known.get_mut(&caller.in_namespace) {
+            record.permission = if refused {
+                Permission::Refused(now)
             } else {
-                Standing::Known
+                Permission::Allowed
             };
-            entry.changed.notify_waiters();
+            record.changed.notify_waiters();
         }
         if !refused {
             known
-                .entry(caller.who)
-                .or_insert_with(|| Entry {
-                    standing: Standing::Known,
+                .entry(caller.anywhere)
+                .or_insert_with(|| CallerRecord {
+                    permission: Permission::Allowed,
                     seen: now,
                     changed: Arc::default(),
                 })
@@ -165,25 +171,25 @@ impl Callers {
         }
     }
 
-    /// The one that went ahead got no answer: the next may try.
+    /// Notes that the first create got no response. The next one goes first.
     pub(super) fn unanswered(&self, caller: Caller) {
-        if let Some(entry) = self.lock().remove(&caller.there) {
-            entry.changed.notify_waiters();
+        if let Some(record) = self.lock().remove(&caller.in_namespace) {
+            record.changed.notify_waiters();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, CallerRecord>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Forgets the tenth that is worth least. Whether there was any: nobody is forgotten while others
-/// wait for its answer.
-fn make_room(known: &mut HashMap<u64, Entry>) -> bool {
-    let worth = |entry: &Entry| (entry.standing == Standing::Known, entry.seen);
+/// Forgets the tenth of the callers that is worth the least. Returns whether there was any. A caller
+/// is not forgotten while others wait for its response.
+fn make_room(known: &mut HashMap<u64, CallerRecord>) -> bool {
+    let worth = |record: &CallerRecord| (record.permission == Permission::Allowed, record.seen);
     let mut worths: Vec<_> = known
         .values()
-        .filter(|entry| entry.standing != Standing::Asking)
+        .filter(|record| record.permission != Permission::Pending)
         .map(worth)
         .collect();
     if worths.is_empty() {
@@ -192,7 +198,7 @@ fn make_room(known: &mut HashMap<u64, Entry>) -> bool {
     let last = worths.len() / 10;
     let (_, bound, _) = worths.select_nth_unstable(last);
     let bound = *bound;
-    known.retain(|_, entry| entry.standing == Standing::Asking || worth(entry) > bound);
+    known.retain(|_, record| record.permission == Permission::Pending || worth(record) > bound);
     true
 }
 
@@ -202,7 +208,9 @@ mod tests {
 
     use super::*;
 
-    const AHEAD: Way = Way::Ahead { known: false };
+    const FIRST: CallerDecision = CallerDecision::First {
+        known_elsewhere: false,
+    };
 
     fn caller(callers: &Callers, token: &'static str, namespace: &str) -> Caller {
         callers.of(
@@ -219,52 +227,57 @@ mod tests {
     async fn one_goes_ahead_and_the_others_wait_for_its_answer() {
         let callers = Arc::new(Callers::new());
         let mine = caller(&callers, "Bearer a", "ns");
-        assert_eq!(callers.way(mine, soon()).await, AHEAD);
+        assert_eq!(callers.decide(mine, soon()).await, FIRST);
         let waiting = tokio::spawn({
             let callers = Arc::clone(&callers);
-            async move { callers.way(mine, soon()).await }
+            async move { callers.decide(mine, soon()).await }
         });
         tokio::task::yield_now().await;
         assert_eq!(
             callers
-                .way(caller(&callers, "Bearer b", "ns"), soon())
+                .decide(caller(&callers, "Bearer b", "ns"), soon())
                 .await,
-            AHEAD,
+            FIRST,
             "another caller does not wait"
         );
         assert_eq!(
             callers
-                .way(caller(&callers, "Bearer a", "other"), soon())
+                .decide(caller(&callers, "Bearer a", "other"), soon())
                 .await,
-            AHEAD,
+            FIRST,
             "nor does this one elsewhere"
         );
         callers.answered(mine, false);
         let elsewhere = caller(&callers, "Bearer a", "third");
         assert_eq!(
-            callers.way(elsewhere, soon()).await,
-            Way::Ahead { known: true }
+            callers.decide(elsewhere, soon()).await,
+            CallerDecision::First {
+                known_elsewhere: true
+            }
         );
-        assert_eq!(waiting.await.unwrap(), Way::Counted);
-        assert_eq!(callers.way(mine, soon()).await, Way::Counted);
+        assert_eq!(waiting.await.unwrap(), CallerDecision::Counted);
+        assert_eq!(callers.decide(mine, soon()).await, CallerDecision::Counted);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_was_refused_passes_uncounted_for_a_while() {
         let callers = Callers::new();
         let mine = caller(&callers, "Bearer a", "ns");
-        assert_eq!(callers.way(mine, soon()).await, AHEAD);
+        assert_eq!(callers.decide(mine, soon()).await, FIRST);
         callers.answered(mine, true);
-        assert_eq!(callers.way(mine, soon()).await, Way::Uncounted);
+        assert_eq!(
+            callers.decide(mine, soon()).await,
+            CallerDecision::Uncounted
+        );
         tokio::time::advance(REFUSED_FOR).await;
         assert_eq!(
-            callers.way(mine, soon()).await,
-            AHEAD,
+            callers.decide(mine, soon()).await,
+            FIRST,
             "it may be allowed by now"
         );
-        assert_eq!(callers.way(mine, soon()).await, Way::TooLate);
+        assert_eq!(callers.decide(mine, soon()).await, CallerDecision::TooLate);
         callers.unanswered(mine);
-        assert_eq!(callers.way(mine, soon()).await, AHEAD);
+        assert_eq!(callers.decide(mine, soon()).await, FIRST);
     }
 
     #[tokio::test(start_paused = true)]
@@ -277,22 +290,28 @@ mod tests {
             .map(|n| caller(&callers, "Bearer a", &format!("ns-{n}")))
             .collect();
         for (n, one) in all.iter().enumerate() {
-            assert!(matches!(callers.way(*one, soon()).await, Way::Ahead { .. }));
+            assert!(matches!(
+                callers.decide(*one, soon()).await,
+                CallerDecision::First { .. }
+            ));
             tokio::time::advance(Duration::from_millis(1)).await;
             callers.answered(*one, n >= 10);
         }
         assert_eq!(
             callers
-                .way(caller(&callers, "Bearer b", "ns"), soon())
+                .decide(caller(&callers, "Bearer b", "ns"), soon())
                 .await,
-            AHEAD
+            FIRST
         );
         // Those that are known somewhere are among those that are remembered.
         for one in &all[..10] {
-            assert_eq!(callers.way(*one, soon()).await, Way::Counted);
+            assert_eq!(callers.decide(*one, soon()).await, CallerDecision::Counted);
         }
         assert!(
-            matches!(callers.way(all[10], soon()).await, Way::Ahead { .. }),
+            matches!(
+                callers.decide(all[10], soon()).await,
+                CallerDecision::First { .. }
+            ),
             "the longest refused is forgotten"
         );
     }

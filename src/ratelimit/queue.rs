@@ -1,7 +1,7 @@
-//! One line of creates before one rate limit: a governor limiter, and a queue in front of it.
+//! One rate limit: a governor limiter with a queue of creates in front of it.
 //!
-//! Without the queue all waiters would wake for the same slot, one would get it and a newcomer
-//! might overtake the rest.
+//! Without the queue all waiting creates would wake for the same slot. One would get it, and a new
+//! create could overtake the others.
 
 use std::num::NonZeroU32;
 use std::ops::Add;
@@ -18,26 +18,25 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Rate;
 
-/// governor counts in 64-bit nanoseconds and does not check: a burst that takes longer than this to
+/// governor counts in 64-bit nanoseconds without a check. A burst that takes longer than this to
 /// refill could overflow.
 const MAX_REFILL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A rate, and those who wait for it.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct RateQueue {
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Moment>>,
     quota: Quota,
-    /// Held by the head of the line alone, while it waits for its slot: this is the queue, and
+    /// The head of the queue holds this while it waits for its slot. The mutex is the queue: it is
     /// fair.
     turn: Mutex<()>,
     waiting: AtomicU32,
-    /// Turns that were taken and not needed.
+    /// Turns that were taken but not needed.
     given_back: AtomicU32,
-    /// Whether the head sleeps, so that everybody behind it must wait for a slot too.
+    /// Whether the head sleeps. Then every create behind it must wait for a slot too.
     dry: AtomicBool,
 }
 
-impl Line {
+impl RateQueue {
     pub(super) fn new(rate: Rate) -> Self {
         let quota = quota(rate);
         Self {
@@ -50,15 +49,15 @@ impl Line {
         }
     }
 
-    /// After how long without creates the whole burst is there again.
+    /// How long the whole burst takes to refill.
     pub(super) fn refill(&self) -> Duration {
         self.quota.burst_size_replenished_in()
     }
 
-    /// A turn that was taken was not needed.
+    /// Returns a turn that was taken but not needed.
     pub(super) fn give_back(&self) {
         let fits = |given: u32| (given < self.quota.burst_size().get()).then_some(given + 1);
-        // More than a burst is never due.
+        // An error means that a whole burst was given back already.
         let _full = self
             .given_back
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
@@ -72,21 +71,20 @@ impl Line {
             .is_ok()
     }
 
-    /// Takes a turn, if there is one, of a create that has gone already.
+    /// Takes a turn, if there is one, for a create that was sent already.
     pub(super) fn take(&self) {
-        // Where there is none, the next ones have waited for theirs.
+        // If there is none, the creates behind are waiting already.
         let _taken = self.take_given_back() || self.limiter.check().is_ok();
     }
 
-    /// Waits for a slot, in order of arrival; says whether that took more than asking.
-    ///
-    /// The error says how long it would take, if that is beyond the deadline.
+    /// Waits for a slot, in order of arrival. Returns whether the create had to wait. The error is
+    /// how long it would have to wait, if that is beyond the deadline.
     pub(super) async fn pass(&self, deadline: Instant) -> Result<bool, Duration> {
-        let place = Place::behind_all(&self.waiting);
-        // Each of those ahead takes a slot, at the earliest one a period. Waiting in vain would
-        // only fill the memory and tell late.
+        let position = Position::last(&self.waiting);
+        // Each create ahead takes a slot, at most one a period. A create that would wait in vain
+        // is refused now: waiting would only occupy memory and delay the error.
         let period = self.quota.replenish_interval();
-        let ahead = period.saturating_mul(place.ahead);
+        let ahead = period.saturating_mul(position.ahead);
         let mut waited = self.dry.load(Ordering::Relaxed);
         if waited && ahead > deadline.saturating_duration_since(Instant::now()) {
             return Err(ahead);
@@ -97,8 +95,8 @@ impl Line {
         if self.take_given_back() {
             return Ok(waited);
         }
-        // Only the head asks, so a slot that governor promised is still there after the sleep: the
-        // loop is for the clock's rounding.
+        // Only the head takes slots, so a slot that governor promised is still there after the
+        // sleep. The loop is for the rounding of the clock.
         while let Err(not_until) = self.limiter.check() {
             let now = Instant::now();
             let wait = not_until.wait_time_from(Moment(now));
@@ -113,14 +111,14 @@ impl Line {
     }
 }
 
-/// A place in the line, given up on drop.
-struct Place<'a> {
+/// A position in the queue, given up on drop.
+struct Position<'a> {
     waiting: &'a AtomicU32,
     ahead: u32,
 }
 
-impl<'a> Place<'a> {
-    fn behind_all(waiting: &'a AtomicU32) -> Self {
+impl<'a> Position<'a> {
+    fn last(waiting: &'a AtomicU32) -> Self {
         Self {
             waiting,
             ahead: waiting.fetch_add(1, Ordering::Relaxed),
@@ -128,13 +126,13 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Position<'_> {
     fn drop(&mut self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The head sleeps, until it is dropped.
+/// Marks that the head sleeps, until it is dropped.
 struct Dry<'a>(&'a AtomicBool);
 
 impl<'a> Dry<'a> {
@@ -150,21 +148,21 @@ impl Drop for Dry<'_> {
     }
 }
 
-/// The configuration has checked the range of `qps`; the clamps keep a wrong caller from panics and
-/// overflows inside governor.
+/// The configuration has checked the range of `qps`. The clamps keep other values from causing a
+/// panic or an overflow inside governor.
 fn quota(rate: Rate) -> Quota {
     let period = Duration::try_from_secs_f64(1.0 / rate.qps)
         .unwrap_or(MAX_REFILL)
         .clamp(Duration::from_nanos(1), MAX_REFILL);
     let max_burst = u32::try_from(MAX_REFILL.as_nanos() / period.as_nanos()).unwrap_or(u32::MAX);
     let burst = NonZeroU32::new(rate.burst.min(max_burst)).unwrap_or(NonZeroU32::MIN);
-    // None only for a period of 0.
+    // `with_period` gives None only for a period of 0.
     Quota::with_period(period)
         .unwrap_or(Quota::per_second(NonZeroU32::MIN))
         .allow_burst(burst)
 }
 
-/// Tokio's clock for governor, so that tests with paused time need not wait.
+/// Tokio's clock for governor, so that tests can pause time.
 #[derive(Debug, Clone, Copy)]
 struct TokioClock;
 
