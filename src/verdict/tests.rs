@@ -622,14 +622,14 @@ fn nothing_unsafe_is_ever_replayed() {
 }
 
 #[test]
-fn waits_as_long_as_asked_and_goes_elsewhere_when_the_server_does() {
-    let answer = |class, seconds| Answer {
+fn waits_as_long_as_asked_and_changes_servers_when_one_is_going() {
+    let answer = |class, seconds| ClassifiedAnswer {
         class,
         retry_after: Some(Duration::from_secs(seconds)),
     };
-    let replay = |millis, elsewhere| Verdict::Replay {
+    let replay = |millis, on_another_server| Verdict::Replay {
         wait_at_least: Duration::from_millis(millis),
-        elsewhere,
+        on_another_server,
     };
     let off = Policy::default();
     assert_eq!(
