@@ -1,9 +1,9 @@
-//! What was decided about the last creates, and which are held now: `/debug/decisions` and
-//! `/debug/held` of the admin port.
+//! Remembers how the last creates ended and which creates are held now. `admin` shows them at
+//! `/debug/decisions` and `/debug/held`.
 //!
-//! `create` keeps one [`Record`] for each create and finishes it; a record that is dropped
-//! unfinished says that the client left. Bounded in number and in size. No tokens and no bodies:
-//! names, codes and classes only.
+//! `create` keeps one [`Record`] for each create. When the record is dropped, the decision joins the
+//! last ones; if the create had not ended, it says that the client left. The memory is bounded in
+//! number and in size. It has names, codes and classes, never tokens or bodies.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -11,31 +11,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, request};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::status::ObjectMeta;
-use crate::trace::{Trace, Tracer};
 use crate::verdict::Outcome;
 
 mod json;
 
 pub use json::rfc3339;
 
-/// The longest name of a Kubernetes object. Names come from bodies and URLs that nobody has checked
-/// yet.
+/// The longest name that a Kubernetes object can have. The names here come from bodies and URLs that
+/// the apiserver has not checked yet, so they can be longer.
 const MAX_NAME: usize = 253;
 
-/// The last creates and those held now.
+/// The last creates, and the creates that are held now.
 #[derive(Debug)]
 pub struct Decisions {
     capacity: usize,
     recent: Mutex<VecDeque<Decision>>,
     held: Mutex<HashMap<u64, HeldCreate>>,
     next_id: AtomicU64,
-    /// Gets every create that was given up, as long as there is room.
+    /// Receives every create that was given up, as long as it has room.
     given_up: Option<mpsc::Sender<Decision>>,
 }
 
@@ -43,27 +41,27 @@ pub struct Decisions {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
-    /// When the create came.
+    /// When the create arrived.
     #[serde(serialize_with = "json::time")]
     pub time: SystemTime,
-    /// The namespace, empty for an object in none.
+    /// Empty for an object without a namespace.
     pub namespace: Box<str>,
-    /// The kind, as in `Pod`; empty where the body did not say.
+    /// The kind, as in `Pod`; empty if the body has none.
     #[serde(skip)]
     pub kind: Box<str>,
-    /// The name; `generateName` with a `*` behind it where the apiserver makes the name; empty
-    /// where the body did not say.
+    /// The name, or `generateName` followed by `*` if the apiserver completes the name; empty if the
+    /// body has neither.
     pub name: Box<str>,
     /// The resource, as in `pods`.
     pub resource: Box<str>,
     /// Every attempt, in order.
-    pub attempts: Vec<Attempt>,
-    /// How it ended.
+    pub attempts: Vec<AttemptRecord>,
+    /// How the create ended.
     #[serde(serialize_with = "json::outcome")]
     pub outcome: Outcome,
-    /// Why it ended so, in words.
+    /// Why it ended with this outcome, in words.
     pub why: Cow<'static, str>,
-    /// How long it waited between attempts, altogether.
+    /// How long it waited between attempts, all pauses together.
     #[serde(rename = "heldMs", serialize_with = "json::millis")]
     pub held: Duration,
 }
@@ -71,16 +69,16 @@ pub struct Decision {
 /// One attempt of a create.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Attempt {
-    /// The answer's status code, or the kind of the error where there was no answer.
+pub struct AttemptRecord {
+    /// The answer's status code, or the kind of the error if no answer came.
     #[serde(flatten, serialize_with = "json::answer")]
     pub answer: Result<u16, &'static str>,
-    /// The class that the answer fell in.
+    /// The class of the answer, or of the failure if no answer came.
     pub class: &'static str,
     /// How long the attempt took.
     #[serde(rename = "durationMs", serialize_with = "json::millis")]
     pub duration: Duration,
-    /// The pause before the next attempt. None: there was no next one.
+    /// The pause before the next attempt. None: this is the last attempt.
     #[serde(
         rename = "delayMs",
         serialize_with = "json::optional_millis",
@@ -89,13 +87,13 @@ pub struct Attempt {
     pub delay: Option<Duration>,
 }
 
-/// A create that has been held and is not over.
+/// A create that has been held at least once and has not ended.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldCreate {
-    /// The namespace, empty for an object in none.
+    /// Empty for an object without a namespace.
     pub namespace: Box<str>,
-    /// As in [`Decision::name`].
+    /// Like [`Decision::name`].
     pub name: Box<str>,
     /// The resource, as in `pods`.
     pub resource: Box<str>,
@@ -106,13 +104,13 @@ pub struct HeldCreate {
     /// When its first pause began.
     #[serde(rename = "heldForMs", serialize_with = "json::since")]
     pub since: Instant,
-    /// When the next attempt starts. None: it is under way.
+    /// When the next attempt starts. None: an attempt is under way.
     #[serde(rename = "nextAttemptInMs", serialize_with = "json::until")]
     pub next_attempt: Option<Instant>,
 }
 
 impl Decisions {
-    /// Keeps the last `capacity` creates; 0 keeps none.
+    /// Remembers the last `capacity` creates; 0 remembers none.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
@@ -124,30 +122,18 @@ impl Decisions {
         }
     }
 
-    /// Hands over every create that is given up at a limit.
+    /// Also sends every create that is given up to this channel, as long as it has room.
     #[must_use]
     pub fn telling(self, given_up: Option<mpsc::Sender<Decision>>) -> Self {
         Self { given_up, ..self }
     }
 
-    /// Starts the record of a create that has just come.
+    /// Starts the record of a create that has just arrived.
     pub fn begin(self: &Arc<Self>, namespace: &str, resource: &str) -> Record {
-        let decision = Decision {
-            time: SystemTime::now(),
-            namespace: bounded(namespace),
-            kind: Box::default(),
-            name: Box::default(),
-            resource: bounded(resource),
-            attempts: Vec::new(),
-            outcome: Outcome::ClientGone,
-            why: Cow::Borrowed("the client left before there was an answer"),
-            held: Duration::ZERO,
-        };
         Record {
             decisions: Arc::clone(self),
-            id: None,
-            decision: Some(decision),
-            trace: None,
+            held_id: None,
+            decision: Decision::new(SystemTime::now(), cut(namespace), cut(resource)),
         }
     }
 
@@ -175,7 +161,7 @@ impl Decisions {
 
     fn push(&self, decision: Decision) {
         if let (Outcome::GaveUp, Some(given_up)) = (decision.outcome, &self.given_up) {
-            // Best effort: where there is no room, others are being told of already.
+            // Best effort: a full channel already has creates that tell the same.
             let _room = given_up.try_send(decision.clone());
         }
         if self.capacity == 0 {
@@ -189,42 +175,46 @@ impl Decisions {
     }
 }
 
-/// The record of one create under way. Kept when it is dropped, finished or not.
+impl Decision {
+    /// The decision as it stands if the client leaves now.
+    fn new(time: SystemTime, namespace: Box<str>, resource: Box<str>) -> Self {
+        Self {
+            time,
+            namespace,
+            kind: Box::default(),
+            name: Box::default(),
+            resource,
+            attempts: Vec::new(),
+            outcome: Outcome::ClientGone,
+            why: Cow::Borrowed("the client left before there was an answer"),
+            held: Duration::ZERO,
+        }
+    }
+}
+
+/// The record of one create under way. Dropping it adds the decision to the last ones.
 #[derive(Debug)]
 pub struct Record {
     decisions: Arc<Decisions>,
-    /// In the registry of held creates, from the first pause on.
-    id: Option<u64>,
-    /// Some until the drop.
-    decision: Option<Decision>,
-    /// Told the same, where the create is traced.
-    trace: Option<Box<Trace>>,
+    /// Its key among the held creates, from the first pause on.
+    held_id: Option<u64>,
+    decision: Decision,
 }
 
 impl Record {
-    /// Has the create traced too, if the caller's own trace or chance says so. It came with this
-    /// head at `received`.
-    pub fn trace(&mut self, tracer: &Arc<Tracer>, head: &request::Parts, received: Instant) {
-        if let Some(decision) = &self.decision {
-            self.trace = tracer.begin(head, &decision.namespace, &decision.resource, received);
-        }
+    /// The namespace, no longer than a name can be.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.decision.namespace
     }
 
-    /// An attempt is about to be sent with these headers, which a traced create has changed.
-    pub fn sending(&mut self, headers: &mut HeaderMap) {
-        if let Some(trace) = &mut self.trace {
-            trace.sending(headers);
-        }
+    /// The resource, no longer than a name can be.
+    #[must_use]
+    pub fn resource(&self) -> &str {
+        &self.decision.resource
     }
 
-    /// The attempt is being answered by this server: its host and port.
-    pub fn answered_by(&mut self, server: (&str, u16)) {
-        if let Some(trace) = &mut self.trace {
-            trace.answered_by(server);
-        }
-    }
-
-    /// What the body says of its object. At most one of its names is kept.
+    /// Notes what the body says about the object. Of a name and a `generateName` it keeps one.
     pub fn object(&mut self, meta: &ObjectMeta) {
         let ObjectMeta {
             kind,
@@ -232,107 +222,98 @@ impl Record {
             generate_name,
             ..
         } = meta;
-        let name = if name.is_empty() && !generate_name.is_empty() {
-            format!("{}*", bounded(generate_name)).into()
+        self.decision.kind = cut(kind);
+        self.decision.name = if name.is_empty() && !generate_name.is_empty() {
+            format!("{}*", cut(generate_name)).into()
         } else {
-            bounded(name)
+            cut(name)
         };
-        if let Some(decision) = &mut self.decision {
-            decision.kind = bounded(kind);
-            decision.name = name;
-        }
     }
 
-    /// An attempt ended with an answer of this code, or with this kind of error.
+    /// Notes an attempt that ended with an answer of this code, or with an error of this kind.
     pub fn attempt(
         &mut self,
         answer: Result<u16, &'static str>,
         class: &'static str,
         duration: Duration,
     ) {
-        if let Some(trace) = &mut self.trace {
-            trace.attempt(class, answer.ok());
-        }
-        if let Some(decision) = &mut self.decision {
-            decision.attempts.push(Attempt {
-                answer,
-                class,
-                duration,
-                delay: None,
-            });
-        }
+        self.decision.attempts.push(AttemptRecord {
+            answer,
+            class,
+            duration,
+            delay: None,
+        });
     }
 
-    /// A pause before the next attempt begins, and ends when the guard is dropped.
+    /// Starts a pause before the next attempt. Dropping the guard ends the pause.
     #[must_use = "the pause ends when the guard is dropped"]
     pub fn hold(&mut self, delay: Duration) -> Hold<'_> {
         let now = Instant::now();
-        if let Some(decision) = &mut self.decision {
-            if let Some(attempt) = decision.attempts.last_mut() {
-                attempt.delay = Some(delay);
-            }
-            let id = *self
-                .id
-                .get_or_insert_with(|| self.decisions.next_id.fetch_add(1, Ordering::Relaxed));
-            let mut held = lock(&self.decisions.held);
-            let entry = held.entry(id).or_insert_with(|| HeldCreate {
-                namespace: decision.namespace.clone(),
-                name: decision.name.clone(),
-                resource: decision.resource.clone(),
-                attempts: 0,
-                class: "",
-                since: now,
-                next_attempt: None,
-            });
-            entry.attempts = decision.attempts.len();
-            entry.class = decision.attempts.last().map_or("", |attempt| attempt.class);
-            entry.next_attempt = Some(now + delay);
+        let Decision {
+            namespace,
+            name,
+            resource,
+            attempts,
+            ..
+        } = &mut self.decision;
+        let id = *self
+            .held_id
+            .get_or_insert_with(|| self.decisions.next_id.fetch_add(1, Ordering::Relaxed));
+        if let Some(attempt) = attempts.last_mut() {
+            attempt.delay = Some(delay);
         }
+        let mut held = lock(&self.decisions.held);
+        let create = held.entry(id).or_insert_with(|| HeldCreate {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            resource: resource.clone(),
+            attempts: 0,
+            class: "",
+            since: now,
+            next_attempt: None,
+        });
+        create.attempts = attempts.len();
+        create.class = attempts.last().map_or("", |attempt| attempt.class);
+        create.next_attempt = Some(now + delay);
+        drop(held);
         Hold {
             record: self,
             since: now,
         }
     }
 
-    /// The client gets an answer of this code.
-    pub fn answer(&mut self, code: StatusCode) {
-        if let Some(trace) = &mut self.trace {
-            trace.answer(code);
-        }
+    /// Notes how the create ends. Without this the client has left.
+    pub fn end(&mut self, outcome: Outcome, why: impl Into<Cow<'static, str>>) {
+        self.decision.outcome = outcome;
+        self.decision.why = why.into();
     }
 
-    /// The create is over.
-    pub fn finish(mut self, outcome: Outcome, why: impl Into<Cow<'static, str>>) {
-        if let Some(decision) = &mut self.decision {
-            decision.outcome = outcome;
-            decision.why = why.into();
-        }
+    /// How the create ended, or [`Outcome::ClientGone`] if it has not ended.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.decision.outcome
     }
 
-    /// How long it has waited between attempts so far, the current pause not included.
+    /// How long it has waited between attempts so far, without the current pause.
     #[must_use]
     pub fn held(&self) -> Duration {
-        self.decision
-            .as_ref()
-            .map_or(Duration::ZERO, |decision| decision.held)
+        self.decision.held
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
+        if let Some(id) = self.held_id {
             lock(&self.decisions.held).remove(&id);
         }
-        if let Some(decision) = self.decision.take() {
-            if let Some(trace) = self.trace.take() {
-                trace.end(decision.outcome.as_str(), decision.held);
-            }
-            self.decisions.push(decision);
-        }
+        // A drop has no value to give away, only a place. What stays there needs no memory.
+        let nothing = Decision::new(SystemTime::UNIX_EPOCH, Box::default(), Box::default());
+        self.decisions
+            .push(std::mem::replace(&mut self.decision, nothing));
     }
 }
 
-/// A pause between two attempts.
+/// A pause between two attempts, until it is dropped.
 #[derive(Debug)]
 pub struct Hold<'a> {
     record: &'a mut Record,
@@ -341,12 +322,10 @@ pub struct Hold<'a> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        if let Some(decision) = &mut self.record.decision {
-            decision.held += self.since.elapsed();
-        }
+        self.record.decision.held += self.since.elapsed();
         let mut held = lock(&self.record.decisions.held);
-        if let Some(entry) = self.record.id.and_then(|id| held.get_mut(&id)) {
-            entry.next_attempt = None;
+        if let Some(create) = self.record.held_id.and_then(|id| held.get_mut(&id)) {
+            create.next_attempt = None;
         }
     }
 }
@@ -355,8 +334,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A copy that is not longer than a name can be.
-fn bounded(name: &str) -> Box<str> {
+/// A copy, cut to the length that a name can have.
+fn cut(name: &str) -> Box<str> {
     name[..name.floor_char_boundary(MAX_NAME)].into()
 }
 

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::body::{Body, ConnectionShare, Reservation};
-use crate::create::{Creates, Target};
+use crate::create::Creates;
 use crate::error::ProxyError;
 use crate::forward::forward;
 use crate::headers::{self, Via};
 use crate::metrics::{Metrics, RouteLabel, StreamKind};
-use crate::route::{Matched, Route, timeout};
+use crate::route::{CreateTarget, Matched, Route, timeout};
 use crate::status::Encoding;
 use crate::upgrade::{Tunnels, upgrade};
 use crate::upstream::{LaneKind, Lease, Upstream};
@@ -71,7 +71,7 @@ impl Proxy {
             request.headers(),
             &self.matched,
         ) {
-            Route::Create(target) => (RouteLabel::Create, Step::Create(Target::from(target))),
+            Route::Create(target) => (RouteLabel::Create, Step::Create(target)),
             Route::Call => (RouteLabel::Call, Step::Forward(LaneKind::Call)),
             Route::Stream => (RouteLabel::Stream, Step::Forward(LaneKind::Stream)),
             Route::Upgrade => (RouteLabel::Upgrade, Step::Upgrade),
@@ -191,7 +191,7 @@ impl Proxy {
 
 /// What to do with a request.
 enum Step {
-    Create(Target),
+    Create(CreateTarget),
     Forward(LaneKind),
     Upgrade,
 }

@@ -1,14 +1,15 @@
-//! OpenTelemetry traces of creates, where they are asked for: one server span for each create, one
+//! OpenTelemetry traces of creates, if they are configured: one server span for each create, and one
 //! client span for each attempt.
 //!
-//! The caller's W3C trace is continued, and each attempt tells the apiserver its own span as the
-//! parent. Nothing waits for a collector: ended spans go into a bounded queue, and are dropped and
-//! counted where it is full. `decisions` tells a [`Trace`] what it records itself. No
-//! names of objects, no tokens and no bodies: codes, classes, servers and the namespace only.
+//! A trace continues the caller's W3C trace, and each attempt carries its own span to the apiserver
+//! as the parent. `create` tells a [`Trace`] what happens to its create. No request waits for a
+//! collector: ended spans go into a bounded queue, and spans that find it full are dropped and
+//! counted. A span has codes, classes, servers and the namespace, never names of objects, tokens or
+//! bodies.
 //!
-//! Written here rather than with the OpenTelemetry SDK: its batch processor exports from a thread
-//! without tokio and counts what it drops in a log line only, and the wire format needs little
-//! beyond the protobuf that `status` has already.
+//! This module does not use the OpenTelemetry SDK. The SDK's batch processor exports from a thread
+//! without tokio and reports dropped spans only in a log line, and the wire format needs little
+//! more than the protobuf that `status` has already.
 
 mod context;
 mod export;
@@ -28,7 +29,7 @@ pub use export::Exporter;
 use export::Queue;
 use otlp::{Attributes, Kind, Span};
 
-/// Begins traces. Made only where they are asked for.
+/// Begins the traces of creates.
 #[derive(Debug)]
 pub struct Tracer {
     ratio: f64,
@@ -36,7 +37,7 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// The tracer and what carries its spans to the collector; None where no collector is
+    /// The tracer, and the exporter that sends its spans to the collector. None: no collector is
     /// configured.
     pub fn new(config: &config::Tracing, metrics: &Arc<Metrics>) -> Option<(Arc<Self>, Exporter)> {
         let (queue, exporter) =
@@ -50,8 +51,8 @@ impl Tracer {
         ))
     }
 
-    /// Begins the span of a create of `resource` that came at `received`. None where it is not
-    /// sampled: the caller decides that where it has a trace, chance otherwise.
+    /// Begins the span of a create of `resource` that arrived at `received`. None: the create is not
+    /// sampled. The caller's trace decides that; without one, `tracing.sampleRatio` does.
     #[must_use]
     pub fn begin(
         self: &Arc<Self>,
@@ -73,19 +74,19 @@ impl Tracer {
         Some(Box::new(Trace {
             tracer: Arc::clone(self),
             context,
-            // Not zero, which stands for none.
+            // Zero would mean that there is no span.
             span_id: fastrand::u64(1..),
             method: head.method.clone(),
             name: format!("{} {route}", head.method),
             namespace: namespace.into(),
             received,
-            // Instants have no date: all times of a trace are counted from this one.
+            // An Instant has no date, so all times of the trace are counted from this one.
             since_epoch: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default()
                 .saturating_sub(received.elapsed()),
             answer: None,
-            sending: None,
+            open_attempt: None,
             resends: 0,
             last_ended: None,
             ended: Vec::new(),
@@ -104,40 +105,39 @@ pub struct Trace {
     namespace: Box<str>,
     received: Instant,
     since_epoch: Duration,
-    /// The code that the caller gets.
+    /// The status code that the client gets.
     answer: Option<StatusCode>,
-    /// The attempt under way.
-    sending: Option<Sending>,
+    open_attempt: Option<OpenAttempt>,
     resends: u32,
     last_ended: Option<Instant>,
     ended: Vec<Message>,
 }
 
-/// An attempt under way.
+/// An attempt that has no answer yet.
 #[derive(Debug)]
-struct Sending {
+struct OpenAttempt {
     span_id: u64,
     sent: Instant,
-    /// Since the end of the attempt before.
+    /// The time since the last attempt ended.
     pause: Option<Duration>,
-    /// Host and port, once it has begun to answer.
+    /// The host and port of the server, once its answer has begun.
     server: Option<(Box<str>, u16)>,
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy)]
-struct Ended {
+struct AttemptEnd {
     class: &'static str,
     code: Option<u16>,
 }
 
 impl Trace {
-    /// An attempt is about to be sent with these headers: they get its span for their parent.
+    /// Begins the span of an attempt, and makes it the parent in the headers of its request.
     pub fn sending(&mut self, headers: &mut HeaderMap) {
         let span_id = fastrand::u64(1..);
         self.context.tell(span_id, headers);
         let sent = Instant::now();
-        self.sending = Some(Sending {
+        self.open_attempt = Some(OpenAttempt {
             span_id,
             sent,
             pause: self.last_ended.map(|ended| sent - ended),
@@ -145,26 +145,26 @@ impl Trace {
         });
     }
 
-    /// The attempt is being answered by this server.
+    /// Notes which server answers the attempt.
     pub fn answered_by(&mut self, (host, port): (&str, u16)) {
-        if let Some(sending) = &mut self.sending {
-            sending.server = Some((host.trim_matches(['[', ']']).into(), port));
+        if let Some(attempt) = &mut self.open_attempt {
+            attempt.server = Some((host.trim_matches(['[', ']']).into(), port));
         }
     }
 
-    /// The attempt ended with an answer of this code, or with none.
+    /// Ends the span of the attempt, with the code of its answer if one came.
     pub fn attempt(&mut self, class: &'static str, code: Option<u16>) {
-        self.end_attempt(Some(Ended { class, code }));
+        self.end_attempt(Some(AttemptEnd { class, code }));
         self.last_ended = Some(Instant::now());
         self.resends += 1;
     }
 
-    /// The caller gets an answer of this code.
+    /// Notes the status code that the client gets.
     pub fn answer(&mut self, code: StatusCode) {
         self.answer = Some(code);
     }
 
-    /// The create is over: its spans go on their way.
+    /// Ends the span of the create and queues all spans for the collector.
     pub fn end(mut self, outcome: &str, held: Duration) {
         self.end_attempt(None);
         let mut attributes = Attributes::default();
@@ -179,7 +179,7 @@ impl Trace {
         if let Some(code) = self.answer {
             attributes.int("http.response.status_code", code.as_u16().into());
         }
-        // Of a server's span only what is the server's fault is an error.
+        // A server span is an error only if the failure is the server's fault.
         let failed = self.answer.is_none_or(|code| code.is_server_error());
         self.ended.push(
             self.span(
@@ -195,14 +195,15 @@ impl Trace {
         self.tracer.queue.push(self.ended);
     }
 
-    /// Without `ended` it was cut short, because the client left.
-    fn end_attempt(&mut self, ended: Option<Ended>) {
-        let Some(Sending {
+    /// Ends the span of the open attempt, if there is one. Without `ended` the client left before the
+    /// answer came.
+    fn end_attempt(&mut self, ended: Option<AttemptEnd>) {
+        let Some(OpenAttempt {
             span_id,
             sent,
             pause,
             server,
-        }) = self.sending.take()
+        }) = self.open_attempt.take()
         else {
             return;
         };
@@ -219,7 +220,7 @@ impl Trace {
         if let Some(code) = code {
             attributes.int("http.response.status_code", code.into());
         }
-        if let Some(Ended { class, .. }) = ended {
+        if let Some(AttemptEnd { class, .. }) = ended {
             attributes.text("kube_retry_proxy.class", class);
         }
         let failed = code.is_none_or(|code| code >= 400);
@@ -283,7 +284,7 @@ impl Trace {
     }
 }
 
-/// The path with a word in place of each name: few enough to be the name of a span.
+/// The path with placeholders for names, so that there are few names of spans.
 fn route(path: &str, namespaced: bool, resource: &str, method: &Method) -> String {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     let root = segments.next().unwrap_or_default();
@@ -294,7 +295,7 @@ fn route(path: &str, namespaced: bool, resource: &str, method: &Method) -> Strin
         route.push_str("/namespaces/{namespace}");
     }
     route = route + "/" + resource;
-    // A server-side-apply names the object.
+    // A server-side apply has the name of the object in its path.
     if method == Method::PATCH {
         route + "/{name}"
     } else {

@@ -18,16 +18,16 @@ use std::time::Duration;
 
 /// An answer, or the lack of one, as far as replaying goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub struct ClassifiedAnswer {
     /// What it is.
     pub class: Class,
     /// How long upstream asked to wait.
     pub retry_after: Option<Duration>,
 }
 
-impl From<Class> for Answer {
-    fn from(class: Class) -> Answer {
-        Answer {
+impl From<Class> for ClassifiedAnswer {
+    fn from(class: Class) -> ClassifiedAnswer {
+        ClassifiedAnswer {
             class,
             retry_after: None,
         }
@@ -44,7 +44,7 @@ pub enum Verdict {
         /// Not sooner than this, zero if any time will do.
         wait_at_least: Duration,
         /// On another connection, if possible to another server: this one is going or gone.
-        elsewhere: bool,
+        on_another_server: bool,
     },
 }
 
@@ -68,11 +68,11 @@ pub struct Policy {
 const ETCD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether to send the create again after `answer`.
-pub fn verdict(answer: &Answer, policy: &Policy) -> Verdict {
+pub fn verdict(answer: &ClassifiedAnswer, policy: &Policy) -> Verdict {
     let asked = answer.retry_after.unwrap_or_default();
-    let replay = |wait_at_least, elsewhere| Verdict::Replay {
+    let replay = |wait_at_least, on_another_server| Verdict::Replay {
         wait_at_least,
-        elsewhere,
+        on_another_server,
     };
     match answer.class {
         Class::QuotaConflict

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::limits;
 use super::readiness::Passes;
 use crate::config::Config;
-use crate::decisions::{Attempt, Decision, HeldCreate, rfc3339};
+use crate::decisions::{AttemptRecord, Decision, HeldCreate, rfc3339};
 use crate::metrics::{NamespaceReading, Readings};
 use crate::snapshot::{
     AttemptSummary, CertificateSummary, CheckSummary, ConflictSummary, DecisionSummary,
@@ -213,7 +213,7 @@ fn certificate(expiry: u64, now: SystemTime) -> CertificateSummary {
 }
 
 fn decision_summary(decision: &Decision) -> DecisionSummary {
-    let attempt = |attempt: &Attempt| AttemptSummary {
+    let attempt = |attempt: &AttemptRecord| AttemptSummary {
         code: attempt.answer.ok(),
         class: attempt.class.to_owned(),
         duration_ms: millis(attempt.duration),

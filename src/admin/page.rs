@@ -4,6 +4,7 @@
 //! complete without scripts; the script only puts newer sections in the place of older ones.
 
 mod chart;
+mod elements;
 mod html;
 mod sections;
 

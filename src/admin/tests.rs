@@ -127,7 +127,7 @@ async fn decisions_are_narrowed_by_namespace_and_limit() {
     for (namespace, name) in [("a", "1"), ("b", "2"), ("a", "3")] {
         let mut record = admin.decisions.begin(namespace, "pods");
         record.object(&ObjectMeta::named(name, ""));
-        record.finish(Outcome::Created, "the first attempt succeeded");
+        record.end(Outcome::Created, "the first attempt succeeded");
     }
     let names = |json: Value| {
         json.as_array()

@@ -23,7 +23,7 @@ use crate::backoff::{Backoff, Limits, Spent};
 use crate::config::file::{self, FileError};
 use crate::create::Settings;
 use crate::status::{Encoding, Status};
-use crate::verdict::{Answer, Class, Policy, Verdict, classify, verdict};
+use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -133,7 +133,7 @@ pub struct Explanation {
     /// The Status in the body and its encoding; None where the body is something else.
     pub status: Option<(Status, Encoding)>,
     /// Its class and what the server asked for.
-    pub answer: Answer,
+    pub answer: ClassifiedAnswer,
     /// What the proxy makes of it.
     pub verdict: Verdict,
     /// The pauses if every further attempt got the same answer; empty where it is relayed.
@@ -304,11 +304,13 @@ impl fmt::Display for Explanation {
         }
         match self.verdict {
             Verdict::Relay => writeln!(f, "verdict   relay"),
-            Verdict::Replay { elsewhere, .. } => {
+            Verdict::Replay {
+                on_another_server, ..
+            } => {
                 writeln!(
                     f,
                     "verdict   replay{}",
-                    if elsewhere {
+                    if on_another_server {
                         ", on another connection"
                     } else {
                         ""

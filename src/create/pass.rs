@@ -1,26 +1,26 @@
-//! Creates on their way to the loop or past it: the rate limit, and what streams through because it
-//! cannot or must not be replayed.
+//! The rate limit of creates, and the creates that are streamed because they cannot or must not be
+//! replayed.
 
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::{Creates, Settings, Target};
+use super::{Creates, Settings};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::forward::until;
 use crate::metrics::NotReplayed;
 use crate::ratelimit::{Admitted, Caller, Rejected};
-use crate::route::timeout;
+use crate::route::{CreateTarget, timeout};
 use crate::upstream::Lease;
 use crate::verdict::Outcome;
 
 impl Creates {
-    /// Waits for the rate limit.
+    /// Waits until the rate limit lets this create go.
     pub(super) async fn admit<'a>(
         &self,
         settings: &'a Settings,
         caller: Option<Caller>,
-        target: &'a Target,
+        target: &'a CreateTarget,
     ) -> Result<Admitted<'a>, Rejected> {
         match settings.rate_limit.admit(caller, &target.namespace).await {
             Ok(admitted) => {
@@ -36,12 +36,12 @@ impl Creates {
         }
     }
 
-    /// As [`Self::pass`], for a create that could not be buffered: the rate limit holds for it all
-    /// the same.
+    /// Like [`Self::pass`], for a create that could not be buffered. It waits for the rate limit
+    /// first.
     pub(super) async fn pass_limited(
         &self,
         settings: &Settings,
-        target: &Target,
+        target: &CreateTarget,
         request: Request<Body>,
         why: NotReplayed,
         started: Instant,
@@ -59,7 +59,8 @@ impl Creates {
         };
         let answer = self.pass(settings, target, request, why, started).await;
         if let (Ok(answer), Some(ahead)) = (&answer, ahead) {
-            // Its body streams, so a 403 may be anybody's: it counts.
+            // The body is not read here, so a 403 may come from admission too: it is no refusal of
+            // the caller.
             ahead.answered(matches!(
                 answer.status(),
                 StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND
@@ -72,7 +73,7 @@ impl Creates {
     pub(super) async fn pass(
         &self,
         settings: &Settings,
-        target: &Target,
+        target: &CreateTarget,
         request: Request<Body>,
         why: NotReplayed,
         started: Instant,

@@ -6,30 +6,36 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Create, Kept, MAX_SHARED};
+use super::{Create, Ending};
 use crate::backoff::{Exhausted, Spent};
 use crate::config::Mode;
 use crate::drain::Stage;
 use crate::metrics::{BudgetKind, NotReplayed};
-use crate::verdict::{Answer, Outcome, Verdict, verdict};
+use crate::verdict::{ClassifiedAnswer, Outcome, Verdict, verdict};
+
+/// A body of at most this many bytes may have arrived in one piece.
+const MAX_SHARED: usize = 64 << 10;
 
 impl Create<'_> {
-    /// Returns when the create may be sent again, or why it must not.
-    pub(super) async fn wait_to_replay(&mut self, answer: &Answer) -> Result<(), Kept> {
+    /// Waits until the create may be sent again.
+    ///
+    /// # Errors
+    /// It must not be sent again: the client gets the answer at hand.
+    pub(super) async fn wait_to_replay(&mut self, answer: &ClassifiedAnswer) -> Result<(), Ending> {
         let class = answer.class;
         let Verdict::Replay { wait_at_least, .. } = verdict(answer, &self.settings.policy) else {
             return Err(self.final_answer(class));
         };
         if self.settings.mode == Mode::Observe {
-            self.all.metrics.not_replayed(NotReplayed::ModeObserve);
-            return Err(Kept {
+            self.shared.metrics.not_replayed(NotReplayed::ModeObserve);
+            return Err(Ending {
                 outcome: Outcome::Observed,
                 why: "it would have been replayed, but the mode is Observe",
             });
         }
-        // What one server asks for says nothing of another, and there is no crowd at its door: no
-        // pause, and no share of the budget.
-        let delay = if self.left {
+        // Another server takes the replay. The `Retry-After` of this one does not hold for it, and
+        // it is not overloaded: there is no pause, and the replay costs no budget.
+        let delay = if self.another_server_is_up {
             Duration::ZERO
         } else {
             self.settings
@@ -39,7 +45,7 @@ impl Create<'_> {
         let spent = Spent {
             attempts: self.attempts,
             elapsed: self.started.elapsed(),
-            longest: self.longest,
+            longest: self.longest_attempt,
         };
         let client_remaining = self
             .deadline
@@ -55,14 +61,14 @@ impl Create<'_> {
                     Exhausted::ClientTimeout => NotReplayed::ClientTimeout,
                 })
             })?;
-        if !self.left {
+        if !self.another_server_is_up {
             let kind = if class.is_quota_conflict() {
                 BudgetKind::QuotaConflict
             } else {
                 BudgetKind::Other
             };
             self.budget().withdraw(kind).map_err(|scope| {
-                self.all.metrics.budget_exhausted(scope, kind);
+                self.shared.metrics.budget_exhausted(scope, kind);
                 self.give_up(NotReplayed::Budget)
             })?;
         }
@@ -74,26 +80,28 @@ impl Create<'_> {
             ?pause,
             "Replaying a create"
         );
-        self.all.metrics.replay(class.as_str());
+        self.shared.metrics.replay(class.as_str());
         Ok(())
     }
 
-    /// Waits holding nothing but the body. The end of the drain's grace ends it with the answer at
-    /// hand.
-    async fn hold(&mut self, pause: Duration) -> Result<(), Kept> {
-        let Ok(_place) = self.all.held.try_acquire() else {
+    /// Waits for `pause`, and holds only the body and a place among the held creates meanwhile.
+    ///
+    /// # Errors
+    /// Too many creates wait already, or the grace of the drain ended.
+    async fn hold(&mut self, pause: Duration) -> Result<(), Ending> {
+        let Ok(_place) = self.shared.held.try_acquire() else {
             return Err(self.give_up(NotReplayed::HeldFull));
         };
-        let _held = self.all.metrics.held();
-        let hold = self.record.as_mut().map(|record| record.hold(pause));
+        let _held = self.shared.metrics.held();
+        let hold = self.record.hold(pause);
         if self.attempts == 1 && self.body.data.len() <= MAX_SHARED {
-            // What came in one piece shares a buffer of its connection, which is larger: a copy
-            // occupies what is reserved.
+            // A body that arrived in one piece shares the read buffer of its connection, which is
+            // larger. A copy occupies no more than what is reserved.
             self.body.data = Bytes::copy_from_slice(&self.body.data);
         }
         let released = tokio::select! {
             () = tokio::time::sleep(pause) => false,
-            () = self.all.drain.reached(Stage::Releasing) => true,
+            () = self.shared.drain.reached(Stage::Releasing) => true,
         };
         drop(hold);
         if released {

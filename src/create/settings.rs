@@ -1,5 +1,5 @@
-//! What the configuration says of creates, in the form that the loop uses. Replaced as a whole when
-//! the file is loaded again.
+//! The part of the configuration that the loop uses. It is replaced as a whole when the
+//! configuration is reloaded.
 
 use crate::backoff::{Backoff, Limits};
 use crate::budget::Budget;
@@ -7,23 +7,24 @@ use crate::config::{self, Config, Mode};
 use crate::ratelimit::RateLimit;
 use crate::verdict::{Class, Policy};
 
-/// See the module.
+/// What `mode`, `replay` and `rateLimit` mean for the loop. Budgets and rate limits keep their state
+/// here, so a reload starts them anew.
 pub struct Settings {
     /// Whether to replay.
     pub mode: Mode,
-    /// Which classes are replayed beyond the default ones.
+    /// Which opt-in classes are replayed too.
     pub policy: Policy,
-    /// How long to pause.
+    /// The pauses between attempts.
     pub backoff: Backoff,
-    /// How much replaying there may be over all creates.
+    /// How many replays all creates together may cause.
     pub budget: Budget,
-    /// How many creates there may be.
+    /// How many creates per second may be sent.
     pub rate_limit: RateLimit,
     replay: config::Replay,
 }
 
 impl Settings {
-    /// The sections `mode`, `replay` and `rateLimit`.
+    /// Takes `mode`, `replay` and `rateLimit` from the configuration, with fresh budgets and limits.
     pub fn new(config: &Config) -> Self {
         let replay = &config.replay;
         Self {
@@ -44,7 +45,7 @@ impl Settings {
         }
     }
 
-    /// The limits of one create after an answer of `class`: an opt-in class has its own.
+    /// The limits of one create after an answer of `class`. Each opt-in class has its own.
     pub fn limits(&self, class: Class) -> Limits {
         let own = match class {
             Class::ExceededQuota => Some(&self.replay.exceeded_quota),

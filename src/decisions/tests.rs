@@ -14,7 +14,8 @@ async fn a_replayed_create_tells_its_whole_story() {
     tokio::time::sleep(50 * MS).await;
     drop(hold);
     record.attempt(Ok(201), "created", 12 * MS);
-    record.finish(Outcome::CreatedAfterReplay, "the second attempt succeeded");
+    record.end(Outcome::CreatedAfterReplay, "the second attempt succeeded");
+    drop(record);
 
     let mut json = serde_json::to_value(decisions.recent(None, 10)).unwrap();
     let time = json[0]["time"].take();
@@ -62,7 +63,8 @@ async fn the_registry_shows_what_is_held_now() {
         "the attempt is under way"
     );
     assert_eq!(record.held(), 30 * MS);
-    record.finish(Outcome::Created, "");
+    record.end(Outcome::Created, "");
+    drop(record);
     assert!(decisions.held().is_empty());
 }
 
@@ -89,7 +91,7 @@ fn the_oldest_make_room_and_the_newest_come_first() {
     for (namespace, name) in [("a", "1"), ("b", "2"), ("a", "3")] {
         let mut record = decisions.begin(namespace, "pods");
         record.object(&ObjectMeta::named(name, ""));
-        record.finish(Outcome::Created, "");
+        record.end(Outcome::Created, "");
     }
     let names = |namespace, limit| {
         decisions
@@ -107,7 +109,7 @@ fn the_oldest_make_room_and_the_newest_come_first() {
 #[test]
 fn a_capacity_of_0_keeps_none() {
     let decisions = Arc::new(Decisions::new(0));
-    decisions.begin("a", "pods").finish(Outcome::Created, "");
+    decisions.begin("a", "pods").end(Outcome::Created, "");
     assert!(decisions.recent(None, 10).is_empty());
 }
 
@@ -116,7 +118,8 @@ fn names_that_cannot_be_are_cut() {
     let decisions = Arc::new(Decisions::new(1));
     let mut record = decisions.begin(&"é".repeat(1000), "pods");
     record.object(&ObjectMeta::named("", &"x".repeat(1000)));
-    record.finish(Outcome::Refused, "");
+    record.end(Outcome::Refused, "");
+    drop(record);
     let recent = decisions.recent(None, 1);
     assert_eq!(
         (recent[0].namespace.len(), recent[0].name.len()),

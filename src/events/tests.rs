@@ -18,7 +18,8 @@ fn given_up(why: &'static str) -> Decision {
     record.attempt(Ok(409), "quota_conflict", Duration::from_millis(5));
     drop(record.hold(Duration::ZERO));
     record.attempt(Err("connect"), "connect_failed", Duration::from_millis(5));
-    record.finish(Outcome::GaveUp, why);
+    record.end(Outcome::GaveUp, why);
+    drop(record);
     receiver.try_recv().unwrap()
 }
 
@@ -85,7 +86,7 @@ fn only_creates_that_were_given_up_are_handed_over() {
     let (sender, mut receiver) = mpsc::channel(8);
     let decisions = Arc::new(Decisions::new(8).telling(Some(sender)));
     for outcome in Outcome::ALL {
-        decisions.begin("team", "pods").finish(*outcome, "");
+        decisions.begin("team", "pods").end(*outcome, "");
     }
     assert_eq!(receiver.try_recv().unwrap().outcome, Outcome::GaveUp);
     receiver.try_recv().unwrap_err();

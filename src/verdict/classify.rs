@@ -9,14 +9,14 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
 
-use super::{Answer, Class};
+use super::{Class, ClassifiedAnswer};
 use crate::status::Status;
 
 /// What an answer is. `body` may be cut off: a Status that does not decode counts as none.
 ///
 /// `Content-Type` is not consulted, since it is wrong or missing too often; the body's first bytes
 /// tell.
-pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
+pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ClassifiedAnswer {
     if status.is_success() {
         return Class::Success.into();
     }
@@ -30,7 +30,7 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer 
     let asked = header_seconds(headers).or(parsed
         .map(|parsed| parsed.details.retry_after_seconds)
         .filter(|seconds| *seconds > 0));
-    Answer {
+    ClassifiedAnswer {
         class,
         retry_after: asked.map(|seconds| Duration::from_secs(seconds.into())),
     }

@@ -27,7 +27,7 @@ pub(in crate::admin) fn example() -> Snapshot {
 
     decisions
         .begin("busy", "pods")
-        .finish(Outcome::Created, "The apiserver stored the object.");
+        .end(Outcome::Created, "The apiserver stored the object.");
     let mut replayed = decisions.begin("busy", "pods");
     replayed.object(&ObjectMeta::named("", "step-"));
     replayed.attempt(Ok(409), "quota_conflict", 3 * MS);
@@ -35,10 +35,11 @@ pub(in crate::admin) fn example() -> Snapshot {
     replayed.attempt(Err("connect"), "connect_failed", 2 * MS);
     drop(replayed.hold(1200 * MS));
     replayed.attempt(Ok(201), "success", 12 * MS);
-    replayed.finish(
+    replayed.end(
         Outcome::CreatedAfterReplay,
         "The apiserver stored the object.",
     );
+    drop(replayed);
     let mut waiting = decisions.begin("busy", "pods");
     waiting.object(&ObjectMeta::named("waiting", ""));
     waiting.attempt(Ok(409), "quota_conflict", 3 * MS);
@@ -229,7 +230,8 @@ fn a_decision_reads_what_the_debug_page_shows() {
     let decisions = Arc::new(Decisions::new(1));
     let mut record = decisions.begin("busy", "pods");
     record.attempt(Err("lost"), "lost", 3 * MS);
-    record.finish(Outcome::NoAnswer, "why");
+    record.end(Outcome::NoAnswer, "why");
+    drop(record);
     let recent = decisions.recent(None, 1);
     let shown = serde_json::to_value(&recent).unwrap();
     assert_eq!(

@@ -1,18 +1,19 @@
 //! The sections of the page, one function each. Each writes one element with an id.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::chart::chart;
+use super::elements::{bar, clock, close, close_table, open, table, tile};
 use super::html::Text;
 use crate::snapshot::words::{counted, duration, number};
 use crate::snapshot::{DecisionSummary, NamespaceSummary, ServerSummary, Snapshot};
 use crate::verdict::Outcome;
 
-/// Namespaces in the table; the data has them all.
+/// Namespaces in the table. `/status.json` has all of them.
 const NAMESPACES: usize = 15;
 
-/// How the proxy is, in one line.
+/// Whether the proxy is ready, its mode, failing checks, version and uptime.
 pub(super) fn headline(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let (class, ready) = if snapshot.is_ready() {
         ("good", "Ready")
@@ -50,7 +51,7 @@ pub(super) fn headline(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     )
 }
 
-/// The few numbers that matter, and the chart.
+/// The most important numbers, and the chart.
 pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let conflicts = &snapshot.conflicts;
     open(out, "conflicts", "Quota conflicts")?;
@@ -101,12 +102,12 @@ pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     close(out)
 }
 
-/// Who meets the conflicts.
+/// The namespaces with the most conflicts.
 pub(super) fn namespaces(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "namespaces", "Namespaces by conflicts")?;
     let all = &snapshot.namespaces;
     if all.is_empty() {
-        out.write_str("<p>No create yet.</p>\n")?;
+        out.write_str("<p>No creates yet.</p>\n")?;
         return close(out);
     }
     table(
@@ -119,7 +120,7 @@ pub(super) fn namespaces(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
             "#Created",
             "#After a replay",
             "#Gave up",
-            "#Other ends",
+            "#Other outcomes",
         ],
     )?;
     let most = all.first().map_or(0, |namespace| namespace.conflicts);
@@ -161,12 +162,12 @@ pub(super) fn namespaces(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     close(out)
 }
 
-/// How creates ended, altogether.
+/// How the creates of all namespaces ended.
 pub(super) fn outcomes(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "outcomes", "How creates ended")?;
     let all: u64 = snapshot.outcomes.iter().map(|each| each.count).sum();
     if all == 0 {
-        out.write_str("<p>No create yet.</p>\n")?;
+        out.write_str("<p>No creates yet.</p>\n")?;
         return close(out);
     }
     table(out, "outcomes", &["Outcome", "#Creates", "#Share", ""])?;
@@ -185,11 +186,11 @@ pub(super) fn outcomes(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     close(out)
 }
 
-/// Who waits now.
+/// The creates that are held now.
 pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "held", "Held now")?;
     if snapshot.longest_held.is_empty() {
-        out.write_str("<p>No create waits for its next attempt.</p>\n")?;
+        out.write_str("<p>No creates wait for their next attempt.</p>\n")?;
         return close(out);
     }
     table(
@@ -222,7 +223,7 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     close(out)
 }
 
-/// Where creates go.
+/// The apiservers, and the connections and streams of clients.
 pub(super) fn servers(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "servers", "Upstream servers")?;
     table(
@@ -254,14 +255,14 @@ pub(super) fn servers(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     close_table(out)?;
     write!(
         out,
-        r#"<p class="muted">{} and {} in front.</p>"#,
+        r#"<p class="muted">Clients have {} and {}.</p>"#,
         counted(snapshot.downstream_connections, "client connection"),
         counted(snapshot.streams, "open stream"),
     )?;
     close(out)
 }
 
-/// What bounds the proxy.
+/// Every limit, its setting, and how often it was reached.
 pub(super) fn limits(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "limits", "Budget and limits")?;
     table(
@@ -285,12 +286,12 @@ pub(super) fn limits(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     close(out)
 }
 
-/// What the last creates went through.
+/// The last creates, except those that succeeded at the first attempt.
 pub(super) fn decisions(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "decisions", "Last decisions")?;
     write!(
         out,
-        r#"<p class="muted">Of the last {}, newest first. {} at the first attempt and stand in <a href="/debug/decisions">/debug/decisions</a> only.</p>"#,
+        r#"<p class="muted">The last {}, newest first. {} at the first attempt; these are only in <a href="/debug/decisions">/debug/decisions</a>.</p>"#,
         counted(snapshot.decided, "create"),
         if snapshot.plain == 1 {
             "1 succeeded".to_owned()
@@ -299,7 +300,11 @@ pub(super) fn decisions(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         },
     )?;
     if !snapshot.decisions.is_empty() {
-        table(out, "decisions", &["Came (UTC)", "Create", "What happened"])?;
+        table(
+            out,
+            "decisions",
+            &["Arrived (UTC)", "Create", "What happened"],
+        )?;
         for decision in &snapshot.decisions {
             self::decision(out, decision)?;
         }
@@ -323,7 +328,7 @@ fn decision(out: &mut String, decision: &DecisionSummary) -> fmt::Result {
         Text(decision.outcome_in_words()),
         Text(decision.story()),
     )?;
-    // That a success was stored says nothing new.
+    // For a success, the outcome already says why.
     if !decision.succeeded() {
         write!(
             out,
@@ -347,7 +352,7 @@ fn health(out: &mut String, server: &ServerSummary) -> fmt::Result {
     match &server.last_error {
         Some(error) if server.healthy => write!(
             out,
-            r#" <span class="muted">before: {}</span>"#,
+            r#" <span class="muted">last error: {}</span>"#,
             Text(error)
         ),
         Some(error) => write!(out, " {}", Text(error)),
@@ -364,61 +369,4 @@ fn pins(out: &mut String, server: &ServerSummary) -> fmt::Result {
         0 => Ok(()),
         more => write!(out, " and {} more", number(more)),
     }
-}
-
-fn open(out: &mut String, id: &str, title: &str) -> fmt::Result {
-    writeln!(
-        out,
-        r#"<section id="{id}"><h2 id="{id}-title">{title}</h2>"#
-    )
-}
-
-fn close(out: &mut String) -> fmt::Result {
-    out.write_str("</section>\n")
-}
-
-/// The head of a table. A `#` before a title means numbers, and no title a column that only draws
-/// what stands beside it.
-fn table(out: &mut String, section: &str, titles: &[&str]) -> fmt::Result {
-    writeln!(
-        out,
-        r#"<div class="scroll" tabindex="0" role="group" aria-labelledby="{section}-title"><table><thead><tr>"#
-    )?;
-    for title in titles {
-        match title.strip_prefix('#') {
-            _ if title.is_empty() => out.write_str("<td></td>")?,
-            Some(title) => write!(out, r#"<th scope="col" class="number">{title}</th>"#)?,
-            None => write!(out, r#"<th scope="col">{title}</th>"#)?,
-        }
-    }
-    out.write_str("</tr></thead><tbody>\n")
-}
-
-fn close_table(out: &mut String) -> fmt::Result {
-    out.write_str("</tbody></table></div>\n")
-}
-
-fn tile(out: &mut String, class: &str, title: &str, value: impl Display) -> fmt::Result {
-    writeln!(
-        out,
-        r#"<div class="tile {class}"><dt>{title}</dt><dd>{value}</dd></div>"#
-    )
-}
-
-/// A bar whose whole length is `most`. The number stands beside it, so it is only drawn.
-fn bar(out: &mut String, value: u64, most: u64) -> fmt::Result {
-    let length = if most == 0 {
-        0.0
-    } else {
-        value as f64 * 100.0 / most as f64
-    };
-    write!(
-        out,
-        r#"<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true"><rect width="{length:.1}" height="1"/></svg>"#
-    )
-}
-
-/// The time of day in a time of RFC 3339.
-fn clock(time: &str) -> &str {
-    time.get(11..19).unwrap_or(time)
 }

@@ -1,0 +1,184 @@
+//! One attempt of a create: its request, the answer, and what the answer proves.
+
+use http::{Request, Response, StatusCode};
+use tokio::time::Instant;
+
+use super::Create;
+use crate::body::{Body, Buffered, collect_bounded};
+use crate::budget::NamespaceBudget;
+use crate::error::ProxyError;
+use crate::forward::until;
+use crate::metrics::NotReplayed;
+use crate::route::timeout;
+use crate::status::Status;
+use crate::upstream::Lease;
+use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict};
+
+/// Larger answers are relayed as they stream and are not judged. The errors of an apiserver are far
+/// smaller, and so are most pods.
+const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// What one attempt received.
+pub(super) enum Received {
+    /// An answer too large to be buffered. It is relayed as it streams, so it is the last one.
+    Streaming(Response<Body<Lease>>, Class),
+    /// A whole answer or an error. The verdict decides whether to replay.
+    Judged(ClassifiedAnswer, Result<Response<Buffered>, ProxyError>),
+}
+
+impl Create<'_> {
+    /// Sends the create once and waits for the answer.
+    pub(super) async fn attempt(&mut self) -> Received {
+        self.attempts += 1;
+        let sent = Instant::now();
+        let (shared, settle) = (self.shared, self.settings.backoff.base);
+        self.another_server_is_up = false;
+        let request = self.request(sent);
+        let give_up_at = self.deadline.map(|deadline| deadline + timeout::GRACE);
+        let receiving = until(give_up_at, async {
+            match shared
+                .upstream
+                .create(&self.target.namespace, settle, request)
+                .await
+            {
+                Ok(response) => self.judged(response).await,
+                Err(error) => Received::Judged(error.class().into(), Err(error.into())),
+            }
+        });
+        let received = receiving
+            .await
+            .unwrap_or_else(|timed_out| Received::Judged(Class::Lost.into(), Err(timed_out)));
+        let (class, code) = match &received {
+            Received::Streaming(response, class) => (*class, Some(response.status())),
+            Received::Judged(answer, reply) => {
+                (answer.class, reply.as_ref().ok().map(Response::status))
+            }
+        };
+        let code = code.map(|code| code.as_u16());
+        self.shared.metrics.attempt(class.as_str(), code);
+        let took = sent.elapsed();
+        self.waited_for_others += took;
+        self.longest_attempt = self.longest_attempt.max(took);
+        if let Some(trace) = &mut self.trace {
+            trace.attempt(class.as_str(), code);
+        }
+        self.record
+            .attempt(code.ok_or(class.as_str()), class.as_str(), took);
+        if class.is_quota_conflict() {
+            self.shared
+                .metrics
+                .conflict(&self.target.namespace, class.as_str());
+        }
+        self.count(match &received {
+            Received::Streaming(..) => Some(false),
+            Received::Judged(_, reply) => reply.as_ref().ok().map(is_refusal),
+        });
+        received
+    }
+
+    /// Tells the rate limit and the budget whether the apiserver refused the caller. None: no
+    /// answer came. A refused create counts for no limit and no budget.
+    fn count(&mut self, refused: Option<bool>) {
+        match (refused, self.ahead.take()) {
+            (Some(refused), Some(ahead)) => ahead.answered(refused),
+            (Some(true), None) => self.settings.rate_limit.refused(self.caller),
+            // Without an answer, dropping `ahead` lets the next create of the caller go ahead.
+            (Some(false) | None, _) => {}
+        }
+        if refused == Some(false) {
+            self.budget();
+        }
+    }
+
+    pub(super) fn budget(&mut self) -> &NamespaceBudget {
+        self.budget
+            .get_or_insert_with(|| self.settings.budget.create(&self.target.namespace))
+    }
+
+    /// The request of this attempt.
+    ///
+    /// The apiserver measures `?timeout=` from the arrival of each request. So a replay asks for
+    /// the remaining time only, and so does a first attempt that starts late. This way the
+    /// apiserver's own 504 arrives before the proxy would write one.
+    fn request(&mut self, now: Instant) -> Request<Body> {
+        let mut request = Request::new(Body::from(self.body.clone()));
+        *request.method_mut() = self.head.method.clone();
+        *request.headers_mut() = self.head.headers.clone();
+        *request.uri_mut() = match self.deadline {
+            Some(_) if self.attempts > 1 || now - self.started > timeout::GRACE / 2 => {
+                timeout::shortened(&self.head.uri, now - self.started)
+            }
+            _ => None,
+        }
+        .unwrap_or_else(|| self.head.uri.clone());
+        if let Some(trace) = &mut self.trace {
+            trace.sending(request.headers_mut());
+        }
+        request
+    }
+
+    /// Reads an answer and says what it proves.
+    ///
+    /// A success is read to its end too. If the apiserver dies while it writes, the client then
+    /// gets an error of the proxy and not half an object.
+    async fn judged(&mut self, response: Response<Body<Lease>>) -> Received {
+        let (head, mut body) = response.into_parts();
+        let lease = body.take_guard();
+        if let (Some(trace), Some(lease)) = (&mut self.trace, &lease) {
+            trace.answered_by(lease.server());
+        }
+        match collect_bounded(&mut body, MAX_ANSWER_BYTES).await {
+            Ok(Some(body)) => {
+                let answer = classify(head.status, &head.headers, &body.data);
+                if let (
+                    Verdict::Replay {
+                        on_another_server: true,
+                        ..
+                    },
+                    Some(lease),
+                ) = (verdict(&answer, &Policy::default()), lease)
+                {
+                    self.another_server_is_up =
+                        self.shared.upstream.leave(lease, answer.class.why());
+                }
+                Received::Judged(answer, Ok(Response::from_parts(head, body)))
+            }
+            Ok(None) => {
+                let class = if is_error(head.status) {
+                    self.shared
+                        .metrics
+                        .not_replayed(NotReplayed::AnswerTooLarge);
+                    Class::Unrecognized
+                } else {
+                    Class::Success
+                };
+                Received::Streaming(Response::from_parts(head, body.with_guard(lease)), class)
+            }
+            Err(error) => {
+                if let Some(lease) = lease {
+                    lease.lost(&error);
+                }
+                Received::Judged(Class::Lost.into(), Err(ProxyError::AnswerLost(error)))
+            }
+        }
+    }
+}
+
+/// Whether the apiserver refused the caller and not the object: the credentials are not valid, the
+/// caller may not create there, or there is no such namespace.
+fn is_refusal(answer: &Response<Buffered>) -> bool {
+    match answer.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => true,
+        // Both admission and authorization answer 403. Only authorization says this, and it names
+        // no object.
+        // <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go>
+        StatusCode::FORBIDDEN => Status::decode(&answer.body().data).is_some_and(|status| {
+            status.details.name.is_empty() && status.message.contains(" cannot create resource ")
+        }),
+        _ => false,
+    }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
