@@ -11,6 +11,12 @@
 //! one of the words `protocols`, `pairs` (of client and upstream) and `encodings`. `rows!` does
 //! the same for functions that are not async.
 
+use std::fmt::Debug;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
 macro_rules! cases {
     (@each $kind:ident $test:ident $args:tt protocols $rest:tt) => {
         cases!(@each $kind $test $args [
@@ -74,4 +80,25 @@ macro_rules! rows {
             cases!(@each plain $test () $first ($($rest),*));
         }
     };
+}
+
+/// Checks every row, and then fails with all that failed: for tables whose rows share what is too
+/// dear to be made for each.
+pub async fn every<T: Debug>(rows: impl IntoIterator<Item = T>, mut check: impl AsyncFnMut(T)) {
+    let mut failed = Vec::new();
+    for row in rows {
+        let name = format!("{:.200}", format!("{row:?}"));
+        let mut checking = pin!(check(row));
+        let passed =
+            poll_fn(
+                |cx| match catch_unwind(AssertUnwindSafe(|| checking.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(|()| true),
+                    Err(_) => Poll::Ready(false),
+                },
+            );
+        if !passed.await {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "these rows failed: {failed:#?}");
 }
