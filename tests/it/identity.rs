@@ -6,6 +6,7 @@ use http::header::{AUTHORIZATION, TE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
+use crate::cases::every;
 use crate::malformed::own_status;
 use crate::support::peers::Http2Upstream;
 use crate::support::raw::{Head, Upstream};
@@ -57,10 +58,7 @@ fn assert_cleaned(trailers: &HeaderMap, what: &str) {
 
 #[tokio::test]
 async fn what_connection_must_not_name_is_refused_by_name() {
-    let rig = Rig::new().await;
-    let mut raw = rig.raw().await;
-    let token = rig.plane.token();
-    for named in [
+    const NAMES: [&str; 8] = [
         "Authorization",
         "Impersonate-User",
         "content-type",
@@ -69,27 +67,34 @@ async fn what_connection_must_not_name_is_refused_by_name() {
         "User-Agent",
         "Accept",
         "Via",
-    ] {
-        for line in [
-            "GET /livez HTTP/1.1\r\n",
-            "POST /api/v1/namespaces/team/pods HTTP/1.1\r\n",
-            "GET /api/v1/pods?watch=1 HTTP/1.1\r\n",
-            "POST /api/v1/namespaces/team/pods/a/exec HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n",
-        ] {
-            let lines = format!(
-                "{line}Host: a\r\nAuthorization: Bearer {token}\r\nImpersonate-User: jane\r\nContent-Length: 0\r\n"
-            );
-            raw.write(format!("{lines}Connection: keep-alive, {named}\r\n\r\n"))
-                .await;
-            let (head, body) = raw.answer().await;
-            assert_eq!(head.status(), StatusCode::BAD_REQUEST, "{named} {line}");
-            let message = own_status(&body, 400, "BadRequest");
-            assert!(
-                message.contains(&format!("names {},", named.to_lowercase())),
-                "{message}"
-            );
-        }
-    }
+    ];
+    const LINES: [&str; 4] = [
+        "GET /livez HTTP/1.1\r\n",
+        "POST /api/v1/namespaces/team/pods HTTP/1.1\r\n",
+        "GET /api/v1/pods?watch=1 HTTP/1.1\r\n",
+        "POST /api/v1/namespaces/team/pods/a/exec HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n",
+    ];
+    let rig = Rig::new().await;
+    let mut raw = rig.raw().await;
+    let token = rig.plane.token();
+    let rows = NAMES
+        .iter()
+        .flat_map(|named| LINES.map(|line| (*named, line)));
+    every(rows, async |(named, line)| {
+        let lines = format!(
+            "{line}Host: a\r\nAuthorization: Bearer {token}\r\nImpersonate-User: jane\r\nContent-Length: 0\r\n"
+        );
+        raw.write(format!("{lines}Connection: keep-alive, {named}\r\n\r\n"))
+            .await;
+        let (head, body) = raw.answer().await;
+        assert_eq!(head.status(), StatusCode::BAD_REQUEST, "{named} {line}");
+        let message = own_status(&body, 400, "BadRequest");
+        assert!(
+            message.contains(&format!("names {},", named.to_lowercase())),
+            "{message}"
+        );
+    })
+    .await;
     assert!(rig.plane.journal().is_empty());
     // What two neighbours have agreed upon is theirs.
     raw.write(format!("GET /livez HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: X-Mine\r\nX-Mine: 1\r\n\r\n")).await;
@@ -135,38 +140,37 @@ async fn an_answer_is_whole_whatever_its_connection_names() {
 
 cases!(nobody_impersonates_anybody_without_credentials, protocols);
 async fn nobody_impersonates_anybody_without_credentials(protocol: Protocol) {
+    const NAMES: [&str; 5] = [
+        "impersonate-user",
+        "impersonate-group",
+        "impersonate-extra-scopes",
+        "impersonate-uid",
+        "impersonate_user",
+    ];
+    const REQUESTS: [(Method, &str); 3] = [
+        (Method::GET, "/livez"),
+        (Method::POST, "/api/v1/namespaces/team/pods"),
+        (Method::GET, "/api/v1/namespaces/team/pods?watch=1"),
+    ];
     let rig = Rig::new().await;
     let mut client = rig.client(protocol).await;
-    let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-    for (method, path) in [
-        (Method::GET, "/livez".to_owned()),
-        (Method::POST, pods.clone()),
-        (Method::GET, format!("{pods}?watch=1")),
-    ] {
-        for name in [
-            "impersonate-user",
-            "impersonate-group",
-            "impersonate-extra-scopes",
-            "impersonate-uid",
-            "impersonate_user",
-        ] {
-            let mut request = client.request(method.clone(), &path, pod("a"));
-            request.headers_mut().remove(AUTHORIZATION);
-            request
-                .headers_mut()
-                .insert(name, HeaderValue::from_static("system:masters"));
-            let answer = client.ask(request).await;
-            assert_eq!(
-                answer.status,
-                StatusCode::BAD_REQUEST,
-                "{protocol:?} {path} {name}"
-            );
-            assert!(
-                own_status(&answer.body, 400, "BadRequest").contains("credentials"),
-                "{answer:?}"
-            );
-        }
-    }
+    let rows = NAMES
+        .iter()
+        .flat_map(|name| REQUESTS.map(|(method, path)| (*name, method, path)));
+    every(rows, async |(name, method, path)| {
+        let mut request = client.request(method, path, pod("a"));
+        request.headers_mut().remove(AUTHORIZATION);
+        request
+            .headers_mut()
+            .insert(name, HeaderValue::from_static("system:masters"));
+        let answer = client.ask(request).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert!(
+            own_status(&answer.body, 400, "BadRequest").contains("credentials"),
+            "{answer:?}"
+        );
+    })
+    .await;
     assert!(rig.plane.journal().is_empty());
     let mut request = client.request(Method::GET, "/echo", "");
     request

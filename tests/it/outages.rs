@@ -13,11 +13,12 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
+use crate::cases::every;
 use crate::support::raw::Upstream;
 use crate::support::streaming::{Streamed, watch_path};
 use crate::support::{
-    Answer, BOTH, Client, NAMESPACE, PAIRS, Protocol, Rig, eventually, proxy_to, sample,
-    servers_up, soon, speaking, tls_stream,
+    Answer, BOTH, Client, NAMESPACE, Protocol, Rig, eventually, proxy_to, sample, servers_up, soon,
+    speaking, tls_stream,
 };
 
 const PODS: &str = "/api/v1/namespaces/team/pods";
@@ -92,99 +93,112 @@ async fn an_apiserver_that_is_down_is_told_in_the_clients_encoding_and_may_be_as
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_request_lost_on_its_way_is_sent_once_and_may_be_asked_again_only_if_it_changes_nothing()
-{
-    for (down, up) in PAIRS {
-        let rig = Rig::speaking(up).await;
-        let mut client = rig.client(down).await;
-        let faults = [Fault::Reset, Fault::Cut, Fault::LoseAnswer, Fault::CutAfter];
-        let methods = [
-            Method::GET,
-            Method::HEAD,
-            Method::DELETE,
-            Method::POST,
-            Method::PATCH,
-            Method::PUT,
-        ];
-        for fault in faults {
-            for method in methods.clone() {
-                let path = format!("/echo/{method}");
-                let before = arrived(&rig, &path);
-                rig.plane.faults(0).unwrap().next_request(fault.clone());
-                let answer = client.ask(client.request(method.clone(), &path, "")).await;
-                let what = format!("{fault:?} {method} {down:?} {up:?}");
-                assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{what}");
-                let again = answer
-                    .headers
-                    .get(RETRY_AFTER)
-                    .map(|value| value.to_str().unwrap());
-                assert_eq!(again, method.is_safe().then_some("1"), "{what}");
-                assert_eq!(arrived(&rig, &path) - before, 1, "{what}");
-                if method != Method::HEAD {
-                    assert_eq!(
-                        (&answer.json()["reason"], &answer.json()["code"]),
-                        (&json!("Timeout"), &json!(504)),
-                        "{what}"
-                    );
-                }
-            }
+cases!(
+    a_request_lost_on_its_way_is_sent_once_and_may_be_asked_again_only_if_it_changes_nothing,
+    pairs,
+    [
+        reset(Fault::Reset),
+        cut(Fault::Cut),
+        answer_lost(Fault::LoseAnswer),
+        cut_after(Fault::CutAfter),
+    ]
+);
+async fn a_request_lost_on_its_way_is_sent_once_and_may_be_asked_again_only_if_it_changes_nothing(
+    down: Protocol,
+    up: Protocol,
+    fault: Fault,
+) {
+    let rig = Rig::speaking(up).await;
+    let mut client = rig.client(down).await;
+    let methods = [
+        Method::GET,
+        Method::HEAD,
+        Method::DELETE,
+        Method::POST,
+        Method::PATCH,
+        Method::PUT,
+    ];
+    every(methods, async |method| {
+        let path = format!("/echo/{method}");
+        rig.faults().next_request(fault.clone());
+        let answer = client.ask(client.request(method.clone(), &path, "")).await;
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+        let again = answer
+            .headers
+            .get(RETRY_AFTER)
+            .map(|value| value.to_str().unwrap());
+        assert_eq!(again, method.is_safe().then_some("1"));
+        assert_eq!(arrived(&rig, &path), 1);
+        if method != Method::HEAD {
+            assert_eq!(
+                (&answer.json()["reason"], &answer.json()["code"]),
+                (&json!("Timeout"), &json!(504))
+            );
         }
-        assert_eq!(client.get("/livez").await.body, "ok");
-        rig.stop().await;
-    }
+    })
+    .await;
+    assert_eq!(client.get("/livez").await.body, "ok");
+    rig.stop().await;
 }
 
 cases!(
     a_call_that_the_apiserver_refuses_unprocessed_is_sent_again,
-    protocols
+    protocols,
+    [
+        get(Method::GET),
+        delete(Method::DELETE),
+        patch(Method::PATCH),
+    ]
 );
-async fn a_call_that_the_apiserver_refuses_unprocessed_is_sent_again(down: Protocol) {
+async fn a_call_that_the_apiserver_refuses_unprocessed_is_sent_again(
+    down: Protocol,
+    method: Method,
+) {
     let rig = Rig::new().await;
     let mut client = rig.client(down).await;
-    for method in [Method::GET, Method::DELETE, Method::PATCH] {
-        for body in [String::new(), "small".to_owned(), "x".repeat(16 << 10)] {
+    every(
+        [String::new(), "small".to_owned(), "x".repeat(16 << 10)],
+        async |body| {
             let before = arrived(&rig, "/echo");
             rig.faults().next_request(Fault::Refuse);
             let answer = client
                 .ask(client.request(method.clone(), "/echo", body.clone()))
                 .await;
-            let what = format!("{method} of {} bytes over {down:?}", body.len());
             assert_eq!(
                 (answer.status, arrived(&rig, "/echo") - before),
-                (StatusCode::OK, 2),
-                "{what}"
+                (StatusCode::OK, 2)
             );
-            assert!(answer.json()["body"] == json!(body), "{what}");
-        }
-        // Too much of this one may be gone: then the client is told to ask again, and nothing
-        // is ever sent in part.
-        let large = "x".repeat(1 << 20);
-        rig.faults().next_request(Fault::Refuse);
-        let answer = client
-            .ask(client.request(method.clone(), "/echo", large.clone()))
-            .await;
-        let whole = answer.status == StatusCode::OK && answer.json()["body"] == json!(large);
-        assert!(
-            whole || answer.status == StatusCode::SERVICE_UNAVAILABLE,
-            "{method} over {down:?}: {}",
-            answer.status
-        );
-        // An answer before the end of the body may have cost an HTTP/1.1 connection.
-        client = rig.client(down).await;
+            assert!(answer.json()["body"] == json!(body));
+        },
+    )
+    .await;
+    // Too much of this one may be gone: then the client is told to ask again, and nothing
+    // is ever sent in part.
+    let large = "x".repeat(1 << 20);
+    rig.faults().next_request(Fault::Refuse);
+    let answer = client
+        .ask(client.request(method.clone(), "/echo", large.clone()))
+        .await;
+    let whole = answer.status == StatusCode::OK && answer.json()["body"] == json!(large);
+    assert!(
+        whole || answer.status == StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        answer.status
+    );
+    // An answer before the end of the body may have cost an HTTP/1.1 connection.
+    client = rig.client(down).await;
 
-        for _ in 0..3 {
-            rig.faults().next_request(Fault::Refuse);
-        }
-        let answer = client
-            .ask(client.request(method.clone(), "/echo", ""))
-            .await;
-        assert_eq!(
-            (answer.status, answer.headers[RETRY_AFTER].as_bytes()),
-            (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..]),
-            "{method}"
-        );
+    for _ in 0..3 {
+        rig.faults().next_request(Fault::Refuse);
     }
+    let answer = client
+        .ask(client.request(method.clone(), "/echo", ""))
+        .await;
+    assert_eq!(
+        (answer.status, answer.headers[RETRY_AFTER].as_bytes()),
+        (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..]),
+        "{method}"
+    );
     rig.stop().await;
 }
 
@@ -335,40 +349,40 @@ async fn a_stalled_request_leaves_the_others_alone(down: Protocol, up: Protocol)
 
 cases!(
     an_answer_that_breaks_off_is_never_taken_for_a_whole_one,
-    protocols
+    protocols,
+    [
+        of_known_length("Content-Length: 10\r\n\r\nhalf"),
+        of_unknown_length("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
+    ]
 );
-async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one(down: Protocol) {
-    for half in [
-        "Content-Length: 10\r\n\r\nhalf",
-        "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-    ] {
-        let upstream = Upstream::bind().await;
-        let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-        let mut client =
-            Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
-        let asking =
-            tokio::spawn(
-                async move { client.send(client.request(Method::GET, "/livez", "")).await },
-            );
-        let (_, mut connection) = upstream.request().await;
-        connection.write(format!("HTTP/1.1 200 OK\r\n{half}")).await;
-        let mut body = soon(asking).await.unwrap().into_body();
-        assert_eq!(
-            soon(body.frame())
-                .await
-                .unwrap()
-                .unwrap()
-                .into_data()
-                .unwrap(),
-            "half"
-        );
-        drop(connection);
-        assert!(
-            soon(body.frame()).await.is_some_and(|frame| frame.is_err()),
-            "{half} over {down:?}"
-        );
-        proxy.stop().await;
-    }
+async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one(
+    down: Protocol,
+    half: &'static str,
+) {
+    let upstream = Upstream::bind().await;
+    let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
+    let mut client =
+        Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+    let asking =
+        tokio::spawn(async move { client.send(client.request(Method::GET, "/livez", "")).await });
+    let (_, mut connection) = upstream.request().await;
+    connection.write(format!("HTTP/1.1 200 OK\r\n{half}")).await;
+    let mut body = soon(asking).await.unwrap().into_body();
+    assert_eq!(
+        soon(body.frame())
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap(),
+        "half"
+    );
+    drop(connection);
+    assert!(
+        soon(body.frame()).await.is_some_and(|frame| frame.is_err()),
+        "{half} over {down:?}"
+    );
+    proxy.stop().await;
 }
 
 /// How many requests for this path the apiserver has seen.
