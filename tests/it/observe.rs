@@ -14,6 +14,7 @@ use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
 use kube_retry_proxy::model::{Canned, Fault, Settings};
 use serde_json::Value;
 
+use crate::cases::every;
 use crate::support::executable::run_with_input;
 use crate::support::{
     Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, sample, servers_up,
@@ -94,7 +95,7 @@ async fn the_admin_port_has_a_list_of_its_pages_and_is_read_only() {
         .map(|rest| format!("/{}", rest.split('"').next().unwrap()))
         .collect();
     assert!(pages.len() > 6, "{pages:?}");
-    for page in pages.iter().map(String::as_str) {
+    every(pages.iter().map(String::as_str), async |page| {
         let status = admin::get(at, page).await.status;
         assert!(
             status == StatusCode::OK || page.starts_with("/readyz"),
@@ -114,7 +115,8 @@ async fn the_admin_port_has_a_list_of_its_pages_and_is_read_only() {
             ),
             "{page}"
         );
-    }
+    })
+    .await;
     assert_eq!(
         admin::get(at, "/nowhere").await.status,
         StatusCode::NOT_FOUND
@@ -321,46 +323,50 @@ async fn a_replayed_create_moves_every_family_of_the_loop() {
         of(&rig.proxy, "upstream_streams{lane=\"create\"}") == 0.0
     })
     .await;
-    for (series, expected) in [
-        ("requests_total{code=\"201\",route=\"create\"}", 2.0),
-        ("requests_total{code=\"200\",route=\"call\"}", 1.0),
-        ("request_duration_seconds_count{route=\"create\"}", 2.0),
-        ("request_duration_seconds_count{route=\"call\"}", 1.0),
-        ("overhead_seconds_count{route=\"create\"}", 2.0),
-        ("overhead_seconds_count{route=\"call\"}", 1.0),
-        ("attempts_total{class=\"quota_conflict\",code=\"409\"}", 1.0),
-        ("attempts_total{class=\"success\",code=\"201\"}", 2.0),
-        (
-            "conflicts_total{class=\"quota_conflict\",namespace=\"team\"}",
-            1.0,
-        ),
-        ("replays_total{class=\"quota_conflict\"}", 1.0),
-        (
-            "outcomes_total{namespace=\"team\",outcome=\"created\"}",
-            1.0,
-        ),
-        (
-            "outcomes_total{namespace=\"team\",outcome=\"created_after_replay\"}",
-            1.0,
-        ),
-        ("hold_seconds_count", 1.0),
-        ("held", 0.0),
-        ("buffered_bytes", 0.0),
-        ("downstream_connections", 1.0),
-        ("mode{mode=\"enforce\"}", 1.0),
-        ("mode{mode=\"off\"}", 0.0),
-        ("upstream_connections{lane=\"create\"}", 1.0),
-        (
-            "upstream_connect_duration_seconds_count{lane=\"create\",result=\"success\"}",
-            1.0,
-        ),
-        (
-            concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
-            1.0,
-        ),
-    ] {
-        assert_eq!(of(&rig.proxy, series), expected, "{series}");
-    }
+    every(
+        [
+            ("requests_total{code=\"201\",route=\"create\"}", 2.0),
+            ("requests_total{code=\"200\",route=\"call\"}", 1.0),
+            ("request_duration_seconds_count{route=\"create\"}", 2.0),
+            ("request_duration_seconds_count{route=\"call\"}", 1.0),
+            ("overhead_seconds_count{route=\"create\"}", 2.0),
+            ("overhead_seconds_count{route=\"call\"}", 1.0),
+            ("attempts_total{class=\"quota_conflict\",code=\"409\"}", 1.0),
+            ("attempts_total{class=\"success\",code=\"201\"}", 2.0),
+            (
+                "conflicts_total{class=\"quota_conflict\",namespace=\"team\"}",
+                1.0,
+            ),
+            ("replays_total{class=\"quota_conflict\"}", 1.0),
+            (
+                "outcomes_total{namespace=\"team\",outcome=\"created\"}",
+                1.0,
+            ),
+            (
+                "outcomes_total{namespace=\"team\",outcome=\"created_after_replay\"}",
+                1.0,
+            ),
+            ("hold_seconds_count", 1.0),
+            ("held", 0.0),
+            ("buffered_bytes", 0.0),
+            ("downstream_connections", 1.0),
+            ("mode{mode=\"enforce\"}", 1.0),
+            ("mode{mode=\"off\"}", 0.0),
+            ("upstream_connections{lane=\"create\"}", 1.0),
+            (
+                "upstream_connect_duration_seconds_count{lane=\"create\",result=\"success\"}",
+                1.0,
+            ),
+            (
+                concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
+                1.0,
+            ),
+        ],
+        async |(series, expected)| {
+            assert_eq!(of(&rig.proxy, series), expected, "{series}");
+        },
+    )
+    .await;
     drop(client);
     eventually("no connection", || {
         of(&rig.proxy, "downstream_connections") == 0.0

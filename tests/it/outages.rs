@@ -31,52 +31,54 @@ async fn an_apiserver_that_is_down_is_told_in_the_clients_encoding_and_may_be_as
     eventually("the proxy has seen it up", || up() == 1).await;
     faults.set_down(true);
     eventually("the proxy has seen it down", || up() == 0).await;
-    for down in BOTH {
-        for (method, accept) in [
-            (Method::GET, "application/json"),
+    let rows = BOTH.iter().flat_map(|down| {
+        [
+            (*down, Method::GET, "application/json"),
             (
+                *down,
                 Method::GET,
                 "application/vnd.kubernetes.protobuf,application/json",
             ),
-            (Method::DELETE, "application/vnd.kubernetes.protobuf"),
-            (Method::PATCH, "application/json"),
+            (*down, Method::DELETE, "application/vnd.kubernetes.protobuf"),
+            (*down, Method::PATCH, "application/json"),
             (
+                *down,
                 Method::GET,
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
             ),
-        ] {
-            let mut client = rig.client(down).await;
-            let mut request = client.request(method.clone(), &format!("{PODS}/a"), "");
-            request
-                .headers_mut()
-                .insert(ACCEPT, accept.parse().unwrap());
-            let answer = client.ask(request).await;
-            assert_eq!(
-                answer.status,
-                StatusCode::SERVICE_UNAVAILABLE,
-                "{method} {accept}"
-            );
-            assert_eq!(answer.headers[RETRY_AFTER], "1", "{method} {accept}");
-            let encoding = if accept.contains("protobuf") {
-                "application/vnd.kubernetes.protobuf"
-            } else {
-                "application/json"
-            };
-            assert_eq!(answer.headers[CONTENT_TYPE], encoding);
-            let status = Status::decode(&answer.body).unwrap();
-            assert_eq!(
-                (
-                    status.code,
-                    status.reason.as_str(),
-                    status.details.retry_after_seconds
-                ),
-                (503, "ServiceUnavailable", 1)
-            );
-            assert!(
-                status.message.starts_with("kube-retry-proxy: "),
-                "{status:?}"
-            );
-        }
+        ]
+    });
+    every(rows, async |(down, method, accept)| {
+        let mut client = rig.client(down).await;
+        let mut request = client.request(method.clone(), &format!("{PODS}/a"), "");
+        request
+            .headers_mut()
+            .insert(ACCEPT, accept.parse().unwrap());
+        let answer = client.ask(request).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers[RETRY_AFTER], "1");
+        let encoding = if accept.contains("protobuf") {
+            "application/vnd.kubernetes.protobuf"
+        } else {
+            "application/json"
+        };
+        assert_eq!(answer.headers[CONTENT_TYPE], encoding);
+        let status = Status::decode(&answer.body).unwrap();
+        assert_eq!(
+            (
+                status.code,
+                status.reason.as_str(),
+                status.details.retry_after_seconds
+            ),
+            (503, "ServiceUnavailable", 1)
+        );
+        assert!(
+            status.message.starts_with("kube-retry-proxy: "),
+            "{status:?}"
+        );
+    })
+    .await;
+    for down in BOTH {
         let mut client = rig.client(down).await;
         let head = client.ask(client.request(Method::HEAD, "/livez", "")).await;
         assert_eq!(

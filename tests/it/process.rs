@@ -8,6 +8,7 @@ use kube_retry_proxy::config::{CaSource, SelfSigned};
 use kube_retry_proxy::model::Settings;
 use kube_retry_proxy::tls;
 
+use crate::cases::every;
 use crate::support::admin;
 use crate::support::executable::{Place, Served, command, run, serve};
 use crate::support::{Answer, Client, Protocol};
@@ -242,27 +243,31 @@ async fn every_flag_can_be_an_environment_variable() {
     );
 }
 
-#[tokio::test]
-async fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+cases!(
+    a_flag_wins_over_the_environment_and_that_over_the_file,
+    [
+        file(None, None, "Off"),
+        environment_over_file(None, Some("Observe"), "Observe"),
+        flag_over_environment(Some("Enforce"), Some("Observe"), "Enforce"),
+    ]
+);
+async fn a_flag_wins_over_the_environment_and_that_over_the_file(
+    flag: Option<&str>,
+    variable: Option<&str>,
+    expected: &str,
+) {
     let place = Place::new().await;
     let config = place.config("mode: Off\nmetrics: {decisions: 7}\n");
-    for (flag, variable, expected) in [
-        (None, None, "Off"),
-        (None, Some("Observe"), "Observe"),
-        (Some("Enforce"), Some("Observe"), "Enforce"),
-    ] {
-        let flags = flag.map(|mode| ["--mode", mode]);
-        let mut command = command(&["serve", "--config", &config]);
-        command.args(flags.into_iter().flatten());
-        command.envs(variable.map(|mode| ("KUBE_RETRY_PROXY_MODE", mode)));
-        let served = Served::start(command).await;
-        let configz = admin::get(served.admin, "/configz").await.json();
-        assert_eq!(
-            (&configz["mode"], &configz["metrics"]["decisions"]),
-            (&expected.into(), &7.into()),
-            "{flag:?} {variable:?}"
-        );
-    }
+    let flags = flag.map(|mode| ["--mode", mode]);
+    let mut command = command(&["serve", "--config", &config]);
+    command.args(flags.into_iter().flatten());
+    command.envs(variable.map(|mode| ("KUBE_RETRY_PROXY_MODE", mode)));
+    let served = Served::start(command).await;
+    let configz = admin::get(served.admin, "/configz").await.json();
+    assert_eq!(
+        (&configz["mode"], &configz["metrics"]["decisions"]),
+        (&expected.into(), &7.into())
+    );
 }
 
 #[tokio::test]
@@ -304,36 +309,40 @@ async fn every_mistake_of_a_file_is_told_at_once() {
     }
 }
 
-#[tokio::test]
-async fn wrong_usage_exits_with_two_and_names_the_flag() {
-    for (arguments, part) in [
-        (&["serve", "--secure-port", "x"][..], "--secure-port"),
-        (&["serve", "--tls-cert-file", "a"], "--tls-private-key-file"),
-        (&["serve", "--context", "a"], "--kubeconfig"),
-        (&["serve", "--upstream", "10.0.0.1:6443"], "--upstream"),
-        (&["serve", "--log-level", "loud"], "--log-level"),
-        (&["serv"], "serve"),
-    ] {
-        let ended = run(command(arguments)).await;
-        assert_eq!(
-            (ended.code, ended.stdout.as_str()),
-            (Some(2), ""),
-            "{arguments:?}"
-        );
-        assert!(
-            ended.stderr.contains(part),
-            "{arguments:?}: {}",
-            ended.stderr
-        );
-    }
+cases!(
+    wrong_usage_exits_with_two_and_names_the_flag,
+    [
+        no_port(&["serve", "--secure-port", "x"], "--secure-port"),
+        a_certificate_without_its_key(&["serve", "--tls-cert-file", "a"], "--tls-private-key-file"),
+        a_context_without_a_kubeconfig(&["serve", "--context", "a"], "--kubeconfig"),
+        an_upstream_without_a_scheme(&["serve", "--upstream", "10.0.0.1:6443"], "--upstream"),
+        an_unknown_level(&["serve", "--log-level", "loud"], "--log-level"),
+        an_unknown_command(&["serv"], "serve"),
+    ]
+);
+async fn wrong_usage_exits_with_two_and_names_the_flag(arguments: &[&str], part: &str) {
+    let ended = run(command(arguments)).await;
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(2), ""),
+        "{arguments:?}"
+    );
+    assert!(
+        ended.stderr.contains(part),
+        "{arguments:?}: {}",
+        ended.stderr
+    );
 }
 
-#[tokio::test]
-async fn a_port_in_use_is_told_with_its_address() {
+cases!(
+    a_port_in_use_is_told_with_its_address,
+    [serving("serving"), admin("admin")]
+);
+async fn a_port_in_use_is_told_with_its_address(port: &str) {
     let place = Place::new().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let (flags, directory) = (format!("--secure-port={}", address.port()), place.path(""));
+    let directory = place.path("");
     let (url, ca) = (&place.plane.urls()[0], place.path("upstream-ca.crt"));
     let common = [
         "serve",
@@ -346,29 +355,28 @@ async fn a_port_in_use_is_told_with_its_address() {
         "--bind-address",
         "127.0.0.1",
     ];
-    let admin_address = format!("--admin-bind-address={address}");
-    for (what, flags) in [
-        (
-            "serving",
-            [flags.as_str(), "--admin-bind-address=127.0.0.1:0"],
-        ),
-        ("admin", [&admin_address, "--secure-port=0"]),
-    ] {
-        let ended = run(command(&[&common[..], &flags].concat())).await;
-        assert_eq!(ended.code, Some(1), "{what}");
-        assert!(
-            ended
-                .stderr
-                .contains(&format!("cannot listen on {address} ({what})")),
-            "{}",
-            ended.stderr
-        );
-        assert!(ended.stderr.contains("in use"), "{}", ended.stderr);
-        assert!(
-            !std::path::Path::new(&place.path("kubeconfig")).exists(),
-            "a kubeconfig says that the proxy is there"
-        );
-    }
+    let (secure_port, admin_address) = match port {
+        "serving" => (address.port(), "127.0.0.1:0".to_owned()),
+        _ => (0, address.to_string()),
+    };
+    let flags = [
+        &*format!("--secure-port={secure_port}"),
+        &*format!("--admin-bind-address={admin_address}"),
+    ];
+    let ended = run(command(&[&common[..], &flags].concat())).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended
+            .stderr
+            .contains(&format!("cannot listen on {address} ({port})")),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("in use"), "{}", ended.stderr);
+    assert!(
+        !std::path::Path::new(&place.path("kubeconfig")).exists(),
+        "a kubeconfig says that the proxy is there"
+    );
 }
 
 #[tokio::test]
@@ -378,15 +386,19 @@ async fn an_authority_that_cannot_be_read_is_told_with_its_path() {
         place.path("missing.crt"),
         place.write("empty.crt", "nothing\n"),
     );
-    for (path, part) in [(&missing, "No such file"), (&empty, "holds no")] {
-        let ended = run(place.serve_trusting(path, &[])).await;
-        assert_eq!(ended.code, Some(1));
-        assert!(
-            ended.stderr.contains(path.as_str()) && ended.stderr.contains(part),
-            "{}",
-            ended.stderr
-        );
-    }
+    every(
+        [(&missing, "No such file"), (&empty, "holds no")],
+        async |(path, part)| {
+            let ended = run(place.serve_trusting(path, &[])).await;
+            assert_eq!(ended.code, Some(1));
+            assert!(
+                ended.stderr.contains(path.as_str()) && ended.stderr.contains(part),
+                "{}",
+                ended.stderr
+            );
+        },
+    )
+    .await;
     let ended = run(serve(&["--upstream", "https://127.0.0.1:1"])).await;
     assert_eq!(ended.code, Some(1));
     assert!(

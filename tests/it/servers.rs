@@ -125,36 +125,39 @@ async fn calls_watches_and_unpinned_creates_are_spread_over_the_apiservers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pinned_creates_meet_no_conflict() {
-    for listed in [true, false] {
-        let settings = Settings {
-            seed: 1,
-            ..Settings::default()
-        };
-        let rig = if listed {
-            Rig::listed(settings, |_| {}).await
-        } else {
-            Rig::with(settings, |_| {}).await
-        };
-        storm(&rig, 20, 200, || false).await;
-        let creates = rig.plane.journal().creates();
-        assert_eq!(
-            (conflicts(&creates), creates.len()),
-            (0, 200),
-            "by their own addresses: {listed}"
-        );
-        // Behind one address only a connection keeps to one apiserver; where each has its own,
-        // several carry the creates at once.
-        let connections: BTreeSet<_> = creates.iter().map(|create| create.connection).collect();
-        assert_eq!(
-            connections.len() == 1,
-            !listed,
-            "by their own addresses: {listed}"
-        );
-        let apiservers: BTreeSet<_> = creates.iter().map(|create| create.apiserver).collect();
-        assert_eq!(apiservers.len(), 1, "by their own addresses: {listed}");
-        rig.stop().await;
+async fn pinned_creates_meet_no_conflict_behind_one_address() {
+    let rig = Rig::with(storming(), |_| {}).await;
+    let creates = creates_without_conflict(&rig).await;
+    // Only a connection keeps to one apiserver here.
+    let connections: BTreeSet<_> = creates.iter().map(|create| create.connection).collect();
+    assert_eq!(connections.len(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pinned_creates_meet_no_conflict_where_each_server_has_its_address() {
+    let rig = Rig::listed(storming(), |_| {}).await;
+    let creates = creates_without_conflict(&rig).await;
+    let connections: BTreeSet<_> = creates.iter().map(|create| create.connection).collect();
+    assert!(connections.len() > 1, "several carry the creates at once");
+    rig.stop().await;
+}
+
+/// Three apiservers that take their time.
+fn storming() -> Settings {
+    Settings {
+        seed: 1,
+        ..Settings::default()
     }
+}
+
+async fn creates_without_conflict(rig: &Rig) -> Vec<Attempt> {
+    storm(rig, 20, 200, || false).await;
+    let creates = rig.plane.journal().creates();
+    assert_eq!((conflicts(&creates), creates.len()), (0, 200));
+    let apiservers: BTreeSet<_> = creates.iter().map(|create| create.apiserver).collect();
+    assert_eq!(apiservers.len(), 1);
+    creates
 }
 
 cases!(
@@ -354,99 +357,100 @@ async fn probing_costs_other_requests_no_connection() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_server_that_lets_nobody_read_its_readiness_is_alive() {
-    for code in [
-        StatusCode::UNAUTHORIZED,
-        StatusCode::FORBIDDEN,
-        StatusCode::NOT_FOUND,
-    ] {
-        let plane = crate::support::plane(quick()).await;
-        for index in 0..SERVERS {
-            plane
-                .faults(index)
-                .unwrap()
-                .answer_readyz(Some(Canned::new(code, "text/plain", "")));
-        }
-        let proxy = proxy_before(&plane.urls(), plane.ca_pem(), |_| {}).await;
-        eventually("all are up", || servers_up(&proxy) == SERVERS).await;
-        Rig { plane, proxy }.stop().await;
+cases!(
+    a_server_that_lets_nobody_read_its_readiness_is_alive,
+    [
+        unauthorized(StatusCode::UNAUTHORIZED),
+        forbidden(StatusCode::FORBIDDEN),
+        not_found(StatusCode::NOT_FOUND),
+    ]
+);
+async fn a_server_that_lets_nobody_read_its_readiness_is_alive(code: StatusCode) {
+    let plane = crate::support::plane(quick()).await;
+    for index in 0..SERVERS {
+        plane
+            .faults(index)
+            .unwrap()
+            .answer_readyz(Some(Canned::new(code, "text/plain", "")));
     }
+    let proxy = proxy_before(&plane.urls(), plane.ca_pem(), |_| {}).await;
+    eventually("all are up", || servers_up(&proxy) == SERVERS).await;
+    Rig { plane, proxy }.stop().await;
 }
 
+cases!(
+    after_a_connection_broke_creates_use_no_other_that_was_open,
+    [
+        a_cut_in_http2(Protocol::Http2, Fault::Cut),
+        a_cut_in_http1(Protocol::Http1, Fault::Cut),
+        a_truncated_answer_in_http1(Protocol::Http1, Fault::Truncate),
+    ]
+);
 /// The connections of a server that dies break one after the other, over milliseconds.
-#[tokio::test]
-async fn after_a_connection_broke_creates_use_no_other_that_was_open() {
-    for (up, fault) in [
-        (Protocol::Http2, Fault::Cut),
-        (Protocol::Http1, Fault::Cut),
-        (Protocol::Http1, Fault::Truncate),
-    ] {
-        let rig = Rig::listed(
-            Settings {
-                apiservers: SERVERS,
-                ..speaking(up)
-            },
-            |_| {},
-        )
-        .await;
-        let connections = || {
-            rig.plane
-                .journal()
-                .creates()
-                .iter()
-                .map(|create| create.connection)
-                .collect::<BTreeSet<_>>()
-        };
-        let own = {
-            rig.client(Protocol::Http1).await.create("first").await;
-            rig.plane.journal().creates()[0].apiserver
-        };
-        let faults = rig.plane.faults(own).unwrap();
-        // Creates that wait beside each other, so that there are several connections.
-        let mut waiting = JoinSet::new();
-        for n in 0..8 {
-            faults.next_create(Fault::Hold);
-            let mut client = rig.client(Protocol::Http1).await;
-            waiting.spawn(async move { client.create(&format!("held-{n}")).await.status });
-            eventually("it is held", || {
-                rig.plane.journal().creates().len() == 2 + n
-            })
-            .await;
-        }
-        faults.release();
-        assert!(
-            soon(waiting.join_all())
-                .await
-                .iter()
-                .all(|status| *status == StatusCode::CREATED)
-        );
-        let open = connections();
-        assert!(open.len() > 2, "{open:?}");
-
-        faults.next_create(fault.clone());
+async fn after_a_connection_broke_creates_use_no_other_that_was_open(up: Protocol, fault: Fault) {
+    let rig = Rig::listed(
+        Settings {
+            apiservers: SERVERS,
+            ..speaking(up)
+        },
+        |_| {},
+    )
+    .await;
+    let connections = || {
+        rig.plane
+            .journal()
+            .creates()
+            .iter()
+            .map(|create| create.connection)
+            .collect::<BTreeSet<_>>()
+    };
+    let own = {
+        rig.client(Protocol::Http1).await.create("first").await;
+        rig.plane.journal().creates()[0].apiserver
+    };
+    let faults = rig.plane.faults(own).unwrap();
+    // Creates that wait beside each other, so that there are several connections.
+    let mut waiting = JoinSet::new();
+    for n in 0..8 {
+        faults.next_create(Fault::Hold);
         let mut client = rig.client(Protocol::Http1).await;
-        assert_eq!(
-            client.create("lost").await.status,
-            StatusCode::GATEWAY_TIMEOUT,
-            "{fault:?}"
-        );
-        let before = rig.plane.journal().creates().len();
-        for n in 0..8 {
-            assert_eq!(
-                client.create(&format!("after-{n}")).await.status,
-                StatusCode::CREATED
-            );
-        }
-        let after = &rig.plane.journal().creates()[before..];
-        assert!(
-            after
-                .iter()
-                .all(|create| create.apiserver == own && !open.contains(&create.connection)),
-            "{up:?} {fault:?}: {after:?}"
-        );
-        rig.stop().await;
+        waiting.spawn(async move { client.create(&format!("held-{n}")).await.status });
+        eventually("it is held", || {
+            rig.plane.journal().creates().len() == 2 + n
+        })
+        .await;
     }
+    faults.release();
+    assert!(
+        soon(waiting.join_all())
+            .await
+            .iter()
+            .all(|status| *status == StatusCode::CREATED)
+    );
+    let open = connections();
+    assert!(open.len() > 2, "{open:?}");
+
+    faults.next_create(fault);
+    let mut client = rig.client(Protocol::Http1).await;
+    assert_eq!(
+        client.create("lost").await.status,
+        StatusCode::GATEWAY_TIMEOUT
+    );
+    let before = rig.plane.journal().creates().len();
+    for n in 0..8 {
+        assert_eq!(
+            client.create(&format!("after-{n}")).await.status,
+            StatusCode::CREATED
+        );
+    }
+    let after = &rig.plane.journal().creates()[before..];
+    assert!(
+        after
+            .iter()
+            .all(|create| create.apiserver == own && !open.contains(&create.connection)),
+        "{after:?}"
+    );
+    rig.stop().await;
 }
 
 /// Until it has read RBAC's roles, an apiserver that starts forbids everything to everybody,

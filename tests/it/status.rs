@@ -392,24 +392,25 @@ async fn explain_tells_the_decisions_of_a_running_proxy_and_saved_ones() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn completions_are_scripts_of_their_shells() {
-    for (shell, mark) in [
-        ("bash", "complete -F"),
-        ("zsh", "#compdef kube-retry-proxy"),
-        ("fish", "complete -c kube-retry-proxy"),
-    ] {
-        let script = run(command(&["completion", shell])).await.stdout;
-        for word in [mark, "check-config", "admin-address", "self-signed-dir"] {
-            assert!(script.contains(word), "{shell}: no {word}");
-        }
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), script).unwrap();
-        match Command::new(shell).arg("-n").arg(file.path()).output() {
-            Ok(checked) => assert!(checked.status.success(), "{shell}: {checked:?}"),
-            // Bash is what the checks themselves are written in.
-            Err(error) => assert!(shell != "bash", "{error}"),
-        }
+cases!(
+    completions_are_scripts_of_their_shells,
+    [
+        bash("bash", "complete -F"),
+        zsh("zsh", "#compdef kube-retry-proxy"),
+        fish("fish", "complete -c kube-retry-proxy"),
+    ]
+);
+async fn completions_are_scripts_of_their_shells(shell: &str, mark: &str) {
+    let script = run(command(&["completion", shell])).await.stdout;
+    for word in [mark, "check-config", "admin-address", "self-signed-dir"] {
+        assert!(script.contains(word), "{shell}: no {word}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), script).unwrap();
+    match Command::new(shell).arg("-n").arg(file.path()).output() {
+        Ok(checked) => assert!(checked.status.success(), "{shell}: {checked:?}"),
+        // Bash is what the checks themselves are written in.
+        Err(error) => assert!(shell != "bash", "{error}"),
     }
 }
 

@@ -273,30 +273,31 @@ async fn a_caller_that_does_not_sample_is_not_traced() {
     assert_eq!(collector.spans(), []);
 }
 
-#[tokio::test]
-async fn a_create_without_a_trace_begins_one_as_often_as_configured() {
-    for (ratio, spans) in [(1.0, 2), (0.0, 0)] {
-        let collector = Collector::start().await;
-        let rig = rig(&collector, |config| config.tracing.sample_ratio = ratio).await;
-        let mut client = rig.client(Protocol::Http2).await;
-        assert_eq!(
-            create_with(&mut client, "a", &[]).await.status,
-            StatusCode::CREATED
-        );
-        let told = told(&rig, "traceparent").remove(0);
-        rig.stop().await;
-        let sent = collector.spans();
-        assert_eq!(sent.len(), spans);
-        match &sent[..] {
-            [attempt, server] => {
-                assert!(server.parent_span_id.is_empty());
-                assert_eq!(
-                    told,
-                    format!("00-{}-{}-01", hex(&server.trace_id), hex(&attempt.span_id))
-                );
-            }
-            _ => assert_eq!(told, ""),
+cases!(
+    a_create_without_a_trace_begins_one_as_often_as_configured,
+    [always(1.0, 2), never(0.0, 0)]
+);
+async fn a_create_without_a_trace_begins_one_as_often_as_configured(ratio: f64, spans: usize) {
+    let collector = Collector::start().await;
+    let rig = rig(&collector, |config| config.tracing.sample_ratio = ratio).await;
+    let mut client = rig.client(Protocol::Http2).await;
+    assert_eq!(
+        create_with(&mut client, "a", &[]).await.status,
+        StatusCode::CREATED
+    );
+    let told = told(&rig, "traceparent").remove(0);
+    rig.stop().await;
+    let sent = collector.spans();
+    assert_eq!(sent.len(), spans);
+    match &sent[..] {
+        [attempt, server] => {
+            assert!(server.parent_span_id.is_empty());
+            assert_eq!(
+                told,
+                format!("00-{}-{}-01", hex(&server.trace_id), hex(&attempt.span_id))
+            );
         }
+        _ => assert_eq!(told, ""),
     }
 }
 
@@ -371,34 +372,35 @@ async fn creates_that_the_proxy_answers_or_that_are_left_are_told_too() {
     );
 }
 
-#[tokio::test]
-async fn a_collector_that_takes_nothing_costs_no_create_and_is_told_once() {
-    for collecting in [
-        Collecting::Closing,
-        Collecting::Refusing(StatusCode::SERVICE_UNAVAILABLE),
-    ] {
-        let logs = Logs::collect();
-        let collector = Collector::that(collecting).await;
-        let rig = rig(&collector, |_| {}).await;
-        let mut client = rig.client(Protocol::Http2).await;
-        let metrics = Arc::clone(&rig.proxy.metrics);
-        for (name, dropped) in [("a", 2.0), ("b", 4.0)] {
-            assert_eq!(client.create(name).await.status, StatusCode::CREATED);
-            // Two batches: the second create comes after the end of the first one.
-            eventually("the spans are dropped", || {
-                spans_counted(&metrics, "failure") == dropped
-            })
-            .await;
-        }
-        rig.stop().await;
-        assert_eq!(spans_counted(&metrics, "success"), 0.0);
-        assert_eq!(
-            logs.with("The collector takes no traces").len(),
-            1,
-            "{:?}",
-            logs.with("")
-        );
+cases!(
+    a_collector_that_takes_nothing_costs_no_create_and_is_told_once,
+    [
+        closing(Collecting::Closing),
+        refusing(Collecting::Refusing(StatusCode::SERVICE_UNAVAILABLE)),
+    ]
+);
+async fn a_collector_that_takes_nothing_costs_no_create_and_is_told_once(collecting: Collecting) {
+    let logs = Logs::collect();
+    let collector = Collector::that(collecting).await;
+    let rig = rig(&collector, |_| {}).await;
+    let mut client = rig.client(Protocol::Http2).await;
+    let metrics = Arc::clone(&rig.proxy.metrics);
+    for (name, dropped) in [("a", 2.0), ("b", 4.0)] {
+        assert_eq!(client.create(name).await.status, StatusCode::CREATED);
+        // Two batches: the second create comes after the end of the first one.
+        eventually("the spans are dropped", || {
+            spans_counted(&metrics, "failure") == dropped
+        })
+        .await;
     }
+    rig.stop().await;
+    assert_eq!(spans_counted(&metrics, "success"), 0.0);
+    assert_eq!(
+        logs.with("The collector takes no traces").len(),
+        1,
+        "{:?}",
+        logs.with("")
+    );
 }
 
 #[tokio::test]
