@@ -7,6 +7,7 @@ use http_body_util::Full;
 use model_control_plane::{Canned, Fault, wire};
 use serde_json::json;
 
+use crate::cases::every;
 use crate::support::raw::Upstream;
 use crate::support::streaming::Fed;
 use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, pod, proxy_to, soon};
@@ -23,8 +24,22 @@ const CAPTURED: [&[u8]; 5] = [
     include_bytes!("../samples/not_acceptable_406.http"),
 ];
 
-cases!(reads_are_the_same_with_and_without_the_proxy, pairs);
-async fn reads_are_the_same_with_and_without_the_proxy(down: Protocol, up: Protocol) {
+cases!(
+    reads_are_the_same_with_and_without_the_proxy,
+    pairs,
+    [get(Method::GET), head(Method::HEAD)],
+    [
+        json("application/json"),
+        protobuf(PROTOBUF),
+        anything("*/*")
+    ]
+);
+async fn reads_are_the_same_with_and_without_the_proxy(
+    down: Protocol,
+    up: Protocol,
+    method: Method,
+    accept: &str,
+) {
     const PATHS: [&str; 9] = [
         "/version",
         "/livez",
@@ -39,21 +54,13 @@ async fn reads_are_the_same_with_and_without_the_proxy(down: Protocol, up: Proto
     let rig = Rig::speaking(up).await;
     store_pods(&rig, &["a", "b"], "");
     let (mut direct, mut proxied) = (rig.direct(up).await, rig.client(down).await);
-    for path in PATHS {
-        for method in [Method::GET, Method::HEAD] {
-            for accept in ["application/json", PROTOBUF, "*/*"] {
-                let ask =
-                    |client: &Client| accepting(client.request(method.clone(), path, ""), accept);
-                let expected = direct.ask(ask(&direct)).await;
-                let answer = proxied.ask(ask(&proxied)).await;
-                assert_same(
-                    &answer,
-                    &expected,
-                    &format!("{method} {path} as {accept} over {down:?} and {up:?}"),
-                );
-            }
-        }
-    }
+    every(PATHS, async |path| {
+        let ask = |client: &Client| accepting(client.request(method.clone(), path, ""), accept);
+        let expected = direct.ask(ask(&direct)).await;
+        let answer = proxied.ask(ask(&proxied)).await;
+        assert_same(&answer, &expected);
+    })
+    .await;
     rig.stop().await;
 }
 
@@ -68,7 +75,7 @@ async fn a_list_of_several_megabytes_arrives_byte_for_byte(down: Protocol, up: P
     let answer = rig.client(down).await.get(PODS).await;
     assert!(
         answer.body == expected.body,
-        "{} of {} bytes over {down:?} and {up:?}",
+        "{} of {} bytes",
         answer.body.len(),
         expected.body.len()
     );
@@ -145,10 +152,7 @@ async fn bodies_of_unknown_length_arrive_whole_with_their_trailers(down: Protoco
         .insert(TRAILER, HeaderValue::from_static("x-checksum"));
     let echo = client.ask(request).await.json();
     let sent = String::from_utf8(chunks.concat()).unwrap();
-    assert!(
-        echo["body"] == json!(sent),
-        "the body differs over {down:?} and {up:?}"
-    );
+    assert!(echo["body"] == json!(sent), "the body differs");
     assert_eq!(echo["trailers"], json!({"x-checksum": ["c0ffee"]}));
     rig.stop().await;
 }
@@ -207,30 +211,25 @@ async fn the_upstream_reads_a_body_while_it_is_still_being_sent(protocol: Protoc
 
 cases!(
     a_client_that_expects_100_continue_is_told_to_go_on,
-    protocols
+    protocols,
+    [call("/echo"), create(PODS)]
 );
-async fn a_client_that_expects_100_continue_is_told_to_go_on(up: Protocol) {
+async fn a_client_that_expects_100_continue_is_told_to_go_on(up: Protocol, path: &str) {
     let rig = Rig::speaking(up).await;
-    for path in ["/echo", PODS] {
-        let mut raw = rig.raw().await;
-        let body = pod("a");
-        let (token, length) = (rig.plane.token(), body.len());
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\n"
-        );
-        raw.write(format!(
-            "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-        ))
-        .await;
-        assert_eq!(
-            raw.head().await.status(),
-            StatusCode::CONTINUE,
-            "{path} {up:?}"
-        );
-        raw.write(&body).await;
-        let (answer, _) = raw.answer().await;
-        assert!(answer.status().is_success(), "{path} {up:?}: {answer:?}");
-    }
+    let mut raw = rig.raw().await;
+    let body = pod("a");
+    let (token, length) = (rig.plane.token(), body.len());
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\n"
+    );
+    raw.write(format!(
+        "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    ))
+    .await;
+    assert_eq!(raw.head().await.status(), StatusCode::CONTINUE);
+    raw.write(&body).await;
+    let (answer, _) = raw.answer().await;
+    assert!(answer.status().is_success(), "{answer:?}");
     rig.stop().await;
 }
 
@@ -238,23 +237,20 @@ cases!(an_empty_body_stays_empty, pairs);
 async fn an_empty_body_stays_empty(down: Protocol, up: Protocol) {
     let rig = Rig::speaking(up).await;
     let mut client = rig.client(down).await;
-    for method in [Method::GET, Method::DELETE, Method::POST, Method::PUT] {
-        let echo = client
-            .ask(client.request(method.clone(), "/echo", ""))
-            .await
-            .json();
-        assert_eq!(echo["body"], "");
-        assert_eq!(
-            echo["headers"]["transfer-encoding"],
-            json!(null),
-            "{method} {down:?} {up:?}"
-        );
-        let length = &echo["headers"]["content-length"];
-        assert!(
-            length.is_null() || *length == json!(["0"]),
-            "{method} {down:?} {up:?}: {length}"
-        );
-    }
+    every(
+        [Method::GET, Method::DELETE, Method::POST, Method::PUT],
+        async |method| {
+            let echo = client
+                .ask(client.request(method.clone(), "/echo", ""))
+                .await
+                .json();
+            assert_eq!(echo["body"], "");
+            assert_eq!(echo["headers"]["transfer-encoding"], json!(null));
+            let length = &echo["headers"]["content-length"];
+            assert!(length.is_null() || *length == json!(["0"]), "{length}");
+        },
+    )
+    .await;
     rig.stop().await;
 }
 
@@ -270,13 +266,14 @@ async fn paths_and_queries_keep_every_byte(down: Protocol, up: Protocol) {
     ];
     let rig = Rig::speaking(up).await;
     let mut client = rig.client(down).await;
-    for target in TARGETS {
+    every(TARGETS, async |target| {
         let echo = client.get(target).await.json();
         let query = echo["query"]
             .as_str()
             .map_or(String::new(), |query| format!("?{query}"));
         assert_eq!(format!("{}{query}", echo["path"].as_str().unwrap()), target);
-    }
+    })
+    .await;
     rig.stop().await;
 }
 
@@ -284,38 +281,37 @@ cases!(an_error_of_the_apiserver_is_relayed_byte_for_byte, pairs);
 async fn an_error_of_the_apiserver_is_relayed_byte_for_byte(down: Protocol, up: Protocol) {
     let rig = Rig::speaking(up).await;
     let mut client = rig.client(down).await;
-    for (method, captured) in [Method::GET, Method::DELETE, Method::PATCH, Method::PUT]
-        .into_iter()
-        .cycle()
-        .zip(CAPTURED)
-    {
-        let canned = Canned::captured(captured).unwrap();
-        rig.plane
-            .faults(0)
-            .unwrap()
-            .next_request(Fault::Answer(canned.clone()));
-        let answer = client
-            .ask(client.request(method.clone(), &format!("{PODS}/a"), ""))
-            .await;
-        assert_eq!(answer.status, canned.status);
-        assert_eq!(answer.body, canned.body);
-        let expected: Vec<_> = canned
-            .headers
-            .iter()
-            .filter(|(name, _)| *name != "connection")
-            .collect();
-        let compared = ["date", "content-length", "transfer-encoding"];
-        let relayed: Vec<_> = answer
-            .headers
-            .iter()
-            .filter(|(name, _)| !compared.contains(&name.as_str()))
-            .collect();
-        assert_eq!(
-            relayed, expected,
-            "{method} {} over {down:?} and {up:?}",
-            canned.status
-        );
-    }
+    every(
+        [Method::GET, Method::DELETE, Method::PATCH, Method::PUT]
+            .into_iter()
+            .cycle()
+            .zip(CAPTURED),
+        async |(method, captured)| {
+            let canned = Canned::captured(captured).unwrap();
+            rig.plane
+                .faults(0)
+                .unwrap()
+                .next_request(Fault::Answer(canned.clone()));
+            let answer = client
+                .ask(client.request(method.clone(), &format!("{PODS}/a"), ""))
+                .await;
+            assert_eq!(answer.status, canned.status);
+            assert_eq!(answer.body, canned.body);
+            let expected: Vec<_> = canned
+                .headers
+                .iter()
+                .filter(|(name, _)| *name != "connection")
+                .collect();
+            let compared = ["date", "content-length", "transfer-encoding"];
+            let relayed: Vec<_> = answer
+                .headers
+                .iter()
+                .filter(|(name, _)| !compared.contains(&name.as_str()))
+                .collect();
+            assert_eq!(relayed, expected, "{method} {}", canned.status);
+        },
+    )
+    .await;
     rig.stop().await;
 }
 
@@ -348,10 +344,10 @@ fn accepting(mut request: Request<Full<Bytes>>, accept: &str) -> Request<Full<By
     request
 }
 
-fn assert_same(answer: &Answer, expected: &Answer, what: &str) {
-    assert_eq!(answer.status, expected.status, "{what}");
-    assert_eq!(answer.body, expected.body, "{what}");
-    assert_eq!(answer.trailers, expected.trailers, "{what}");
+fn assert_same(answer: &Answer, expected: &Answer) {
+    assert_eq!(answer.status, expected.status);
+    assert_eq!(answer.body, expected.body);
+    assert_eq!(answer.trailers, expected.trailers);
     // The second may change in between.
     let dateless = |answer: &Answer| {
         let mut lines: Vec<_> = answer
@@ -365,5 +361,5 @@ fn assert_same(answer: &Answer, expected: &Answer, what: &str) {
             .for_each(|(_, value)| *value = HeaderValue::from_static(""));
         lines
     };
-    assert_eq!(dateless(answer), dateless(expected), "{what}");
+    assert_eq!(dateless(answer), dateless(expected));
 }

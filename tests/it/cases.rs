@@ -8,70 +8,80 @@
 //!
 //! This makes eight tests: `the_answer_is_relayed::http1_to_http1::created` and so on. The function
 //! takes the values of all dimensions in their order. A dimension is a list of `name(values)`, or
-//! one of the words `protocols`, `pairs` (of client and upstream) and `encodings`. `rows!` does
-//! the same for functions that are not async.
+//! one of the words `protocols`, `pairs` (of client and upstream) and `encodings`.
+
+use std::fmt::Debug;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 
 macro_rules! cases {
-    (@each $kind:ident $test:ident $args:tt protocols $rest:tt) => {
-        cases!(@each $kind $test $args [
+    (@each $test:ident $args:tt protocols $rest:tt) => {
+        cases!(@each $test $args [
             http1(Protocol::Http1),
             http2(Protocol::Http2),
         ] $rest);
     };
-    (@each $kind:ident $test:ident $args:tt pairs $rest:tt) => {
-        cases!(@each $kind $test $args [
+    (@each $test:ident $args:tt pairs $rest:tt) => {
+        cases!(@each $test $args [
             http1_to_http1(Protocol::Http1, Protocol::Http1),
             http1_to_http2(Protocol::Http1, Protocol::Http2),
             http2_to_http1(Protocol::Http2, Protocol::Http1),
             http2_to_http2(Protocol::Http2, Protocol::Http2),
         ] $rest);
     };
-    (@each $kind:ident $test:ident $args:tt encodings $rest:tt) => {
-        cases!(@each $kind $test $args [
+    (@each $test:ident $args:tt encodings $rest:tt) => {
+        cases!(@each $test $args [
             json(Encoding::Json),
             protobuf(Encoding::Protobuf),
             yaml(Encoding::Yaml),
         ] $rest);
     };
-    (@each $kind:ident $test:ident $args:tt [$($name:ident $values:tt),+ $(,)?] $rest:tt) => {
-        $(cases!(@case $kind $test $name $args $values $rest);)+
+    (@each $test:ident $args:tt [$($name:ident $values:tt),+ $(,)?] $rest:tt) => {
+        $(cases!(@case $test $name $args $values $rest);)+
     };
-    (@case awaited $test:ident $name:ident ($($arg:expr),*) ($($value:expr),* $(,)?) ()) => {
+    (@case $test:ident $name:ident ($($arg:expr),*) ($($value:expr),* $(,)?) ()) => {
         #[tokio::test]
         async fn $name() {
             $test($($arg,)* $($value),*).await;
         }
     };
-    (@case plain $test:ident $name:ident ($($arg:expr),*) ($($value:expr),* $(,)?) ()) => {
-        #[test]
-        fn $name() {
-            $test($($arg,)* $($value),*);
-        }
-    };
-    (@case $kind:ident $test:ident $name:ident ($($arg:expr),*) ($($value:expr),* $(,)?)
+    (@case $test:ident $name:ident ($($arg:expr),*) ($($value:expr),* $(,)?)
         ($next:tt $(, $rest:tt)*)
     ) => {
         mod $name {
             use super::*;
 
-            cases!(@each $kind $test ($($arg,)* $($value),*) $next ($($rest),*));
+            cases!(@each $test ($($arg,)* $($value),*) $next ($($rest),*));
         }
     };
     ($test:ident, $first:tt $(, $rest:tt)* $(,)?) => {
         mod $test {
             use super::*;
 
-            cases!(@each awaited $test () $first ($($rest),*));
+            cases!(@each $test () $first ($($rest),*));
         }
     };
 }
 
-macro_rules! rows {
-    ($test:ident, $first:tt $(, $rest:tt)* $(,)?) => {
-        mod $test {
-            use super::*;
-
-            cases!(@each plain $test () $first ($($rest),*));
+/// Checks every row, and then fails with all that failed: for tables whose rows share what is too
+/// dear to be made for each.
+pub async fn every<T: Debug>(rows: impl IntoIterator<Item = T>, mut check: impl AsyncFnMut(T)) {
+    let mut failed = Vec::new();
+    for row in rows {
+        let name = format!("{:.200}", format!("{row:?}"));
+        let mut checking = pin!(check(row));
+        let passed =
+            poll_fn(
+                |cx| match catch_unwind(AssertUnwindSafe(|| checking.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(|()| true),
+                    Err(_) => Poll::Ready(false),
+                },
+            );
+        if !passed.await {
+            failed.push(name);
         }
-    };
+    }
+    assert!(failed.is_empty(), "these rows failed: {failed:#?}");
 }

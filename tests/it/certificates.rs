@@ -15,35 +15,38 @@ use crate::support::{Client, Protocol, Rig, tls_stream_as};
 
 cases!(
     a_client_with_nothing_but_a_certificate_learns_why_it_is_refused,
-    protocols
+    protocols,
+    [
+        json("application/json", "application/json"),
+        protobuf(
+            "application/vnd.kubernetes.protobuf, application/json",
+            "application/vnd.kubernetes.protobuf"
+        ),
+        yaml("application/yaml", "application/yaml"),
+    ]
 );
-async fn a_client_with_nothing_but_a_certificate_learns_why_it_is_refused(down: Protocol) {
+async fn a_client_with_nothing_but_a_certificate_learns_why_it_is_refused(
+    down: Protocol,
+    accept: &str,
+    encoding: &str,
+) {
     let rig = Rig::new().await;
     let mut client = certified(&rig, down).await;
-    for (accept, encoding) in [
-        ("application/json", "application/json"),
-        (
-            "application/vnd.kubernetes.protobuf, application/json",
-            "application/vnd.kubernetes.protobuf",
-        ),
-        ("application/yaml", "application/yaml"),
-    ] {
-        let mut request = client.request(Method::GET, "/api/v1/namespaces", "");
-        request.headers_mut().remove(AUTHORIZATION);
-        request
-            .headers_mut()
-            .insert(ACCEPT, accept.parse().unwrap());
-        let answer = client.ask(request).await;
-        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-        assert_eq!(answer.headers[CONTENT_TYPE], encoding);
-        let status = Status::decode(&answer.body).unwrap();
-        assert_eq!((status.code, status.reason.as_str()), (401, "Unauthorized"));
-        assert!(
-            status.message.contains("client certificate") && status.message.contains("token"),
-            "{}",
-            status.message
-        );
-    }
+    let mut request = client.request(Method::GET, "/api/v1/namespaces", "");
+    request.headers_mut().remove(AUTHORIZATION);
+    request
+        .headers_mut()
+        .insert(ACCEPT, accept.parse().unwrap());
+    let answer = client.ask(request).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.headers[CONTENT_TYPE], encoding);
+    let status = Status::decode(&answer.body).unwrap();
+    assert_eq!((status.code, status.reason.as_str()), (401, "Unauthorized"));
+    assert!(
+        status.message.contains("client certificate") && status.message.contains("token"),
+        "{}",
+        status.message
+    );
     assert!(
         rig.plane.journal().is_empty(),
         "the apiserver would take it for an anonymous request"

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use crate::cases::every;
 use crate::support::admin;
 use crate::support::executable::{Ended, Place, Served, command, run, run_with_input};
 
@@ -91,48 +92,53 @@ async fn what_configz_shows_is_a_valid_file() {
     );
 }
 
-#[tokio::test]
-async fn explain_tells_the_class_and_the_plan_of_a_captured_answer() {
-    for (name, class, verdict) in [
-        ("quota_conflict_409", "quota_conflict", "replay"),
-        ("quota_conflict_409_protobuf", "quota_conflict", "replay"),
-        ("quota_conflict_409_yaml", "quota_conflict", "replay"),
-        ("too_many_requests_429", "throttled", "replay"),
-        ("exceeded_quota_403", "exceeded_quota", "relay"),
-        ("already_exists_409", "already_exists", "relay"),
-        ("etcd_stalled_timeout2s_504", "handler_timeout", "relay"),
-        ("unauthorized_401", "unauthorized", "relay"),
-    ] {
-        let text = succeeded(run(command(&["explain", &sample(name)])).await);
-        let value = |key: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(key))
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
-        assert_eq!(
-            (value("class").as_str(), value("verdict").as_str()),
-            (class, verdict),
-            "{name}: {text}"
-        );
-        assert_eq!(
-            text.contains("replay 1 "),
-            verdict == "replay",
-            "{name}: {text}"
-        );
-        let raw = std::fs::read(sample(name)).unwrap();
-        assert_eq!(
-            succeeded(run_with_input(command(&["explain"]), &raw).await),
-            text,
-            "{name} on stdin"
-        );
-        assert_eq!(
-            succeeded(run_with_input(command(&["explain", "-"]), &raw).await),
-            text,
-            "{name} as -"
-        );
-    }
+cases!(
+    explain_tells_the_class_and_the_plan_of_a_captured_answer,
+    [
+        a_quota_conflict("quota_conflict_409", "quota_conflict", "replay"),
+        a_quota_conflict_in_protobuf("quota_conflict_409_protobuf", "quota_conflict", "replay"),
+        a_quota_conflict_in_yaml("quota_conflict_409_yaml", "quota_conflict", "replay"),
+        too_many_requests("too_many_requests_429", "throttled", "replay"),
+        an_exceeded_quota("exceeded_quota_403", "exceeded_quota", "relay"),
+        a_pod_that_exists("already_exists_409", "already_exists", "relay"),
+        a_timeout_of_the_handler("etcd_stalled_timeout2s_504", "handler_timeout", "relay"),
+        no_credentials("unauthorized_401", "unauthorized", "relay"),
+    ]
+);
+async fn explain_tells_the_class_and_the_plan_of_a_captured_answer(
+    name: &str,
+    class: &str,
+    verdict: &str,
+) {
+    let text = succeeded(run(command(&["explain", &sample(name)])).await);
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(
+        (value("class").as_str(), value("verdict").as_str()),
+        (class, verdict),
+        "{name}: {text}"
+    );
+    assert_eq!(
+        text.contains("replay 1 "),
+        verdict == "replay",
+        "{name}: {text}"
+    );
+    let raw = std::fs::read(sample(name)).unwrap();
+    assert_eq!(
+        succeeded(run_with_input(command(&["explain"]), &raw).await),
+        text,
+        "{name} on stdin"
+    );
+    assert_eq!(
+        succeeded(run_with_input(command(&["explain", "-"]), &raw).await),
+        text,
+        "{name} as -"
+    );
 }
 
 #[tokio::test]
@@ -158,15 +164,19 @@ async fn explain_asks_the_configuration_and_refuses_what_is_no_answer() {
         quoted.contains("on resourcequotas \"") && quoted.contains("after 0s to 100ms"),
         "{quoted}"
     );
-    for (raw, part) in [
-        (&b""[..], "empty"),
-        (b"HTTP/1.1 nothing\n\n", "line 1"),
-        (b"{\"kind\":\"Pod\"}", "neither a status line"),
-    ] {
-        let ended = run_with_input(command(&["explain"]), raw).await;
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
-        assert!(ended.stderr.contains(part), "{}", ended.stderr);
-    }
+    every(
+        [
+            (&b""[..], "empty"),
+            (b"HTTP/1.1 nothing\n\n", "line 1"),
+            (b"{\"kind\":\"Pod\"}", "neither a status line"),
+        ],
+        async |(raw, part)| {
+            let ended = run_with_input(command(&["explain"]), raw).await;
+            assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+            assert!(ended.stderr.contains(part), "{}", ended.stderr);
+        },
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -23,9 +23,6 @@ use model_control_plane::{Canned, Settings};
 
 use crate::support::{Answer, NAMESPACE, Rig, captured, conflict, eventually, sample};
 
-/// The encodings in which a client may ask for an answer.
-const ENCODINGS: [Encoding; 3] = [Encoding::Json, Encoding::Protobuf, Encoding::Yaml];
-
 /// A quota conflict after which the create is held for longer than any test takes, in a proxy that
 /// is [`patient`].
 fn lasting_conflict() -> Canned {

@@ -11,32 +11,26 @@ use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use kube_retry_proxy::config::Config;
-use model_control_plane::{Canned, ControlPlane, Fault, Settings};
+use model_control_plane::{Canned, ControlPlane, Fault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use crate::support::{
     Answer, BOTH, Client, NAMESPACE, Protocol, Rig, admin, assert_relayed, captured, eventually,
-    pod, sample, sample_of, servers_up,
+    pod, sample, sample_of, servers_up, speaking,
 };
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
 
 async fn rig(timeout: Duration, edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(
-        Settings {
-            apiservers: 1,
-            ..Settings::quick()
-        },
-        |config| {
-            config.drain.timeout = timeout;
-            config.replay.base_delay = Duration::from_millis(1);
-            config.replay.max_delay = Duration::from_millis(1);
-            config.replay.max_hold = 2 * LONG;
-            edit(config);
-        },
-    )
+    Rig::with(speaking(Protocol::Http2), |config| {
+        config.drain.timeout = timeout;
+        config.replay.base_delay = Duration::from_millis(1);
+        config.replay.max_delay = Duration::from_millis(1);
+        config.replay.max_hold = 2 * LONG;
+        edit(config);
+    })
     .await
 }
 
@@ -246,33 +240,38 @@ async fn held_creates_go_on_and_finish_within_the_timeout(protocol: Protocol) {
 
 cases!(
     at_the_deadline_a_held_create_gets_its_last_answer_as_it_was,
-    protocols
+    protocols,
+    [
+        json("quota_conflict_409"),
+        protobuf("quota_conflict_409_protobuf"),
+    ]
 );
-async fn at_the_deadline_a_held_create_gets_its_last_answer_as_it_was(protocol: Protocol) {
-    for sample in ["quota_conflict_409", "quota_conflict_409_protobuf"] {
-        let rig = rig(Duration::ZERO, |_| {}).await;
-        let metrics = rig.proxy.metrics.clone();
-        let lasting = captured(sample).with(RETRY_AFTER, HeaderValue::from_static("3600"));
-        rig.faults().next_create(Fault::Answer(lasting.clone()));
-        let mut client = rig.client(protocol).await;
-        let create = tokio::spawn(async move { client.create("a").await });
-        eventually("the create is held", || {
-            sample_of(&metrics, "kube_retry_proxy_held") == 1.0
-        })
-        .await;
-        let stopping = Stopping::begin(rig).await;
-        let answer = create.await.unwrap();
-        assert_relayed(&without_close(answer), &lasting, sample);
-        assert_eq!(stopping.plane.journal().creates().len(), 1);
-        stopping.end().await;
-        assert_eq!(
-            sample_of(
-                &metrics,
-                "kube_retry_proxy_not_replayed_total{reason=\"draining\"}"
-            ),
-            1.0
-        );
-    }
+async fn at_the_deadline_a_held_create_gets_its_last_answer_as_it_was(
+    protocol: Protocol,
+    sample: &str,
+) {
+    let rig = rig(Duration::ZERO, |_| {}).await;
+    let metrics = rig.proxy.metrics.clone();
+    let lasting = captured(sample).with(RETRY_AFTER, HeaderValue::from_static("3600"));
+    rig.faults().next_create(Fault::Answer(lasting.clone()));
+    let mut client = rig.client(protocol).await;
+    let create = tokio::spawn(async move { client.create("a").await });
+    eventually("the create is held", || {
+        sample_of(&metrics, "kube_retry_proxy_held") == 1.0
+    })
+    .await;
+    let stopping = Stopping::begin(rig).await;
+    let answer = create.await.unwrap();
+    assert_relayed(&without_close(answer), &lasting, sample);
+    assert_eq!(stopping.plane.journal().creates().len(), 1);
+    stopping.end().await;
+    assert_eq!(
+        sample_of(
+            &metrics,
+            "kube_retry_proxy_not_replayed_total{reason=\"draining\"}"
+        ),
+        1.0
+    );
 }
 
 /// `Connection: close` is the proxy's own word in HTTP/1.1, as it must be while it drains.

@@ -7,12 +7,12 @@ use model_control_plane::{Canned, Fault};
 use serde_json::{Value, json};
 
 use crate::support::raw::{Raw, Upstream};
-use crate::support::{Client, PAIRS, Protocol, Rig, proxy_to, soon, speaking};
+use crate::support::{Client, Protocol, Rig, proxy_to, soon, speaking};
 
 type Lines = Vec<(String, Vec<u8>)>;
 
-#[tokio::test]
-async fn the_headers_of_client_go_arrive_as_they_were_sent() {
+cases!(the_headers_of_client_go_arrive_as_they_were_sent, pairs);
+async fn the_headers_of_client_go_arrive_as_they_were_sent(down: Protocol, up: Protocol) {
     let lines = [
         (
             "accept",
@@ -30,13 +30,21 @@ async fn the_headers_of_client_go_arrive_as_they_were_sent() {
         ("x-forwarded-for", "198.51.100.7, 10.0.0.1"),
     ];
     assert_arrive_unchanged(
+        down,
+        up,
         &lines.map(|(name, value)| (name.to_owned(), value.as_bytes().to_owned())),
     )
     .await;
 }
 
-#[tokio::test]
-async fn any_other_headers_arrive_in_order_with_duplicates_and_odd_bytes() {
+cases!(
+    any_other_headers_arrive_in_order_with_duplicates_and_odd_bytes,
+    pairs
+);
+async fn any_other_headers_arrive_in_order_with_duplicates_and_odd_bytes(
+    down: Protocol,
+    up: Protocol,
+) {
     let mut lines: Lines = Vec::new();
     let mut line = |name: &str, value: &[u8]| lines.push((name.to_owned(), value.to_owned()));
     line("impersonate-user", b"jane");
@@ -70,28 +78,26 @@ async fn any_other_headers_arrive_in_order_with_duplicates_and_odd_bytes() {
             .sum::<usize>()
             > 300 << 10
     );
-    assert_arrive_unchanged(&lines).await;
+    assert_arrive_unchanged(down, up, &lines).await;
 }
 
 /// Sends them to the apiserver itself and through the proxy, and compares what it saw.
-async fn assert_arrive_unchanged(lines: &[(String, Vec<u8>)]) {
-    for (down, up) in PAIRS {
-        let rig = Rig::with(speaking(up), |config| config.serving.max_head = 1 << 20).await;
-        let direct = seen(echo(&rig, Some(up), down, lines).await);
-        let proxied = seen(echo(&rig, None, down, lines).await);
-        assert_eq!(proxied.len(), direct.len());
-        for (proxied, direct) in proxied.iter().zip(&direct) {
-            assert_eq!(proxied, direct);
-        }
-        assert!(
-            direct.len()
-                >= lines
-                    .iter()
-                    .filter(|(name, _)| !name.contains("forwarded-for"))
-                    .count()
-        );
-        rig.stop().await;
+async fn assert_arrive_unchanged(down: Protocol, up: Protocol, lines: &[(String, Vec<u8>)]) {
+    let rig = Rig::with(speaking(up), |config| config.serving.max_head = 1 << 20).await;
+    let direct = seen(echo(&rig, Some(up), down, lines).await);
+    let proxied = seen(echo(&rig, None, down, lines).await);
+    assert_eq!(proxied.len(), direct.len());
+    for (proxied, direct) in proxied.iter().zip(&direct) {
+        assert_eq!(proxied, direct);
     }
+    assert!(
+        direct.len()
+            >= lines
+                .iter()
+                .filter(|(name, _)| !name.contains("forwarded-for"))
+                .count()
+    );
+    rig.stop().await;
 }
 
 /// What `/echo` saw, without what each hop sets itself.

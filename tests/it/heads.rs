@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use model_control_plane::{Fault, Settings};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::cases::every;
 use crate::support::raw::{Head, Raw};
 use crate::support::streaming::{Streamed, watch_path};
 use crate::support::{Answer, Client, Protocol, Rig, eventually, sample, speaking};
@@ -57,7 +58,7 @@ async fn a_head_over_the_limit_is_answered_in_a_sentence_and_costs_no_neighbour(
     assert_eq!(watch.event().await.1, "after");
 
     // What has not been read yet must not take the answer back.
-    for size in [LIMIT, 3 * LIMIT, 10 * LIMIT] {
+    every([LIMIT, 3 * LIMIT, 10 * LIMIT], async |size| {
         let mut raw = rig.raw().await;
         raw.write(format!(
             "GET /api HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n",
@@ -70,7 +71,8 @@ async fn a_head_over_the_limit_is_answered_in_a_sentence_and_costs_no_neighbour(
             "serving.maxHead",
         );
         assert_eq!(raw.rest().await, b"", "and the connection ends");
-    }
+    })
+    .await;
     let many = "X-Short: 1\r\n".repeat(LIMIT / 12 - 100);
     let mut raw = rig.raw().await;
     raw.write(format!("GET /api HTTP/1.1\r\nHost: x\r\n{many}\r\n"))

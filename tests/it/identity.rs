@@ -6,11 +6,12 @@ use http::header::{AUTHORIZATION, TE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
+use crate::cases::every;
 use crate::malformed::own_status;
 use crate::support::peers::Http2Upstream;
 use crate::support::raw::{Head, Upstream};
 use crate::support::streaming::Fed;
-use crate::support::{BOTH, Client, NAMESPACE, Protocol, Rig, pod, proxy_to, soon};
+use crate::support::{Client, Protocol, Rig, pod, proxy_to, soon};
 
 /// What a trailer may say, and what it may not.
 const TRAILERS: [(&str, &str); 14] = [
@@ -47,20 +48,17 @@ fn trailers() -> HeaderMap {
         .collect()
 }
 
-fn assert_cleaned(trailers: &HeaderMap, what: &str) {
+fn assert_cleaned(trailers: &HeaderMap) {
     let left: Vec<_> = trailers
         .iter()
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
         .collect();
-    assert_eq!(left, [("x-checksum", "c0ffee"), ("x-part", "1")], "{what}");
+    assert_eq!(left, [("x-checksum", "c0ffee"), ("x-part", "1")]);
 }
 
 #[tokio::test]
 async fn what_connection_must_not_name_is_refused_by_name() {
-    let rig = Rig::new().await;
-    let mut raw = rig.raw().await;
-    let token = rig.plane.token();
-    for named in [
+    const NAMES: [&str; 8] = [
         "Authorization",
         "Impersonate-User",
         "content-type",
@@ -69,27 +67,34 @@ async fn what_connection_must_not_name_is_refused_by_name() {
         "User-Agent",
         "Accept",
         "Via",
-    ] {
-        for line in [
-            "GET /livez HTTP/1.1\r\n",
-            "POST /api/v1/namespaces/team/pods HTTP/1.1\r\n",
-            "GET /api/v1/pods?watch=1 HTTP/1.1\r\n",
-            "POST /api/v1/namespaces/team/pods/a/exec HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n",
-        ] {
-            let lines = format!(
-                "{line}Host: a\r\nAuthorization: Bearer {token}\r\nImpersonate-User: jane\r\nContent-Length: 0\r\n"
-            );
-            raw.write(format!("{lines}Connection: keep-alive, {named}\r\n\r\n"))
-                .await;
-            let (head, body) = raw.answer().await;
-            assert_eq!(head.status(), StatusCode::BAD_REQUEST, "{named} {line}");
-            let message = own_status(&body, 400, "BadRequest");
-            assert!(
-                message.contains(&format!("names {},", named.to_lowercase())),
-                "{message}"
-            );
-        }
-    }
+    ];
+    const LINES: [&str; 4] = [
+        "GET /livez HTTP/1.1\r\n",
+        "POST /api/v1/namespaces/team/pods HTTP/1.1\r\n",
+        "GET /api/v1/pods?watch=1 HTTP/1.1\r\n",
+        "POST /api/v1/namespaces/team/pods/a/exec HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n",
+    ];
+    let rig = Rig::new().await;
+    let mut raw = rig.raw().await;
+    let token = rig.plane.token();
+    let rows = NAMES
+        .iter()
+        .flat_map(|named| LINES.map(|line| (*named, line)));
+    every(rows, async |(named, line)| {
+        let lines = format!(
+            "{line}Host: a\r\nAuthorization: Bearer {token}\r\nImpersonate-User: jane\r\nContent-Length: 0\r\n"
+        );
+        raw.write(format!("{lines}Connection: keep-alive, {named}\r\n\r\n"))
+            .await;
+        let (head, body) = raw.answer().await;
+        assert_eq!(head.status(), StatusCode::BAD_REQUEST, "{named} {line}");
+        let message = own_status(&body, 400, "BadRequest");
+        assert!(
+            message.contains(&format!("names {},", named.to_lowercase())),
+            "{message}"
+        );
+    })
+    .await;
     assert!(rig.plane.journal().is_empty());
     // What two neighbours have agreed upon is theirs.
     raw.write(format!("GET /livez HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: X-Mine\r\nX-Mine: 1\r\n\r\n")).await;
@@ -97,76 +102,71 @@ async fn what_connection_must_not_name_is_refused_by_name() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn an_answer_is_whole_whatever_its_connection_names() {
+cases!(an_answer_is_whole_whatever_its_connection_names, protocols);
+async fn an_answer_is_whole_whatever_its_connection_names(protocol: Protocol) {
     let upstream = Upstream::bind().await;
     let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-    for protocol in BOTH {
-        let mut client = Client::connect(
-            proxy.address,
-            proxy.ca_pem.as_deref().unwrap(),
-            "t",
-            protocol,
-        )
+    let mut client = Client::connect(
+        proxy.address,
+        proxy.ca_pem.as_deref().unwrap(),
+        "t",
+        protocol,
+    )
+    .await;
+    let asking = tokio::spawn(async move { client.get("/version").await });
+    let (_, mut connection) = upstream.request().await;
+    connection
+        .write("HTTP/1.1 429 Too Many Requests\r\nConnection: close, Content-Type, Retry-After, X-Mine, Content-Length\r\n")
         .await;
-        let asking = tokio::spawn(async move { client.get("/version").await });
-        let (_, mut connection) = upstream.request().await;
-        connection
-            .write("HTTP/1.1 429 Too Many Requests\r\nConnection: close, Content-Type, Retry-After, X-Mine, Content-Length\r\n")
-            .await;
-        connection
-            .write(
-                "Content-Type: a/b\r\nRetry-After: 7\r\nX-Mine: 1\r\nContent-Length: 2\r\n\r\nok",
-            )
-            .await;
-        let answer = soon(asking).await.unwrap();
-        assert_eq!(
-            (
-                &answer.headers["content-type"],
-                &answer.headers["retry-after"],
-                &*answer.body
-            ),
-            (&"a/b".parse().unwrap(), &"7".parse().unwrap(), &b"ok"[..])
-        );
-        assert!(!answer.headers.contains_key("x-mine"));
-    }
+    connection
+        .write("Content-Type: a/b\r\nRetry-After: 7\r\nX-Mine: 1\r\nContent-Length: 2\r\n\r\nok")
+        .await;
+    let answer = soon(asking).await.unwrap();
+    assert_eq!(
+        (
+            &answer.headers["content-type"],
+            &answer.headers["retry-after"],
+            &*answer.body
+        ),
+        (&"a/b".parse().unwrap(), &"7".parse().unwrap(), &b"ok"[..])
+    );
+    assert!(!answer.headers.contains_key("x-mine"));
     proxy.stop().await;
 }
 
 cases!(nobody_impersonates_anybody_without_credentials, protocols);
 async fn nobody_impersonates_anybody_without_credentials(protocol: Protocol) {
+    const NAMES: [&str; 5] = [
+        "impersonate-user",
+        "impersonate-group",
+        "impersonate-extra-scopes",
+        "impersonate-uid",
+        "impersonate_user",
+    ];
+    const REQUESTS: [(Method, &str); 3] = [
+        (Method::GET, "/livez"),
+        (Method::POST, "/api/v1/namespaces/team/pods"),
+        (Method::GET, "/api/v1/namespaces/team/pods?watch=1"),
+    ];
     let rig = Rig::new().await;
     let mut client = rig.client(protocol).await;
-    let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-    for (method, path) in [
-        (Method::GET, "/livez".to_owned()),
-        (Method::POST, pods.clone()),
-        (Method::GET, format!("{pods}?watch=1")),
-    ] {
-        for name in [
-            "impersonate-user",
-            "impersonate-group",
-            "impersonate-extra-scopes",
-            "impersonate-uid",
-            "impersonate_user",
-        ] {
-            let mut request = client.request(method.clone(), &path, pod("a"));
-            request.headers_mut().remove(AUTHORIZATION);
-            request
-                .headers_mut()
-                .insert(name, HeaderValue::from_static("system:masters"));
-            let answer = client.ask(request).await;
-            assert_eq!(
-                answer.status,
-                StatusCode::BAD_REQUEST,
-                "{protocol:?} {path} {name}"
-            );
-            assert!(
-                own_status(&answer.body, 400, "BadRequest").contains("credentials"),
-                "{answer:?}"
-            );
-        }
-    }
+    let rows = NAMES
+        .iter()
+        .flat_map(|name| REQUESTS.map(|(method, path)| (*name, method, path)));
+    every(rows, async |(name, method, path)| {
+        let mut request = client.request(method, path, pod("a"));
+        request.headers_mut().remove(AUTHORIZATION);
+        request
+            .headers_mut()
+            .insert(name, HeaderValue::from_static("system:masters"));
+        let answer = client.ask(request).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert!(
+            own_status(&answer.body, 400, "BadRequest").contains("credentials"),
+            "{answer:?}"
+        );
+    })
+    .await;
     assert!(rig.plane.journal().is_empty());
     let mut request = client.request(Method::GET, "/echo", "");
     request
@@ -238,14 +238,6 @@ async fn no_spelling_of_an_identity_or_an_address_passes(down: Protocol, up: Pro
     rig.stop().await;
 }
 
-/// A create is held and sent from memory, a call passes as it comes.
-fn requests_with_trailers() -> [(Method, String); 2] {
-    [
-        (Method::POST, format!("/api/v1/namespaces/{NAMESPACE}/pods")),
-        (Method::PUT, "/echo".to_owned()),
-    ]
-}
-
 async fn send_with_trailers(
     client: &mut Client,
     method: Method,
@@ -264,83 +256,90 @@ async fn send_with_trailers(
 
 cases!(
     trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not,
-    protocols
+    protocols,
+    [
+        create(Method::POST, "/api/v1/namespaces/team/pods"),
+        call(Method::PUT, "/echo")
+    ]
 );
-async fn trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not(down: Protocol) {
-    for (method, path) in requests_with_trailers() {
-        let what = format!("{down:?} {method}");
-        let upstream = Http2Upstream::bind().await;
-        let proxy = proxy_to(&upstream.url(), &upstream.ca_pem, |_| {}).await;
-        let mut client =
-            Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
-        let asking =
-            tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
-        let (request, mut answer) = upstream.request().await;
-        let mut body = request.into_body();
-        while let Some(data) = soon(body.data()).await {
-            let _ = body.flow_control().release_capacity(data.unwrap().len());
-        }
-        let arrived = soon(body.trailers()).await.unwrap().unwrap();
-        // The HTTP/1.1 client of the test leaves out what it knows to be forbidden; what it
-        // sends is a part of this.
-        assert_cleaned(&arrived, &what);
-        let head = http::Response::builder()
-            .header(TRAILER, names())
-            .body(())
-            .unwrap();
-        let mut stream = answer.send_response(head, false).unwrap();
-        stream.send_data("ok".into(), false).unwrap();
-        stream.send_trailers(trailers()).unwrap();
-        let answer = soon(asking).await.unwrap();
-        assert_eq!(answer.body, "ok");
-        assert_cleaned(&answer.trailers.unwrap(), &what);
-        proxy.stop().await;
+async fn trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not(
+    down: Protocol,
+    method: Method,
+    path: &'static str,
+) {
+    let upstream = Http2Upstream::bind().await;
+    let proxy = proxy_to(&upstream.url(), &upstream.ca_pem, |_| {}).await;
+    let mut client =
+        Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+    let asking = tokio::spawn(async move { send_with_trailers(&mut client, method, path).await });
+    let (request, mut answer) = upstream.request().await;
+    let mut body = request.into_body();
+    while let Some(data) = soon(body.data()).await {
+        let _ = body.flow_control().release_capacity(data.unwrap().len());
     }
+    let arrived = soon(body.trailers()).await.unwrap().unwrap();
+    // The HTTP/1.1 client of the test leaves out what it knows to be forbidden; what it
+    // sends is a part of this.
+    assert_cleaned(&arrived);
+    let head = http::Response::builder()
+        .header(TRAILER, names())
+        .body(())
+        .unwrap();
+    let mut stream = answer.send_response(head, false).unwrap();
+    stream.send_data("ok".into(), false).unwrap();
+    stream.send_trailers(trailers()).unwrap();
+    let answer = soon(asking).await.unwrap();
+    assert_eq!(answer.body, "ok");
+    assert_cleaned(&answer.trailers.unwrap());
+    proxy.stop().await;
 }
 
 cases!(
     trailers_to_and_from_an_http1_upstream_say_nothing_that_they_may_not,
-    protocols
+    protocols,
+    [
+        create(Method::POST, "/api/v1/namespaces/team/pods"),
+        call(Method::PUT, "/echo")
+    ]
 );
-async fn trailers_to_and_from_an_http1_upstream_say_nothing_that_they_may_not(down: Protocol) {
+async fn trailers_to_and_from_an_http1_upstream_say_nothing_that_they_may_not(
+    down: Protocol,
+    method: Method,
+    path: &'static str,
+) {
     let lines = TRAILERS
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .concat();
-    for (method, path) in requests_with_trailers() {
-        let what = format!("{down:?} {method}");
-        let upstream = Upstream::bind().await;
-        let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-        let mut client =
-            Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
-        let asking =
-            tokio::spawn(async move { send_with_trailers(&mut client, method, &path).await });
-        let (_, mut connection) = upstream.request().await;
-        // The last chunk and the trailers behind it are a head without a first line.
-        let end = connection.head().await;
-        let arrived = Head {
-            line: String::new(),
-            headers: end
-                .headers
-                .into_iter()
-                .filter(|(name, _)| !name.contains('{'))
-                .collect(),
-        };
-        assert_eq!(
-            arrived.headers,
-            [
-                ("x-checksum".to_owned(), "c0ffee".to_owned()),
-                ("x-part".into(), "1".into())
-            ],
-            "{what}"
-        );
-        connection
-            .write(format!("HTTP/1.1 200 OK\r\nTrailer: {}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{lines}\r\n", names()))
-            .await;
-        let answer = soon(asking).await.unwrap();
-        assert_eq!(answer.body, "ok");
-        assert_cleaned(&answer.trailers.unwrap(), &what);
-        proxy.stop().await;
-    }
+    let upstream = Upstream::bind().await;
+    let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
+    let mut client =
+        Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
+    let asking = tokio::spawn(async move { send_with_trailers(&mut client, method, path).await });
+    let (_, mut connection) = upstream.request().await;
+    // The last chunk and the trailers behind it are a head without a first line.
+    let end = connection.head().await;
+    let arrived = Head {
+        line: String::new(),
+        headers: end
+            .headers
+            .into_iter()
+            .filter(|(name, _)| !name.contains('{'))
+            .collect(),
+    };
+    assert_eq!(
+        arrived.headers,
+        [
+            ("x-checksum".to_owned(), "c0ffee".to_owned()),
+            ("x-part".into(), "1".into())
+        ]
+    );
+    connection
+        .write(format!("HTTP/1.1 200 OK\r\nTrailer: {}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{lines}\r\n", names()))
+        .await;
+    let answer = soon(asking).await.unwrap();
+    assert_eq!(answer.body, "ok");
+    assert_cleaned(&answer.trailers.unwrap());
+    proxy.stop().await;
 }
 
 cases!(trailers_with_nothing_left_in_them_are_the_end, pairs);

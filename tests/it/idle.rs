@@ -86,39 +86,45 @@ async fn serve(mut connection: Raw<TcpStream>, journal: Arc<Mutex<Vec<Arrived>>>
 
 cases!(
     a_read_that_crosses_the_close_of_an_idle_connection_is_sent_once_more,
-    protocols
+    protocols,
+    [
+        get(Method::GET),
+        head(Method::HEAD),
+        options(Method::OPTIONS),
+    ]
 );
-async fn a_read_that_crosses_the_close_of_an_idle_connection_is_sent_once_more(protocol: Protocol) {
+async fn a_read_that_crosses_the_close_of_an_idle_connection_is_sent_once_more(
+    protocol: Protocol,
+    method: Method,
+) {
     let rig = Closing::start().await;
     let mut client = rig.client(protocol).await;
-    for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
-        // Until one has come over a connection that was idle: the last one may not be back yet.
-        let path = format!("/once/{method}");
-        soon(async {
-            while !rig.at(&path).iter().any(|(_, before)| *before > 0) {
-                assert_eq!(
-                    client
-                        .ask(client.request(method.clone(), &path, ""))
-                        .await
-                        .status,
-                    StatusCode::OK,
-                    "{method}"
-                );
-            }
-        })
-        .await;
-        let arrived = rig.at(&path);
-        assert_eq!(
-            arrived.last().unwrap().1,
-            0,
-            "answered over a new connection: {arrived:?}"
-        );
-        assert_eq!(
-            arrived.iter().filter(|(_, before)| *before > 0).count(),
-            1,
-            "{arrived:?}"
-        );
-    }
+    // Until one has come over a connection that was idle: the last one may not be back yet.
+    let path = format!("/once/{method}");
+    soon(async {
+        while !rig.at(&path).iter().any(|(_, before)| *before > 0) {
+            assert_eq!(
+                client
+                    .ask(client.request(method.clone(), &path, ""))
+                    .await
+                    .status,
+                StatusCode::OK,
+                "{method}"
+            );
+        }
+    })
+    .await;
+    let arrived = rig.at(&path);
+    assert_eq!(
+        arrived.last().unwrap().1,
+        0,
+        "answered over a new connection: {arrived:?}"
+    );
+    assert_eq!(
+        arrived.iter().filter(|(_, before)| *before > 0).count(),
+        1,
+        "{arrived:?}"
+    );
     rig.proxy.stop().await;
 }
 
@@ -157,41 +163,44 @@ async fn a_read_is_not_sent_a_third_time_nor_again_over_a_new_connection(protoco
 
 cases!(
     a_write_that_crosses_the_close_is_never_sent_again,
-    protocols
-);
-async fn a_write_that_crosses_the_close_is_never_sent_again(protocol: Protocol) {
-    let writes = [
-        (
+    protocols,
+    [
+        a_create(
             Method::POST,
             format!("/api/v1/namespaces/{NAMESPACE}/pods?x=/once/"),
-            pod("a"),
+            pod("a")
         ),
-        (Method::POST, "/once/".to_owned(), String::new()),
-        (Method::PUT, "/once/".to_owned(), "{}".to_owned()),
-        (Method::DELETE, "/once/".to_owned(), String::new()),
+        post(Method::POST, "/once/".to_owned(), String::new()),
+        put(Method::PUT, "/once/".to_owned(), "{}".to_owned()),
+        delete(Method::DELETE, "/once/".to_owned(), String::new()),
         // Not even a read that carries something, for what it means is not known.
-        (Method::GET, "/once/".to_owned(), "{}".to_owned()),
-    ];
-    for (method, path, body) in &writes {
-        let rig = Closing::start().await;
-        let mut client = rig.client(protocol).await;
-        soon(async {
-            loop {
-                let before = rig.at("/once/").len();
-                let mut request = client.request(method.clone(), path, body.clone());
-                request
-                    .headers_mut()
-                    .insert("idempotency-key", "a".parse().unwrap());
-                let answer = client.ask(request).await;
-                let arrived = rig.at("/once/").split_off(before);
-                assert_eq!(arrived.len(), 1, "{method} {path}: {arrived:?}");
-                if arrived[0].1 > 0 {
-                    assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
-                    return;
-                }
+        a_read_with_a_body(Method::GET, "/once/".to_owned(), "{}".to_owned()),
+    ]
+);
+async fn a_write_that_crosses_the_close_is_never_sent_again(
+    protocol: Protocol,
+    method: Method,
+    path: String,
+    body: String,
+) {
+    let rig = Closing::start().await;
+    let mut client = rig.client(protocol).await;
+    soon(async {
+        loop {
+            let before = rig.at("/once/").len();
+            let mut request = client.request(method.clone(), &path, body.clone());
+            request
+                .headers_mut()
+                .insert("idempotency-key", "a".parse().unwrap());
+            let answer = client.ask(request).await;
+            let arrived = rig.at("/once/").split_off(before);
+            assert_eq!(arrived.len(), 1, "{method} {path}: {arrived:?}");
+            if arrived[0].1 > 0 {
+                assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+                return;
             }
-        })
-        .await;
-        rig.proxy.stop().await;
-    }
+        }
+    })
+    .await;
+    rig.proxy.stop().await;
 }

@@ -10,6 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::cases::every;
 use crate::malformed::own_status;
 use crate::support::raw::Raw;
 use crate::support::{
@@ -73,25 +74,23 @@ impl Pair {
     /// Asks for one of each route, over both protocols, and expects each to come back.
     async fn assert_every_route_is_a_loop(&self, entry: &App, asked: &str) {
         let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        for protocol in BOTH {
+        let rows = BOTH.iter().flat_map(|protocol| {
+            [
+                (*protocol, Method::POST, pods.clone()),
+                (*protocol, Method::GET, pods.clone()),
+                (*protocol, Method::GET, format!("{pods}?watch=true")),
+            ]
+        });
+        every(rows, async |(protocol, method, path)| {
             let mut client = Client::connect(entry.address, &self.certificate, "t", protocol).await;
-            for (method, path) in [
-                (Method::POST, pods.clone()),
-                (Method::GET, pods.clone()),
-                (Method::GET, format!("{pods}?watch=true")),
-            ] {
-                let answer = client.ask(client.request(method, &path, pod("a"))).await;
-                assert_eq!(
-                    answer.status,
-                    StatusCode::LOOP_DETECTED,
-                    "{asked}: {protocol:?} {path}"
-                );
-                assert!(
-                    own_status(&answer.body, 508, "LoopDetected").contains("upstream"),
-                    "{answer:?}"
-                );
-            }
-        }
+            let answer = client.ask(client.request(method, &path, pod("a"))).await;
+            assert_eq!(answer.status, StatusCode::LOOP_DETECTED, "{asked}");
+            assert!(
+                own_status(&answer.body, 508, "LoopDetected").contains("upstream"),
+                "{answer:?}"
+            );
+        })
+        .await;
         let mut raw = Raw::new(tls_stream(entry.address, &self.certificate, Protocol::Http1).await);
         raw.write(format!("GET {pods}/a/exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")).await;
         own_status(&raw.answer().await.1, 508, "LoopDetected");
@@ -135,8 +134,8 @@ async fn two_proxies_before_each_other_say_so() {
     soon(async { tokio::join!(first.stop(), second.stop()) }).await;
 }
 
-cases!(two_proxies_in_a_row_are_no_loop, protocols);
-async fn two_proxies_in_a_row_are_no_loop(up: Protocol) {
+cases!(two_proxies_in_a_row_are_no_loop, protocols, protocols);
+async fn two_proxies_in_a_row_are_no_loop(up: Protocol, down: Protocol) {
     let rig = Rig::with(speaking(up), |_| {}).await;
     let front = proxy_to(
         &format!("https://{}", rig.proxy.address),
@@ -144,49 +143,47 @@ async fn two_proxies_in_a_row_are_no_loop(up: Protocol) {
         |_| {},
     )
     .await;
-    for down in BOTH {
-        let mut client = Client::connect(
-            front.address,
-            front.ca_pem.as_deref().unwrap(),
-            rig.plane.token(),
-            down,
-        )
-        .await;
-        let mut request = client.request(Method::GET, "/echo", "");
-        request
-            .headers_mut()
-            .insert("via", "1.0 fred".parse().unwrap());
-        let echo = client.ask(request).await.json();
-        let via: Vec<_> = echo["headers"]["via"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|line| line.as_str().unwrap())
-            .collect();
-        let [fred, first, second] = via[..] else {
-            panic!("{via:?}")
-        };
-        let version = if down == Protocol::Http1 {
-            "1.1"
-        } else {
-            "2.0"
-        };
-        assert_eq!(
-            (fred, first.split_once(" kube-retry-proxy-").unwrap().0),
-            ("1.0 fred", version)
-        );
-        assert!(
-            second.starts_with("2.0 kube-retry-proxy-") && first[4..] != second[4..],
-            "{via:?}"
-        );
-        assert_eq!(
-            client
-                .create(&format!("{down:?}").to_lowercase())
-                .await
-                .status,
-            StatusCode::CREATED
-        );
-    }
+    let mut client = Client::connect(
+        front.address,
+        front.ca_pem.as_deref().unwrap(),
+        rig.plane.token(),
+        down,
+    )
+    .await;
+    let mut request = client.request(Method::GET, "/echo", "");
+    request
+        .headers_mut()
+        .insert("via", "1.0 fred".parse().unwrap());
+    let echo = client.ask(request).await.json();
+    let via: Vec<_> = echo["headers"]["via"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect();
+    let [fred, first, second] = via[..] else {
+        panic!("{via:?}")
+    };
+    let version = if down == Protocol::Http1 {
+        "1.1"
+    } else {
+        "2.0"
+    };
+    assert_eq!(
+        (fred, first.split_once(" kube-retry-proxy-").unwrap().0),
+        ("1.0 fred", version)
+    );
+    assert!(
+        second.starts_with("2.0 kube-retry-proxy-") && first[4..] != second[4..],
+        "{via:?}"
+    );
+    assert_eq!(
+        client
+            .create(&format!("{down:?}").to_lowercase())
+            .await
+            .status,
+        StatusCode::CREATED
+    );
     soon(front.stop()).await;
     rig.stop().await;
 }

@@ -36,23 +36,24 @@ async fn said(rig: &Rig, text: &str) -> TcpStream {
     stream
 }
 
-#[tokio::test]
-async fn probes_are_answered_beside_half_heads_and_silence() {
+cases!(
+    probes_are_answered_beside_half_heads_and_silence,
+    [
+        half_heads("half heads", "GET /livez HTTP/1.1\r\nHost: admin\r\nX-"),
+        silence("silence", ""),
+        half_a_line("half a line", "GET /li"),
+    ]
+);
+async fn probes_are_answered_beside_half_heads_and_silence(what: &str, text: &str) {
     let rig = Rig::new().await;
-    for (what, text) in [
-        ("half heads", "GET /livez HTTP/1.1\r\nHost: admin\r\nX-"),
-        ("silence", ""),
-        ("half a line", "GET /li"),
-    ] {
-        let mut open = Vec::new();
-        for number in 0..MANY {
-            open.push(said(&rig, text).await);
-            if number % 50 == 49 {
-                assert_all_are_answered(&rig, what).await;
-            }
+    let mut open = Vec::new();
+    for number in 0..MANY {
+        open.push(said(&rig, text).await);
+        if number % 50 == 49 {
+            assert_all_are_answered(&rig, what).await;
         }
-        assert_all_are_answered(&rig, what).await;
     }
+    assert_all_are_answered(&rig, what).await;
     assert!(
         sample(
             &rig.proxy,

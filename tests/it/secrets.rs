@@ -26,81 +26,82 @@ fn assert_no_marker(place: &str, text: &str) {
     }
 }
 
-#[tokio::test]
-async fn no_secret_is_logged_or_shown_whatever_happens_to_requests() {
-    for format in ["text", "json"] {
-        let place = Place::with(Settings {
-            apiservers: 1,
-            tokens: vec![TOKEN.into()],
-            ..Settings::quick()
-        })
-        .await;
-        let config = place.config("replay: {maxHold: 1h, baseDelay: 1ms}\ndrain: {timeout: 1s}\n");
-        let served = Served::start(command(&[
-            "serve",
-            "--config",
-            &config,
-            "--log-level",
-            "trace",
-            "--log-format",
-            format,
-        ]))
-        .await;
-        let ca = place.read("ca.crt");
-        for protocol in [Protocol::Http1, Protocol::Http2] {
-            requests(&place, served.address, &ca, protocol).await;
-        }
-        upgrades(served.address, &ca).await;
-        broken_connections(served.address, &ca).await;
-        let held = hold(&place, &served, &ca).await;
+cases!(
+    no_secret_is_logged_or_shown_whatever_happens_to_requests,
+    [text("text"), json("json")]
+);
+async fn no_secret_is_logged_or_shown_whatever_happens_to_requests(format: &str) {
+    let place = Place::with(Settings {
+        apiservers: 1,
+        tokens: vec![TOKEN.into()],
+        ..Settings::quick()
+    })
+    .await;
+    let config = place.config("replay: {maxHold: 1h, baseDelay: 1ms}\ndrain: {timeout: 1s}\n");
+    let served = Served::start(command(&[
+        "serve",
+        "--config",
+        &config,
+        "--log-level",
+        "trace",
+        "--log-format",
+        format,
+    ]))
+    .await;
+    let ca = place.read("ca.crt");
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        requests(&place, served.address, &ca, protocol).await;
+    }
+    upgrades(served.address, &ca).await;
+    broken_connections(served.address, &ca).await;
+    let held = hold(&place, &served, &ca).await;
 
-        admin::get_until(served.admin, "/readyz", |answer| answer.status.is_success()).await;
-        for page in [
-            "/metrics",
-            "/configz",
-            "/debug/decisions",
-            "/debug/held",
-            "/readyz?verbose",
-            "/status.json",
-            "/",
-        ] {
-            let answer = admin::get(served.admin, page).await;
-            assert!(answer.status.is_success(), "{page}: {answer:?}");
-            assert_no_marker(page, &answer.text());
-        }
+    admin::get_until(served.admin, "/readyz", |answer| answer.status.is_success()).await;
+    for page in [
+        "/metrics",
+        "/configz",
+        "/debug/decisions",
+        "/debug/held",
+        "/readyz?verbose",
+        "/status.json",
+        "/",
+    ] {
+        let answer = admin::get(served.admin, page).await;
+        assert!(answer.status.is_success(), "{page}: {answer:?}");
+        assert_no_marker(page, &answer.text());
+    }
+    assert!(
+        admin::get(served.admin, "/debug/held")
+            .await
+            .text()
+            .contains("held-pod"),
+        "names are shown"
+    );
+    held.abort();
+    served.process.signal("TERM");
+    let log = served.process.ended().await.stderr;
+    assert_no_marker(&format!("the log in {format}"), &log);
+    let is_detail = |line: &&str| line.contains("DEBUG") || line.contains("TRACE");
+    let strangers: Vec<_> = log
+        .lines()
+        .filter(is_detail)
+        .filter(|line| !line.contains("kube_retry_proxy::"))
+        .take(3)
+        .collect();
+    assert!(
+        strangers.is_empty(),
+        "what other crates log below warnings may hold anything: {strangers:?}"
+    );
+    for part in [
+        "DEBUG",
+        "Replaying a create",
+        "Answering by ourselves",
+        "Connection ended",
+    ] {
         assert!(
-            admin::get(served.admin, "/debug/held")
-                .await
-                .text()
-                .contains("held-pod"),
-            "names are shown"
+            log.contains(part),
+            "the log has {part:?}, or this test would prove nothing: {log}"
         );
-        held.abort();
-        served.process.signal("TERM");
-        let log = served.process.ended().await.stderr;
-        assert_no_marker(&format!("the log in {format}"), &log);
-        let is_detail = |line: &&str| line.contains("DEBUG") || line.contains("TRACE");
-        let strangers: Vec<_> = log
-            .lines()
-            .filter(is_detail)
-            .filter(|line| !line.contains("kube_retry_proxy::"))
-            .take(3)
-            .collect();
-        assert!(
-            strangers.is_empty(),
-            "what other crates log below warnings may hold anything: {strangers:?}"
-        );
-        for part in [
-            "DEBUG",
-            "Replaying a create",
-            "Answering by ourselves",
-            "Connection ended",
-        ] {
-            assert!(
-                log.contains(part),
-                "the log has {part:?}, or this test would prove nothing: {log}"
-            );
-        }
     }
 }
 

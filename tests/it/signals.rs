@@ -25,48 +25,49 @@ async fn watch(client: &mut Client) -> http::Response<hyper::body::Incoming> {
     watch
 }
 
-#[tokio::test]
-async fn a_signal_makes_it_unready_and_lets_creates_finish() {
-    for signal in ["TERM", "INT"] {
-        let place = Place::new().await;
-        let served = served(&place, "1h").await;
-        let faults = place.plane.faults(0).unwrap();
-        faults.next_create(Fault::Hold);
-        let mut client = place.client(&served).await;
-        let create = tokio::spawn(async move { client.create("a").await });
-        eventually("the create is at the apiserver", || {
-            !place.plane.journal().creates().is_empty()
-        })
-        .await;
+cases!(
+    a_signal_makes_it_unready_and_lets_creates_finish,
+    [sigterm("TERM"), sigint("INT")]
+);
+async fn a_signal_makes_it_unready_and_lets_creates_finish(signal: &str) {
+    let place = Place::new().await;
+    let served = served(&place, "1h").await;
+    let faults = place.plane.faults(0).unwrap();
+    faults.next_create(Fault::Hold);
+    let mut client = place.client(&served).await;
+    let create = tokio::spawn(async move { client.create("a").await });
+    eventually("the create is at the apiserver", || {
+        !place.plane.journal().creates().is_empty()
+    })
+    .await;
 
-        served.process.signal(signal);
-        let unready = admin::get_until(served.admin, "/readyz?verbose", |answer| {
-            !answer.status.is_success()
-        })
-        .await;
-        assert!(
-            unready.text().contains("[-]serving failed: draining"),
-            "{}",
-            unready.text()
-        );
-        assert_eq!(
-            admin::get(served.admin, "/livez").await.status,
-            StatusCode::OK
-        );
-        refuses_connections(&served).await;
+    served.process.signal(signal);
+    let unready = admin::get_until(served.admin, "/readyz?verbose", |answer| {
+        !answer.status.is_success()
+    })
+    .await;
+    assert!(
+        unready.text().contains("[-]serving failed: draining"),
+        "{}",
+        unready.text()
+    );
+    assert_eq!(
+        admin::get(served.admin, "/livez").await.status,
+        StatusCode::OK
+    );
+    refuses_connections(&served).await;
 
-        // Until it is, the process waits for it.
-        faults.release();
-        assert_eq!(
-            create.await.unwrap().status,
-            StatusCode::CREATED,
-            "{signal}"
-        );
-        let ended = served.process.ended().await;
-        assert_eq!(ended.code, Some(0), "{signal}");
-        assert!(!ended.stderr.contains("Cutting"), "{}", ended.stderr);
-        assert_eq!(place.plane.pods("team").len(), 1);
-    }
+    // Until it is, the process waits for it.
+    faults.release();
+    assert_eq!(
+        create.await.unwrap().status,
+        StatusCode::CREATED,
+        "{signal}"
+    );
+    let ended = served.process.ended().await;
+    assert_eq!(ended.code, Some(0), "{signal}");
+    assert!(!ended.stderr.contains("Cutting"), "{}", ended.stderr);
+    assert_eq!(place.plane.pods("team").len(), 1);
 }
 
 #[tokio::test]
@@ -118,25 +119,30 @@ async fn an_open_watch_is_cut_at_the_deadline_and_that_is_no_failure() {
     );
 }
 
-#[tokio::test]
-async fn a_second_signal_ends_it_at_once_and_tells_so() {
-    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
-        let place = Place::new().await;
-        let mut served = served(&place, "1h").await;
-        let mut client = place.client(&served).await;
-        let _watch = watch(&mut client).await;
-        served.process.signal(first);
-        served.process.line("Stopping").await;
-        admin::get_until(served.admin, "/readyz", |answer| {
-            !answer.status.is_success()
-        })
-        .await;
-        assert!(served.process.is_running(), "the watch keeps it");
-        served.process.signal(second);
-        let ended = served.process.ended().await;
-        assert_eq!(ended.code, Some(1), "{first} {second}");
-        assert!(ended.stderr.contains("A second signal"), "{}", ended.stderr);
-    }
+cases!(
+    a_second_signal_ends_it_at_once_and_tells_so,
+    [
+        twice_sigterm("TERM", "TERM"),
+        twice_sigint("INT", "INT"),
+        sigterm_and_sigint("TERM", "INT"),
+    ]
+);
+async fn a_second_signal_ends_it_at_once_and_tells_so(first: &str, second: &str) {
+    let place = Place::new().await;
+    let mut served = served(&place, "1h").await;
+    let mut client = place.client(&served).await;
+    let _watch = watch(&mut client).await;
+    served.process.signal(first);
+    served.process.line("Stopping").await;
+    admin::get_until(served.admin, "/readyz", |answer| {
+        !answer.status.is_success()
+    })
+    .await;
+    assert!(served.process.is_running(), "the watch keeps it");
+    served.process.signal(second);
+    let ended = served.process.ended().await;
+    assert_eq!(ended.code, Some(1), "{first} {second}");
+    assert!(ended.stderr.contains("A second signal"), "{}", ended.stderr);
 }
 
 /// New connections are no longer accepted, soon.

@@ -184,14 +184,6 @@ pub enum Protocol {
 
 pub const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
-/// Both protocols of the client with both of the apiserver: (downstream, upstream).
-pub const PAIRS: [(Protocol, Protocol); 4] = [
-    (Protocol::Http1, Protocol::Http1),
-    (Protocol::Http1, Protocol::Http2),
-    (Protocol::Http2, Protocol::Http1),
-    (Protocol::Http2, Protocol::Http2),
-];
-
 /// What a client can send: a whole body, or one that the test feeds.
 pub trait RequestBody:
     http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static

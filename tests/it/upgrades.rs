@@ -22,54 +22,55 @@ const WEBSOCKET: &str = "GET /api/v1/namespaces/team/pods/a/exec?command=sh&stdi
                          Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n";
 
-#[tokio::test]
-async fn the_101_is_relayed_with_its_headers_and_bytes_pass_both_ways() {
+cases!(
+    the_101_is_relayed_with_its_headers_and_bytes_pass_both_ways,
+    [spdy(SPDY), websocket(WEBSOCKET)]
+);
+async fn the_101_is_relayed_with_its_headers_and_bytes_pass_both_ways(request: &str) {
     let rig = Rig::new().await;
-    for request in [SPDY, WEBSOCKET] {
-        let (expected, _) = opened(rig.raw_direct().await, request, rig.plane.token()).await;
-        let (head, mut tunnel) = opened(rig.raw().await, request, rig.plane.token()).await;
-        assert_eq!(head.status(), StatusCode::SWITCHING_PROTOCOLS);
-        assert_eq!(sorted(&head), sorted(&expected));
-        for word in ["ping", "pong"] {
-            tunnel.write(word).await;
-            assert_eq!(tunnel.exactly(4).await, word.as_bytes());
-        }
+    let (expected, _) = opened(rig.raw_direct().await, request, rig.plane.token()).await;
+    let (head, mut tunnel) = opened(rig.raw().await, request, rig.plane.token()).await;
+    assert_eq!(head.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(sorted(&head), sorted(&expected));
+    for word in ["ping", "pong"] {
+        tunnel.write(word).await;
+        assert_eq!(tunnel.exactly(4).await, word.as_bytes());
     }
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_request_for_an_upgrade_arrives_as_it_was_sent() {
-    for request in [SPDY, WEBSOCKET] {
-        let upstream = Upstream::bind().await;
-        let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
-        let mut raw = raw_to(&proxy).await;
-        raw.write(format!("{request}Authorization: Bearer t\r\n\r\n"))
-            .await;
-        let (mut head, _connection) = upstream.request().await;
-        let mut expected =
-            Head::parse(format!("{request}Authorization: Bearer t\r\n\r\n").as_bytes());
-        expected
-            .headers
-            .iter_mut()
-            .for_each(|(name, value)| match name.as_str() {
-                "host" => *value = upstream.address().to_string(),
-                "connection" => "Upgrade".clone_into(value),
-                _ => {}
-            });
-        expected
-            .headers
-            .push(("x-forwarded-for".into(), "127.0.0.1".into()));
-        assert_eq!(head.line, expected.line);
-        assert!(
-            head.headers
-                .pop_if(|(name, value)| name == "via" && value.starts_with("1.1 kube-retry-proxy-"))
-                .is_some()
-        );
-        assert_eq!(head.headers, expected.headers);
-        drop(raw);
-        proxy.stop().await;
-    }
+cases!(
+    a_request_for_an_upgrade_arrives_as_it_was_sent,
+    [spdy(SPDY), websocket(WEBSOCKET)]
+);
+async fn a_request_for_an_upgrade_arrives_as_it_was_sent(request: &str) {
+    let upstream = Upstream::bind().await;
+    let proxy = proxy_to(&upstream.url(), "", |_| {}).await;
+    let mut raw = raw_to(&proxy).await;
+    raw.write(format!("{request}Authorization: Bearer t\r\n\r\n"))
+        .await;
+    let (mut head, _connection) = upstream.request().await;
+    let mut expected = Head::parse(format!("{request}Authorization: Bearer t\r\n\r\n").as_bytes());
+    expected
+        .headers
+        .iter_mut()
+        .for_each(|(name, value)| match name.as_str() {
+            "host" => *value = upstream.address().to_string(),
+            "connection" => "Upgrade".clone_into(value),
+            _ => {}
+        });
+    expected
+        .headers
+        .push(("x-forwarded-for".into(), "127.0.0.1".into()));
+    assert_eq!(head.line, expected.line);
+    assert!(
+        head.headers
+            .pop_if(|(name, value)| name == "via" && value.starts_with("1.1 kube-retry-proxy-"))
+            .is_some()
+    );
+    assert_eq!(head.headers, expected.headers);
+    drop(raw);
+    proxy.stop().await;
 }
 
 #[tokio::test]
@@ -88,22 +89,23 @@ async fn megabytes_pass_both_ways_at_once() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_client_that_closes_its_side_still_gets_the_rest() {
+cases!(
+    a_client_that_closes_its_side_still_gets_the_rest,
+    [spdy(SPDY), websocket(WEBSOCKET)]
+);
+async fn a_client_that_closes_its_side_still_gets_the_rest(request: &str) {
     let rig = Rig::new().await;
-    for request in [SPDY, WEBSOCKET] {
-        let (_, mut tunnel) = opened(rig.raw().await, request, rig.plane.token()).await;
-        let sent = vec![b'x'; 1 << 20];
-        let (reading, mut writing) = tokio::io::split(&mut tunnel.stream);
-        let mut back = Raw::new(tokio::io::join(reading, tokio::io::sink()));
-        let write = async {
-            writing.write_all(&sent).await.unwrap();
-            writing.shutdown().await.unwrap();
-        };
-        let ((), received) = soon(async { tokio::join!(write, back.rest()) }).await;
-        assert_eq!(received.len(), sent.len());
-        eventually("the tunnel is over", || tunnels(&rig.proxy) == 0.0).await;
-    }
+    let (_, mut tunnel) = opened(rig.raw().await, request, rig.plane.token()).await;
+    let sent = vec![b'x'; 1 << 20];
+    let (reading, mut writing) = tokio::io::split(&mut tunnel.stream);
+    let mut back = Raw::new(tokio::io::join(reading, tokio::io::sink()));
+    let write = async {
+        writing.write_all(&sent).await.unwrap();
+        writing.shutdown().await.unwrap();
+    };
+    let ((), received) = soon(async { tokio::join!(write, back.rest()) }).await;
+    assert_eq!(received.len(), sent.len());
+    eventually("the tunnel is over", || tunnels(&rig.proxy) == 0.0).await;
     rig.stop().await;
 }
 
@@ -165,27 +167,28 @@ async fn a_client_that_vanishes_before_the_answer_ends_the_request() {
     proxy.stop().await;
 }
 
-#[tokio::test]
-async fn a_refused_upgrade_is_an_answer_like_any_other() {
+cases!(
+    a_refused_upgrade_is_an_answer_like_any_other,
+    [spdy(SPDY), websocket(WEBSOCKET)]
+);
+async fn a_refused_upgrade_is_an_answer_like_any_other(request: &str) {
     const FORBIDDEN: &[u8] = include_bytes!("../samples/rbac_forbidden_403.http");
     let rig = Rig::new().await;
     let canned = Canned::captured(FORBIDDEN).unwrap();
     let mut raw = rig.raw().await;
-    for request in [SPDY, WEBSOCKET] {
-        rig.plane
-            .faults(0)
-            .unwrap()
-            .next_request(Fault::Answer(canned.clone()));
-        raw.write(format!(
-            "{request}Authorization: Bearer {}\r\n\r\n",
-            rig.plane.token()
-        ))
-        .await;
-        let (head, body) = raw.answer().await;
-        assert_eq!(head.status(), StatusCode::FORBIDDEN);
-        assert_eq!(body, canned.body);
-        assert_eq!(head.all("upgrade").len(), 0);
-    }
+    rig.plane
+        .faults(0)
+        .unwrap()
+        .next_request(Fault::Answer(canned.clone()));
+    raw.write(format!(
+        "{request}Authorization: Bearer {}\r\n\r\n",
+        rig.plane.token()
+    ))
+    .await;
+    let (head, body) = raw.answer().await;
+    assert_eq!(head.status(), StatusCode::FORBIDDEN);
+    assert_eq!(body, canned.body);
+    assert_eq!(head.all("upgrade").len(), 0);
     // The connection is as good as before.
     raw.write(format!(
         "GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",

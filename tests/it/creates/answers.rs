@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::{
     assert_each_stored_once, attempts, brisk, conflict, ended, not_replayed, replays, rig,
 };
+use crate::cases::every;
 use crate::support::{
     Answer, BOTH, NAMESPACE, Protocol, Rig, assert_relayed, captured, sample, samples,
 };
@@ -88,29 +89,32 @@ async fn every_captured_answer_ends_in_a_pod_or_is_relayed_after_one_attempt(pro
     );
     let rig = rig(brisk).await;
     let mut client = rig.client(protocol).await;
-    for name in names
-        .iter()
-        .filter(|name| !THROTTLED.contains(&name.as_str()))
-    {
-        let canned = captured(name);
-        rig.faults().next_create(Fault::Answer(canned.clone()));
-        let before = attempts(&rig);
-        let pod = name.replace('_', "-");
-        let answer = client.create(&pod).await;
-        let stored = rig.plane.store().pod(NAMESPACE, &pod);
-        if CONFLICTS.contains(&name.as_str()) {
-            assert_eq!(
-                (answer.status, attempts(&rig) - before),
-                (StatusCode::CREATED, 2),
-                "{name}"
-            );
-            assert!(stored.is_some(), "{name}");
-        } else {
-            assert_relayed(&answer, &canned, name);
-            assert_eq!(attempts(&rig) - before, 1, "{name}");
-            assert!(stored.is_none(), "{name}");
-        }
-    }
+    every(
+        names
+            .iter()
+            .filter(|name| !THROTTLED.contains(&name.as_str())),
+        async |name| {
+            let canned = captured(name);
+            rig.faults().next_create(Fault::Answer(canned.clone()));
+            let before = attempts(&rig);
+            let pod = name.replace('_', "-");
+            let answer = client.create(&pod).await;
+            let stored = rig.plane.store().pod(NAMESPACE, &pod);
+            if CONFLICTS.contains(&name.as_str()) {
+                assert_eq!(
+                    (answer.status, attempts(&rig) - before),
+                    (StatusCode::CREATED, 2),
+                    "{name}"
+                );
+                assert!(stored.is_some(), "{name}");
+            } else {
+                assert_relayed(&answer, &canned, name);
+                assert_eq!(attempts(&rig) - before, 1, "{name}");
+                assert!(stored.is_none(), "{name}");
+            }
+        },
+    )
+    .await;
     rig.stop().await;
 }
 
@@ -185,63 +189,68 @@ async fn an_answer_too_large_for_an_apiservers_error_is_relayed_unjudged(protoco
 
 cases!(
     a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming,
-    protocols
+    protocols,
+    [
+        shutting_down(
+            text("The apiserver is shutting down, please try again later.\n"),
+            "shutting_down",
+            true
+        ),
+        starting_up(starting(), "starting_up", true),
+        throttled(
+            text("Too many requests, please try again later.\n"),
+            "throttled",
+            false
+        ),
+        quota_conflict(captured("quota_conflict_409"), "quota_conflict", false),
+    ]
 );
-async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming(protocol: Protocol) {
-    let text = |text: &'static str| {
-        Canned::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "text/plain; charset=utf-8",
-            text,
-        )
-    };
+async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming(
+    protocol: Protocol,
+    canned: Canned,
+    class: &str,
+    elsewhere: bool,
+) {
+    let rig = rig(|config| {
+        brisk(config);
+        config.upstream.connections_per_lane = 1;
+    })
+    .await;
+    rig.faults().next_create(Fault::Answer(canned));
+    assert_eq!(
+        rig.client(protocol).await.create("a").await.status,
+        StatusCode::CREATED
+    );
+    let connections: Vec<_> = rig
+        .plane
+        .journal()
+        .creates()
+        .into_iter()
+        .map(|attempt| attempt.connection)
+        .collect();
+    assert_eq!(
+        (connections.len(), connections[0] != connections[1]),
+        (2, elsewhere)
+    );
+    assert_eq!(replays(&rig, class), 1.0);
+    rig.stop().await;
+}
+
+fn text(text: &'static str) -> Canned {
+    Canned::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "text/plain; charset=utf-8",
+        text,
+    )
+}
+
+/// As a server that starts up answers, without the seconds that it asks for.
+fn starting() -> Canned {
     let starting = Canned::starting_up();
-    // Those that ask for some seconds ask for none here.
     let unhurried = String::from_utf8_lossy(&starting.body).replace("\"retryAfterSeconds\":5", "");
-    let starting = Canned::new(
+    Canned::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "application/json",
         unhurried,
-    );
-    let table = [
-        (
-            text("The apiserver is shutting down, please try again later.\n"),
-            "shutting_down",
-            true,
-        ),
-        (starting, "starting_up", true),
-        (
-            text("Too many requests, please try again later.\n"),
-            "throttled",
-            false,
-        ),
-        (captured("quota_conflict_409"), "quota_conflict", false),
-    ];
-    for (canned, class, elsewhere) in &table {
-        let rig = rig(|config| {
-            brisk(config);
-            config.upstream.connections_per_lane = 1;
-        })
-        .await;
-        rig.faults().next_create(Fault::Answer(canned.clone()));
-        assert_eq!(
-            rig.client(protocol).await.create("a").await.status,
-            StatusCode::CREATED,
-            "{class}"
-        );
-        let connections: Vec<_> = rig
-            .plane
-            .journal()
-            .creates()
-            .into_iter()
-            .map(|attempt| attempt.connection)
-            .collect();
-        assert_eq!(
-            (connections.len(), connections[0] != connections[1]),
-            (2, *elsewhere),
-            "{class}"
-        );
-        assert_eq!(replays(&rig, class), 1.0, "{class}");
-        rig.stop().await;
-    }
+    )
 }

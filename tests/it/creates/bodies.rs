@@ -38,30 +38,39 @@ fn create(client: &Client, body: impl Into<Bytes>, announced: bool) -> Request<P
     )
 }
 
-cases!(bodies_up_to_three_mebibytes_are_replayed, protocols);
-async fn bodies_up_to_three_mebibytes_are_replayed(protocol: Protocol) {
+cases!(
+    bodies_up_to_three_mebibytes_are_replayed,
+    protocols,
+    [
+        a_byte_less(3 * MIB - 1, false),
+        exactly_and_announced(3 * MIB, true),
+        exactly_and_unannounced(3 * MIB, false),
+    ]
+);
+async fn bodies_up_to_three_mebibytes_are_replayed(
+    protocol: Protocol,
+    bytes: usize,
+    announced: bool,
+) {
     let rig = rig(brisk).await;
     let mut client = rig.client(protocol).await;
-    for (n, (bytes, announced)) in [(3 * MIB - 1, false), (3 * MIB, true), (3 * MIB, false)]
-        .into_iter()
-        .enumerate()
-    {
-        rig.faults().next_create(conflict());
-        let before = attempts(&rig);
-        let body = pod_of(&format!("pod-{n}"), bytes);
-        let answer = Answer::of(client.send(create(&client, body, announced)).await).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{bytes} {announced}");
-        assert!(
-            answer.body.len() > bytes,
-            "the pod as it was posted, and the server's fields"
-        );
-        let sizes: Vec<_> = rig.plane.journal().creates()[before..]
-            .iter()
-            .map(|attempt| attempt.body)
-            .collect();
-        assert_eq!(sizes, [bytes, bytes], "announced: {announced}");
-        eventually("the body is dropped", || buffered(&rig) == 0.0).await;
-    }
+    rig.faults().next_create(conflict());
+    let body = pod_of("a", bytes);
+    let answer = Answer::of(client.send(create(&client, body, announced)).await).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert!(
+        answer.body.len() > bytes,
+        "the pod as it was posted, and the server's fields"
+    );
+    let sizes: Vec<_> = rig
+        .plane
+        .journal()
+        .creates()
+        .iter()
+        .map(|attempt| attempt.body)
+        .collect();
+    assert_eq!(sizes, [bytes, bytes]);
+    eventually("the body is dropped", || buffered(&rig) == 0.0).await;
     assert_eq!(not_replayed(&rig, "body_too_large"), 0.0);
     rig.stop().await;
 }
@@ -101,49 +110,51 @@ async fn a_body_of_a_byte_more_is_the_apiservers_to_refuse(protocol: Protocol, a
 
 cases!(
     a_body_beyond_max_body_is_streamed_whole_and_not_replayed,
-    protocols
+    protocols,
+    [announced(true), unannounced(false)]
 );
-async fn a_body_beyond_max_body_is_streamed_whole_and_not_replayed(protocol: Protocol) {
+async fn a_body_beyond_max_body_is_streamed_whole_and_not_replayed(
+    protocol: Protocol,
+    announced: bool,
+) {
     const LIMIT: usize = 100_000;
-    for announced in [true, false] {
-        let rig = rig(|config| {
-            brisk(config);
-            config.creates.max_body = LIMIT as u64;
-        })
-        .await;
-        let mut client = rig.client(protocol).await;
-        let stored = Answer::of(
-            client
-                .send(create(&client, pod_of("stored", LIMIT + 1), announced))
-                .await,
-        )
-        .await;
-        assert_eq!(stored.status, StatusCode::CREATED, "{stored:?}");
-        assert_eq!(rig.plane.journal().creates()[0].body, LIMIT + 1);
+    let rig = rig(|config| {
+        brisk(config);
+        config.creates.max_body = LIMIT as u64;
+    })
+    .await;
+    let mut client = rig.client(protocol).await;
+    let stored = Answer::of(
+        client
+            .send(create(&client, pod_of("stored", LIMIT + 1), announced))
+            .await,
+    )
+    .await;
+    assert_eq!(stored.status, StatusCode::CREATED, "{stored:?}");
+    assert_eq!(rig.plane.journal().creates()[0].body, LIMIT + 1);
 
-        rig.faults().next_create(conflict());
-        let refused = Answer::of(
-            client
-                .send(create(&client, pod_of("refused", LIMIT + 1), announced))
-                .await,
-        )
-        .await;
-        assert_relayed(&refused, &captured("quota_conflict_409"), "a larger body");
-        assert_eq!(
-            (attempts(&rig), not_replayed(&rig, "body_too_large")),
-            (2, 2.0)
-        );
+    rig.faults().next_create(conflict());
+    let refused = Answer::of(
+        client
+            .send(create(&client, pod_of("refused", LIMIT + 1), announced))
+            .await,
+    )
+    .await;
+    assert_relayed(&refused, &captured("quota_conflict_409"), "a larger body");
+    assert_eq!(
+        (attempts(&rig), not_replayed(&rig, "body_too_large")),
+        (2, 2.0)
+    );
 
-        rig.faults().next_create(conflict());
-        let replayed = Answer::of(
-            client
-                .send(create(&client, pod_of("replayed", LIMIT), announced))
-                .await,
-        )
-        .await;
-        assert_eq!((replayed.status, attempts(&rig)), (StatusCode::CREATED, 4));
-        rig.stop().await;
-    }
+    rig.faults().next_create(conflict());
+    let replayed = Answer::of(
+        client
+            .send(create(&client, pod_of("replayed", LIMIT), announced))
+            .await,
+    )
+    .await;
+    assert_eq!((replayed.status, attempts(&rig)), (StatusCode::CREATED, 4));
+    rig.stop().await;
 }
 
 cases!(
@@ -167,60 +178,62 @@ async fn a_body_beyond_max_body_reaches_the_apiserver_before_it_has_ended(protoc
 
 cases!(
     beyond_the_memory_of_all_bodies_creates_are_streamed_and_not_replayed,
-    protocols
+    protocols,
+    [announced(true), unannounced(false)]
 );
-async fn beyond_the_memory_of_all_bodies_creates_are_streamed_and_not_replayed(protocol: Protocol) {
+async fn beyond_the_memory_of_all_bodies_creates_are_streamed_and_not_replayed(
+    protocol: Protocol,
+    announced: bool,
+) {
     const BODY: usize = 10_000;
-    for announced in [true, false] {
-        let rig = rig(|config| {
-            patient(config);
-            config.creates.max_body = BODY as u64;
-            // With a head beside the body.
-            config.creates.max_buffered = BODY as u64 + 1000;
-        })
-        .await;
-        rig.faults().next_create(Fault::Answer(lasting_conflict()));
-        let mut first = rig.client(protocol).await;
-        let request = create(&first, pod_of("first", BODY), announced);
-        let first = tokio::spawn(async move { first.send(request).await });
-        held(&rig, 1).await;
-        assert!(
-            (BODY as f64..BODY as f64 + 1000.0).contains(&buffered(&rig)),
-            "{}",
-            buffered(&rig)
-        );
+    let rig = rig(|config| {
+        patient(config);
+        config.creates.max_body = BODY as u64;
+        // With a head beside the body.
+        config.creates.max_buffered = BODY as u64 + 1000;
+    })
+    .await;
+    rig.faults().next_create(Fault::Answer(lasting_conflict()));
+    let mut first = rig.client(protocol).await;
+    let request = create(&first, pod_of("first", BODY), announced);
+    let first = tokio::spawn(async move { first.send(request).await });
+    held(&rig, 1).await;
+    assert!(
+        (BODY as f64..BODY as f64 + 1000.0).contains(&buffered(&rig)),
+        "{}",
+        buffered(&rig)
+    );
 
-        let mut client = rig.client(protocol).await;
-        rig.faults().next_create(conflict());
-        let refused = Answer::of(
-            client
-                .send(create(&client, pod_of("second", 1000), announced))
-                .await,
-        )
-        .await;
-        assert_relayed(&refused, &captured("quota_conflict_409"), "no memory");
-        assert_eq!(
-            (attempts(&rig), not_replayed(&rig, "buffer_full")),
-            (2, 1.0)
-        );
-        assert_eq!(rig.plane.journal().creates()[1].body, 1000);
+    let mut client = rig.client(protocol).await;
+    rig.faults().next_create(conflict());
+    let refused = Answer::of(
+        client
+            .send(create(&client, pod_of("second", 1000), announced))
+            .await,
+    )
+    .await;
+    assert_relayed(&refused, &captured("quota_conflict_409"), "no memory");
+    assert_eq!(
+        (attempts(&rig), not_replayed(&rig, "buffer_full")),
+        (2, 1.0)
+    );
+    assert_eq!(rig.plane.journal().creates()[1].body, 1000);
 
-        first.abort();
-        held(&rig, 0).await;
-        eventually("the memory is given back", || buffered(&rig) == 0.0).await;
-        rig.faults().next_create(conflict());
-        let replayed = Answer::of(
-            client
-                .send(create(&client, pod_of("third", BODY), announced))
-                .await,
-        )
-        .await;
-        assert_eq!(
-            (replayed.status, not_replayed(&rig, "buffer_full")),
-            (StatusCode::CREATED, 1.0)
-        );
-        rig.stop().await;
-    }
+    first.abort();
+    held(&rig, 0).await;
+    eventually("the memory is given back", || buffered(&rig) == 0.0).await;
+    rig.faults().next_create(conflict());
+    let replayed = Answer::of(
+        client
+            .send(create(&client, pod_of("third", BODY), announced))
+            .await,
+    )
+    .await;
+    assert_eq!(
+        (replayed.status, not_replayed(&rig, "buffer_full")),
+        (StatusCode::CREATED, 1.0)
+    );
+    rig.stop().await;
 }
 
 cases!(

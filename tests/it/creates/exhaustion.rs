@@ -61,6 +61,19 @@ impl Case {
     }
 }
 
+/// The answer without a `Retry-After`.
+fn unhurried(canned: Canned) -> Canned {
+    Canned {
+        headers: canned
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != RETRY_AFTER)
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect(),
+        ..canned
+    }
+}
+
 fn asking(canned: Canned, seconds: &'static str) -> Canned {
     canned.with(RETRY_AFTER, HeaderValue::from_static(seconds))
 }
@@ -72,35 +85,26 @@ fn three_attempts(config: &mut Config) {
 
 cases!(
     the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding,
-    protocols
-);
-async fn the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding(protocol: Protocol) {
-    let text = captured("too_many_requests_429");
-    let unhurried = Canned {
-        headers: text
-            .headers
-            .iter()
-            .filter(|(name, _)| *name != RETRY_AFTER)
-            .map(|(n, v)| (n.clone(), v.clone()))
-            .collect(),
-        ..text
-    };
-    let conflicts = [
-        "quota_conflict_409",
-        "quota_conflict_409_protobuf",
-        "quota_conflict_409_yaml",
+    protocols,
+    [
+        json(captured("quota_conflict_409")),
+        protobuf(captured("quota_conflict_409_protobuf")),
+        yaml(captured("quota_conflict_409_yaml")),
+        text(unhurried(captured("too_many_requests_429"))),
     ]
-    .map(captured);
-    for canned in conflicts.into_iter().chain([unhurried.clone()]) {
-        Case {
-            reason: "attempts",
-            edit: three_attempts,
-            query: "",
-            answers: vec![canned; 3],
-        }
-        .check(protocol)
-        .await;
+);
+async fn the_last_answer_is_relayed_when_no_attempts_are_left_in_any_encoding(
+    protocol: Protocol,
+    canned: Canned,
+) {
+    Case {
+        reason: "attempts",
+        edit: three_attempts,
+        query: "",
+        answers: vec![canned; 3],
     }
+    .check(protocol)
+    .await;
 }
 
 cases!(

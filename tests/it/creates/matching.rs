@@ -6,6 +6,7 @@ use kube_retry_proxy::config::{Config, Resource};
 use model_control_plane::{Canned, Fault};
 
 use super::{brisk, conflict, rig};
+use crate::cases::every;
 use crate::support::{Answer, NAMESPACE, Protocol, Rig, assert_relayed, captured};
 
 /// Sends one request to an apiserver that answers with a quota conflict first and then with a
@@ -74,13 +75,14 @@ async fn only_creates_of_the_configured_resources_are_replayed(protocol: Protoco
         ("/api/v1/namespaces/team/secrets", 1),
     ];
     let rig = rig(edit).await;
-    for (path, expected) in table {
+    every(table, async |(path, expected)| {
         assert_eq!(
             arrivals(&rig, protocol, Method::POST, path, JSON).await,
             expected,
             "{path}"
         );
-    }
+    })
+    .await;
     rig.stop().await;
 }
 
@@ -98,49 +100,53 @@ async fn what_looks_like_a_create_but_is_none_is_not_replayed(protocol: Protocol
         (Method::DELETE, pods.clone()),
         (Method::POST, format!("{pods}?dryRun=All")),
     ];
-    for (method, path) in table {
+    every(table, async |(method, path)| {
         assert_eq!(
             arrivals(&rig, protocol, method.clone(), &path, JSON).await,
             1,
             "{method} {path}"
         );
-    }
+    })
+    .await;
     rig.stop().await;
 }
 
 cases!(
     a_server_side_apply_is_replayed_where_it_is_asked_for,
-    protocols
+    protocols,
+    [
+        not_asked_for(false, APPLY, 1),
+        asked_for(true, APPLY, 2),
+        a_merge_patch(true, "application/merge-patch+json", 1),
+        a_strategic_merge_patch(true, "application/strategic-merge-patch+json", 1),
+    ]
 );
-async fn a_server_side_apply_is_replayed_where_it_is_asked_for(protocol: Protocol) {
-    for (opted_in, content_type, expected) in [
-        (false, APPLY, 1),
-        (true, APPLY, 2),
-        (true, "application/merge-patch+json", 1),
-        (true, "application/strategic-merge-patch+json", 1),
-    ] {
-        let rig = rig(|config| {
-            brisk(config);
-            config.creates.server_side_apply = opted_in;
-        })
-        .await;
-        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a?fieldManager=me&force=true");
-        assert_eq!(
-            arrivals(&rig, protocol, Method::PATCH, &path, content_type).await,
-            expected,
-            "{content_type}, opted in: {opted_in}"
-        );
-        let queries = rig
-            .plane
-            .journal()
-            .attempts()
-            .into_iter()
-            .filter(|attempt| attempt.method == Method::PATCH);
-        assert!(
-            queries
-                .map(|attempt| attempt.query)
-                .all(|query| query.as_deref() == Some("fieldManager=me&force=true"))
-        );
-        rig.stop().await;
-    }
+async fn a_server_side_apply_is_replayed_where_it_is_asked_for(
+    protocol: Protocol,
+    opted_in: bool,
+    content_type: &str,
+    expected: usize,
+) {
+    let rig = rig(|config| {
+        brisk(config);
+        config.creates.server_side_apply = opted_in;
+    })
+    .await;
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a?fieldManager=me&force=true");
+    assert_eq!(
+        arrivals(&rig, protocol, Method::PATCH, &path, content_type).await,
+        expected
+    );
+    let queries = rig
+        .plane
+        .journal()
+        .attempts()
+        .into_iter()
+        .filter(|attempt| attempt.method == Method::PATCH);
+    assert!(
+        queries
+            .map(|attempt| attempt.query)
+            .all(|query| query.as_deref() == Some("fieldManager=me&force=true"))
+    );
+    rig.stop().await;
 }

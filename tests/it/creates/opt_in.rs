@@ -8,6 +8,7 @@ use kube_retry_proxy::config::{OptIn, Replay};
 use model_control_plane::{Canned, Fault};
 
 use super::{attempts, brisk, not_replayed, replays, rig};
+use crate::cases::every;
 use crate::support::{Answer, NAMESPACE, Protocol, assert_relayed, captured, eventually};
 
 /// A class, its switch, and an answer of it.
@@ -63,7 +64,7 @@ fn all_but(replay: &mut Replay, own: fn(&mut Replay) -> &mut OptIn) {
 
 cases!(a_class_that_is_off_is_relayed_after_one_attempt, protocols);
 async fn a_class_that_is_off_is_relayed_after_one_attempt(protocol: Protocol) {
-    for (class, own, canned) in classes() {
+    every(classes(), async |(class, own, canned)| {
         let rig = rig(|config| {
             brisk(config);
             all_but(&mut config.replay, own);
@@ -77,12 +78,13 @@ async fn a_class_that_is_off_is_relayed_after_one_attempt(protocol: Protocol) {
         );
         assert_eq!((attempts(&rig), replays(&rig, class)), (1, 0.0), "{class}");
         rig.stop().await;
-    }
+    })
+    .await;
 }
 
 cases!(a_class_that_is_on_is_replayed_into_a_pod, protocols);
 async fn a_class_that_is_on_is_replayed_into_a_pod(protocol: Protocol) {
-    for (class, own, canned) in classes() {
+    every(classes(), async |(class, own, canned)| {
         let rig = rig(|config| {
             brisk(config);
             own(&mut config.replay).enabled = true;
@@ -96,12 +98,13 @@ async fn a_class_that_is_on_is_replayed_into_a_pod(protocol: Protocol) {
         );
         assert_eq!((attempts(&rig), replays(&rig, class)), (2, 1.0), "{class}");
         rig.stop().await;
-    }
+    })
+    .await;
 }
 
 cases!(a_class_that_is_on_has_limits_of_its_own, protocols);
 async fn a_class_that_is_on_has_limits_of_its_own(protocol: Protocol) {
-    for (class, own, canned) in classes() {
+    every(classes(), async |(class, own, canned)| {
         let rig = rig(|config| {
             brisk(config);
             // What holds for the other classes would allow none and all of them.
@@ -134,7 +137,8 @@ async fn a_class_that_is_on_has_limits_of_its_own(protocol: Protocol) {
             "{class}"
         );
         rig.stop().await;
-    }
+    })
+    .await;
 }
 
 cases!(
