@@ -20,6 +20,7 @@ elif [ "${CI:-}" = true ]; then
 else
   echo 'cargo-deny is not installed: dependencies are not checked (cargo install --locked cargo-deny)'
 fi
+# This includes the tests of xtask, and with them those of what a release contains.
 step cargo test --locked --workspace
 step bash tests/page.sh
-step bash tests/deploy.sh
+step cargo xtask deploy-check
