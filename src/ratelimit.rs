@@ -77,17 +77,17 @@ impl RateLimit {
         let namespaces = config.namespace.map(|rate| {
             let overflow = Arc::new(RateQueue::new(rate));
             // A queue whose burst has refilled has nothing to remember.
-            let idle = overflow.refill().saturating_add(config.max_wait);
+            let idle = overflow.refill().saturating_add(config.max_wait.get());
             Namespaces {
                 rate,
-                queues: Keyed::new(config.max_namespaces, idle),
+                queues: Keyed::new(config.max_namespaces.size(), idle),
                 overflow,
             }
         });
         Self {
             namespaces,
             global: config.global.map(RateQueue::new),
-            max_wait: config.max_wait,
+            max_wait: config.max_wait.get(),
             callers: Callers::new(),
         }
     }

@@ -3,7 +3,6 @@
 //! Without the queue all waiting creates would wake for the same slot. One would get it, and a new
 //! create could overtake the others.
 
-use std::num::NonZeroU32;
 use std::ops::Add;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,10 +16,6 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Rate;
-
-/// governor counts in 64-bit nanoseconds without a check. A burst that takes longer than this to
-/// refill could overflow.
-const MAX_REFILL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 #[derive(Debug)]
 pub(super) struct RateQueue {
@@ -148,18 +143,13 @@ impl Drop for Dry<'_> {
     }
 }
 
-/// The configuration has checked the range of `qps`. The clamps keep other values from causing a
-/// panic or an overflow inside governor.
+/// governor counts 64-bit nanoseconds and does not check for overflow. It can count 584 years. The
+/// types of a rate allow a burst that takes 32 years to refill.
+#[expect(clippy::expect_used, reason = "a period is 1 µs or longer")]
 fn quota(rate: Rate) -> Quota {
-    let period = Duration::try_from_secs_f64(1.0 / rate.qps)
-        .unwrap_or(MAX_REFILL)
-        .clamp(Duration::from_nanos(1), MAX_REFILL);
-    let max_burst = u32::try_from(MAX_REFILL.as_nanos() / period.as_nanos()).unwrap_or(u32::MAX);
-    let burst = NonZeroU32::new(rate.burst.min(max_burst)).unwrap_or(NonZeroU32::MIN);
-    // `with_period` gives None only for a period of 0.
-    Quota::with_period(period)
-        .unwrap_or(Quota::per_second(NonZeroU32::MIN))
-        .allow_burst(burst)
+    Quota::with_period(Duration::from_secs_f64(1.0 / rate.qps.get()))
+        .expect("a rate is finite")
+        .allow_burst(rate.burst.non_zero())
 }
 
 /// Tokio's clock for governor, so that tests can pause time.

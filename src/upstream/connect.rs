@@ -67,8 +67,8 @@ impl Connectors {
         Ok(Self {
             trust,
             timeout: settings.connect_timeout,
-            keep_alive_interval: settings.keep_alive_interval,
-            keep_alive_timeout: settings.keep_alive_timeout,
+            keep_alive_interval: settings.keep_alive_interval.get(),
+            keep_alive_timeout: settings.keep_alive_timeout.get(),
             // A discovered server is verified by the name of the Service, because certificates do
             // not always list the addresses of nodes.
             server_name: settings.server_name.clone().or_else(|| {

@@ -112,7 +112,7 @@ impl Server {
                 metrics.lane(profile.name),
             )
         };
-        let connections = settings.connections_per_lane.max(1);
+        let connections = settings.connections_per_lane.size();
         // One address can stand for several apiservers, and then only a connection identifies one
         // of them. If each apiserver has its own address, one connection would make the creates of
         // a namespace queue: they would arrive in smaller batches and cost more quota writes.

@@ -7,12 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use clap::Parser;
 use kube_retry_proxy::app::{self, App, ConfigSource};
 use kube_retry_proxy::cli::serve::{self, ServeArgs};
+use kube_retry_proxy::cli::{Cli, Command};
 use serde_json::Value;
 
 use crate::support::executable::Place;
 use crate::support::{Client, Protocol, admin, eventually, sample};
+
+fn parsed(flags: &[&str]) -> ServeArgs {
+    match Cli::parse_from(["kube-retry-proxy", "serve"].iter().chain(flags)).command {
+        Command::Serve(args) => *args,
+        other => panic!("{other:?}"),
+    }
+}
 
 /// A proxy in this process that looks at its file every few milliseconds.
 struct Reloading {
@@ -38,11 +47,7 @@ impl Reloading {
 
     /// With a configuration file alone.
     async fn of_file(path: &str) -> Self {
-        Self::start(ServeArgs {
-            config: Some(path.into()),
-            ..ServeArgs::default()
-        })
-        .await
+        Self::start(parsed(&[&format!("--config={path}")])).await
     }
 
     /// Returns when the files have been looked at again, more than once.

@@ -51,10 +51,7 @@ pub(in crate::admin) fn example() -> Snapshot {
         mode: Mode::Enforce,
         ..Config::default()
     };
-    config.rate_limit.namespace = Some(Rate {
-        qps: 5.0,
-        burst: 10,
-    });
+    config.rate_limit.namespace = Some(Rate::new(5.0, 10));
     let server = |address: &str, healthy: bool, namespaces: &[&str]| ServerStatus {
         address: address.to_owned(),
         healthy,

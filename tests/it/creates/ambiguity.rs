@@ -100,8 +100,8 @@ cases!(creates_wait_for_an_apiserver_that_is_down, protocols);
 async fn creates_wait_for_an_apiserver_that_is_down(protocol: Protocol) {
     let rig = rig(|config| {
         brisk(config);
-        config.replay.max_attempts = u32::MAX;
-        config.replay.budget.other.per_second = 1_000_000;
+        config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX.try_into().unwrap();
+        config.replay.budget.other.per_second = 1_000_000.try_into().unwrap();
     })
     .await;
     let mut client = rig.client(protocol).await;
@@ -130,7 +130,7 @@ async fn an_apiserver_that_stays_down_is_told_in_a_503_that_may_be_sent_again(
 ) {
     let rig = rig(|config| {
         brisk(config);
-        config.replay.max_attempts = 3;
+        config.replay.max_attempts = 3.try_into().unwrap();
     })
     .await;
     rig.faults().set_down(true);
@@ -167,7 +167,7 @@ cases!(
     ]
 );
 async fn an_own_answer_is_json_where_the_client_has_no_preference(accept: Option<&str>) {
-    let rig = rig(|config| config.replay.max_attempts = 1).await;
+    let rig = rig(|config| config.replay.max_attempts = 1.try_into().unwrap()).await;
     rig.faults().set_down(true);
     let mut client = rig.client(Protocol::Http1).await;
     let mut request = client.create_request("a");
@@ -223,7 +223,7 @@ cases!(
 async fn creates_under_way_survive_a_goaway_and_later_ones_go_elsewhere(protocol: Protocol) {
     let rig = rig(|config| {
         brisk(config);
-        config.upstream.connections_per_lane = 1;
+        config.upstream.connections_per_lane = 1.try_into().unwrap();
     })
     .await;
     let mut creates = JoinSet::new();

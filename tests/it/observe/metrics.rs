@@ -51,7 +51,7 @@ async fn open_streams_are_counted_until_they_end() {
 
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_counted() {
-    let rig = rig(|config| config.replay.max_attempts = 2).await;
+    let rig = rig(|config| config.replay.max_attempts = 2.try_into().unwrap()).await;
     rig.client(Protocol::Http1).await.get("/version").await;
     assert_eq!(of(&rig.proxy, "upstream_connections{lane=\"call\"}"), 1.0);
     rig.plane.faults(0).unwrap().set_down(true);

@@ -1,10 +1,9 @@
 //! The certificate and its key, and the authority of the upstream.
 
 use http::StatusCode;
-use kube_retry_proxy::cli::serve::ServeArgs;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use super::Reloading;
+use super::{Reloading, parsed};
 use crate::support::executable::Place;
 use crate::support::logs::Logs;
 use crate::support::{Client, Protocol, eventually, sample, servers_up, try_tls_stream};
@@ -18,15 +17,11 @@ async fn replaced_certificate_files_hold_for_new_connections_and_open_ones_live_
         place.write("tls.crt", &old.certificate),
         place.write("tls.key", &old.key),
     );
-    let args = ServeArgs {
-        config: Some(place.config("").into()),
-        tls_cert_file: Some(certificate.into()),
-        ..ServeArgs::default()
-    };
-    let running = Reloading::start(ServeArgs {
-        tls_private_key_file: Some(key.into()),
-        ..args
-    })
+    let running = Reloading::start(parsed(&[
+        &format!("--config={}", place.config("")),
+        &format!("--tls-cert-file={certificate}"),
+        &format!("--tls-private-key-file={key}"),
+    ]))
     .await;
     let expiry = || {
         sample(

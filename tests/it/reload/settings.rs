@@ -4,10 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use http::StatusCode;
-use kube_retry_proxy::cli::serve::ServeArgs;
-use kube_retry_proxy::config::Mode;
 
-use super::Reloading;
+use super::{Reloading, parsed};
 use crate::support::executable::{Place, Served, command};
 use crate::support::logs::Logs;
 use crate::support::{admin, conflict, eventually, sample};
@@ -188,13 +186,8 @@ async fn a_section_that_needs_a_restart_is_named_and_keeps_nothing_else_back() {
 #[tokio::test]
 async fn a_flag_stays_above_the_file_that_changes() {
     let place = Place::new().await;
-    let config = Some(place.config("").into());
-    let running = Reloading::start(ServeArgs {
-        config,
-        mode: Some(Mode::Observe),
-        ..ServeArgs::default()
-    })
-    .await;
+    let flags = [&format!("--config={}", place.config("")), "--mode=Observe"];
+    let running = Reloading::start(parsed(&flags)).await;
     place.config("mode: Off\nreplay: {maxAttempts: 3}\n");
     eventually("the reload", || running.reloads("config", "success") == 1.0).await;
     let configz = running.configz().await;

@@ -217,7 +217,10 @@ cases!(
 );
 async fn a_create_without_a_trace_begins_one_as_often_as_configured(ratio: f64, spans: usize) {
     let collector = Collector::start().await;
-    let rig = rig(&collector, |config| config.tracing.sample_ratio = ratio).await;
+    let rig = rig(&collector, |config| {
+        config.tracing.sample_ratio = ratio.try_into().unwrap()
+    })
+    .await;
     let mut client = rig.client(Protocol::Http2).await;
     assert_eq!(
         create_with(&mut client, "a", &[]).await.status,
@@ -243,11 +246,8 @@ async fn a_create_without_a_trace_begins_one_as_often_as_configured(ratio: f64, 
 async fn creates_that_the_proxy_answers_or_that_are_left_are_told_too() {
     let collector = Collector::start().await;
     let rig = rig(&collector, |config| {
-        config.rate_limit.global = Some(Rate {
-            qps: 0.001,
-            burst: 3,
-        });
-        config.rate_limit.max_wait = Duration::ZERO;
+        config.rate_limit.global = Some(Rate::new(0.001, 3));
+        config.rate_limit.max_wait = Duration::ZERO.try_into().unwrap();
     })
     .await;
     let mut client = rig.client(Protocol::Http2).await;
