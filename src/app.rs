@@ -100,7 +100,10 @@ pub enum StartError {
 /// What is missing or wrong in the configuration, before anything is served.
 pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, StartError> {
     let class_labels: Vec<_> = Class::ALL.iter().map(|class| class.as_str()).collect();
-    let metrics = Arc::new(Metrics::new(config.metrics.max_namespaces, &class_labels));
+    let metrics = Arc::new(Metrics::new(
+        config.metrics.max_namespaces.size(),
+        &class_labels,
+    ));
     metrics.mode(config.mode);
     let upstream = Arc::new(Upstream::new(&config.upstream, &metrics)?);
     let (certificate, ca_pem) = certificate(&config.serving)?;
@@ -119,7 +122,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
 
     let (drain, watcher) = Drain::new();
     let (given_up, recorder) = Recorder::new(&config.events, &upstream, &metrics).unzip();
-    let decisions = Arc::new(Decisions::new(config.metrics.decisions).telling(given_up));
+    let decisions = Arc::new(Decisions::new(config.metrics.decisions.size()).telling(given_up));
     let stop = CancellationToken::new();
     let (tracer, exporter) = Tracer::new(&config.tracing, &metrics).unzip();
     let creates = Creates {
@@ -131,7 +134,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
             metrics.buffered(),
         ),
         max_body: config.creates.max_body,
-        held: Semaphore::new(config.creates.max_held.min(Semaphore::MAX_PERMITS)),
+        held: Semaphore::new(config.creates.max_held.size()),
         in_flight: TaskTracker::new(),
         decisions: Arc::clone(&decisions),
         tracer,

@@ -99,19 +99,18 @@ pub struct Limits {
 
 impl From<&config::Serving> for Limits {
     fn from(serving: &config::Serving) -> Self {
-        let max = serving.max_connections.max(1);
+        let max = serving.max_connections.size();
         let per_address = serving
             .max_connections_per_address
-            .unwrap_or(max - max / 5)
-            .max(1);
+            .map_or(max - max / 5, config::Connections::size);
         Self {
-            idle: serving.head_timeout,
+            idle: serving.head_timeout.get(),
             head: Head::of(serving.max_head),
             connections: connections::Limits {
                 max,
                 per_address,
                 answered_too: false,
-                requests: serving.max_requests,
+                requests: serving.max_requests.size(),
             },
         }
     }

@@ -77,17 +77,17 @@ impl RateLimit {
         let namespaces = config.namespace.map(|rate| {
             let overflow = Arc::new(Line::new(rate));
             // Once the burst is back, a line is as good as new.
-            let idle = overflow.refill().saturating_add(config.max_wait);
+            let idle = overflow.refill().saturating_add(config.max_wait.get());
             Namespaces {
                 rate,
-                lines: Keyed::new(config.max_namespaces, idle),
+                lines: Keyed::new(config.max_namespaces.size(), idle),
                 overflow,
             }
         });
         Self {
             namespaces,
             global: config.global.map(Line::new),
-            max_wait: config.max_wait,
+            max_wait: config.max_wait.get(),
             callers: Callers::new(),
         }
     }

@@ -43,7 +43,7 @@ impl Tracer {
             export::to(config.endpoint.as_ref()?, &config.service_name, metrics);
         Some((
             Arc::new(Self {
-                ratio: config.sample_ratio,
+                ratio: config.sample_ratio.get(),
                 queue,
             }),
             exporter,

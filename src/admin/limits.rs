@@ -94,7 +94,7 @@ pub(super) fn of(config: &Config, readings: &Readings) -> Vec<Limit> {
             ..limit(
                 "Creates held at once",
                 "creates.maxHeld",
-                number(creates.max_held as u64),
+                number(creates.max_held.into()),
                 kept(NotReplayed::HeldFull),
             )
         },
@@ -114,7 +114,7 @@ fn limit(what: &str, field: &str, set: String, reached: u64) -> Limit {
 fn budget(budget: &Budget) -> String {
     format!(
         "{} % of creates + {}/s",
-        (budget.ratio * 1000.0).round() / 10.0,
+        (budget.ratio.get() * 1000.0).round() / 10.0,
         budget.per_second
     )
 }

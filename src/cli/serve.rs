@@ -13,7 +13,7 @@ pub use args::ServeArgs;
 pub(super) use args::{LONG_ABOUT, parse_url};
 
 use crate::config::file::{self, FileError};
-use crate::config::{CaSource, Config, Mistakes, rules, units};
+use crate::config::{CaSource, Config, Mistakes, flags, rules, units};
 use crate::kubeconfig::{self, Endpoint, KubeconfigError};
 
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
@@ -118,8 +118,10 @@ pub fn resolve(args: &ServeArgs, given: Given) -> Result<Config, ServeError> {
         kubeconfig,
         cluster,
     } = given;
-    resolve_upstream(args, &mut config, kubeconfig, cluster)?;
-    overlay(args, &mut config);
+    resolve_sources(args, &mut config, kubeconfig, cluster)?;
+    if let Some(number) = args.verbosity {
+        args::verbosity(number).clone_into(&mut config.logging.level);
+    }
     let broken: Vec<_> = rules::broken(&config)
         .into_iter()
         .map(|broken| broken.mistake)
@@ -156,7 +158,8 @@ impl Cluster {
     }
 }
 
-fn resolve_upstream(
+/// Lays kubeconfig, flags and cluster over the file.
+fn resolve_sources(
     args: &ServeArgs,
     config: &mut Config,
     kubeconfig: Option<Endpoint>,
@@ -172,19 +175,16 @@ fn resolve_upstream(
     }
     match args.upstream.as_deref() {
         // The file's list gives way to what is found.
-        None if args.upstream_discover.is_some() => upstream.servers.clear(),
+        None if args.settings.has("upstream.discover") => upstream.servers.clear(),
         None => {}
         Some([url]) => (upstream.url, upstream.servers) = (Some(url.clone()), Vec::new()),
         Some(servers) => {
             (upstream.url, upstream.servers, upstream.discover) = (None, servers.to_vec(), None)
         }
     }
-    set_some(&mut upstream.discover, &args.upstream_discover);
-    if let Some(file) = &args.upstream_ca_file {
-        upstream.ca = Some(CaSource::File(file.clone()));
-    }
-    set_some(&mut upstream.server_name, &args.upstream_server_name);
+    flags::overlay(config, &args.settings.0).map_err(ServeError::Rules)?;
 
+    let upstream = &mut config.upstream;
     if let Some(cluster) = cluster {
         if upstream.addresses().is_empty() {
             upstream.url = Some(server("KUBERNETES_SERVICE_HOST", &cluster.url())?);
@@ -201,43 +201,6 @@ fn resolve_upstream(
     {
         Some(url) if upstream.ca.is_none() => Err(ServeError::NoAuthority { url }),
         _ => Ok(()),
-    }
-}
-
-fn overlay(args: &ServeArgs, config: &mut Config) {
-    let serving = &mut config.serving;
-    set(&mut config.mode, &args.mode);
-    set(&mut config.upstream.pin, &args.upstream_pin);
-    set(&mut serving.bind_address, &args.bind_address);
-    set(&mut serving.secure_port, &args.secure_port);
-    set_some(&mut serving.tls_cert_file, &args.tls_cert_file);
-    set_some(
-        &mut serving.tls_private_key_file,
-        &args.tls_private_key_file,
-    );
-    set_some(&mut serving.self_signed.directory, &args.self_signed_dir);
-    set(&mut serving.self_signed.hosts, &args.self_signed_hosts);
-    set(&mut serving.self_signed.token_file, &args.token_file);
-    set(&mut config.admin.bind_address, &args.admin_bind_address);
-    set(&mut config.logging.format, &args.log_format);
-    set(&mut config.logging.level, &args.log_level);
-    set(
-        &mut config.logging.level,
-        &args
-            .verbosity
-            .map(|number| args::verbosity(number).to_owned()),
-    );
-}
-
-fn set<T: Clone>(place: &mut T, flag: &Option<T>) {
-    if let Some(value) = flag {
-        *place = value.clone();
-    }
-}
-
-fn set_some<T: Clone>(place: &mut Option<T>, flag: &Option<T>) {
-    if flag.is_some() {
-        place.clone_from(flag);
     }
 }
 

@@ -4,25 +4,25 @@
 //! is unknown. A value that is wrong or absent leaves the default in place, so that the walk always
 //! goes on. `null` counts as absent, as everywhere in Kubernetes.
 
+use super::kind::Kind;
 use super::mistake::{Mistake, Problem};
-use super::units::Parsed;
 use super::yaml::{Entry, Node, Value};
 
 /// What the walk has found so far.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     pub(super) mistakes: Vec<Mistake>,
     /// Every field asked for, and the line where it stands.
     pub(super) asked: Vec<(String, Option<u64>)>,
 }
 
 /// One mapping of the file.
-pub(super) struct Section<'d> {
+pub(crate) struct Section<'d> {
     decoder: &'d mut Decoder,
     path: String,
     line: u64,
     entries: Vec<Entry>,
-    known: Vec<&'static str>,
+    known: Vec<String>,
 }
 
 impl Decoder {
@@ -38,14 +38,7 @@ impl Decoder {
             value: Value::Map(entries),
         } = node
         else {
-            self.report(
-                node.line,
-                path,
-                Problem::Value {
-                    found: node.value.to_string(),
-                    expected: "a mapping".into(),
-                },
-            );
+            self.wrong(node.line, path, node.value.to_string(), "a mapping".into());
             return None;
         };
         let mut section = Section {
@@ -69,6 +62,11 @@ impl Decoder {
             .and_then(|(_, line)| *line)
     }
 
+    /// Reports a value that is not what was expected.
+    pub(super) fn wrong(&mut self, line: u64, path: String, found: String, expected: String) {
+        self.report(line, path, Problem::Value { found, expected });
+    }
+
     fn report(&mut self, line: u64, path: String, problem: Problem) {
         self.mistakes.push(Mistake {
             line: Some(line).filter(|&line| line > 0),
@@ -79,76 +77,25 @@ impl Decoder {
 }
 
 impl Section<'_> {
-    /// Reads a field into its place.
-    pub(super) fn field<T>(
+    /// Reads a field into its place. False when it must be there and is not, or is wrong; either
+    /// has been reported.
+    pub(crate) fn field<T>(
         &mut self,
-        name: &'static str,
+        name: &str,
         place: &mut T,
-        parse: impl FnOnce(&Value) -> Parsed<T>,
-    ) {
-        if let Some(node) = self.take(name)
-            && let Some(value) = self.parsed(name, &node, parse)
-        {
-            *place = value;
-        }
-    }
-
-    /// Reads a field that must be there. None when it is not, or is wrong; either has been
-    /// reported.
-    pub(super) fn required<T>(
-        &mut self,
-        name: &'static str,
-        parse: impl FnOnce(&Value) -> Parsed<T>,
-    ) -> Option<T> {
-        match self.take(name) {
-            Some(node) => self.parsed(name, &node, parse),
-            None => {
-                let expected = parse(&Value::Null).err().unwrap_or_default();
-                self.decoder
-                    .report(self.line, self.join(name), Problem::Missing { expected });
-                None
-            }
-        }
-    }
-
-    /// Walks a mapping inside this one. None when it is absent or no mapping.
-    pub(super) fn section<T>(
-        &mut self,
-        name: &'static str,
-        walk: impl FnOnce(&mut Section<'_>) -> T,
-    ) -> Option<T> {
-        let node = self.take(name)?;
-        self.decoder.section(self.join(name), node, walk)
-    }
-
-    /// Reads a list of mappings with at least one item, each by `walk`.
-    pub(super) fn sections<T>(
-        &mut self,
-        name: &'static str,
-        place: &mut Vec<T>,
-        walk: impl Fn(&mut Section<'_>) -> Option<T>,
-    ) {
-        let Some(node) = self.take(name) else { return };
+        required: bool,
+        kind: &impl Kind<T>,
+    ) -> bool {
         let path = self.join(name);
-        match node.value {
-            Value::List(items) if !items.is_empty() => {
-                let items = items.into_iter().enumerate();
-                let read = items.filter_map(|(index, item)| {
-                    self.decoder
-                        .section(format!("{path}[{index}]"), item, &walk)?
-                });
-                *place = read.collect();
-            }
-            value => {
-                let found = if matches!(value, Value::List(_)) {
-                    "an empty list".to_owned()
-                } else {
-                    value.to_string()
-                };
-                let expected = "a list with at least one item".to_owned();
+        match self.take(name) {
+            Some(node) => kind.read(self.decoder, path, node, place) || !required,
+            None if required => {
+                let expected = kind.expected();
                 self.decoder
-                    .report(node.line, path, Problem::Value { found, expected });
+                    .report(self.line, path, Problem::Missing { expected });
+                false
             }
+            None => true,
         }
     }
 
@@ -166,8 +113,8 @@ impl Section<'_> {
         }
     }
 
-    fn take(&mut self, name: &'static str) -> Option<Node> {
-        self.known.push(name);
+    fn take(&mut self, name: &str) -> Option<Node> {
+        self.known.push(name.to_owned());
         let at = self.entries.iter().position(|entry| entry.key == name);
         let entry = at.map(|at| self.entries.swap_remove(at));
         self.decoder
@@ -176,23 +123,6 @@ impl Section<'_> {
         entry
             .map(|entry| entry.node)
             .filter(|node| node.value != Value::Null)
-    }
-
-    fn parsed<T>(
-        &mut self,
-        name: &str,
-        node: &Node,
-        parse: impl FnOnce(&Value) -> Parsed<T>,
-    ) -> Option<T> {
-        parse(&node.value)
-            .map_err(|expected| {
-                let problem = Problem::Value {
-                    found: node.value.to_string(),
-                    expected,
-                };
-                self.decoder.report(node.line, self.join(name), problem);
-            })
-            .ok()
     }
 
     fn report_unknown(self) {
@@ -216,7 +146,7 @@ impl Section<'_> {
 }
 
 /// The known name that is a typo away from `name`, if there is one.
-fn closest(name: &str, known: &[&'static str]) -> Option<&'static str> {
+fn closest(name: &str, known: &[String]) -> Option<String> {
     let plain = |text: &str| {
         text.chars()
             .filter(|c| c.is_alphanumeric())
@@ -226,11 +156,11 @@ fn closest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     let name = plain(name);
     let candidates = known
         .iter()
-        .map(|&known| (distance(&name, &plain(known)), known));
+        .map(|known| (distance(&name, &plain(known)), known));
     candidates
         .filter(|(distance, known)| *distance <= 2 && distance * 2 < known.len())
         .min()
-        .map(|(_, known)| known)
+        .map(|(_, known)| known.clone())
 }
 
 /// Levenshtein's.
@@ -253,10 +183,10 @@ mod tests {
 
     #[test]
     fn suggests_a_name_that_is_a_typo_away() {
-        let known = ["baseDelay", "maxDelay", "maxHold", "qps"];
-        assert_eq!(closest("base-delay", &known), Some("baseDelay"));
-        assert_eq!(closest("maxdelay", &known), Some("maxDelay"));
-        assert_eq!(closest("maxHols", &known), Some("maxHold"));
+        let known = ["baseDelay", "maxDelay", "maxHold", "qps"].map(str::to_owned);
+        assert_eq!(closest("base-delay", &known).as_deref(), Some("baseDelay"));
+        assert_eq!(closest("maxdelay", &known).as_deref(), Some("maxDelay"));
+        assert_eq!(closest("maxHols", &known).as_deref(), Some("maxHold"));
         assert_eq!(closest("timeout", &known), None);
         assert_eq!(closest("burst", &known), None);
     }

@@ -23,7 +23,7 @@ pub enum Problem {
     /// No such field.
     Unknown {
         /// The field that was probably meant.
-        suggestion: Option<&'static str>,
+        suggestion: Option<String>,
     },
     /// The field stands there already.
     Duplicate {

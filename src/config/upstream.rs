@@ -3,96 +3,121 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::SERVICE_ACCOUNT_TOKEN;
+use http::Uri;
 
-/// The kube-apiserver, and how connections to it are kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Upstream {
-    /// `https://host[:port]`, or `http://host[:port]` for an upstream without TLS (tokens then cross the network in the clear).
+use super::declare::{settings, words};
+use super::kind::{
+    bytes, duration, host, list_or_none, optional, path, path_of, upstream_url, whole, word,
+};
+use super::{Count, HOUR, MILLISECOND, SECOND, SERVICE_ACCOUNT_TOKEN, Streams, Wait};
+
+settings! {
+    /// How the proxy reaches kube-apiserver, and how it keeps connections to it.
     ///
-    /// None: `servers`, or found in the cluster, from `KUBERNETES_SERVICE_HOST` and
-    /// `KUBERNETES_SERVICE_PORT`. Once `cli::serve::resolve` has returned, either this or
-    /// `servers` is set. Never has a path, a query or credentials.
-    pub url: Option<http::Uri>,
-    /// Every apiserver by its own address, in the form of `url`, at most 64 and none twice. Not
-    /// together with `url` or `discover`.
-    pub servers: Vec<http::Uri>,
-    /// Whether the servers are found, through `url`, which stands for them until then.
-    pub discover: Option<Discover>,
-    /// The bearer token that they are found with; for nothing else.
-    pub discover_token_file: PathBuf,
-    /// Which creates keep to one apiserver.
-    pub pin: Pin,
-    /// What verifies the upstream's certificate. None: the service account's CA in a cluster,
-    /// otherwise a mistake for `https`.
-    pub ca: Option<CaSource>,
-    /// The name that every server's certificate must have, also sent as SNI. None: the host of its
-    /// URL.
-    pub server_name: Option<String>,
-    /// How long TCP, TLS and the HTTP handshake may take together. Running out is a connect
-    /// failure, which is safe to replay.
-    pub connect_timeout: Duration,
-    /// After how long without a request a connection is closed. Below the apiserver's own 90 s, so
-    /// that it never closes first.
-    pub idle_timeout: Duration,
-    /// How often an HTTP/2 connection is pinged.
-    pub keep_alive_interval: Duration,
-    /// How long a ping may stay unanswered before the connection counts as dead.
-    pub keep_alive_timeout: Duration,
-    /// Over how many HTTP/2 connections to one server a lane spreads, from 1 to 64. Behind one
-    /// address they reach several apiservers, and a namespace whose creates are pinned keeps
-    /// to one of them.
-    pub connections_per_lane: usize,
-    /// Concurrent requests on one HTTP/2 connection, at least 1. The peer's SETTINGS may lower it.
-    pub max_streams_per_connection: usize,
-    /// Bytes that answers may occupy which their clients do not read. Beyond it those that have
-    /// stood still the longest are broken off.
-    pub max_unread: u64,
+    /// Once `cli::serve::resolve` has returned, either `url` or `servers` is set.
+    pub struct Upstream {
+        /// The address of kube-apiserver, as `https://host[:port]` without a path.
+        ///
+        /// With `http://`, bearer tokens cross the network unencrypted. If neither this nor `servers`
+        /// is set, the proxy uses the cluster that it runs in (`KUBERNETES_SERVICE_HOST` and
+        /// `KUBERNETES_SERVICE_PORT`).
+        url: Option<Uri> = None, optional(upstream_url());
+        /// The addresses of all kube-apiservers, for example `[https://10.0.0.1:6443,
+        /// https://10.0.0.2:6443]`.
+        ///
+        /// Give up to 64 of them, each once, and do not set `url` or `discover`. This is better than
+        /// the address of a load balancer: all replicas of the proxy then pin a namespace to the same
+        /// kube-apiserver, and the proxy probes each of them.
+        servers: Vec<Uri> = Vec::new(), list_or_none(upstream_url());
+        /// Find every kube-apiserver instead of listing them in `servers`.
+        ///
+        /// The proxy asks for them at `url`, which in a cluster is the address of the Service. Until it
+        /// has found them, it sends all requests to `url`. Their certificates must have the name in
+        /// `serverName`, or else the host of `url`.
+        discover: Option<Discover> = None, optional(word()), flag "upstream-discover" "HOW";
+        /// The file with the bearer token that `discover` uses.
+        ///
+        /// The token must be allowed to list and watch `endpointslices.discovery.k8s.io` with the name
+        /// `kubernetes` in the namespace `default`. The proxy uses it for nothing else.
+        discover_token_file: PathBuf = SERVICE_ACCOUNT_TOKEN.into(), path();
+        /// Which creates go to the same kube-apiserver.
+        ///
+        /// Most quota conflicts happen when two kube-apiservers write the same quota. Pinning avoids
+        /// them, while replaying only repairs them.
+        pin: Pin = Pin::Namespace, word(), flag "upstream-pin" "PIN";
+        /// The file with the PEM certificates that verify kube-apiserver.
+        ///
+        /// If not set, the proxy uses the service account's `ca.crt` in a cluster. Outside of one,
+        /// `https` needs this file.
+        ca as "caFile": Option<CaSource> = None, optional(path_of(CaSource::File, show_ca)),
+            flag "upstream-ca-file" "FILE";
+        /// The name that the certificate of every kube-apiserver must have. The proxy also sends it
+        /// as SNI.
+        ///
+        /// If not set, it is the host of each URL.
+        server_name: Option<String> = None, optional(host()), flag "upstream-server-name" "NAME";
+        /// How long TCP, TLS and the HTTP handshake together may take.
+        ///
+        /// If it takes longer, the proxy tries the next server, or replays the create.
+        connect_timeout: Duration = Duration::from_secs(5), duration(MILLISECOND, HOUR);
+        /// How long a connection stays open without a request.
+        ///
+        /// Keep it below the 90 s of kube-apiserver, so that kube-apiserver never closes first.
+        idle_timeout: Duration = Duration::from_secs(75), duration(SECOND, HOUR);
+        /// How often the proxy pings an HTTP/2 connection.
+        keep_alive_interval: Wait<1> = Wait::secs(30), duration(SECOND, HOUR);
+        /// How long the proxy waits for the answer to a ping before it gives up the connection.
+        keep_alive_timeout: Wait<1> = Wait::secs(15), duration(SECOND, HOUR);
+        /// How many HTTP/2 connections to one address the requests of one kind are spread over.
+        ///
+        /// More connections reach more of the kube-apiservers behind a load balancer. If there is only
+        /// one address, the creates of a pinned namespace use only one of these connections.
+        connections_per_lane: Count<1, 64> = Count::new(4), whole();
+        /// How many requests may run on one HTTP/2 connection at the same time.
+        ///
+        /// The limit of kube-apiserver applies as well.
+        max_streams_per_connection: Streams = Streams::new(100), whole();
+        /// How much memory responses may use that clients have stopped reading.
+        ///
+        /// One watch uses at most 128 KiB, one list at most 320 KiB. Above the limit, the proxy breaks
+        /// off the responses that have stood still for longest, and for at least 5 s.
+        max_unread: u64 = 96 << 20, bytes(1 << 20, 1 << 40);
+    }
 }
 
-impl Default for Upstream {
-    fn default() -> Self {
-        Self {
-            url: None,
-            servers: Vec::new(),
-            discover: None,
-            discover_token_file: PathBuf::from(SERVICE_ACCOUNT_TOKEN),
-            pin: Pin::default(),
-            ca: None,
-            server_name: None,
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(75),
-            keep_alive_interval: Duration::from_secs(30),
-            keep_alive_timeout: Duration::from_secs(15),
-            connections_per_lane: 4,
-            max_streams_per_connection: 100,
-            max_unread: 96 << 20,
-        }
+/// A CA that came inline from a kubeconfig has no file to name.
+fn show_ca(source: &CaSource) -> serde_json::Value {
+    match source {
+        CaSource::File(path) => path.display().to_string().into(),
+        CaSource::Pem(_) => "(from the kubeconfig)".into(),
     }
 }
 
 impl Upstream {
     /// The addresses of the servers, as far as they are configured.
-    pub fn addresses(&self) -> Vec<http::Uri> {
+    pub fn addresses(&self) -> Vec<Uri> {
         self.url.iter().chain(&self.servers).cloned().collect()
     }
 }
 
-/// How the servers are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Discover {
-    /// From the EndpointSlice of the Service `kubernetes` in the namespace `default`.
-    Kubernetes,
+words! {
+    /// How the servers are found.
+    pub enum Discover {
+        /// The proxy reads them from the EndpointSlice of the Service `kubernetes` in the namespace
+        /// `default`, and follows its changes.
+        Kubernetes = "Kubernetes",
+    }
 }
 
-/// Which creates keep to one apiserver, and behind one address to one HTTP/2 connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pin {
-    /// Those of one namespace, which avoids most quota conflicts.
-    #[default]
-    Namespace,
-    /// None: creates are spread as all other requests are.
-    None,
+words! {
+    /// Which creates go to the same kube-apiserver.
+    pub enum Pin {
+        /// The creates of one namespace go to one of `servers`. If there is only one address, they
+        /// use one of its HTTP/2 connections. Over HTTP/1.1 there is nothing to pin to.
+        Namespace = "Namespace",
+        /// Creates are spread like all other requests.
+        None = "None",
+    }
 }
 
 /// Where the certificates that verify the upstream come from.

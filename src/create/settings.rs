@@ -55,11 +55,11 @@ impl Settings {
         };
         match own {
             Some(own) => Limits {
-                max_attempts: own.max_attempts,
+                max_attempts: own.max_attempts.get(),
                 max_hold: own.max_hold,
             },
             None => Limits {
-                max_attempts: self.replay.max_attempts,
+                max_attempts: self.replay.max_attempts.get(),
                 max_hold: self.replay.max_hold,
             },
         }

@@ -3,7 +3,6 @@
 //! Without the queue all waiters would wake for the same slot, one would get it and a newcomer
 //! might overtake the rest.
 
-use std::num::NonZeroU32;
 use std::ops::Add;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,10 +16,6 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Rate;
-
-/// governor counts in 64-bit nanoseconds and does not check: a burst that takes longer than this to
-/// refill could overflow.
-const MAX_REFILL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A rate, and those who wait for it.
 #[derive(Debug)]
@@ -150,18 +145,13 @@ impl Drop for Dry<'_> {
     }
 }
 
-/// The configuration has checked the range of `qps`; the clamps keep a wrong caller from panics and
-/// overflows inside governor.
+/// governor counts in 64-bit nanoseconds and does not check. The types of a rate allow a burst that
+/// takes 32 years to refill, where it could count 584.
+#[expect(clippy::expect_used, reason = "a period is 1 µs or longer")]
 fn quota(rate: Rate) -> Quota {
-    let period = Duration::try_from_secs_f64(1.0 / rate.qps)
-        .unwrap_or(MAX_REFILL)
-        .clamp(Duration::from_nanos(1), MAX_REFILL);
-    let max_burst = u32::try_from(MAX_REFILL.as_nanos() / period.as_nanos()).unwrap_or(u32::MAX);
-    let burst = NonZeroU32::new(rate.burst.min(max_burst)).unwrap_or(NonZeroU32::MIN);
-    // None only for a period of 0.
-    Quota::with_period(period)
-        .unwrap_or(Quota::per_second(NonZeroU32::MIN))
-        .allow_burst(burst)
+    Quota::with_period(Duration::from_secs_f64(1.0 / rate.qps.get()))
+        .expect("a rate is finite")
+        .allow_burst(rate.burst.non_zero())
 }
 
 /// Tokio's clock for governor, so that tests with paused time need not wait.

@@ -85,8 +85,8 @@ impl Connectors {
         Ok(Self {
             trust,
             timeout: settings.connect_timeout,
-            keep_alive_interval: settings.keep_alive_interval,
-            keep_alive_timeout: settings.keep_alive_timeout,
+            keep_alive_interval: settings.keep_alive_interval.get(),
+            keep_alive_timeout: settings.keep_alive_timeout.get(),
             // What is found is verified by the name of the Service: addresses of nodes are not in
             // every certificate.
             server_name: settings.server_name.clone().or_else(|| {

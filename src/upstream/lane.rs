@@ -110,7 +110,7 @@ impl Lane {
             kind,
             connector,
             metrics,
-            max_streams: settings.max_streams_per_connection.max(1),
+            max_streams: settings.max_streams_per_connection.size(),
             idle_timeout: settings.idle_timeout,
             in_flight: AtomicUsize::new(0),
             state: Mutex::default(),

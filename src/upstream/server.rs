@@ -125,7 +125,7 @@ impl Server {
                 metrics.lane(kind.name),
             )
         };
-        let connections = settings.connections_per_lane.max(1);
+        let connections = settings.connections_per_lane.size();
         // One address may stand for several apiservers, which only a connection tells apart. Where
         // each has an address of its own, one connection would line up the creates of a
         // namespace, so that they come in smaller batches and cost more quota writes.

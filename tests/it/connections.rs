@@ -20,10 +20,10 @@ use crate::support::{
 const JSON: &str = "application/json";
 
 /// One apiserver, and a proxy with so many places, and so many for an address.
-async fn rig(max: usize, per_address: usize) -> Rig {
+async fn rig(max: u32, per_address: u32) -> Rig {
     Rig::with(speaking(Protocol::Http2), |config| {
-        config.serving.max_connections = max;
-        config.serving.max_connections_per_address = Some(per_address);
+        config.serving.max_connections = max.try_into().unwrap();
+        config.serving.max_connections_per_address = Some(per_address.try_into().unwrap());
     })
     .await
 }
@@ -118,7 +118,7 @@ async fn an_address_that_has_its_share_is_refused_and_others_are_not() {
 #[tokio::test]
 async fn a_connection_without_requests_is_ended_and_one_with_a_watch_is_not() {
     let rig = Rig::with(speaking(Protocol::Http2), |config| {
-        config.serving.head_timeout = Duration::from_millis(300)
+        config.serving.head_timeout = Duration::from_millis(300).try_into().unwrap()
     })
     .await;
     let mut writer = rig.direct(Protocol::Http2).await;
@@ -152,7 +152,7 @@ async fn a_connection_without_requests_is_ended_and_one_with_a_watch_is_not() {
 #[tokio::test]
 async fn an_http2_connection_ends_with_a_farewell_and_not_with_an_error() {
     let rig = Rig::with(speaking(Protocol::Http2), |config| {
-        config.serving.head_timeout = Duration::from_millis(100)
+        config.serving.head_timeout = Duration::from_millis(100).try_into().unwrap()
     })
     .await;
     let mut client = frames(&rig).await;

@@ -224,8 +224,9 @@ async fn idle_connections_do_not_hold_the_drain_up() {
 async fn held_creates_go_on_and_finish_within_the_timeout() {
     for protocol in BOTH {
         let rig = rig(LONG, |config| {
-            config.replay.max_attempts = u32::MAX;
-            config.replay.budget.other.per_second = 1_000_000;
+            config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX;
+            config.replay.max_delay = Duration::from_millis(20);
+            config.replay.budget.other.per_second = 1_000_000.try_into().unwrap();
         })
         .await;
         rig.faults().set_down(true);

@@ -22,7 +22,7 @@ async fn rig(token: Option<&str>) -> (Rig, TempDir) {
     std::fs::write(&file, format!("{}\n", token.unwrap_or(&settings.tokens[0]))).unwrap();
     let rig = Rig::with(settings, |config: &mut Config| {
         config.replay.base_delay = Duration::from_millis(1);
-        config.replay.max_attempts = 2;
+        config.replay.max_attempts = 2.try_into().unwrap();
         config.events.enabled = true;
         config.events.token_file = file;
     })
@@ -134,7 +134,7 @@ async fn nothing_is_written_where_nobody_asked_for_it() {
             apiservers: 1,
             ..Settings::quick()
         },
-        |config| config.replay.max_attempts = 1,
+        |config| config.replay.max_attempts = 1.try_into().unwrap(),
     )
     .await;
     rig.faults().next_create(conflict());

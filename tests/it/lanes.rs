@@ -82,7 +82,7 @@ async fn a_burst_that_meets_no_connection_spreads_over_several() {
 async fn connections_of_streams_are_renewed_before_cancelled_ones_can_end_them() {
     let _alone = SOCKETS.lock().await;
     let rig = Rig::with(speaking(Protocol::Http2), |config| {
-        config.upstream.connections_per_lane = 1
+        config.upstream.connections_per_lane = 1.try_into().unwrap()
     })
     .await;
     let mut client = rig.client(Protocol::Http2).await;
@@ -169,7 +169,10 @@ async fn five_thousand_streams_leave_creates_their_latency() {
 async fn beside_watches(down: Protocol, settings: Settings, connections: usize) {
     let _alone = SOCKETS.lock().await;
     // Not spread beforehand: what opens further connections is that the streams of one run out.
-    let rig = Rig::with(settings, |config| config.upstream.connections_per_lane = 1).await;
+    let rig = Rig::with(settings, |config| {
+        config.upstream.connections_per_lane = 1.try_into().unwrap()
+    })
+    .await;
     let per_client = if down == Protocol::Http1 { 1 } else { 100 };
     let mut clients = Vec::new();
     for _ in 0..WATCHES / per_client {

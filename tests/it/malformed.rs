@@ -439,11 +439,8 @@ async fn a_create_by_any_spelling_of_its_path_is_replayed_and_limited_as_one() {
         let upstream = Upstream::bind().await;
         let proxy = proxy_to(&upstream.url(), "", |config| {
             config.replay.base_delay = Duration::from_millis(1);
-            config.rate_limit.namespace = Some(kube_retry_proxy::config::Rate {
-                qps: 0.001,
-                burst: 1,
-            });
-            config.rate_limit.max_wait = Duration::ZERO;
+            config.rate_limit.namespace = Some(kube_retry_proxy::config::Rate::new(0.001, 1));
+            config.rate_limit.max_wait = Duration::ZERO.try_into().unwrap();
         })
         .await;
         let mut client = Client::connect(

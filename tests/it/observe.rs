@@ -412,7 +412,7 @@ async fn what_is_not_replayed_is_counted_with_its_reason() {
     )
     .await;
     refused(
-        |config| config.replay.max_attempts = 2,
+        |config| config.replay.max_attempts = 2.try_into().unwrap(),
         2,
         "attempts",
         "gave_up",
@@ -439,24 +439,13 @@ async fn what_is_not_replayed_is_counted_with_its_reason() {
         "refused",
     )
     .await;
-    let spent = |config: &mut Config| {
-        config.replay.budget.quota_conflict = Budget {
-            ratio: 0.0,
-            per_second: 0,
-        }
-    };
+    let spent = |config: &mut Config| config.replay.budget.quota_conflict = Budget::new(0.0, 0);
     refused(spent, 1, "budget", "gave_up").await;
 }
 
 #[tokio::test]
 async fn a_spent_budget_is_counted_with_its_scope() {
-    let rig = rig(|config| {
-        config.replay.budget.quota_conflict = Budget {
-            ratio: 0.0,
-            per_second: 0,
-        }
-    })
-    .await;
+    let rig = rig(|config| config.replay.budget.quota_conflict = Budget::new(0.0, 0)).await;
     rig.plane.faults(0).unwrap().next_create(conflict());
     assert_eq!(
         rig.client(Protocol::Http1).await.create("a").await.status,
@@ -481,10 +470,10 @@ async fn a_spent_budget_is_counted_with_its_scope() {
 
 #[tokio::test]
 async fn the_rate_limit_counts_who_waited_and_who_was_refused() {
-    let limited = |qps, max_wait| {
+    let limited = |qps, max_wait: Duration| {
         rig(move |config| {
-            config.rate_limit.namespace = Some(Rate { qps, burst: 1 });
-            config.rate_limit.max_wait = max_wait;
+            config.rate_limit.namespace = Some(Rate::new(qps, 1));
+            config.rate_limit.max_wait = max_wait.try_into().unwrap();
         })
     };
     let rig = limited(1.0, Duration::from_secs(10)).await;
@@ -600,7 +589,7 @@ async fn a_lost_answer_is_counted_and_never_replayed() {
 
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_counted() {
-    let rig = rig(|config| config.replay.max_attempts = 2).await;
+    let rig = rig(|config| config.replay.max_attempts = 2.try_into().unwrap()).await;
     rig.client(Protocol::Http1).await.get("/version").await;
     assert_eq!(of(&rig.proxy, "upstream_connections{lane=\"call\"}"), 1.0);
     rig.plane.faults(0).unwrap().set_down(true);

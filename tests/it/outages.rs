@@ -389,7 +389,7 @@ async fn a_client_that_never_sends_a_request_is_let_go() {
                 ..Settings::quick()
             },
             |config| {
-                config.serving.head_timeout = Duration::from_millis(1);
+                config.serving.head_timeout = Duration::from_millis(1).try_into().unwrap();
             },
         )
         .await;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use clap::Parser;
 use http::StatusCode;
 use kube_retry_proxy::app::{self, App, ConfigSource};
 use kube_retry_proxy::cli::serve::{self, ServeArgs};
-use kube_retry_proxy::config::Mode;
+use kube_retry_proxy::cli::{Cli, Command};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 
@@ -19,6 +20,13 @@ use crate::support::logs::Logs;
 use crate::support::{
     Client, Protocol, admin, conflict, eventually, sample, servers_up, try_tls_stream,
 };
+
+fn parsed(flags: &[&str]) -> ServeArgs {
+    match Cli::parse_from(["kube-retry-proxy", "serve"].iter().chain(flags)).command {
+        Command::Serve(args) => *args,
+        other => panic!("{other:?}"),
+    }
+}
 
 /// A proxy in this process that looks at its file every few milliseconds.
 struct Reloading {
@@ -44,11 +52,7 @@ impl Reloading {
 
     /// With a configuration file alone.
     async fn of_file(path: &str) -> Self {
-        Self::start(ServeArgs {
-            config: Some(path.into()),
-            ..ServeArgs::default()
-        })
-        .await
+        Self::start(parsed(&[&format!("--config={path}")])).await
     }
 
     /// Returns when the files have been looked at again, more than once.
@@ -260,13 +264,8 @@ async fn a_section_that_needs_a_restart_is_named_and_keeps_nothing_else_back() {
 #[tokio::test]
 async fn a_flag_stays_above_the_file_that_changes() {
     let place = Place::new().await;
-    let config = Some(place.config("").into());
-    let running = Reloading::start(ServeArgs {
-        config,
-        mode: Some(Mode::Observe),
-        ..ServeArgs::default()
-    })
-    .await;
+    let flags = [&format!("--config={}", place.config("")), "--mode=Observe"];
+    let running = Reloading::start(parsed(&flags)).await;
     place.config("mode: Off\nreplay: {maxAttempts: 3}\n");
     eventually("the reload", || running.reloads("config", "success") == 1.0).await;
     let configz = running.configz().await;
@@ -315,15 +314,11 @@ async fn replaced_certificate_files_hold_for_new_connections_and_open_ones_live_
         place.write("tls.crt", &old.certificate),
         place.write("tls.key", &old.key),
     );
-    let args = ServeArgs {
-        config: Some(place.config("").into()),
-        tls_cert_file: Some(certificate.into()),
-        ..ServeArgs::default()
-    };
-    let running = Reloading::start(ServeArgs {
-        tls_private_key_file: Some(key.into()),
-        ..args
-    })
+    let running = Reloading::start(parsed(&[
+        &format!("--config={}", place.config("")),
+        &format!("--tls-cert-file={certificate}"),
+        &format!("--tls-private-key-file={key}"),
+    ]))
     .await;
     let expiry = || {
         sample(

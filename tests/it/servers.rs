@@ -162,7 +162,10 @@ async fn pinned_creates_meet_no_conflict() {
 async fn requests_go_on_to_the_next_server_where_one_cannot_be_reached() {
     for down in BOTH {
         // It must be no replay that helps.
-        let rig = Rig::listed(quick(), |config| config.replay.max_attempts = 1).await;
+        let rig = Rig::listed(quick(), |config| {
+            config.replay.max_attempts = 1.try_into().unwrap()
+        })
+        .await;
         let namespaces: Vec<_> = (0..10).map(|n| format!("team-{n}")).collect();
         namespaces
             .iter()
@@ -229,8 +232,8 @@ async fn a_shutting_down_answer_sends_the_create_to_another_server_at_once() {
         // The answer asks for five seconds, which no other server needs; nor is the budget for it.
         let rig = Rig::listed(quick(), |config| {
             config.replay.max_hold = Duration::from_secs(4);
-            config.replay.budget.other.per_second = 0;
-            config.replay.budget.other.ratio = 0.0;
+            config.replay.budget.other.per_second = 0.try_into().unwrap();
+            config.replay.budget.other.ratio = 0.0.try_into().unwrap();
         })
         .await;
         let mut client = rig.client(protocol).await;

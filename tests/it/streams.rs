@@ -105,7 +105,7 @@ async fn a_watch_outlives_the_time_after_which_idle_connections_are_closed() {
 async fn outlives_idle_connections(up: Protocol) {
     let rig = Rig::with(speaking(up), |config| {
         config.upstream.idle_timeout = Duration::from_millis(1);
-        config.upstream.keep_alive_interval = Duration::from_millis(10);
+        config.upstream.keep_alive_interval = Duration::from_millis(10).try_into().unwrap();
     })
     .await;
     let mut watch =

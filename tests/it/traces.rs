@@ -277,7 +277,10 @@ async fn a_caller_that_does_not_sample_is_not_traced() {
 async fn a_create_without_a_trace_begins_one_as_often_as_configured() {
     for (ratio, spans) in [(1.0, 2), (0.0, 0)] {
         let collector = Collector::start().await;
-        let rig = rig(&collector, |config| config.tracing.sample_ratio = ratio).await;
+        let rig = rig(&collector, |config| {
+            config.tracing.sample_ratio = ratio.try_into().unwrap()
+        })
+        .await;
         let mut client = rig.client(Protocol::Http2).await;
         assert_eq!(
             create_with(&mut client, "a", &[]).await.status,
@@ -304,11 +307,8 @@ async fn a_create_without_a_trace_begins_one_as_often_as_configured() {
 async fn creates_that_the_proxy_answers_or_that_are_left_are_told_too() {
     let collector = Collector::start().await;
     let rig = rig(&collector, |config| {
-        config.rate_limit.global = Some(Rate {
-            qps: 0.001,
-            burst: 3,
-        });
-        config.rate_limit.max_wait = Duration::ZERO;
+        config.rate_limit.global = Some(Rate::new(0.001, 3));
+        config.rate_limit.max_wait = Duration::ZERO.try_into().unwrap();
     })
     .await;
     let mut client = rig.client(Protocol::Http2).await;

@@ -49,10 +49,7 @@ pub(in super::super) fn example() -> Snapshot {
         mode: Mode::Enforce,
         ..Config::default()
     };
-    config.rate_limit.namespace = Some(Rate {
-        qps: 5.0,
-        burst: 10,
-    });
+    config.rate_limit.namespace = Some(Rate::new(5.0, 10));
     let server = |address: &str, healthy: bool, namespaces: &[&str]| Server {
         address: address.to_owned(),
         healthy,

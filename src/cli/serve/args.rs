@@ -1,14 +1,16 @@
 //! The flags of `serve`, in kube-apiserver's spelling where it has one, each with its environment
-//! variable.
+//! variable. The flag of a setting is made from the setting's declaration.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use http::Uri;
+use serde_json::Value as Json;
 
-use crate::config::{Discover, LogFormat, Mode, Pin, units};
+use crate::config::declare::plain;
+use crate::config::flags::{self, Given};
+use crate::config::{self, Config, units};
 
 const UPSTREAM: &str = "Upstream";
 const SERVING: &str = "Serving";
@@ -49,11 +51,8 @@ pub struct ServeArgs {
     /// Configuration file.
     #[arg(long, value_name = "FILE", env = "KUBE_RETRY_PROXY_CONFIG", help_heading = REPLAY)]
     pub config: Option<PathBuf>,
-    /// Whether creates are replayed (Enforce), only counted (Observe) or left alone (Off).
-    #[arg(long, value_name = "MODE", env = "KUBE_RETRY_PROXY_MODE", help_heading = REPLAY, ignore_case = true, value_parser = mode())]
-    pub mode: Option<Mode>,
 
-    /// The apiserver, like https://10.0.0.1:6443, or each of several by its own address.
+    /// The address of kube-apiserver, like https://10.0.0.1:6443, or the addresses of all of them.
     #[arg(
         long,
         value_name = "URL,…",
@@ -65,91 +64,126 @@ pub struct ServeArgs {
         value_parser = parse_url
     )]
     pub upstream: Option<Vec<Uri>>,
-    /// Find every apiserver in the EndpointSlice of the Service kubernetes, with the token of
-    /// upstream.discoverTokenFile.
-    #[arg(
-        long,
-        value_name = "HOW",
-        env = "KUBE_RETRY_PROXY_UPSTREAM_DISCOVER",
-        help_heading = UPSTREAM,
-        ignore_case = true,
-        value_parser = discover()
-    )]
-    pub upstream_discover: Option<Discover>,
-    /// Whether the creates of a namespace keep to one apiserver (Namespace) or not (None).
-    #[arg(long, value_name = "PIN", env = "KUBE_RETRY_PROXY_UPSTREAM_PIN", help_heading = UPSTREAM, ignore_case = true, value_parser = pin())]
-    pub upstream_pin: Option<Pin>,
-    /// PEM certificates that verify the apiserver.
-    #[arg(long, value_name = "FILE", env = "KUBE_RETRY_PROXY_UPSTREAM_CA_FILE", help_heading = UPSTREAM)]
-    pub upstream_ca_file: Option<PathBuf>,
-    /// The name that the apiserver's certificate must have; by default the host of its URL.
-    #[arg(long, value_name = "NAME", env = "KUBE_RETRY_PROXY_UPSTREAM_SERVER_NAME", help_heading = UPSTREAM)]
-    pub upstream_server_name: Option<String>,
-    /// Take the apiserver and its CA, but no credentials, from this kubeconfig.
+    /// Take the address of kube-apiserver and its CA, but no credentials, from this kubeconfig.
     #[arg(long, value_name = "FILE", env = "KUBE_RETRY_PROXY_KUBECONFIG", help_heading = UPSTREAM)]
     pub kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to take; by default the current one.
+    /// The context to take from the kubeconfig. By default it is the current one.
     #[arg(long, value_name = "NAME", env = "KUBE_RETRY_PROXY_CONTEXT", help_heading = UPSTREAM, requires = "kubeconfig")]
     pub context: Option<String>,
 
-    /// The IP address to listen on.
-    #[arg(long, value_name = "IP", env = "KUBE_RETRY_PROXY_BIND_ADDRESS", help_heading = SERVING)]
-    pub bind_address: Option<IpAddr>,
-    /// The port to listen on; 0 takes any free one.
-    #[arg(long, value_name = "N", env = "KUBE_RETRY_PROXY_SECURE_PORT", help_heading = SERVING)]
-    pub secure_port: Option<u16>,
-    /// PEM certificate chain, leaf first; without it the proxy signs its own.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KUBE_RETRY_PROXY_TLS_CERT_FILE",
-        help_heading = SERVING,
-        requires = "tls_private_key_file"
-    )]
-    pub tls_cert_file: Option<PathBuf>,
-    /// PEM private key of that certificate.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "KUBE_RETRY_PROXY_TLS_PRIVATE_KEY_FILE",
-        help_heading = SERVING,
-        requires = "tls_cert_file"
-    )]
-    pub tls_private_key_file: Option<PathBuf>,
-    /// Where ca.crt and kubeconfig are written for clients, and the self-signed certificate is
-    /// kept.
-    #[arg(long, value_name = "DIR", env = "KUBE_RETRY_PROXY_SELF_SIGNED_DIR", help_heading = SERVING)]
-    pub self_signed_dir: Option<PathBuf>,
-    /// Names and addresses of the self-signed certificate; the first is the kubeconfig's server.
-    #[arg(
-        long,
-        value_name = "HOST,…",
-        env = "KUBE_RETRY_PROXY_SELF_SIGNED_HOSTS",
-        help_heading = SERVING,
-        action = ArgAction::Set,
-        value_delimiter = ',',
-        num_args = 1,
-        value_parser = host
-    )]
-    pub self_signed_hosts: Option<Vec<String>>,
-    /// The token file that the written kubeconfig names.
-    #[arg(long, value_name = "FILE", env = "KUBE_RETRY_PROXY_TOKEN_FILE", help_heading = SERVING)]
-    pub token_file: Option<PathBuf>,
+    /// The settings that have a flag.
+    #[command(flatten)]
+    pub(super) settings: SettingFlags,
 
-    /// IP:PORT of probes and metrics, plain HTTP.
-    #[arg(long, value_name = "IP:PORT", env = "KUBE_RETRY_PROXY_ADMIN_BIND_ADDRESS", help_heading = OTHERS)]
-    pub admin_bind_address: Option<SocketAddr>,
-    /// How a log line looks.
-    #[arg(long, value_name = "FORMAT", env = "KUBE_RETRY_PROXY_LOG_FORMAT", help_heading = OTHERS, value_parser = log_format())]
-    pub log_format: Option<LogFormat>,
-    /// off, error, warn, info, debug, trace, or directives like
-    /// info,kube_retry_proxy::create=debug.
-    #[arg(long, value_name = "LEVEL", env = "KUBE_RETRY_PROXY_LOG_LEVEL", help_heading = OTHERS, value_parser = log_level)]
-    pub log_level: Option<String>,
-    /// The same as a number, as other Kubernetes components have it: up to 3 info, 4 and 5 debug,
-    /// from 6 trace.
-    #[arg(short, long = "v", value_name = "N", env = "KUBE_RETRY_PROXY_V", help_heading = OTHERS, conflicts_with = "log_level")]
+    /// The log level as a number, as other Kubernetes components have it: up to 3 is info, 4 and 5
+    /// are debug, 6 and above are trace.
+    #[arg(short, long = "v", value_name = "N", env = "KUBE_RETRY_PROXY_V", help_heading = OTHERS, conflicts_with = "logging.level")]
     pub verbosity: Option<u8>,
+}
+
+/// What the flags of settings said. The flags are made from the declarations of the settings.
+#[derive(Debug, Default)]
+pub(super) struct SettingFlags(pub(super) Vec<Given>);
+
+impl SettingFlags {
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0.iter().any(|given| given.path == path)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut given = Self::default();
+        given.update_from_arg_matches(matches)?;
+        Ok(given)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for (path, declared) in flags::flags() {
+            if let Some(texts) = matches.get_many::<String>(&path) {
+                let given = Given::new(&path, &declared.shape, texts.cloned());
+                self.0.push(given);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        let defaults = config::show(&Config::default());
+        let flags = flags::flags().into_iter().filter_map(|(path, declared)| {
+            let flag = declared.flag?;
+            let default = defaults.pointer(&format!("/{}", path.replace('.', "/")));
+            let mut help = plain(declared.doc).into_iter().next().unwrap_or_default();
+            if let Some(default) = default.and_then(one_line) {
+                help += &format!(" [default: {default}]");
+            }
+            let several = flags::is_list(&declared.shape);
+            let arg = Arg::new(path.clone())
+                .long(flag.name)
+                .value_name(flag.value)
+                .env(format!(
+                    "KUBE_RETRY_PROXY_{}",
+                    flag.name.to_uppercase().replace('-', "_")
+                ))
+                .help(help)
+                .help_heading(heading(&path))
+                .action(ArgAction::Set)
+                .num_args(1)
+                .value_delimiter(several.then_some(','))
+                .value_hint(if ["FILE", "DIR"].contains(&flag.value) {
+                    ValueHint::AnyPath
+                } else {
+                    ValueHint::Unknown
+                });
+            Some(match flags::words(&declared.shape) {
+                Some(words) => arg
+                    .value_parser(PossibleValuesParser::new(words))
+                    .ignore_case(true),
+                None => arg.value_parser(move |text: &str| {
+                    let given = Given::new(&path, &declared.shape, [text.to_owned()]);
+                    given.check().map(|()| text.to_owned())
+                }),
+            })
+        });
+        // Alone, neither file is of use; clap says so before any file is read.
+        command
+            .args(flags)
+            .mut_arg("serving.tlsCertFile", |arg| {
+                arg.requires("serving.tlsPrivateKeyFile")
+            })
+            .mut_arg("serving.tlsPrivateKeyFile", |arg| {
+                arg.requires("serving.tlsCertFile")
+            })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Where the help lists the flag of a setting.
+fn heading(path: &str) -> &'static str {
+    match path.split('.').next() {
+        Some("mode") => REPLAY,
+        Some("upstream") => UPSTREAM,
+        Some("serving") => SERVING,
+        _ => OTHERS,
+    }
+}
+
+/// A default as a flag would have it. None where there is nothing by default.
+fn one_line(default: &Json) -> Option<String> {
+    match default {
+        Json::Null => None,
+        Json::String(text) => Some(text.clone()),
+        Json::Array(items) => {
+            let items: Vec<_> = items.iter().filter_map(one_line).collect();
+            Some(items.join(","))
+        }
+        other => Some(other.to_string()),
+    }
 }
 
 /// klog's numbers: 2 is what clusters run with, 4 is "debug level verbosity", 6 begins to show
@@ -168,51 +202,6 @@ pub(crate) fn parse_url(text: &str) -> Result<Uri, String> {
             "expected a URL like https://10.0.0.1:6443".into()
         } else {
             format!("expected a URL {why}")
-        }
-    })
-}
-
-fn host(text: &str) -> Result<String, String> {
-    units::parse_host(text)
-        .ok_or_else(|| "expected a host name or an IP address without a port".into())
-}
-
-fn log_level(text: &str) -> Result<String, String> {
-    units::parse_log_level(text).ok_or_else(|| {
-        "expected a level like debug, or directives like info,kube_retry_proxy::create=debug".into()
-    })
-}
-
-fn mode() -> impl TypedValueParser<Value = Mode> {
-    PossibleValuesParser::new(["Off", "Observe", "Enforce"]).map(|word| {
-        match word.to_ascii_lowercase().as_str() {
-            "off" => Mode::Off,
-            "observe" => Mode::Observe,
-            _ => Mode::Enforce,
-        }
-    })
-}
-
-fn discover() -> impl TypedValueParser<Value = Discover> {
-    PossibleValuesParser::new(["Kubernetes"]).map(|_| Discover::Kubernetes)
-}
-
-fn pin() -> impl TypedValueParser<Value = Pin> {
-    PossibleValuesParser::new(["Namespace", "None"]).map(|word| {
-        if word.eq_ignore_ascii_case("none") {
-            Pin::None
-        } else {
-            Pin::Namespace
-        }
-    })
-}
-
-fn log_format() -> impl TypedValueParser<Value = LogFormat> {
-    PossibleValuesParser::new(["text", "json"]).map(|word| {
-        if word == "json" {
-            LogFormat::Json
-        } else {
-            LogFormat::Text
         }
     })
 }

@@ -1,6 +1,11 @@
 //! Every kind of mistake, all of them at once, and the documented example.
 
+use std::time::Duration;
+
 use super::*;
+use crate::config::{
+    Attempts, Budget, CaSource, Discover, LogFormat, Mode, OptIn, Pin, Rate, Resource,
+};
 
 const HEADER: &str = "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\n";
 
@@ -301,22 +306,16 @@ logging: {format: json, level: 'warn,kube_retry_proxy=debug'}
         (read.creates.max_body, read.creates.max_buffered),
         (64 << 10, 1 << 20)
     );
-    assert_eq!(
-        read.replay.budget.other,
-        Budget {
-            ratio: 1.0,
-            per_second: 0
-        }
-    );
+    assert_eq!(read.replay.budget.other, Budget::new(1.0, 0));
     assert_eq!(
         read.replay.exceeded_quota,
         OptIn {
             enabled: true,
-            max_attempts: 30,
+            max_attempts: Attempts::new(30),
             max_hold: Duration::from_secs(90)
         }
     );
-    assert_eq!(read.rate_limit.namespace, Some(Rate { qps: 0.5, burst: 3 }));
+    assert_eq!(read.rate_limit.namespace, Some(Rate::new(0.5, 3)));
     assert_eq!(read.logging.format, LogFormat::Json);
 }
 

@@ -140,8 +140,9 @@ async fn creates_wait_for_an_apiserver_that_is_down() {
     for protocol in BOTH {
         let rig = rig(|config| {
             brisk(config);
-            config.replay.max_attempts = u32::MAX;
-            config.replay.budget.other.per_second = 1_000_000;
+            config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX;
+            config.replay.max_delay = std::time::Duration::from_millis(20);
+            config.replay.budget.other.per_second = 1_000_000.try_into().unwrap();
         })
         .await;
         let mut client = rig.client(protocol).await;
@@ -165,7 +166,7 @@ async fn an_apiserver_that_stays_down_is_told_in_a_503_that_may_be_sent_again() 
     for protocol in BOTH {
         let rig = rig(|config| {
             brisk(config);
-            config.replay.max_attempts = 3;
+            config.replay.max_attempts = 3.try_into().unwrap();
         })
         .await;
         rig.faults().set_down(true);
@@ -196,7 +197,7 @@ async fn an_apiserver_that_stays_down_is_told_in_a_503_that_may_be_sent_again() 
 
 #[tokio::test]
 async fn an_own_answer_is_json_where_the_client_has_no_preference() {
-    let rig = rig(|config| config.replay.max_attempts = 1).await;
+    let rig = rig(|config| config.replay.max_attempts = 1.try_into().unwrap()).await;
     rig.faults().set_down(true);
     let mut client = rig.client(BOTH[0]).await;
     for accept in [
@@ -261,7 +262,7 @@ async fn creates_under_way_survive_a_goaway_and_later_ones_go_elsewhere() {
     for protocol in BOTH {
         let rig = rig(|config| {
             brisk(config);
-            config.upstream.connections_per_lane = 1;
+            config.upstream.connections_per_lane = 1.try_into().unwrap();
         })
         .await;
         let mut creates = JoinSet::new();

@@ -215,7 +215,7 @@ async fn a_replay_goes_elsewhere_only_when_the_server_is_going_or_coming() {
         for (canned, class, elsewhere) in &table {
             let rig = rig(|config| {
                 brisk(config);
-                config.upstream.connections_per_lane = 1;
+                config.upstream.connections_per_lane = 1.try_into().unwrap();
             })
             .await;
             rig.faults().next_create(Fault::Answer(canned.clone()));

@@ -98,11 +98,8 @@ async fn a_client_that_leaves_during_an_attempt_gets_no_other_one() {
 async fn a_client_that_leaves_the_line_of_the_rate_limit_never_reaches_the_apiserver() {
     for protocol in BOTH {
         let rig = rig(|config| {
-            config.rate_limit.global = Some(Rate {
-                qps: 0.001,
-                burst: 1,
-            });
-            config.rate_limit.max_wait = Duration::from_secs(2 * 3600);
+            config.rate_limit.global = Some(Rate::new(0.001, 1));
+            config.rate_limit.max_wait = Duration::from_secs(2 * 3600).try_into().unwrap();
         })
         .await;
         assert_eq!(

@@ -67,7 +67,7 @@ fn asking(canned: Canned, seconds: &'static str) -> Canned {
 
 fn three_attempts(config: &mut Config) {
     brisk(config);
-    config.replay.max_attempts = 3;
+    config.replay.max_attempts = 3.try_into().unwrap();
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn pauses_add_up_until_the_hold_is_used() {
             config.replay.base_delay = Duration::from_millis(20);
             config.replay.max_delay = Duration::from_millis(20);
             config.replay.max_hold = Duration::from_millis(300);
-            config.replay.max_attempts = 100;
+            config.replay.max_attempts = 100.try_into().unwrap();
         })
         .await;
         rig.faults().every_create(Some(conflict()));
@@ -162,10 +162,7 @@ async fn the_last_answer_is_relayed_when_the_next_pause_would_exceed_the_clients
 async fn the_last_answer_is_relayed_when_the_namespaces_budget_is_spent() {
     fn one_replay(config: &mut Config) {
         brisk(config);
-        config.replay.budget.quota_conflict = Budget {
-            ratio: 1.0,
-            per_second: 0,
-        };
+        config.replay.budget.quota_conflict = Budget::new(1.0, 0);
     }
     for protocol in BOTH {
         Case {
@@ -184,11 +181,8 @@ async fn the_answer_is_relayed_when_other_namespaces_have_spent_the_global_budge
     for protocol in BOTH {
         let rig = rig(|config| {
             brisk(config);
-            config.replay.max_attempts = 100;
-            config.replay.budget.quota_conflict = Budget {
-                ratio: 0.0,
-                per_second: 1,
-            };
+            config.replay.max_attempts = 100.try_into().unwrap();
+            config.replay.budget.quota_conflict = Budget::new(0.0, 1);
         })
         .await;
         rig.plane.create_namespace("other").unwrap();
@@ -226,7 +220,7 @@ async fn the_answer_is_relayed_when_too_many_creates_are_held() {
     for protocol in BOTH {
         let rig = rig(|config| {
             patient(config);
-            config.creates.max_held = 1;
+            config.creates.max_held = 1.try_into().unwrap();
         })
         .await;
         rig.faults().next_create(Fault::Answer(lasting_conflict()));

@@ -110,11 +110,11 @@ async fn a_class_that_is_on_has_limits_of_its_own() {
             let rig = rig(|config| {
                 brisk(config);
                 // What holds for the other classes would allow none and all of them.
-                config.replay.max_attempts = 1;
+                config.replay.max_attempts = 1.try_into().unwrap();
                 config.replay.max_hold = Duration::from_secs(3600);
                 *own(&mut config.replay) = OptIn {
                     enabled: true,
-                    max_attempts: 3,
+                    max_attempts: 3.try_into().unwrap(),
                     max_hold: Duration::from_secs(9),
                 };
             })
@@ -151,10 +151,10 @@ async fn a_create_beyond_the_quota_is_held_until_another_pod_is_deleted() {
             config.replay.max_delay = Duration::from_millis(20);
             config.replay.exceeded_quota = OptIn {
                 enabled: true,
-                max_attempts: u32::MAX,
+                max_attempts: kube_retry_proxy::config::Attempts::MAX,
                 max_hold: Duration::from_secs(3600),
             };
-            config.replay.budget.other.per_second = 1_000_000;
+            config.replay.budget.other.per_second = 1_000_000.try_into().unwrap();
         })
         .await;
         rig.plane

@@ -13,10 +13,7 @@ use super::{ENCODINGS, assert_own_status, attempts, brisk, conflict, ended, rig}
 use crate::support::{Answer, BOTH, Client, NAMESPACE, Protocol, Rig, eventually, sample, soon};
 
 /// One create, and the next in a thousand seconds.
-const ONE: Rate = Rate {
-    qps: 0.001,
-    burst: 1,
-};
+const ONE: Rate = Rate::new(0.001, 1);
 
 const WAITED: &str = "kube_retry_proxy_rate_limit_wait_seconds_count";
 
@@ -46,16 +43,7 @@ async fn creates_wait_for_their_turn_and_pass() {
     ];
     for protocol in BOTH {
         for edit in edits {
-            let rig = rig(|config| {
-                edit(
-                    config,
-                    Rate {
-                        qps: 20.0,
-                        burst: 1,
-                    },
-                )
-            })
-            .await;
+            let rig = rig(|config| edit(config, Rate::new(20.0, 1))).await;
             let mut client = rig.client(protocol).await;
             // The clock of the limit may pass a turn between two of them, but hardly between all.
             for n in 0..4 {
@@ -151,7 +139,7 @@ async fn a_create_too_large_to_be_held_waits_in_the_same_line() {
         let rig = rig(|config| {
             config.creates.max_body = 10;
             config.rate_limit.global = Some(ONE);
-            config.rate_limit.max_wait = Duration::ZERO;
+            config.rate_limit.max_wait = Duration::ZERO.try_into().unwrap();
         })
         .await;
         let mut client = rig.client(protocol).await;
@@ -248,8 +236,8 @@ async fn what_the_apiserver_refuses_leaves_the_limit_to_others() {
     for protocol in BOTH {
         let rig = rig(|config| {
             config.rate_limit.namespace = Some(ONE);
-            config.rate_limit.max_namespaces = 2;
-            config.rate_limit.max_wait = Duration::ZERO;
+            config.rate_limit.max_namespaces = 2.try_into().unwrap();
+            config.rate_limit.max_wait = Duration::ZERO.try_into().unwrap();
         })
         .await;
         rig.plane.create_namespace("other").unwrap();
@@ -296,13 +284,7 @@ async fn what_the_apiserver_refuses_leaves_the_limit_to_others() {
 
 #[tokio::test]
 async fn creates_of_a_new_caller_wait_for_the_answer_to_the_first_and_then_count() {
-    let rig = rig(|config| {
-        config.rate_limit.namespace = Some(Rate {
-            qps: 0.001,
-            burst: 3,
-        })
-    })
-    .await;
+    let rig = rig(|config| config.rate_limit.namespace = Some(Rate::new(0.001, 3))).await;
     rig.faults().next_create(Fault::Hold);
     let mut creates = JoinSet::new();
     for n in 0..6 {

@@ -1,0 +1,461 @@
+//! The kinds of values that a setting may have: how each is read, what is expected instead of a
+//! wrong one, how it is shown, and what it looks like.
+//!
+//! A setting's declaration names one, as in `duration(SECOND, HOUR)`. The notations themselves are
+//! in `config/units.rs`.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::Uri;
+use serde_json::{Value as Json, json};
+
+use super::declare::{Settings, Shape, Words};
+use super::decode::Decoder;
+use super::types::{Count, Real};
+use super::units::{
+    Go, Size, go_duration, is_api_name, parse_host, parse_log_level, parse_upstream_url, quantity,
+};
+use super::yaml::{Node, Value};
+
+/// A value that was read, or what was expected instead.
+pub(crate) type Parsed<T> = Result<T, String>;
+
+/// How a setting of the type `T` is read and shown.
+pub(crate) trait Kind<T> {
+    /// What the value looks like.
+    fn shape(&self) -> Shape;
+
+    /// Reads `node` into `place`. False when it is wrong: that has been reported, and `place` is as
+    /// it was.
+    fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut T) -> bool;
+
+    /// The value in the file's own notation.
+    fn show(&self, value: &T) -> Json;
+
+    /// What a mistake names where the value is missing.
+    fn expected(&self) -> String {
+        String::new()
+    }
+}
+
+type Parse<T> = Box<dyn Fn(&Value) -> Parsed<T>>;
+type Show<T> = Box<dyn Fn(&T) -> Json>;
+
+/// A value that is no section.
+pub(crate) struct Leaf<T> {
+    shape: Shape,
+    parse: Parse<T>,
+    show: Show<T>,
+}
+
+impl<T: 'static> Leaf<T> {
+    fn new(
+        shape: Shape,
+        parse: impl Fn(&Value) -> Parsed<T> + 'static,
+        show: impl Fn(&T) -> Json + 'static,
+    ) -> Self {
+        Self {
+            shape,
+            parse: Box::new(parse),
+            show: Box::new(show),
+        }
+    }
+}
+
+impl<T> Kind<T> for Leaf<T> {
+    fn shape(&self) -> Shape {
+        self.shape.clone()
+    }
+
+    fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut T) -> bool {
+        match (self.parse)(&node.value) {
+            Ok(value) => *place = value,
+            Err(expected) => {
+                decoder.wrong(node.line, path, node.value.to_string(), expected);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn show(&self, value: &T) -> Json {
+        (self.show)(value)
+    }
+
+    fn expected(&self) -> String {
+        (self.parse)(&Value::Null).err().unwrap_or_default()
+    }
+}
+
+/// A section inside of another one. What it leaves out keeps the value that it has.
+pub(crate) struct Sub;
+
+/// A section that is off when it is absent.
+pub(crate) struct Switched;
+
+/// A list of sections, at least one.
+pub(crate) struct Each;
+
+impl<S: Settings> Kind<S> for Sub {
+    fn shape(&self) -> Shape {
+        S::shape()
+    }
+
+    fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut S) -> bool {
+        decoder.section(path, node, |section| place.read(section)) == Some(true)
+    }
+
+    fn show(&self, value: &S) -> Json {
+        value.show()
+    }
+}
+
+impl<S: Settings> Kind<Option<S>> for Switched {
+    fn shape(&self) -> Shape {
+        Shape::Optional(Box::new(S::shape()))
+    }
+
+    fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut Option<S>) -> bool {
+        let mut value = S::default();
+        let complete = Sub.read(decoder, path, node, &mut value);
+        if complete {
+            *place = Some(value);
+        }
+        complete
+    }
+
+    fn show(&self, value: &Option<S>) -> Json {
+        value.as_ref().map_or(Json::Null, Settings::show)
+    }
+}
+
+impl<S: Settings> Kind<Vec<S>> for Each {
+    fn shape(&self) -> Shape {
+        Shape::List(Box::new(S::shape()))
+    }
+
+    fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut Vec<S>) -> bool {
+        let items = match node.value {
+            Value::List(items) if !items.is_empty() => items,
+            value => {
+                let found = match value {
+                    Value::List(_) => "an empty list".to_owned(),
+                    value => value.to_string(),
+                };
+                decoder.wrong(node.line, path, found, SOME_ITEMS.to_owned());
+                return false;
+            }
+        };
+        let all = items.len();
+        let items = items.into_iter().enumerate().filter_map(|(index, item)| {
+            let mut value = S::default();
+            Sub.read(decoder, format!("{path}[{index}]"), item, &mut value)
+                .then_some(value)
+        });
+        *place = items.collect();
+        place.len() == all
+    }
+
+    fn show(&self, value: &Vec<S>) -> Json {
+        value.iter().map(Settings::show).collect()
+    }
+}
+
+const SOME_ITEMS: &str = "a list with at least one item";
+
+/// A setting that may be `null`.
+pub(crate) fn optional<T: 'static>(kind: Leaf<T>) -> Leaf<Option<T>> {
+    let Leaf { shape, parse, show } = kind;
+    Leaf::new(
+        Shape::Optional(Box::new(shape)),
+        move |value| parse(value).map(Some),
+        move |value| value.as_ref().map_or(Json::Null, &*show),
+    )
+}
+
+/// A list with at least one item.
+pub(crate) fn list<T: 'static>(item: Leaf<T>) -> Leaf<Vec<T>> {
+    let Leaf { shape, parse, show } = item;
+    let each = move |node: &Node| {
+        parse(&node.value)
+            .map_err(|expected| format!("each item to be {expected}, not {}", node.value))
+    };
+    Leaf::new(
+        Shape::List(Box::new(shape)),
+        move |value| match value {
+            Value::List(nodes) if !nodes.is_empty() => nodes.iter().map(&each).collect(),
+            _ => Err(SOME_ITEMS.into()),
+        },
+        move |values: &Vec<T>| values.iter().map(&*show).collect(),
+    )
+}
+
+/// A list that is empty when it is not set.
+pub(crate) fn list_or_none<T: 'static>(item: Leaf<T>) -> Leaf<Vec<T>> {
+    let Leaf { shape, parse, show } = list(item);
+    Leaf::new(Shape::Optional(Box::new(shape)), parse, move |values| {
+        if values.is_empty() {
+            Json::Null
+        } else {
+            show(values)
+        }
+    })
+}
+
+/// A Go duration between two bounds, both included.
+pub(crate) fn duration<T>(min: Duration, max: Duration) -> Leaf<T>
+where
+    T: TryFrom<Duration> + Into<Duration> + Copy + 'static,
+{
+    let shape = Shape::Duration {
+        min: Go(min).to_string(),
+        max: Go(max).to_string(),
+    };
+    let parse = move |value: &Value| {
+        let parsed = match value {
+            Value::Text(text) => go_duration(text),
+            Value::Integer(0) => Some(Duration::ZERO),
+            _ => None,
+        };
+        parsed
+            .filter(|duration| (min..=max).contains(duration))
+            .and_then(|duration| T::try_from(duration).ok())
+            .ok_or_else(|| {
+                let (min, max) = (Go(min), Go(max));
+                format!("a duration from {min} to {max}, like 250ms or 1m30s")
+            })
+    };
+    Leaf::new(shape, parse, |value| json!(in_one_unit((*value).into())))
+}
+
+/// The largest unit that is exact, as in `75s` or `250ms`.
+fn in_one_unit(duration: Duration) -> String {
+    match duration.subsec_nanos() {
+        0 => format!("{}s", duration.as_secs()),
+        nanos if nanos % 1_000_000 == 0 => format!("{}ms", duration.as_millis()),
+        _ => format!("{}ns", duration.as_nanos()),
+    }
+}
+
+/// A Kubernetes quantity in whole bytes between two bounds, both included.
+pub(crate) fn bytes<T>(min: u64, max: u64) -> Leaf<T>
+where
+    T: TryFrom<u64> + Into<u64> + Copy + 'static,
+{
+    let parse = move |value: &Value| {
+        let parsed = match value {
+            Value::Text(text) => quantity(text),
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        parsed
+            .filter(|bytes| (min..=max).contains(bytes))
+            .and_then(|bytes| T::try_from(bytes).ok())
+            .ok_or_else(|| {
+                let (min, max) = (Size(min), Size(max));
+                format!("a size from {min} to {max}, like 64Ki or 3Mi")
+            })
+    };
+    Leaf::new(Shape::Bytes { min, max }, parse, |value| {
+        json!(Size((*value).into()).to_string())
+    })
+}
+
+/// A whole number within the bounds of its type.
+pub(crate) fn whole<const MIN: u32, const MAX: u32>() -> Leaf<Count<MIN, MAX>> {
+    let parse = |value: &Value| {
+        integer(value)
+            .and_then(|number: u32| Count::try_from(number).ok())
+            .ok_or_else(|| format!("a whole number from {MIN} to {MAX}"))
+    };
+    let shape = Shape::Whole { min: MIN, max: MAX };
+    Leaf::new(shape, parse, |value| json!(value.get()))
+}
+
+/// The number of a port.
+pub(crate) fn port() -> Leaf<u16> {
+    let max = u16::MAX;
+    let parse = move |value: &Value| {
+        integer(value).ok_or_else(|| format!("a whole number from 0 to {max}"))
+    };
+    let shape = Shape::Whole {
+        min: 0,
+        max: max.into(),
+    };
+    Leaf::new(shape, parse, |value| json!(value))
+}
+
+fn integer<T: TryFrom<i128>>(value: &Value) -> Option<T> {
+    match value {
+        Value::Integer(number) => T::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// A number within the bounds of its type.
+pub(crate) fn number<T: Real + 'static>(example: &'static str) -> Leaf<T> {
+    let parse = move |value: &Value| {
+        let parsed = match value {
+            Value::Float(number) => Some(*number),
+            Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
+            _ => None,
+        };
+        parsed
+            .and_then(T::checked)
+            .ok_or_else(|| format!("a number from {} to {}, like {example}", T::MIN, T::MAX))
+    };
+    let shape = Shape::Number {
+        min: T::MIN,
+        max: T::MAX,
+    };
+    Leaf::new(shape, parse, |value| json!(value.number()))
+}
+
+/// `true` or `false`.
+pub(crate) fn boolean() -> Leaf<bool> {
+    let parse = |value: &Value| match value {
+        Value::Bool(value) => Ok(*value),
+        _ => Err("true or false".into()),
+    };
+    Leaf::new(Shape::Bool, parse, |value| json!(value))
+}
+
+/// One of the words of an enum.
+pub(crate) fn word<T: Words>() -> Leaf<T> {
+    let parse = |value: &Value| {
+        let found = non_empty(value)
+            .and_then(|text| T::ALL.iter().find(|(word, ..)| *word == text))
+            .map(|(_, value, _)| *value);
+        found.ok_or_else(|| {
+            let words: Vec<_> = T::ALL.iter().map(|(word, ..)| *word).collect();
+            words.join(" or ")
+        })
+    };
+    let show = |value: &T| {
+        let found = T::ALL.iter().find(|(_, each, _)| each == value);
+        json!(found.map(|(word, ..)| word))
+    };
+    let words = T::ALL.iter().map(|(word, _, doc)| (*word, *doc)).collect();
+    Leaf::new(Shape::Words(words), parse, show)
+}
+
+/// Nothing but one word, which needs no place.
+pub(crate) fn exactly(word: &'static str) -> Leaf<()> {
+    let parse = move |text: &str| (text == word).then_some(());
+    text_of(word, "", parse, move |_| word.to_owned())
+}
+
+/// A path, not checked to exist.
+pub(crate) fn path() -> Leaf<PathBuf> {
+    path_of(|path| path, |path| Json::from(path.display().to_string()))
+}
+
+/// What a path stands for.
+pub(crate) fn path_of<T: 'static>(
+    make: impl Fn(PathBuf) -> T + 'static,
+    show: impl Fn(&T) -> Json + 'static,
+) -> Leaf<T> {
+    let what = "the path of a file or directory";
+    let parse = move |value: &Value| {
+        let path = non_empty(value).map(|text| Path::new(text).to_owned());
+        path.map(&make).ok_or_else(|| what.to_owned())
+    };
+    Leaf::new(Shape::Text { what, pattern: "" }, parse, show)
+}
+
+/// Any text that is read by `FromStr` and written by `Display`.
+pub(crate) fn text<T>(what: &'static str, pattern: &'static str) -> Leaf<T>
+where
+    T: FromStr + ToString + 'static,
+{
+    text_of(what, pattern, |text| text.parse().ok(), T::to_string)
+}
+
+fn text_of<T: 'static>(
+    what: &'static str,
+    pattern: &'static str,
+    parse: impl Fn(&str) -> Option<T> + 'static,
+    show: impl Fn(&T) -> String + 'static,
+) -> Leaf<T> {
+    Leaf::new(
+        Shape::Text { what, pattern },
+        move |value| {
+            non_empty(value)
+                .and_then(&parse)
+                .ok_or_else(|| what.to_owned())
+        },
+        move |value| json!(show(value)),
+    )
+}
+
+/// A host: a DNS name or an IP address, without a port.
+pub(crate) fn host() -> Leaf<String> {
+    let what = "a host name or an IP address without a port";
+    text_of(what, "", parse_host, String::clone)
+}
+
+/// A lower-case name of the Kubernetes API.
+pub(crate) fn api_name(what: &'static str) -> Leaf<String> {
+    let parse = |text: &str| is_api_name(text).then(|| text.to_owned());
+    text_of(what, "^[a-z0-9.-]+$", parse, String::clone)
+}
+
+/// An API group; empty for the core group.
+pub(crate) fn api_group() -> Leaf<String> {
+    let what = "an API group like batch, or '' for the core group";
+    let named = api_name(what);
+    let parse = move |value: &Value| match value {
+        Value::Text(text) if text.is_empty() => Ok(String::new()),
+        value => (named.parse)(value),
+    };
+    let pattern = "^[a-z0-9.-]*$";
+    Leaf::new(Shape::Text { what, pattern }, parse, |group| json!(group))
+}
+
+/// A log level or directives.
+pub(crate) fn log_level() -> Leaf<String> {
+    let what = "off, error, warn, info, debug or trace, or directives like info,kube_retry_proxy::create=debug";
+    text_of(what, "", parse_log_level, String::clone)
+}
+
+/// `https://host[:port]` or `http://host[:port]`, and nothing else.
+pub(crate) fn upstream_url() -> Leaf<Uri> {
+    let what = "a URL like https://10.0.0.1:6443";
+    let pattern = "^[Hh][Tt][Tt][Pp][Ss]?://[^@/?#]+/?$";
+    let parse = move |value: &Value| {
+        let parsed = non_empty(value).ok_or("").and_then(parse_upstream_url);
+        parsed.map_err(|why| match why {
+            "" => what.to_owned(),
+            why => format!("{what} ({why})"),
+        })
+    };
+    Leaf::new(Shape::Text { what, pattern }, parse, show_url)
+}
+
+/// `http://host[:port]` of a collector of traces.
+pub(crate) fn collector_url() -> Leaf<Uri> {
+    let what = "a URL like http://localhost:4318, without TLS, credentials and path";
+    let pattern = "^[Hh][Tt][Tt][Pp]://[^@/?#]+/?$";
+    let parse = move |value: &Value| {
+        let url = non_empty(value).and_then(|text| parse_upstream_url(text).ok());
+        url.filter(|url| url.scheme_str() == Some("http"))
+            .ok_or_else(|| what.to_owned())
+    };
+    Leaf::new(Shape::Text { what, pattern }, parse, show_url)
+}
+
+fn show_url(url: &Uri) -> Json {
+    json!(url.to_string().trim_end_matches('/'))
+}
+
+fn non_empty(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! What is shown, and that the table of settings and the rules name the same settings.
+
+use super::file::parse;
+use super::*;
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let mut config = Config {
+        mode: Mode::Observe,
+        ..Config::default()
+    };
+    config.upstream.url = Some("https://10.0.0.1:6443".parse().unwrap());
+    config.upstream.ca = Some(CaSource::File("/ca.crt".into()));
+    config.replay.base_delay = Duration::from_millis(1500);
+    config.creates.max_body = 1025;
+    config.rate_limit.global = Some(Rate::new(0.5, 3));
+    config.tracing.endpoint = Some("http://[fd00::1]:4318".parse().unwrap());
+    let mut listed = Config::default();
+    listed.upstream.servers = ["https://10.0.0.1:6443", "https://[fd00::1]"]
+        .map(|url| url.parse().unwrap())
+        .into();
+    listed.upstream.pin = Pin::None;
+    for config in [Config::default(), config, listed] {
+        assert_eq!(
+            parse(&show(&config).to_string()).unwrap(),
+            config,
+            "JSON is YAML too"
+        );
+    }
+}
+
+#[test]
+fn a_setting_that_is_not_set_is_shown_as_null() {
+    let shown = show(&Config::default());
+    for path in ["/upstream/url", "/upstream/servers", "/rateLimit/global"] {
+        assert_eq!(
+            shown.pointer(path),
+            Some(&serde_json::Value::Null),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn every_rule_names_settings() {
+    let mut config = Config::default();
+    let url: http::Uri = "https://a".parse().unwrap();
+    config.upstream.url = Some(url.clone());
+    config.upstream.servers = vec![url; 65];
+    config.upstream.discover = Some(Discover::Kubernetes);
+    config.serving.secure_port = 8080;
+    config.replay.base_delay = HOUR;
+    config.creates.max_body = 1 << 40;
+    let mut broken = rules::broken(&config);
+    config.serving.tls_cert_file = Some("a".into());
+    broken.append(&mut rules::broken(&config));
+    (
+        config.serving.tls_cert_file,
+        config.serving.tls_private_key_file,
+    ) = (None, Some("a".into()));
+    broken.append(&mut rules::broken(&config));
+    let shown = show(&config);
+    let names = broken
+        .iter()
+        .flat_map(|broken| [broken.mistake.path.as_str(), broken.other]);
+    let mut known = 0;
+    for name in names {
+        let pointer = format!("/{}", name.replace('.', "/"));
+        assert!(shown.pointer(&pointer).is_some(), "{name}");
+        known += 1;
+    }
+    assert!(known >= 2 * 9, "every rule is broken once");
+}
