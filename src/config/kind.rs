@@ -40,11 +40,14 @@ pub(crate) trait Kind<T> {
     }
 }
 
+type Parse<T> = Box<dyn Fn(&Value) -> Parsed<T>>;
+type Show<T> = Box<dyn Fn(&T) -> Json>;
+
 /// A value that is no section.
 pub(crate) struct Leaf<T> {
     shape: Shape,
-    parse: Box<dyn Fn(&Value) -> Parsed<T>>,
-    show: Box<dyn Fn(&T) -> Json>,
+    parse: Parse<T>,
+    show: Show<T>,
 }
 
 impl<T: 'static> Leaf<T> {
@@ -340,9 +343,8 @@ pub(crate) fn word<T: Words>() -> Leaf<T> {
 
 /// Nothing but one word, which needs no place.
 pub(crate) fn exactly(word: &'static str) -> Leaf<()> {
-    let show = move |()| word.to_owned();
     let parse = move |text: &str| (text == word).then_some(());
-    text_of(word, "", parse, move |value| show(*value))
+    text_of(word, "", parse, move |_| word.to_owned())
 }
 
 /// A path, not checked to exist.
