@@ -1,7 +1,7 @@
 //! Checks `deploy/` and the guides with the real tools: helm, kubectl, promtool, and the proxy.
 //!
-//! Each check has a name and is a function that returns an error where something is wrong. What
-//! misses its tool is skipped, and fails with CI=true.
+//! Each check has a name and is a function that returns an error where something is wrong. Where a
+//! tool is missing, its checks are skipped; with CI=true they fail.
 
 mod chart;
 mod cluster;

@@ -224,8 +224,17 @@ impl<'a> Cluster<'a> {
 
     /// Accepted whole, and without a warning of Pod Security.
     fn takes(&self, namespace: &str, name: &str) -> Result<()> {
+        // `--namespace` would refuse objects of other namespaces.
+        let context = [
+            "config",
+            "set-context",
+            "--current",
+            "--namespace",
+            namespace,
+        ];
+        output(self.kubectl().args(context))?;
         let mut apply = self.kubectl();
-        apply.args(["--namespace", namespace, "apply", "--dry-run=server", "-f"]);
+        apply.args(["apply", "--dry-run=server", "-f"]);
         let (accepted, said) = everything(apply.arg(self.deploy.out(name)))?;
         ensure!(accepted, "{said}");
         has_no_line(&said, |line| line.contains("would violate PodSecurity"))

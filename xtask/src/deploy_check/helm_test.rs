@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::cluster::Cluster;
-use super::{read, text, write};
+use super::{read, write};
 use crate::process::{everything, output};
 use crate::workspace::PROXY;
 
@@ -41,8 +41,7 @@ impl Cluster<'_> {
 
         let kubeconfig = volumes.join("client/kubeconfig");
         let text = read(&kubeconfig)?;
-        let server = text::after(&text, "server: ").context("a server in the kubeconfig")?;
-        let host = host_of(server).with_context(|| format!("no https URL: {server}"))?;
+        let host = host_of(&text).with_context(|| format!("no https URL of a server:\n{text}"))?;
 
         let mut test = self.helm_command(&["test", PROXY, "--timeout", "60s"]);
         let test = test
@@ -193,10 +192,14 @@ fn listening(log: &str) -> Option<&str> {
     Some(rest.split_once('"')?.0)
 }
 
-/// The host of an https URL, which may be quoted.
-fn host_of(url: &str) -> Option<&str> {
-    let rest = url.trim_matches('"').strip_prefix("https://")?;
-    rest.split(['/', ':', '"']).next()
+/// The host of the server in a kubeconfig, whose URL may be quoted.
+fn host_of(kubeconfig: &str) -> Option<&str> {
+    let (_, value) = kubeconfig.split_once("server: ")?;
+    let rest = value
+        .strip_prefix('"')
+        .unwrap_or(value)
+        .strip_prefix("https://")?;
+    rest.split(['/', ':', ',', '"', ' ', '\n']).next()
 }
 
 #[cfg(test)]
@@ -214,9 +217,16 @@ mod tests {
 
     #[test]
     fn the_host_of_the_server_is_what_the_certificate_names() {
-        assert_eq!(host_of("\"https://a.b.svc:443/x\""), Some("a.b.svc"));
-        assert_eq!(host_of("https://a"), Some("a"));
-        assert_eq!(host_of("http://a"), None);
+        assert_eq!(
+            host_of("    server: \"https://a.b.svc:443/x\"\n"),
+            Some("a.b.svc")
+        );
+        assert_eq!(
+            host_of("  cluster: {server: https://a, name: b}\n"),
+            Some("a")
+        );
+        assert_eq!(host_of("  - cluster: { server: https://a }\n"), Some("a"));
+        assert_eq!(host_of("server: http://a"), None);
     }
 
     #[test]

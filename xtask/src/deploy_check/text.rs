@@ -20,12 +20,6 @@ pub(super) fn under(manifest: &str, key: &str) -> String {
     text
 }
 
-/// The value of the first line `PREFIXvalue`, whatever its indentation.
-pub(super) fn after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.trim_start().strip_prefix(prefix))
-}
-
 pub(super) fn has_line(text: &str, line: &str) -> Result<()> {
     ensure!(text.lines().any(|found| found == line), "no line `{line}`");
     Ok(())
@@ -97,6 +91,5 @@ mod tests {
         assert!(contains(text, "kind").is_ok());
         assert!(contains(text, "none").is_err());
         assert!(has_no_line(text, |line| line.starts_with("replicas")).is_err());
-        assert_eq!(after(text, "kind: "), Some("Role"));
     }
 }
