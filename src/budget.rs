@@ -133,6 +133,7 @@ fn tps(budget: config::Budget) -> TpsBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
 
     fn budgets(ratio: f64, per_second: u32) -> Budget {
         let budget = config::Budget { ratio, per_second };
@@ -216,10 +217,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nonsense_does_not_panic() {
-        for ratio in [f64::NAN, f64::INFINITY, -1.0, 1e-300] {
+        every([f64::NAN, f64::INFINITY, -1.0, 1e-300], |ratio| {
             let _ = budgets(ratio, u32::MAX)
                 .create("a")
                 .withdraw(Kind::QuotaConflict);
-        }
+        });
     }
 }
