@@ -134,6 +134,7 @@ impl fmt::Display for Exhausted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
     use proptest::prelude::*;
 
     const DEFAULT: Backoff = Backoff {
@@ -214,18 +215,21 @@ mod tests {
                 Err(Exhausted::ClientTimeout),
             ),
         ];
-        for (attempts, elapsed, longest, client, delay, expected) in table {
-            let spent = Spent {
-                attempts,
-                elapsed: millis(elapsed),
-                longest: millis(longest),
-            };
-            assert_eq!(
-                LIMITS.next(spent, client.map(millis), millis(delay)),
-                expected,
-                "{spent:?}, {client:?}, {delay}"
-            );
-        }
+        every(
+            table,
+            |(attempts, elapsed, longest, client, delay, expected)| {
+                let spent = Spent {
+                    attempts,
+                    elapsed: millis(elapsed),
+                    longest: millis(longest),
+                };
+                assert_eq!(
+                    LIMITS.next(spent, client.map(millis), millis(delay)),
+                    expected,
+                    "{spent:?}, {client:?}, {delay}"
+                );
+            },
+        );
         let spent = Spent {
             attempts: 1,
             elapsed: Duration::MAX,

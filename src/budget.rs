@@ -124,6 +124,7 @@ fn tps(budget: config::Budget) -> TpsBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
 
     fn budgets(ratio: f64, per_second: u32) -> Budget {
         Budget::new(&config::Budgets {
@@ -203,10 +204,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn extremes_do_not_panic() {
-        for ratio in [0.0, 1e-300, 10.0] {
+        every([0.0, 1e-300, 10.0], |ratio| {
             let _ = budgets(ratio, 1_000_000)
                 .create("a")
                 .withdraw(Kind::QuotaConflict);
-        }
+        });
     }
 }

@@ -284,6 +284,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
 
     #[test]
     fn the_arguments_are_consistent() {
@@ -292,17 +293,21 @@ mod tests {
 
     #[test]
     fn wrong_usage_exits_with_two() {
-        for wrong in [
-            &["serve", "--secure-port", "x"][..],
-            &["nothing"],
-            &["check-config"],
-            #[cfg(feature = "demo")]
-            &["demo", "--pods", "0"],
-            &[],
-        ] {
-            let error = Cli::try_parse_from(["kube-retry-proxy"].iter().chain(wrong)).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{wrong:?}");
-        }
+        every(
+            [
+                &["serve", "--secure-port", "x"][..],
+                &["nothing"],
+                &["check-config"],
+                #[cfg(feature = "demo")]
+                &["demo", "--pods", "0"],
+                &[],
+            ],
+            |wrong| {
+                let error =
+                    Cli::try_parse_from(["kube-retry-proxy"].iter().chain(wrong)).unwrap_err();
+                assert_eq!(error.exit_code(), 2, "{wrong:?}");
+            },
+        );
     }
 
     #[test]

@@ -48,3 +48,6 @@ pub mod backoff;
 pub mod status;
 pub mod telemetry;
 pub mod config;
+
+#[cfg(test)]
+mod rows;

@@ -150,6 +150,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
     use proptest::prelude::*;
 
     /// Body of a captured answer in `tests/samples`.
@@ -171,18 +172,21 @@ mod tests {
 
     #[test]
     fn reads_the_same_status_from_every_encoding_the_apiserver_sent() {
-        for name in [
-            "quota_conflict_409",
-            "quota_conflict_409_protobuf",
-            "quota_conflict_409_clientgo_accept",
-            "quota_conflict_409_yaml",
-        ] {
-            assert_eq!(
-                Status::decode(&sample(name)),
-                Some(quota_conflict()),
-                "{name}"
-            );
-        }
+        every(
+            [
+                "quota_conflict_409",
+                "quota_conflict_409_protobuf",
+                "quota_conflict_409_clientgo_accept",
+                "quota_conflict_409_yaml",
+            ],
+            |name| {
+                assert_eq!(
+                    Status::decode(&sample(name)),
+                    Some(quota_conflict()),
+                    "{name}"
+                );
+            },
+        );
     }
 
     #[test]
@@ -205,7 +209,7 @@ mod tests {
             "sa_token_missing_500",
             "unauthorized_401",
         ];
-        for name in all {
+        every(all, |name| {
             let body = sample(name);
             let written = Status::decode(&body)
                 .unwrap()
@@ -213,7 +217,7 @@ mod tests {
             if name.starts_with("invalid") {
                 // The field paths of causes are not kept.
                 assert_ne!(written, body);
-                continue;
+                return;
             }
             assert_eq!(
                 written,
@@ -221,7 +225,7 @@ mod tests {
                 "{name}: {:?}",
                 String::from_utf8_lossy(&written)
             );
-        }
+        });
     }
 
     #[test]
@@ -237,14 +241,14 @@ mod tests {
             b"k8s\0",
             b"kind: Status\napiVersion: [v1",
         ];
-        for body in none {
+        every(none, |body| {
             assert_eq!(
                 Status::decode(body),
                 None,
                 "{}",
                 String::from_utf8_lossy(body)
             );
-        }
+        });
         assert_eq!(Status::decode(&sample("created_201")), None);
         assert_eq!(Status::decode(&sample("too_many_requests_429")), None);
     }

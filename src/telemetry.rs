@@ -130,6 +130,7 @@ pub fn chain(error: &dyn StdError) -> impl Display {
 
 #[cfg(test)]
 mod tests {
+    use crate::rows::every;
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
@@ -196,18 +197,21 @@ mod tests {
 
     #[test]
     fn other_crates_are_capped_at_warn_whoever_asks_for_more() {
-        for level in [
-            "trace",
-            "h2=trace,hyper=trace",
-            "kube_retry_proxy=trace,[request]=trace,h2::codec=debug",
-        ] {
-            let text = logged(LogFormat::Text, level, || {
-                trace!(target: "h2::codec", "authorization: secret");
-                debug!(target: "hyper::proto", "authorization: secret");
-                info!(target: "kube_retry_proxy_lookalike", "secret");
-            });
-            assert!(!text.contains("secret"), "{level}: {text}");
-        }
+        every(
+            [
+                "trace",
+                "h2=trace,hyper=trace",
+                "kube_retry_proxy=trace,[request]=trace,h2::codec=debug",
+            ],
+            |level| {
+                let text = logged(LogFormat::Text, level, || {
+                    trace!(target: "h2::codec", "authorization: secret");
+                    debug!(target: "hyper::proto", "authorization: secret");
+                    info!(target: "kube_retry_proxy_lookalike", "secret");
+                });
+                assert!(!text.contains("secret"), "{level}: {text}");
+            },
+        );
     }
 
     #[test]
@@ -218,26 +222,32 @@ mod tests {
                 error!(target: "h2", "Broken");
             })
         };
-        for level in [
-            "info",
-            "trace",
-            "info,h=warn",
-            "info,rustls=warn",
-            "[h2]=warn",
-        ] {
-            let text = warned(level);
-            assert!(!text.contains("Odd"), "{level}: {text}");
-        }
+        every(
+            [
+                "info",
+                "trace",
+                "info,h=warn",
+                "info,rustls=warn",
+                "[h2]=warn",
+            ],
+            |level| {
+                let text = warned(level);
+                assert!(!text.contains("Odd"), "{level}: {text}");
+            },
+        );
         assert!(warned("info").contains("Broken"));
-        for level in [
-            "info,h2=warn",
-            "info,h2::proto=trace",
-            "info,h2",
-            "h2[span]=info,info",
-        ] {
-            let text = warned(level);
-            assert!(text.contains("Odd"), "{level}: {text}");
-        }
+        every(
+            [
+                "info,h2=warn",
+                "info,h2::proto=trace",
+                "info,h2",
+                "h2[span]=info,info",
+            ],
+            |level| {
+                let text = warned(level);
+                assert!(text.contains("Odd"), "{level}: {text}");
+            },
+        );
     }
 
     #[test]

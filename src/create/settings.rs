@@ -69,6 +69,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use crate::rows::every;
     use std::time::Duration;
 
     use super::*;
@@ -89,15 +90,21 @@ mod tests {
                 .next(spent, None, Duration::ZERO)
                 .map(|_| ())
         };
-        for class in [
-            Class::QuotaEvaluationTimeout,
-            Class::WebhookUnreachable,
-            Class::ExceededQuota,
-        ] {
-            assert_eq!(next(class), Ok(()), "{class:?}");
-        }
-        for class in [Class::QuotaConflict, Class::Throttled, Class::ConnectFailed] {
-            assert_eq!(next(class), Err(Exhausted::Hold), "{class:?}");
-        }
+        every(
+            [
+                Class::QuotaEvaluationTimeout,
+                Class::WebhookUnreachable,
+                Class::ExceededQuota,
+            ],
+            |class| {
+                assert_eq!(next(class), Ok(()), "{class:?}");
+            },
+        );
+        every(
+            [Class::QuotaConflict, Class::Throttled, Class::ConnectFailed],
+            |class| {
+                assert_eq!(next(class), Err(Exhausted::Hold), "{class:?}");
+            },
+        );
     }
 }

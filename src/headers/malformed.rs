@@ -159,6 +159,7 @@ fn has_credentials(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
     use proptest::prelude::*;
 
     const HTTP2: &str = "https://a/p";
@@ -223,37 +224,43 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_an_optional_port() {
-        for host in [
-            "",
-            "a",
-            "a.b-c_d:443",
-            "10.0.0.1:6443",
-            "[fd00::1]:443",
-            "[::1]",
-            "[fe80::1%25eth0]",
-            "a:",
-            ":443",
-        ] {
-            assert_eq!(with_host(host), Ok(()), "{host}");
-        }
-        for host in [
-            "a b",
-            "a/b",
-            "u@a",
-            "a:b",
-            "a:1:2",
-            "[::1",
-            "[]",
-            "[::1]x",
-            "[::1]:x",
-            "[a/b]",
-            "a,b/",
-            "a?b",
-            "a#b",
-            "https://a",
-        ] {
-            assert_eq!(with_host(host), Err(Malformed::InvalidHost), "{host}");
-        }
+        every(
+            [
+                "",
+                "a",
+                "a.b-c_d:443",
+                "10.0.0.1:6443",
+                "[fd00::1]:443",
+                "[::1]",
+                "[fe80::1%25eth0]",
+                "a:",
+                ":443",
+            ],
+            |host| {
+                assert_eq!(with_host(host), Ok(()), "{host}");
+            },
+        );
+        every(
+            [
+                "a b",
+                "a/b",
+                "u@a",
+                "a:b",
+                "a:1:2",
+                "[::1",
+                "[]",
+                "[::1]x",
+                "[::1]:x",
+                "[a/b]",
+                "a,b/",
+                "a?b",
+                "a#b",
+                "https://a",
+            ],
+            |host| {
+                assert_eq!(with_host(host), Err(Malformed::InvalidHost), "{host}");
+            },
+        );
         assert_eq!(
             checked("https://u@a/p", Version::HTTP_2, &[]),
             Err(Malformed::InvalidHost)
@@ -266,20 +273,20 @@ mod tests {
 
     #[test]
     fn a_target_is_a_path_or_a_url() {
-        for target in ["/", "/p?q", "*", "https://a", "http://a/p"] {
+        every(["/", "/p?q", "*", "https://a", "http://a/p"], |target| {
             assert_eq!(
                 checked(target, Version::HTTP_11, &[("host", "a")]),
                 Ok(()),
                 "{target}"
             );
-        }
-        for target in ["a:443", "a", "10.0.0.1:443"] {
+        });
+        every(["a:443", "a", "10.0.0.1:443"], |target| {
             assert_eq!(
                 checked(target, Version::HTTP_11, &[("host", "a")]),
                 Err(Malformed::Target),
                 "{target}"
             );
-        }
+        });
     }
 
     #[test]
@@ -303,7 +310,7 @@ mod tests {
             "X-Stream-Protocol-Version",
             "warning",
         ];
-        for name in named.into_iter().chain(others) {
+        every(named.into_iter().chain(others), |name| {
             let (line, lower): (&'static str, _) = (
                 Box::leak(format!("close, {name} ,X-Mine").into_boxed_str()),
                 name.to_lowercase(),
@@ -313,23 +320,26 @@ mod tests {
                 Err(Malformed::Nominated(lower.parse().unwrap())),
                 "{name}"
             );
-        }
-        for line in [
-            "close",
-            "Keep-Alive, Upgrade, TE, HTTP2-Settings, Trailer",
-            "x-mine",
-            "contents",
-            "accepted",
-            "x remote",
-            "\u{e9}",
-            "",
-        ] {
-            let headers = HeaderMap::from_iter([(
-                header::CONNECTION,
-                HeaderValue::from_bytes(line.as_bytes()).unwrap(),
-            )]);
-            assert_eq!(connection(&headers), Ok(()), "{line}");
-        }
+        });
+        every(
+            [
+                "close",
+                "Keep-Alive, Upgrade, TE, HTTP2-Settings, Trailer",
+                "x-mine",
+                "contents",
+                "accepted",
+                "x remote",
+                "\u{e9}",
+                "",
+            ],
+            |line| {
+                let headers = HeaderMap::from_iter([(
+                    header::CONNECTION,
+                    HeaderValue::from_bytes(line.as_bytes()).unwrap(),
+                )]);
+                assert_eq!(connection(&headers), Ok(()), "{line}");
+            },
+        );
     }
 
     #[test]
@@ -349,15 +359,18 @@ mod tests {
             "sec-websocket-protocol",
             "base64url.bearer.authorization.k8s.io.",
         );
-        for lines in [
-            &[ask][..],
-            &[ask, ("authorization", " ")],
-            &[ask, protocol],
-            &[ask, upgrade, empty],
-            &[("impersonate_group", "g")],
-        ] {
-            assert_eq!(with(lines), Err(Malformed::Impersonation), "{lines:?}");
-        }
+        every(
+            [
+                &[ask][..],
+                &[ask, ("authorization", " ")],
+                &[ask, protocol],
+                &[ask, upgrade, empty],
+                &[("impersonate_group", "g")],
+            ],
+            |lines| {
+                assert_eq!(with(lines), Err(Malformed::Impersonation), "{lines:?}");
+            },
+        );
     }
 
     proptest! {

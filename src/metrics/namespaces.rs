@@ -66,6 +66,7 @@ fn is_dns_label(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
 
     #[test]
     fn namespaces_beyond_the_bound_share_one_label() {
@@ -81,18 +82,21 @@ mod tests {
     #[test]
     fn what_can_be_no_namespace_takes_no_place() {
         let namespaces = Namespaces::new(1);
-        for name in [
-            "_other",
-            "A",
-            "a/b",
-            "a\"b",
-            "-a",
-            "a-",
-            "a.b",
-            &"x".repeat(64),
-        ] {
-            assert_eq!(namespaces.admit(name), OTHER, "{name}");
-        }
+        every(
+            [
+                "_other",
+                "A",
+                "a/b",
+                "a\"b",
+                "-a",
+                "a-",
+                "a.b",
+                &"x".repeat(64),
+            ],
+            |name| {
+                assert_eq!(namespaces.admit(name), OTHER, "{name}");
+            },
+        );
         assert_eq!(namespaces.admit(""), CLUSTER);
         assert_eq!(namespaces.admit("argo-1"), "argo-1");
     }

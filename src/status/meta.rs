@@ -130,6 +130,7 @@ impl From<Wire<'_>> for ObjectMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
     use crate::status::protobuf::{Message, encode_object};
 
     fn named(name: &str, generate_name: &str, namespace: &str) -> Option<ObjectMeta> {
@@ -191,19 +192,22 @@ mod tests {
 
     #[test]
     fn finds_nothing_where_there_is_no_metadata() {
-        for body in [
-            "",
-            "[]",
-            "{}",
-            "null",
-            "{\"kind\":\"Pod\"}",
-            "{\"metadata\":{\"name\":",
-            "{\"metadata\":7}",
-            "name: a\n",
-            "k8s\0",
-            "k8s\0\u{12}\u{0}",
-        ] {
-            assert_eq!(object_meta(body.as_bytes()), None, "{body:?}");
-        }
+        every(
+            [
+                "",
+                "[]",
+                "{}",
+                "null",
+                "{\"kind\":\"Pod\"}",
+                "{\"metadata\":{\"name\":",
+                "{\"metadata\":7}",
+                "name: a\n",
+                "k8s\0",
+                "k8s\0\u{12}\u{0}",
+            ],
+            |body| {
+                assert_eq!(object_meta(body.as_bytes()), None, "{body:?}");
+            },
+        );
     }
 }

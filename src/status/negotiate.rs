@@ -140,6 +140,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
 
     #[test]
     fn answers_errors_in_the_encoding_that_the_apiserver_would_choose() {
@@ -194,9 +195,9 @@ mod tests {
             ("application/json/x,application/yaml", Yaml),
             (";;;,,,/,=", Json),
         ];
-        for (accept, expected) in table {
+        every(table, |(accept, expected)| {
             assert_eq!(negotiate(accept.as_bytes()), expected, "{accept}");
-        }
+        });
     }
 
     #[test]

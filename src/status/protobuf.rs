@@ -338,6 +338,7 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::every;
     use proptest::prelude::*;
 
     #[test]
@@ -376,13 +377,13 @@ mod tests {
             &[0x0b, 0x0c], // a group
             &[0x00, 0x00], // field 0
         ];
-        for bytes in bad {
+        every(bad, |bytes| {
             assert_eq!(
                 fields(bytes).collect::<Vec<_>>(),
                 [Err(Malformed)],
                 "{bytes:x?}"
             );
-        }
+        });
     }
 
     #[test]

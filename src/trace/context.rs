@@ -105,6 +105,7 @@ fn parse(text: &str) -> Option<(u128, u64, u8)> {
 
 #[cfg(test)]
 mod tests {
+    use crate::rows::every;
     use proptest::prelude::*;
 
     use super::*;
@@ -154,9 +155,9 @@ mod tests {
             PARENT.replace("4bf9", "+bf9"),
             PARENT.replace('-', "_"),
         ];
-        for text in bad {
+        every(bad, |text| {
             assert_eq!(parse(&text), None, "{text}");
-        }
+        });
         assert_eq!(
             Context::of(&headers(&[(TRACEPARENT, PARENT), (TRACEPARENT, PARENT)])),
             None,

@@ -1,21 +1,19 @@
 //! Answers through the proxy are those of the apiserver, byte for byte: each kind that a create can
 //! meet, in JSON and protobuf, over HTTP/1.1 and HTTP/2.
 
+mod comparison;
+mod requests;
+
 use std::fs;
-use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use kube_retry_proxy::status::protobuf::{Message, encode_object};
+use http::{Method, StatusCode, Version};
 use libtest_mimic::Trial;
-use model_control_plane::client::{Answer, Endpoint, small_pod};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use model_control_plane::client::Endpoint;
 use tokio::runtime::Runtime;
-use tokio_rustls::client::TlsStream;
+
+use comparison::{keep, same, text};
+use requests::{post, request, unfinished};
 
 use crate::contention::Contention;
 use crate::control_plane::ControlPlane;
@@ -42,9 +40,6 @@ pub fn trials() -> Vec<Trial> {
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-
-/// What differs between two answers to the same request, or is the connection's own.
-const OWN: [&str; 3] = ["audit-id", "date", "content-length"];
 
 /// A create that is refused.
 struct Refusal {
@@ -271,18 +266,6 @@ fn throttled(plane: &'static ControlPlane) {
     plane.component(&["stop", "apiserver-narrow"]);
 }
 
-/// A create whose body never comes: it occupies its apiserver until the connection is dropped.
-async fn unfinished(endpoint: &Endpoint, token: &str, namespace: &str) -> TlsStream<TcpStream> {
-    let mut stream = endpoint.connect_raw().await.unwrap();
-    let head = format!(
-        "POST /api/v1/namespaces/{namespace}/pods HTTP/1.1\r\nHost: apiserver\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.flush().await.unwrap();
-    stream
-}
-
 /// With `mode: Off` even a quota conflict is none of the proxy's business. What it looks like goes
 /// to the fixtures.
 fn conflict(plane: &'static ControlPlane) {
@@ -410,135 +393,4 @@ fn quota_is_enforced(plane: &ControlPlane, namespace: &str) {
                 .is_empty()
         },
     );
-}
-
-/// The headers and the body of a create.
-fn request(plane: &ControlPlane, refusal: &Refusal, encoding: &str) -> (HeaderMap, Bytes) {
-    let token = refusal
-        .user
-        .map_or_else(|| "nobody".to_owned(), |user| token(plane, user));
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        AUTHORIZATION,
-        HeaderValue::try_from(format!("Bearer {token}")).unwrap(),
-    );
-    headers.insert(CONTENT_TYPE, HeaderValue::try_from(encoding).unwrap());
-    headers.insert(ACCEPT, HeaderValue::try_from(encoding).unwrap());
-    let body = if encoding == PROTOBUF {
-        pod_protobuf(&refusal.pod)
-    } else {
-        Bytes::from(small_pod(&refusal.pod))
-    };
-    (headers, body)
-}
-
-/// `argo` stands for a service account that may not do this: the default one of the namespace
-/// `default`.
-fn token(plane: &ControlPlane, user: &str) -> String {
-    if user == "argo" {
-        plane
-            .kubectl(&["create", "token", "default"])
-            .trim()
-            .to_owned()
-    } else {
-        plane.token(user)
-    }
-}
-
-async fn post(endpoint: &Endpoint, namespace: &str, headers: HeaderMap, body: Bytes) -> Answer {
-    let mut client = endpoint.connect().await.unwrap();
-    client
-        .send_with(
-            Method::POST,
-            &format!("/api/v1/namespaces/{namespace}/pods"),
-            headers,
-            body,
-        )
-        .await
-        .unwrap()
-}
-
-fn same(what: &str, direct: &Answer, proxied: &Answer) {
-    assert_eq!(
-        direct.status,
-        proxied.status,
-        "{what}: {} / {}",
-        text(direct),
-        text(proxied)
-    );
-    assert_eq!(
-        comparable(&direct.headers),
-        comparable(&proxied.headers),
-        "{what}"
-    );
-    assert_eq!(
-        direct.body,
-        proxied.body,
-        "{what}: {} / {}",
-        text(direct),
-        text(proxied)
-    );
-}
-
-fn comparable(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let mut all: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), text(value)))
-        .filter(|(name, _)| !OWN.contains(&name.as_str()))
-        .collect();
-    all.sort_unstable();
-    all
-}
-
-fn text(answer: &Answer) -> String {
-    String::from_utf8_lossy(&answer.body).into_owned()
-}
-
-/// Keeps an answer as a fixture might have it, in `target/tmp/e2e/answers/`.
-fn keep(name: &str, encoding: &str, answer: &Answer) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e/answers");
-    fs::create_dir_all(&folder).unwrap();
-    let suffix = if encoding == PROTOBUF {
-        "_protobuf"
-    } else {
-        ""
-    };
-    let mut file = fs::File::create(folder.join(format!("{name}{suffix}.http"))).unwrap();
-    write!(file, "HTTP/1.1 {}\r\n", answer.status).unwrap();
-    for (header, value) in &answer.headers {
-        write!(file, "{header}: ").unwrap();
-        file.write_all(value.as_bytes()).unwrap();
-        file.write_all(b"\r\n").unwrap();
-    }
-    file.write_all(b"\r\n").unwrap();
-    file.write_all(&answer.body).unwrap();
-}
-
-/// The small pod as protobuf.
-fn pod_protobuf(name: &str) -> Bytes {
-    let quantity = |key: &str, value: &str| {
-        Message::new()
-            .string(1, key)
-            .message(2, &Message::new().string(1, value))
-    };
-    let amounts = [quantity("cpu", "10m"), quantity("memory", "16Mi")];
-    let mut resources = Message::new();
-    for field in [1, 2] {
-        for amount in &amounts {
-            resources = resources.message(field, amount);
-        }
-    }
-    let container = Message::new()
-        .string(1, "main")
-        .string(2, "busybox")
-        .message(8, &resources);
-    let spec = Message::new().message(2, &container);
-    encode_object(
-        "v1",
-        "Pod",
-        &Message::new()
-            .message(1, &Message::new().string(1, name))
-            .message(2, &spec),
-    )
 }

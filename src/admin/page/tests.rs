@@ -1,3 +1,4 @@
+use crate::rows::every;
 use serde_json::Value;
 
 use super::super::gather::tests::example;
@@ -48,14 +49,17 @@ fn everywhere(value: &mut Value, hostile: &str) {
 fn the_page_shows_every_number_without_scripts() {
     let page = page(&example());
     let conflicts = section(&page, "conflicts");
-    for part in [
-        "absorbed in the last minute 4",
-        "absorbed since the start 4 of 5",
-        "given up at a limit 1",
-        "held now 1",
-    ] {
-        assert!(conflicts.contains(part), "{part}: {conflicts}");
-    }
+    every(
+        [
+            "absorbed in the last minute 4",
+            "absorbed since the start 4 of 5",
+            "given up at a limit 1",
+            "held now 1",
+        ],
+        |part| {
+            assert!(conflicts.contains(part), "{part}: {conflicts}");
+        },
+    );
     assert!(
         section(&page, "namespaces").contains("busy 3 1 1"),
         "{}",
@@ -141,9 +145,12 @@ fn the_policy_allows_this_page_and_nothing_else() {
         "{}",
         *POLICY
     );
-    for forbidden in [" style=", " onclick=", "http://", "src=", "@import", "url("] {
-        assert!(!page.contains(forbidden), "{forbidden}");
-    }
+    every(
+        [" style=", " onclick=", "http://", "src=", "@import", "url("],
+        |forbidden| {
+            assert!(!page.contains(forbidden), "{forbidden}");
+        },
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rows::every;
 use crate::verdict::Class;
 use proptest::prelude::*;
 
@@ -128,13 +129,13 @@ fn reads_captures_of_every_kind() {
         body.to_string(),
         format!("\n{body}"),
     ];
-    for capture in captures {
+    every(captures, |capture| {
         assert_eq!(
             explained(&capture).unwrap().answer.class,
             Class::QuotaConflict,
             "{capture}"
         );
-    }
+    });
     let bare = explained(body).unwrap();
     assert!(
         bare.code_from_body
@@ -179,10 +180,10 @@ fn says_what_is_wrong_and_where() {
             "neither a status line nor a Status",
         ),
     ];
-    for (raw, expected) in table {
+    every(table, |(raw, expected)| {
         let error = explained(raw).unwrap_err().to_string();
         assert!(error.contains(expected), "{raw:?}: {error}");
-    }
+    });
     let long = explained(format!("HTTP/1.1 {}", "é".repeat(500)))
         .unwrap_err()
         .to_string();

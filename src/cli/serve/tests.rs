@@ -1,5 +1,6 @@
 //! Which source wins.
 
+use crate::rows::every;
 use clap::Parser;
 
 use super::*;
@@ -250,21 +251,24 @@ fn without_flags_the_file_stands() {
 
 #[test]
 fn verbosity_is_klogs() {
-    for (number, level) in [("0", "info"), ("2", "info"), ("4", "debug"), ("9", "trace")] {
-        let config = resolve(
-            &args(&["-v", number]),
-            Given {
-                file: file(),
-                ..Given::default()
-            },
-        )
-        .unwrap();
-        assert_eq!(config.logging.level, level);
-        assert_eq!(
-            args(&[&format!("--v={number}")]).verbosity,
-            args(&["-v", number]).verbosity
-        );
-    }
+    every(
+        [("0", "info"), ("2", "info"), ("4", "debug"), ("9", "trace")],
+        |(number, level)| {
+            let config = resolve(
+                &args(&["-v", number]),
+                Given {
+                    file: file(),
+                    ..Given::default()
+                },
+            )
+            .unwrap();
+            assert_eq!(config.logging.level, level);
+            assert_eq!(
+                args(&[&format!("--v={number}")]).verbosity,
+                args(&["-v", number]).verbosity
+            );
+        },
+    );
 }
 
 #[test]
@@ -311,24 +315,27 @@ fn flags_that_break_a_rule_with_the_file_are_refused() {
 
 #[test]
 fn wrong_usage_is_refused() {
-    for wrong in [
-        &["--tls-cert-file=c"][..],
-        &["--tls-private-key-file=k"],
-        &["--context=c"],
-        &["--upstream=https://h/path"],
-        &["--upstream=https://me:secret@h"],
-        &["--mode=maybe"],
-        &["--upstream-pin=pod"],
-        &["--upstream=https://h,"],
-        &["--log-level=loud"],
-        &["--log-level=info", "-v4"],
-        &["--self-signed-hosts=a:80"],
-        &["--bind-address=localhost"],
-    ] {
-        Cli::try_parse_from(["kube-retry-proxy", "serve"].iter().chain(wrong))
-            .map(|_| panic!("{wrong:?}"))
-            .unwrap_err();
-    }
+    every(
+        [
+            &["--tls-cert-file=c"][..],
+            &["--tls-private-key-file=k"],
+            &["--context=c"],
+            &["--upstream=https://h/path"],
+            &["--upstream=https://me:secret@h"],
+            &["--mode=maybe"],
+            &["--upstream-pin=pod"],
+            &["--upstream=https://h,"],
+            &["--log-level=loud"],
+            &["--log-level=info", "-v4"],
+            &["--self-signed-hosts=a:80"],
+            &["--bind-address=localhost"],
+        ],
+        |wrong| {
+            Cli::try_parse_from(["kube-retry-proxy", "serve"].iter().chain(wrong))
+                .map(|_| panic!("{wrong:?}"))
+                .unwrap_err();
+        },
+    );
 }
 
 #[test]

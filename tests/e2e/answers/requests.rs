@@ -1,0 +1,112 @@
+//! The creates that are sent to the apiserver and through the proxy.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use kube_retry_proxy::status::protobuf::{Message, encode_object};
+use model_control_plane::client::{Answer, Endpoint, small_pod};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::{PROTOBUF, Refusal};
+use crate::control_plane::ControlPlane;
+
+/// A create whose body never comes: it occupies its apiserver until the connection is dropped.
+pub(super) async fn unfinished(
+    endpoint: &Endpoint,
+    token: &str,
+    namespace: &str,
+) -> TlsStream<TcpStream> {
+    let mut stream = endpoint.connect_raw().await.unwrap();
+    let head = format!(
+        "POST /api/v1/namespaces/{namespace}/pods HTTP/1.1\r\nHost: apiserver\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    stream
+}
+
+/// The headers and the body of a create.
+pub(super) fn request(
+    plane: &ControlPlane,
+    refusal: &Refusal,
+    encoding: &str,
+) -> (HeaderMap, Bytes) {
+    let token = refusal
+        .user
+        .map_or_else(|| "nobody".to_owned(), |user| token(plane, user));
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        AUTHORIZATION,
+        HeaderValue::try_from(format!("Bearer {token}")).unwrap(),
+    );
+    headers.insert(CONTENT_TYPE, HeaderValue::try_from(encoding).unwrap());
+    headers.insert(ACCEPT, HeaderValue::try_from(encoding).unwrap());
+    let body = if encoding == PROTOBUF {
+        pod_protobuf(&refusal.pod)
+    } else {
+        Bytes::from(small_pod(&refusal.pod))
+    };
+    (headers, body)
+}
+
+/// `argo` stands for a service account that may not do this: the default one of the namespace
+/// `default`.
+fn token(plane: &ControlPlane, user: &str) -> String {
+    if user == "argo" {
+        plane
+            .kubectl(&["create", "token", "default"])
+            .trim()
+            .to_owned()
+    } else {
+        plane.token(user)
+    }
+}
+
+pub(super) async fn post(
+    endpoint: &Endpoint,
+    namespace: &str,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let mut client = endpoint.connect().await.unwrap();
+    client
+        .send_with(
+            Method::POST,
+            &format!("/api/v1/namespaces/{namespace}/pods"),
+            headers,
+            body,
+        )
+        .await
+        .unwrap()
+}
+
+/// The small pod as protobuf.
+fn pod_protobuf(name: &str) -> Bytes {
+    let quantity = |key: &str, value: &str| {
+        Message::new()
+            .string(1, key)
+            .message(2, &Message::new().string(1, value))
+    };
+    let amounts = [quantity("cpu", "10m"), quantity("memory", "16Mi")];
+    let mut resources = Message::new();
+    for field in [1, 2] {
+        for amount in &amounts {
+            resources = resources.message(field, amount);
+        }
+    }
+    let container = Message::new()
+        .string(1, "main")
+        .string(2, "busybox")
+        .message(8, &resources);
+    let spec = Message::new().message(2, &container);
+    encode_object(
+        "v1",
+        "Pod",
+        &Message::new()
+            .message(1, &Message::new().string(1, name))
+            .message(2, &spec),
+    )
+}
