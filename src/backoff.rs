@@ -12,8 +12,8 @@ use std::time::Duration;
 /// back together. <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The longest first pause. It should be longer than the lag of the apiservers' watches, because
-    /// until then a replay meets the same stale quota.
+    /// The longest first pause. It should be longer than the lag of the apiservers' watches,
+    /// because until then a replay meets the same stale quota.
     pub base: Duration,
     /// The longest pause, without what the server asks for.
     pub cap: Duration,
@@ -33,7 +33,8 @@ pub struct Limits {
 pub struct Spent {
     /// Attempts made.
     pub attempts: u32,
-    /// The time since it arrived. This includes reading the body, the rate limit, attempts and pauses.
+    /// The time since it arrived. This includes reading the body, the rate limit, attempts and
+    /// pauses.
     pub elapsed: Duration,
     /// The duration of its longest attempt. The next one may take as long.
     pub longest: Duration,

@@ -18,7 +18,8 @@ pub use crate::metrics::{BudgetKind as Kind, Scope};
 const TTL: Duration = Duration::from_secs(10);
 /// How many namespaces have a budget of their own. Further ones use only the global one.
 const MAX_NAMESPACES: usize = 10_000;
-/// Longer than `TTL` and the longest hold together, so that a dropped budget has nothing to remember.
+/// Longer than `TTL` and the longest hold together, so that a dropped budget has nothing to
+/// remember.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// All budgets. A change of the configuration replaces them as a whole.

@@ -213,6 +213,22 @@ struct Create<'a> {
 }
 
 impl Create<'_> {
+    /// Runs the create until there is one final response.
+    ///
+    /// **Invariant:** one attempt is in flight at a time, and the next one starts only after the
+    /// last one provably stored nothing. So the apiserver never stores the object twice, and the
+    /// client is never told that a stored object failed.
+    ///
+    /// - Only the verdict on the whole response of an attempt, or on the error that took its place,
+    ///   allows a replay. An attempt whose response is lost may have stored the object, so it ends
+    ///   the create.
+    /// - Every way out of the loop answers with what the last attempt got, so the client sees the
+    ///   apiserver's own words. The proxy's own error comes only if there is no response.
+    /// - The outcome is counted in the drop. It is counted once, also if the client disconnects and
+    ///   the future is dropped at an await.
+    ///
+    /// If a lost response counts as a refusal, the create is sent again and
+    /// `a_create_whose_answer_is_lost_is_never_sent_again` fails.
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
         match self
             .all

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The length of the longest namespace. Longer keys are refused, because they would only cost memory.
+/// The length of the longest namespace. Longer keys are refused, because they would only cost
+/// memory.
 const MAX_KEY: usize = 63;
 /// A sweep for idle values visits all of them, so it must not happen for each request of a flood.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! Reads a body into memory, within limits. No other code collects a body.
 //!
-//! Chunks are joined as they come, because a chunk of one byte occupies a hundred bytes. A body that
-//! comes in one chunk, as most do, is not copied. Memory is reserved before the buffer grows.
+//! Chunks are joined as they come, because a chunk of one byte occupies a hundred bytes. A body
+//! that comes in one chunk, as most do, is not copied. Memory is reserved before the buffer grows.
 
 use std::time::Duration;
 
@@ -69,8 +69,8 @@ pub async fn collect_bounded<G: Unpin>(
     }))
 }
 
-/// Like [`collect_bounded`], but only while `room` can grow, and until `until`. If the result is not
-/// `Whole`, `body` still yields every byte.
+/// Like [`collect_bounded`], but only while `room` can grow, and until `until`. If the result is
+/// not `Whole`, `body` still yields every byte.
 ///
 /// # Errors
 /// The peer's body broke off.

@@ -1,5 +1,5 @@
-//! Reads a body from its peer, and checks that it is complete. hyper ends some bodies that broke off
-//! as if they were complete. A proxy must not pass them on like that.
+//! Reads a body from its peer, and checks that it is complete. hyper ends some bodies that broke
+//! off as if they were complete. A proxy must not pass them on like that.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -46,8 +46,8 @@ pub struct Buffers {
 pub type ConnectionShare = Arc<AtomicU64>;
 
 impl Buffers {
-    /// Room for `limit` bytes of all creates. Every share has room for `largest` bytes, so one create
-    /// of that size always fits. `level` is the metric.
+    /// Room for `limit` bytes of all creates. Every share has room for `largest` bytes, so one
+    /// create of that size always fits. `level` is the metric.
     pub fn new(limit: u64, largest: u64, level: Level) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -92,7 +92,8 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves `more` bytes. Waits a moment if there is no room. Returns whether they are reserved.
+    /// Reserves `more` bytes. Waits a moment if there is no room. Returns whether they are
+    /// reserved.
     pub async fn grow(&mut self, more: u64) -> bool {
         if self.try_grow(more) {
             return true;

@@ -1,11 +1,11 @@
 //! Which callers the rate limit counts.
 //!
 //! A create that the apiserver refuses must not use up the limit of others. So creates count only
-//! if the caller may create in that namespace, which the first response shows. Until then one create
-//! of the caller goes first, and the others wait for its response. If it was refused, the next ones
-//! pass without being counted, because the apiserver will refuse them too. If it was not refused,
-//! it is counted afterwards. So neither invalid tokens nor invented namespaces use up a limit or
-//! take room in the map of namespaces.
+//! if the caller may create in that namespace, which the first response shows. Until then one
+//! create of the caller goes first, and the others wait for its response. If it was refused, the
+//! next ones pass without being counted, because the apiserver will refuse them too. If it was not
+//! refused, it is counted afterwards. So neither invalid tokens nor invented namespaces use up a
+//! limit or take room in the map of namespaces.
 //!
 //! A caller that may create in another namespace already takes a turn of the limit over all
 //! namespaces when its create goes first. It gets the turn back if the create is refused.
@@ -183,8 +183,8 @@ impl Callers {
     }
 }
 
-/// Forgets the tenth of the callers that is worth the least. Returns whether there was any. A caller
-/// is not forgotten while others wait for its response.
+/// Forgets the tenth of the callers that is worth the least. Returns whether there was any. A
+/// caller is not forgotten while others wait for its response.
 fn make_room(known: &mut HashMap<u64, CallerRecord>) -> bool {
     let worth = |record: &CallerRecord| (record.permission == Permission::Allowed, record.seen);
     let mut worths: Vec<_> = known

@@ -4,8 +4,8 @@
 //! The requests carry the proxy's own token. It needs `list` and `watch` on
 //! `endpointslices.discovery.k8s.io` in the namespace `default`, for the name `kubernetes` only:
 //! RBAC takes the name from the field selector
-//! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>).
-//! Each apiserver keeps itself in that slice while it serves
+//! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>). Each
+//! apiserver keeps itself in that slice while it serves
 //! (<https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/reconcilers/endpointsadapter.go>).
 
 use std::path::PathBuf;
