@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_goes_on_top_of_what_the_server_asked() {
+    fn jitter_is_added_to_what_the_server_asked_for() {
         assert_eq!(DEFAULT.delay(1, 0.0, Duration::ZERO), Duration::ZERO);
         assert_eq!(DEFAULT.delay(1, 0.5, Duration::ZERO), millis(50));
         assert_eq!(DEFAULT.delay(3, 0.5, millis(1_000)), millis(1_200));

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_held_is_not_dropped() {
+    async fn a_value_in_use_is_not_dropped() {
         let keyed = Keyed::new(1, IDLE);
         let held = keyed.get("a", || ()).unwrap();
         tokio::time::advance(IDLE * 2).await;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_can_be_no_namespace_takes_no_room() {
+    async fn a_key_that_cannot_be_a_namespace_takes_no_room() {
         let keyed = Keyed::new(1, IDLE);
         assert!(keyed.get(&"x".repeat(64), || ()).is_none());
         assert!(keyed.get("a", || ()).is_some());

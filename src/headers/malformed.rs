@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_for_the_apiserver_is_not_named_by_connection() {
+    fn connection_must_not_name_an_end_to_end_field() {
         let named = [
             "Authorization",
             "impersonate-user",
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_impersonates_without_credentials_of_his_own() {
+    fn impersonation_needs_credentials() {
         let ask = ("impersonate-user", "root");
         let protocol = (
             "sec-websocket-protocol",
@@ -363,7 +363,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_for_a_host_is_one_to_others_too(host in "[a-c0-9:.%@\\[\\]/?# -]{0,9}") {
+        fn other_parsers_accept_the_same_hosts(host in "[a-c0-9:.%@\\[\\]/?# -]{0,9}") {
             if is_host(host.as_bytes()) && !host.is_empty() && !host.starts_with(':') {
                 prop_assert!(host.parse::<http::uri::Authority>().is_ok(), "{}", host);
             }

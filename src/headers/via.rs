@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_comes_back_is_known_by_whatever_way_it_came() {
+    fn a_request_that_comes_back_is_recognised() {
         let (a, b) = (Via::new(1), Via::new(2));
         let mut headers = HeaderMap::new();
         assert!(!a.has_passed(&headers));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn others_may_have_gathered_the_hops_in_one_line() {
+    fn several_hops_may_be_in_one_line() {
         let via = Via::new(7);
         let has_passed = |line: &'static str| {
             via.has_passed(&HeaderMap::from_iter([(
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_stays_before_it() {
+    fn the_hops_that_were_there_stay_first() {
         let mut headers =
             HeaderMap::from_iter([(header::VIA, HeaderValue::from_static("1.0 fred"))]);
         Via::new(7).append(&mut headers, Version::HTTP_10);

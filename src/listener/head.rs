@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_itself_is_within() {
+    fn a_head_of_exactly_the_limit_is_accepted() {
         let request = |bytes: usize| {
             let empty = size_of(&Request::get("/").header("x", "").body(()).unwrap());
             Request::get("/")

@@ -144,3 +144,6 @@ fn lower_case(method: &Method) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_left_never_exceeds_what_was_asked(asked in 1u64..100_000, elapsed in 0u64..200_000, before in "[a-z=&]{0,9}") {
+        fn the_remaining_timeout_never_exceeds_the_original_one(asked in 1u64..100_000, elapsed in 0u64..200_000, before in "[a-z=&]{0,9}") {
             let uri: Uri = format!("/p?{before}&timeout={asked}ms").parse().unwrap();
             let remaining = of(&shortened(&uri, Duration::from_millis(elapsed)).unwrap()).unwrap();
             prop_assert_eq!(remaining, Duration::from_millis(asked.saturating_sub(elapsed).max(1)));
