@@ -12,8 +12,8 @@ use std::time::Duration;
 /// back together. <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The longest first pause. It should be longer than the lag of the apiservers' watches, because
-    /// until then a replay meets the same stale quota.
+    /// The longest first pause. It should be longer than the lag of the apiservers' watches,
+    /// because until then a replay meets the same stale quota.
     pub base: Duration,
     /// The longest pause, without what the server asks for.
     pub cap: Duration,
@@ -33,7 +33,8 @@ pub struct Limits {
 pub struct Spent {
     /// Attempts made.
     pub attempts: u32,
-    /// The time since it arrived. This includes reading the body, the rate limit, attempts and pauses.
+    /// The time since it arrived. This includes reading the body, the rate limit, attempts and
+    /// pauses.
     pub elapsed: Duration,
     /// The duration of its longest attempt. The next one may take as long.
     pub longest: Duration,
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_goes_on_top_of_what_the_server_asked() {
+    fn jitter_is_added_to_what_the_server_asked_for() {
         assert_eq!(DEFAULT.delay(1, 0.0, Duration::ZERO), Duration::ZERO);
         assert_eq!(DEFAULT.delay(1, 0.5, Duration::ZERO), millis(50));
         assert_eq!(DEFAULT.delay(3, 0.5, millis(1_000)), millis(1_200));

@@ -18,7 +18,8 @@ pub use crate::metrics::{BudgetKind as Kind, Scope};
 const TTL: Duration = Duration::from_secs(10);
 /// How many namespaces have a budget of their own. Further ones use only the global one.
 const MAX_NAMESPACES: usize = 10_000;
-/// Longer than `TTL` and the longest hold together, so that a dropped budget has nothing to remember.
+/// Longer than `TTL` and the longest hold together, so that a dropped budget has nothing to
+/// remember.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// All budgets. A change of the configuration replaces them as a whole.
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_reserve_allows_replays_however_few_creates_there_are() {
+    async fn the_reserve_allows_replays_even_with_few_creates() {
         let budget = budgets(0.0, 3);
         assert_eq!(
             drain(&budget.create("a"), Kind::QuotaConflict),
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_spent_namespace_leaves_the_others_alone() {
+    async fn one_namespace_cannot_spend_the_budget_of_another() {
         let budget = budgets(1.0, 0);
         let noisy = budget.create("noisy");
         let quiet = budget.create("quiet");
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn namespaces_together_are_bounded_too() {
+    async fn all_namespaces_together_have_a_limit_too() {
         let budget = budgets(0.0, 1);
         let handles: Vec<_> = (0..3).map(|n| budget.create(&format!("ns-{n}"))).collect();
         assert_eq!(drain(&handles[0], Kind::QuotaConflict), 10);
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_spent_comes_back_in_time() {
+    async fn a_spent_budget_refills() {
         let budget = budgets(0.0, 2);
         let handle = budget.create("a");
         assert_eq!(drain(&handle, Kind::QuotaConflict), 20);

@@ -349,7 +349,7 @@ impl Place {
         self.connection.kept.load(Ordering::Relaxed)
     }
 
-    /// Notes that the peer has stopped to take what was written, or takes it again.
+    /// Records whether the peer has stopped reading.
     pub fn stalled(&self, stalled: bool) {
         self.connection.touch();
         self.connection.stalled.store(stalled, Ordering::Relaxed);

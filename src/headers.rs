@@ -1,9 +1,10 @@
-//! What a proxy owes the headers on their way through: hop-by-hop fields go, forged identities go,
-//! secrets stay out of logs, the rest is untouched.
+//! Cleans headers: removes hop-by-hop fields and forged identities, and hides secrets in logs. All
+//! other fields pass unchanged. `proxy` calls [`to_upstream`] for each request and [`to_client`]
+//! for each response.
 //!
-//! Order and duplicates survive. `HeaderMap::remove` swaps the last entry into the gap, so nothing
-//! here removes: it scans, and only where something must go rebuilds in order. A request that needs
-//! no change costs no allocation. Called by `forward`, `create` and `upgrade`.
+//! The order of fields and duplicates stay. `HeaderMap::remove` moves the last entry into the gap,
+//! so this module does not use it. It scans the map, and rebuilds it in order only if a field must
+//! go. A request that needs no change costs no allocation.
 
 mod fields;
 mod malformed;
@@ -22,28 +23,29 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const WEBSOCKET_PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// What stands before the token that browsers put among the protocols of a WebSocket.
+/// The prefix of the token that browsers put among the protocols of a WebSocket.
 const BEARER_PROTOCOL: &[u8] = b"base64url.bearer.authorization.k8s.io.";
 
-/// What becomes of `Upgrade` and of `Connection: upgrade`.
+/// What to do with `Upgrade` and `Connection: upgrade`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrade {
-    /// They are hop-by-hop fields like the others.
+    /// Remove them, like other hop-by-hop fields.
     Strip,
-    /// They pass, on the way of a tunnel being set up.
+    /// Keep them, because they set up a tunnel.
     Keep,
 }
 
-/// Makes a request's headers fit for the apiserver: hop-by-hop fields go, and so does what is not
-/// for a client to say; `X-Forwarded-For` becomes the peer's address.
+/// Makes the head of a request fit for the apiserver: removes hop-by-hop fields and fields that a
+/// client must not set, and sets `X-Forwarded-For` to the peer's address.
 pub fn to_upstream(headers: &mut HeaderMap, peer: IpAddr, upgrade: Upgrade) {
     strip_hop_by_hop(headers, upgrade);
     strip_asserted(headers);
     set_forwarded_for(headers, peer);
 }
 
-/// Makes the head of a response fit for the client: hop-by-hop fields go, except those of a 101. The
-/// version is the proxy's own, whatever the server or a load balancer speaks.
+/// Makes the head of a response fit for the client: removes hop-by-hop fields, but keeps the
+/// upgrade of a 101. The HTTP version is the proxy's own, whatever the server or a load balancer
+/// speaks.
 pub fn to_client<B>(response: &mut Response<B>) {
     *response.version_mut() = Version::HTTP_11;
     let upgrade = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -54,14 +56,14 @@ pub fn to_client<B>(response: &mut Response<B>) {
     strip_hop_by_hop(response.headers_mut(), upgrade);
 }
 
-/// Takes out of trailers whatever must not be said so late, or not by a client: on both ways,
-/// whatever the protocols.
+/// Removes trailers that must come before the content, and those that a client must not set.
+/// Applies to requests and responses in both protocols.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     retain(trailers, |name, _| !fields::is_forbidden_in_trailers(name));
 }
 
-/// Joins the `Cookie` lines that an HTTP/2 client may have split for better compression, as RFC
-/// 9113 §8.2.3 wants it before HTTP/1.1.
+/// Joins `Cookie` lines. An HTTP/2 client may split them for better compression, and RFC 9113
+/// §8.2.3 requires to join them before HTTP/1.1.
 pub fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
@@ -73,15 +75,15 @@ pub fn join_cookies(headers: &mut HeaderMap) {
         .collect();
     if let Ok(mut joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         joined.set_sensitive(true);
-        // On a present name it keeps the place of its first line.
+        // For a present name, `insert` keeps the position of its first line.
         insert(headers, header::COOKIE, joined);
     }
 }
 
-/// Whether an answer switches to a protocol that was asked for: it names one at least, and none
-/// that is not among `asked`, the request's own `Upgrade` lines (RFC 9110 §7.8).
-pub fn is_agreed(asked: &[HeaderValue], answer: &HeaderMap) -> bool {
-    let mut agreed = tokens(answer, &header::UPGRADE)
+/// Whether a response switches only to protocols that the request asked for (RFC 9110 §7.8). It
+/// must name at least one. `asked` holds the request's `Upgrade` lines.
+pub fn is_agreed(asked: &[HeaderValue], response: &HeaderMap) -> bool {
+    let mut agreed = tokens(response, &header::UPGRADE)
         .filter(|protocol| !protocol.is_empty())
         .peekable();
     let is_asked = |protocol: &[u8]| {
@@ -93,24 +95,22 @@ pub fn is_agreed(asked: &[HeaderValue], answer: &HeaderMap) -> bool {
     agreed.peek().is_some() && agreed.all(is_asked)
 }
 
-/// Drops the `Upgrade` of a request that came in HTTP/1.0, whose client cannot know what a 101 is
-/// (RFC 9110 §7.8).
+/// Removes `Upgrade` from an HTTP/1.0 request, because its client does not know 101 (RFC 9110
+/// §7.8).
 pub fn strip_upgrade(headers: &mut HeaderMap) {
     retain(headers, |name, _| *name != header::UPGRADE);
 }
 
-/// Strips the fields that concern one connection only (RFC 9110 §7.6.1): those that `Connection`
-/// names, and those known to.
+/// Removes the fields that apply to one connection only (RFC 9110 §7.6.1): the known ones, and
+/// those that `Connection` names.
 ///
-/// - `TE: trailers` stays, alone: we do forward trailers, and HTTP/2 knows no other use of it (RFC
-///   9113 §8.2.2).
-/// - `Trailer` stays: it only announces fields, and hyper sends no HTTP/1.1 trailer that is not
-///   announced.
-/// - `Proxy-Authenticate` and `Proxy-Authorization` go, as in Go's `ReverseProxy`: a proxy's
-///   credentials are not the apiserver's business.
-/// - What is meant for more than the next hop stays even where `Connection` names it, which it must
-///   not. A request is refused for that ([`check`]); an answer is there, and the client shall have
-///   it whole.
+/// - `TE` stays as `trailers` if it contains that: the proxy forwards trailers, and HTTP/2 allows
+///   no other value (RFC 9113 §8.2.2).
+/// - `Trailer` stays: it only announces fields, and hyper sends no HTTP/1.1 trailer without it.
+/// - `Proxy-Authenticate` and `Proxy-Authorization` go, as in Go's `ReverseProxy`: the credentials
+///   of a proxy are not for the apiserver.
+/// - An end-to-end field stays even if `Connection` names it. That is not allowed: a request like
+///   that is refused ([`check`]), but the client should get a response with all its fields.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
     let keep_upgrade = upgrade == Upgrade::Keep && headers.contains_key(header::UPGRADE);
     let trailers =
@@ -121,7 +121,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
         header::TE => trailers,
         _ => !is_hop_by_hop(name) && !named.contains(name),
     });
-    // `insert` on a present name keeps its place.
+    // For a present name, `insert` keeps its position.
     if keep_upgrade {
         insert(
             headers,
@@ -137,23 +137,24 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
     }
 }
 
-/// Strips what is not for a client to say: who asks, and from where.
+/// Removes fields that state who the client is and where it is.
 fn strip_asserted(headers: &mut HeaderMap) {
-    // Its place is kept for the peer's address.
+    // `set_forwarded_for` replaces the value in the same position.
     retain(headers, |name, _| {
         *name == FORWARDED_FOR || !fields::is_asserted(name)
     });
 }
 
-/// Sets `X-Forwarded-For` to the peer alone: the apiserver audits it as source address, and what
-/// the client claims is not evidence.
+/// Sets `X-Forwarded-For` to the peer's address only. The apiserver logs the field as the source
+/// address in its audit, so a value that the client claims must not be in it.
 fn set_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
     if let Ok(value) = HeaderValue::try_from(peer.to_canonical().to_string()) {
         insert(headers, FORWARDED_FOR, value);
     }
 }
 
-/// Marks secrets so that `Debug` hides them and HPACK keeps them out of its tables.
+/// Marks secrets as sensitive, so that `Debug` hides them and HPACK does not put them into its
+/// tables.
 pub fn mark_sensitive(headers: &mut HeaderMap) {
     for (name, value) in headers.iter_mut() {
         if is_secret(name, value) {
@@ -162,7 +163,7 @@ pub fn mark_sensitive(headers: &mut HeaderMap) {
     }
 }
 
-/// What a head or trailers occupy: each line as much as its texts and its entry in the map.
+/// The memory that a head or trailers occupy: for each line its texts and its entry in the map.
 pub fn size(headers: &HeaderMap) -> usize {
     headers
         .iter()
@@ -170,9 +171,9 @@ pub fn size(headers: &HeaderMap) -> usize {
         .sum()
 }
 
-/// Prints headers with secrets replaced by `<redacted>`: credentials, cookies, asserted identities,
-/// and the bearer token that browsers put into `Sec-WebSocket-Protocol`. User names
-/// (`Impersonate-*`) are no secrets.
+/// Prints headers and replaces secrets with `<redacted>`: credentials, cookies, identities, and the
+/// bearer token that browsers put into `Sec-WebSocket-Protocol`. User names (`Impersonate-*`) are
+/// not secrets.
 #[derive(Clone, Copy)]
 pub struct Redacted<'a>(pub &'a HeaderMap);
 
@@ -230,8 +231,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
-/// The present headers that `Connection` names, as far as it may. Empty, hence without allocation,
-/// where there is no `Connection`.
+/// The present fields that `Connection` names, without end-to-end fields. Does not allocate if
+/// there is no `Connection`.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
     for token in tokens(headers, &header::CONNECTION) {
@@ -246,7 +247,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     named
 }
 
-/// The members of a header that is a list, over all its lines.
+/// The members of a list header, from all its lines.
 pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().flat_map(tokens_of)
 }
@@ -257,7 +258,7 @@ fn tokens_of(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
         .map(<[u8]>::trim_ascii)
 }
 
-/// Drops the fields that `keep` refuses, leaving the others in place; touches nothing where it
+/// Removes the fields that `keep` refuses. The order of the others stays. Does nothing if `keep`
 /// refuses none.
 fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName, &HeaderValue) -> bool) {
     if headers.iter().all(|(name, value)| keep(name, value)) {
@@ -266,7 +267,7 @@ fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName, &HeaderValue) -> b
     let mut kept = HeaderMap::try_with_capacity(headers.keys_len()).unwrap_or_default();
     let mut current = None;
     for (name, value) in std::mem::take(headers) {
-        // Only the first of several values carries the name.
+        // The iterator gives the name only with the first of several values.
         current = name.or(current);
         if let Some(name) = current.as_ref().filter(|name| keep(name, &value)) {
             kept.append(name.clone(), value);
@@ -275,8 +276,8 @@ fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName, &HeaderValue) -> b
     *headers = kept;
 }
 
-/// `HeaderMap::insert` panics at 32,768 names; a request of that many is refused elsewhere, and one
-/// header less does no harm.
+/// Inserts without the panic of `HeaderMap::insert` at 32,768 names. The limit on heads refuses
+/// requests with so many.
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     let _ = headers.try_insert(name, value);
 }

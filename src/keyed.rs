@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The length of the longest namespace. Longer keys are refused, because they would only cost memory.
+/// The length of the longest namespace. Longer keys are refused, because they would only cost
+/// memory.
 const MAX_KEY: usize = 63;
 /// A sweep for idle values visits all of them, so it must not happen for each request of a flood.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_held_is_not_dropped() {
+    async fn a_value_in_use_is_not_dropped() {
         let keyed = Keyed::new(1, IDLE);
         let held = keyed.get("a", || ()).unwrap();
         tokio::time::advance(IDLE * 2).await;
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_can_be_no_namespace_takes_no_room() {
+    async fn a_key_that_cannot_be_a_namespace_takes_no_room() {
         let keyed = Keyed::new(1, IDLE);
         assert!(keyed.get(&"x".repeat(64), || ()).is_none());
         assert!(keyed.get("a", || ()).is_some());

@@ -51,17 +51,17 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(32);
 const MAX_STREAMS: u32 = 250;
 
 /// How many bytes a client may send ahead on one HTTP/2 stream. The connection's window is the sum
-/// of the windows of its streams, so that an upload that the apiserver does not read cannot stop the
-/// other streams.
+/// of the windows of its streams, so that an upload that the apiserver does not read cannot stop
+/// the other streams.
 const STREAM_WINDOW: u32 = 64 << 10;
 
 /// How many bytes may wait to be sent on one HTTP/2 stream to a client that does not read.
 const MAX_SEND_BUFFER: usize = 64 << 10;
-/// How many requests one read of an HTTP/2 connection may bring that are already cancelled. A client
-/// that exits cancels all its requests, and its library may send and cancel as many more that waited
-/// for a stream. Beyond this the connection is a flood (CVE-2023-44487) and is closed. A slower
-/// flood costs no more than other requests, because the proxy handles what it has read before it
-/// reads more.
+/// How many requests one read of an HTTP/2 connection may bring that are already cancelled. A
+/// client that exits cancels all its requests, and its library may send and cancel as many more
+/// that waited for a stream. Beyond this the connection is a flood (CVE-2023-44487) and is closed.
+/// A slower flood costs no more than other requests, because the proxy handles what it has read
+/// before it reads more.
 const MAX_UNSEEN_RESETS: usize = 2 * MAX_STREAMS as usize;
 
 /// If a connection has at least this many requests in flight, the next one may be part of a flood.
@@ -264,8 +264,8 @@ impl Listener {
         }
     }
 
-    /// Answers one request. The request is in flight until the body of the response has been sent or
-    /// dropped.
+    /// Answers one request. The request is in flight until the body of the response has been sent
+    /// or dropped.
     async fn answer(
         &self,
         peer: Peer,
@@ -273,8 +273,8 @@ impl Listener {
         request: Request<Incoming>,
     ) -> Response<Body<(Option<Lease>, RequestInFlight)>> {
         if in_flight.others() >= CROWD {
-            // hyper notices a cancelled request when the request has to wait. So a cancelled request
-            // of a flood ends here and costs nothing more.
+            // hyper notices a cancelled request when the request has to wait. So a cancelled
+            // request of a flood ends here and costs nothing more.
             tokio::task::yield_now().await;
         }
         let refused = if in_flight.exceeds() {

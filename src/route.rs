@@ -1,9 +1,9 @@
-//! Which of the four ways a request takes, decided from its method, URL and headers alone, by the
-//! apiserver's own rules.
+//! Decides which of the four routes a request takes, from its method, URL and headers only, with
+//! the apiserver's own rules.
 //!
-//! [`RequestInfo`] mirrors the Go code that the apiserver itself decides with; [`Route`] adds what
-//! this proxy makes of it. Total and safe: whatever looks odd is a `Call` (forwarded, never
-//! replayed). Called once per request by `proxy`.
+//! [`RequestInfo`] mirrors the Go code that the apiserver uses. [`Route`] adds what this proxy does
+//! with it. Every request has a route, and an unusual request is a `Call`, which is forwarded and
+//! never replayed. `proxy` calls this once per request.
 
 mod query;
 mod request_info;
@@ -17,20 +17,21 @@ use http::{Method, Uri};
 use crate::config;
 use crate::headers::tokens;
 
-/// The way of a request through the proxy.
+/// How the proxy handles a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// Buffered and, where its refusal was an accident, replayed.
+    /// A create, which the proxy buffers and replays if the refusal was an accident.
     Create(CreateTarget),
-    /// Any other short request: forwarded.
+    /// Any other short request.
     Call,
-    /// A request or answer without a foreseeable end: forwarded on connections of its own.
+    /// A request or response without a foreseeable end, forwarded over separate connections.
     Stream,
-    /// Becomes a tunnel (`exec`, `attach`, `port-forward`): needs an HTTP/1.1 connection to itself.
+    /// A request that becomes a tunnel (`exec`, `attach`, `port-forward`) and needs its own
+    /// HTTP/1.1 connection.
     Upgrade,
 }
 
-/// Where a create goes.
+/// What a create creates, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTarget {
     /// The namespace, empty for cluster-scoped resources.
@@ -42,14 +43,14 @@ pub struct CreateTarget {
 }
 
 impl Route {
-    /// The route of a request.
+    /// Decides the route of a request.
     pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap, matched: &Matched) -> Route {
         let query = uri.query().unwrap_or_default();
-        // The apiserver decides on the decoded path, in which `%2F` separates.
+        // The apiserver uses the decoded path, in which `%2F` is a separator.
         let path = query::unescape_path(uri.path());
         let info = RequestInfo::new(method, &path, query);
-        // First, because some clients offer `Upgrade: h2c` with every request, and a create never
-        // becomes a tunnel.
+        // Creates come first: some clients offer `Upgrade: h2c` with every request, but a create
+        // never becomes a tunnel.
         match create_target(&info, query, headers, matched) {
             Some(target) if has_no_gaps(&path) => Route::Create(target),
             _ => Route::without_create(&info, query, headers),
@@ -77,7 +78,8 @@ pub struct Matched {
 }
 
 impl Matched {
-    /// Matches (group, version, plural) exactly; with `server_side_apply` also their apply patches.
+    /// Matches (group, version, plural) exactly. With `server_side_apply` also matches apply
+    /// patches of these resources.
     pub fn new<S: Into<String>>(
         resources: impl IntoIterator<Item = (S, S, S)>,
         server_side_apply: bool,
@@ -123,8 +125,8 @@ fn create_target(
     if !info.is_resource || !info.subresource.is_empty() || !matched.has(info) {
         return None;
     }
-    // A dry run never touches the quota, so it is an ordinary call. Any value counts: the apiserver
-    // knows only `All` and refuses the rest.
+    // A dry run does not change the quota, so it is an ordinary call. Any value counts: the
+    // apiserver accepts only `All` and refuses the others.
     if query::first(query, "dryRun").is_some() {
         return None;
     }
@@ -135,9 +137,10 @@ fn create_target(
     })
 }
 
-/// No empty segments but at the end, which go-restful trims as RequestInfo does. RequestInfo also
-/// trims those at the beginning, but the apiserver knows no path that begins with `//`, and one in
-/// the middle makes a path of other length, or a namespace without a name.
+/// Whether the path has empty segments at its end only. go-restful trims those, as RequestInfo
+/// does. RequestInfo also trims empty segments at the beginning, but the apiserver serves no path
+/// that begins with `//`. An empty segment in the middle makes a path of another length, or a
+/// namespace without a name.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/handler.go> (`director`)
 /// <https://github.com/emicklei/go-restful/blob/v3.12.0/route.go> (`tokenizePath`)
@@ -161,8 +164,8 @@ fn is_apply(headers: &HeaderMap) -> bool {
     )
 }
 
-/// `h2c` alone is no tunnel but an offer to change the version, which a proxy passes over (RFC 9110
-/// §7.8).
+/// `h2c` alone does not ask for a tunnel. It offers to change the HTTP version, which a proxy
+/// ignores (RFC 9110 §7.8).
 fn wants_upgrade(headers: &HeaderMap) -> bool {
     tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
         && tokens(headers, &UPGRADE)

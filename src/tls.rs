@@ -1,9 +1,10 @@
-//! TLS on both sides, and the only owner of rustls, rcgen and the certificate parsers.
+//! TLS on both sides. Only this module uses rustls, rcgen and the certificate parsers.
 //!
-//! Serving: a certificate from files, reloaded on change, or one signed here at start. Upstream:
-//! verified against a CA, without a client certificate. TLS 1.2 and 1.3, by the ring provider,
-//! which is passed explicitly: there is no process-wide default. `listener` and `upstream` call
-//! this; `app` calls for reloads.
+//! The listener serves a certificate from files, which is reloaded on change, or a self-signed one
+//! that is made at the start. The upstream is verified with a CA, without a client certificate. TLS
+//! 1.2 and 1.3 are supported, with the ring provider. It is passed explicitly, because there is no
+//! default for the whole process. `listener` and `upstream` use this module; `app` reloads the
+//! files.
 
 mod certificate;
 mod client_auth;
@@ -28,8 +29,7 @@ pub const H2: &[u8] = b"h2";
 /// ALPN for HTTP/1.1.
 pub const HTTP1: &[u8] = b"http/1.1";
 
-/// Why a certificate, a key or a CA cannot be used. Always the operator's to mend, never the
-/// client's.
+/// Why a certificate, a key or a CA cannot be used. The operator must fix it; a client cannot.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file could not be read.
@@ -37,7 +37,7 @@ pub enum TlsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -46,33 +46,33 @@ pub enum TlsError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// The text is PEM, but damaged.
     #[error("{origin} is damaged PEM")]
     Pem {
-        /// The file, or what else the text was taken from.
+        /// The file, or another source of the text.
         origin: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: rustls_pki_types::pem::Error,
     },
-    /// The text holds nothing of what it should.
+    /// The text does not contain the expected item.
     #[error("{origin} holds no {expected}")]
     Missing {
-        /// The file, or what else the text was taken from.
+        /// The file, or another source of the text.
         origin: String,
-        /// What was looked for, with the PEM line that begins it.
+        /// The expected item, with the PEM line that begins it.
         expected: &'static str,
     },
     /// The certificate is not X.509.
     #[error("{origin} holds a certificate that cannot be parsed")]
     Certificate {
-        /// The file, or what else the text was taken from.
+        /// The file, or another source of the text.
         origin: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: x509_cert::der::Error,
     },
@@ -83,43 +83,44 @@ pub enum TlsError {
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What rustls said.
+        /// rustls's error.
         #[source]
         source: rustls::Error,
     },
-    /// None of the CA's certificates can serve as one.
+    /// None of the certificates can be used as a CA.
     #[error("{origin} holds no certificate that can serve as a CA")]
     Authority {
-        /// The file, or what else the text was taken from.
+        /// The file, or another source of the text.
         origin: String,
     },
-    /// A file for clients that holds a secret.
+    /// A file that clients get contains a private key.
     #[error("{} holds a private key beside its certificates; give a file without it", path.display())]
     Secret {
         /// The file.
         path: PathBuf,
     },
-    /// An `https` upstream without anything that verifies it.
+    /// An `https` upstream is configured without a CA.
     #[error(
         "nothing verifies the upstream's certificate: give --upstream-ca-file (upstream.caFile), or --kubeconfig of a cluster that has a \
          certificate-authority"
     )]
     NoAuthority,
-    /// Not a name that a certificate can have.
+    /// The name cannot be in a certificate.
     #[error("'{name}' is neither a DNS name nor an IP address")]
     ServerName {
         /// The name.
         name: String,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: rustls_pki_types::InvalidDnsNameError,
     },
-    /// The self-signed certificate could not be made, for instance because a host is no name.
+    /// The self-signed certificate could not be made, for example because a host is not a valid
+    /// name.
     #[error("cannot make a certificate for {}", hosts.join(", "))]
     Generate {
-        /// The names it should have had.
+        /// The names for the certificate.
         hosts: Vec<String>,
-        /// What rcgen said.
+        /// rcgen's error.
         #[source]
         source: rcgen::Error,
     },

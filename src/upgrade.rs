@@ -1,6 +1,7 @@
-//! Upgrades: exec, attach and port-forward over SPDY or WebSocket. The proxy relays the 101 and then
-//! copies bytes both ways until both sides have ended. When one side ends, the other side sees a
-//! half-close. hyper does not track an upgraded connection, so this module tracks it for the drain.
+//! Upgrades: exec, attach and port-forward over SPDY or WebSocket. The proxy relays the 101 and
+//! then copies bytes both ways until both sides have ended. When one side ends, the other side sees
+//! a half-close. hyper does not track an upgraded connection, so this module tracks it for the
+//! drain.
 
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;

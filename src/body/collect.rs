@@ -1,7 +1,7 @@
 //! Reads a body into memory, within limits. No other code collects a body.
 //!
-//! Chunks are joined as they come, because a chunk of one byte occupies a hundred bytes. A body that
-//! comes in one chunk, as most do, is not copied. Memory is reserved before the buffer grows.
+//! Chunks are joined as they come, because a chunk of one byte occupies a hundred bytes. A body
+//! that comes in one chunk, as most do, is not copied. Memory is reserved before the buffer grows.
 
 use std::time::Duration;
 
@@ -69,8 +69,8 @@ pub async fn collect_bounded<G: Unpin>(
     }))
 }
 
-/// Like [`collect_bounded`], but only while `room` can grow, and until `until`. If the result is not
-/// `Whole`, `body` still yields every byte.
+/// Like [`collect_bounded`], but only while `room` can grow, and until `until`. If the result is
+/// not `Whole`, `body` still yields every byte.
 ///
 /// # Errors
 /// The peer's body broke off.
@@ -182,7 +182,7 @@ impl Collecting {
         }
     }
 
-    /// Adds what came; the memory grows as [`Self::more_for`] has it.
+    /// Adds a chunk. The memory grows by [`Self::more_for`].
     fn push(&mut self, data: Bytes, max_size: usize) {
         let capacity = self.capacity() + self.more_for(data.len(), max_size);
         *self = match std::mem::take(self) {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn one_chunk_is_kept_as_it_is() {
+    fn a_body_of_one_chunk_is_not_copied() {
         let chunk = Bytes::from_static(b"abc");
         let mut collecting = Collecting::default();
         collecting.push(chunk.clone(), 3);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_joined_within_what_is_reserved() {
+    fn chunks_are_joined_in_reserved_memory() {
         let (joined, reserved) = collecting(&[b"ab", b"c", b"", b"d"], 1 << 20);
         assert_eq!((joined.len(), reserved), (4, MIN_CAPACITY));
         assert_eq!(joined.spare(), MIN_CAPACITY - 4);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_doubles_up_to_what_the_body_can_be() {
+    fn a_buffer_doubles_up_to_the_size_that_the_body_can_have() {
         let chunk: &'static [u8] = &[7; 10_000];
         let (_, reserved) = collecting(&[chunk, chunk, chunk], 30_000);
         assert_eq!(reserved, 30_000);

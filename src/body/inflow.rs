@@ -1,5 +1,5 @@
-//! Reads a body from its peer, and checks that it is complete. hyper ends some bodies that broke off
-//! as if they were complete. A proxy must not pass them on like that.
+//! Reads a body from its peer, and checks that it is complete. hyper ends some bodies that broke
+//! off as if they were complete. A proxy must not pass them on like that.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -85,8 +85,8 @@ impl Inflow {
         }
     }
 
-    /// Keeps the bytes that complete the declared length until the end is known; gives back
-    /// everything else.
+    /// Holds back the bytes that complete the declared length, until the end has come. Returns every
+    /// other frame.
     fn hold_last(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let complete = matches!(self.end, End::Stream)
             && self.incoming.size_hint().exact() == Some(0)

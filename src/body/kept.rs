@@ -31,8 +31,8 @@ type Unsent = (Bytes, Inflow);
 ///   keeps is shared with the connection, not copied, and is freed when the body is too large to
 ///   return.
 ///
-/// If a body returns although a frame was not kept, the apiserver gets a part of it as if it were
-/// all, and `a_call_that_the_apiserver_refuses_unprocessed_is_sent_again` fails.
+/// If a body returns although a frame was not kept, only a part of it is sent again, and
+/// `a_call_that_the_apiserver_refuses_unprocessed_is_sent_again` fails.
 #[derive(Debug)]
 pub(super) struct KeptBody {
     /// Bytes that were put back and are sent first.

@@ -46,8 +46,8 @@ pub struct Buffers {
 pub type ConnectionShare = Arc<AtomicU64>;
 
 impl Buffers {
-    /// Room for `limit` bytes of all creates. Every share has room for `largest` bytes, so one create
-    /// of that size always fits. `level` is the metric.
+    /// Room for `limit` bytes of all creates. No share is smaller than `largest`, the size of the
+    /// largest create. `level` is the metric.
     pub fn new(limit: u64, largest: u64, level: Level) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -92,7 +92,8 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves `more` bytes. Waits a moment if there is no room. Returns whether they are reserved.
+    /// Reserves `more` bytes. Waits a moment if there is no room. Returns whether they are
+    /// reserved.
     pub async fn grow(&mut self, more: u64) -> bool {
         if self.try_grow(more) {
             return true;
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reservation_grows_within_the_whole_and_is_given_back() {
+    async fn a_reservation_grows_within_the_limit_and_is_released() {
         let buffers = buffers(100);
         let mut held: Vec<_> = apart(&buffers)
             .into_iter()
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_room_gets_it_when_it_is_free() {
+    async fn a_create_that_waits_for_room_gets_it_when_it_is_free() {
         let buffers = buffers(8);
         let all: Vec<_> = apart(&buffers);
         let mut held = Vec::new();

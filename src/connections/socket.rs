@@ -1,5 +1,5 @@
-//! Accepts and dials every TCP connection of the proxy, and sets the socket options that all of them
-//! have.
+//! Accepts and dials every TCP connection of the proxy, and sets the socket options that all of
+//! them have.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 
-/// The values of Go's listener and dialer. A peer that disappears without closing (a node that died,
-/// a NAT that forgot the connection) is noticed after two and a half minutes.
+/// The values of Go's listener and dialer. A peer that disappears without closing (a node that
+/// died, a NAT that forgot the connection) is noticed after two and a half minutes.
 /// <https://github.com/golang/go/blob/go1.24.0/src/net/tcpsock.go#L22-L28>
 const IDLE: Duration = Duration::from_secs(15);
 const INTERVAL: Duration = Duration::from_secs(15);

@@ -55,7 +55,7 @@ fn told(place: &Place) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_one_idle_longest_makes_room() {
+async fn the_connection_that_is_idle_longest_makes_room() {
     let connections = connections(3, 3);
     let places = opened(&connections, [MINE; 3]).await;
     drop(places[0].request());
@@ -73,7 +73,7 @@ async fn the_one_idle_longest_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_with_a_request_never_makes_room_and_the_next_waits() {
+async fn a_busy_connection_never_makes_room_and_the_new_one_waits() {
     let connections = connections(2, 2);
     let mut places = opened(&connections, [MINE, THEIRS]).await;
     let requests: Vec<_> = places.iter().map(Place::request).collect();
@@ -89,7 +89,7 @@ async fn one_with_a_request_never_makes_room_and_the_next_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_does_not_go_out_is_still_under_way() {
+async fn a_connection_whose_peer_does_not_read_the_response_is_busy() {
     let connections = connections(1, 1);
     let places = opened(&connections, [MINE]).await;
     drop(places[0].request());
@@ -101,7 +101,7 @@ async fn an_answer_that_does_not_go_out_is_still_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_has_its_share_and_leaves_the_others_alone() {
+async fn an_address_cannot_take_more_than_its_share() {
     let connections = connections(10, 2);
     let theirs = opened(&connections, [THEIRS]).await;
     let places = opened(&connections, [MINE; 2]).await;
@@ -122,7 +122,7 @@ async fn an_address_has_its_share_and_leaves_the_others_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stays_after_all_has_its_place_again() {
+async fn a_connection_that_stays_open_keeps_its_place() {
     let connections = connections(1, 1);
     let places = opened(&connections, [MINE]).await;
     let second = now(connections.admit(THEIRS)).unwrap().unwrap();
@@ -148,7 +148,7 @@ async fn a_tunnel_is_never_told_to_leave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_the_port_says_so_the_one_answered_longest_goes_after_all_that_wait() {
+async fn if_the_port_allows_it_busy_connections_make_room_after_the_idle_ones() {
     let connections = with(Limits {
         max: 3,
         per_address: 3,
@@ -158,19 +158,19 @@ async fn where_the_port_says_so_the_one_answered_longest_goes_after_all_that_wai
     let places = opened(&connections, [MINE; 3]).await;
     let _requests = (places[0].request(), places[1].request());
     let mut more = Vec::new();
-    let mut left = Vec::new();
+    let mut departed = Vec::new();
     for _ in 0..3 {
         a_moment().await;
         let place = now(connections.admit(MINE)).unwrap().unwrap();
         place.keep();
         more.push(place);
-        left.extend(places.iter().position(told));
+        departed.extend(places.iter().position(told));
     }
-    assert_eq!(left, [2, 0, 1]);
+    assert_eq!(departed, [2, 0, 1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_that_do_not_leave_are_bounded() {
+async fn the_number_of_leaving_connections_has_a_limit() {
     let connections = connections(MAX_LEAVING + 1, usize::MAX);
     let address = |number: usize| IpAddr::V4(Ipv4Addr::from_bits(number as u32));
     let mut places = Vec::new();
@@ -183,7 +183,7 @@ async fn those_that_do_not_leave_are_bounded() {
     }
     assert!(
         now(connections.admit(MINE)).is_none(),
-        "the next one waits for somebody to leave"
+        "the next one waits until a connection has closed"
     );
     drop(places.swap_remove(0));
     assert!(now(connections.admit(MINE)).is_some());
@@ -212,7 +212,7 @@ async fn a_connection_is_idle_from_the_end_of_its_last_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_remembered_of_who_has_left() {
+async fn nothing_is_kept_of_closed_connections() {
     let connections = connections(2, 1);
     let places = opened(&connections, [MINE, THEIRS]).await;
     drop(now(connections.admit(MINE)).unwrap());
@@ -223,7 +223,7 @@ async fn nothing_is_remembered_of_who_has_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_beyond_the_bound_are_to_be_refused_and_one_address_leaves_some_to_others() {
+async fn requests_above_the_limit_are_refused_and_one_address_cannot_take_them_all() {
     let connections = connections(3, 3);
     let mine = connections.admit(MINE).await.unwrap();
     let theirs = connections.admit(THEIRS).await.unwrap();

@@ -1,31 +1,33 @@
-//! The tables of field names: what a client may not say, what nobody may say in a trailer, and what
-//! `Connection` may not name.
+//! The tables of field names: what a client must not set, what must not be in a trailer, and what
+//! `Connection` must not name.
 //!
-//! A name that ends in `-` stands for all that begin with it. `_` counts as `-`: whoever hands
-//! headers on as environment variables (RFC 3875 §4.1.18) cannot tell the two apart, so
-//! `X_Remote_User` would be somebody's identity there.
+//! A name that ends in `-` matches all names that begin with it. `_` counts as `-`, because a
+//! server that passes headers on as environment variables (RFC 3875 §4.1.18) cannot tell them
+//! apart: `X_Remote_User` would be an identity there.
 
 use http::HeaderName;
 
-/// What says who asks, or from where. It is not for a client to say, on either protocol, in headers
-/// or in trailers.
+/// Fields that state who the client is, or where. A client must not set them, in headers or in
+/// trailers.
 ///
-/// - `X-Remote-*`: to an apiserver that trusts our client certificate they are somebody's identity.
+/// - `X-Remote-*` is an identity to an apiserver that trusts the proxy's client certificate.
 ///   <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/headerrequest/requestheader.go>
-/// - `X-Forwarded-For` and `X-Real-Ip` are audited as source addresses; `Forwarded` is their standard form (RFC 7239).
+/// - `X-Forwarded-For` and `X-Real-Ip` are audited as source addresses; `Forwarded` is their
+///   standard form (RFC 7239).
 ///   <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/net/http.go>
 ///
-/// The other `X-Forwarded-*` pass: the apiserver reads none of them, and what it proxies to may.
+/// The other `X-Forwarded-*` pass: the apiserver does not read them, but a server behind it may.
 const ASSERTED: [&str; 4] = [IDENTITY, "x-forwarded-for", "x-real-ip", "forwarded"];
 
 const IDENTITY: &str = "x-remote-";
 const IMPERSONATION: &str = "impersonate-";
 
-/// What a trailer may not say beside [`ASSERTED`], whichever side it comes from: RFC 9110 §6.5.1
-/// forbids whatever has to be known before the content. A peer that merges trailers into headers
-/// would take them for such. Go's list, by which the apiserver itself goes, and its like: <https://github.com/golang/go/blob/go1.24.0/src/vendor/golang.org/x/net/http/httpguts/httplex.go>
+/// Fields that must not be trailers, in addition to [`ASSERTED`], in requests and in responses. RFC
+/// 9110 §6.5.1 forbids fields that must be known before the content, because a peer can merge
+/// trailers into the headers. The list is that of Go, which the apiserver uses, and similar fields:
+/// <https://github.com/golang/go/blob/go1.24.0/src/vendor/golang.org/x/net/http/httpguts/httplex.go>
 const NOT_IN_TRAILERS: [&str; 37] = [
-    // How long the message is, where it goes, what becomes of the connection.
+    // The length and target of the message, and the connection.
     "connection",
     "content-length",
     "host",
@@ -37,7 +39,7 @@ const NOT_IN_TRAILERS: [&str; 37] = [
     "transfer-encoding",
     "upgrade",
     "via",
-    // Who asks.
+    // Who the client is.
     "authorization",
     "cookie",
     IMPERSONATION,
@@ -48,18 +50,18 @@ const NOT_IN_TRAILERS: [&str; 37] = [
     "set-cookie",
     "user-agent",
     "www-authenticate",
-    // On which conditions.
+    // Conditions.
     "accept",
     "cache-control",
     "expect",
     "if-",
     "pragma",
     "range",
-    // What the content is.
+    // The type and encoding of the content.
     "content-encoding",
     "content-range",
     "content-type",
-    // What to do with the answer.
+    // How to use the response.
     "age",
     "date",
     "expires",
@@ -69,26 +71,25 @@ const NOT_IN_TRAILERS: [&str; 37] = [
     "warning",
 ];
 
-/// What is meant for whoever answers, or for whoever asked: to drop it changes who asks, for what,
-/// or what was answered. RFC 9110 §7.6.1 forbids to name such a field in `Connection`, which would
-/// have us drop it.
+/// End-to-end fields. To remove one would change who asks, what is asked, or what was answered. RFC
+/// 9110 §7.6.1 forbids to name such a field in `Connection`, because a proxy would then remove it.
 ///
-/// Not here: what concerns one connection (`Keep-Alive`, `TE`, `Upgrade`, `HTTP2-Settings`,
-/// `Trailer`, `Proxy-*`), what goes anyway ([`ASSERTED`]), and whatever nobody but the two
-/// neighbours knows, for which the option was made.
+/// The list does not have fields of one connection (`Keep-Alive`, `TE`, `Upgrade`,
+/// `HTTP2-Settings`, `Trailer`, `Proxy-*`), fields that are removed anyway ([`ASSERTED`]), and
+/// fields that only two neighbours know, for which `Connection` exists.
 const END_TO_END: [&str; 35] = [
-    // Who asks.
+    // Who the client is.
     "authorization",
     "cookie",
     IMPERSONATION,
     "origin",
     "referer",
     "sec-",
-    // The apiserver takes a missing `fieldManager` from it.
+    // Without `fieldManager` the apiserver takes it from this field.
     "user-agent",
     "www-authenticate",
     "set-cookie",
-    // For what, where, and on which conditions.
+    // What is asked, where, and with which conditions.
     "accept",
     "accept-",
     "cache-control",
@@ -103,7 +104,7 @@ const END_TO_END: [&str; 35] = [
     "etag",
     "last-modified",
     "vary",
-    // What was answered.
+    // The response.
     "age",
     "allow",
     "date",
@@ -113,39 +114,39 @@ const END_TO_END: [&str; 35] = [
     "server",
     "warning",
     "x-kubernetes-",
-    // The way of the request: without `Via` nobody would notice that it goes round.
+    // The path of the request. Without `Via` a loop could not be noticed.
     "audit-id",
     "traceparent",
     "tracestate",
     "via",
 ];
 
-/// Whether it is not for a client to say.
+/// Whether a client must not set the field.
 pub(super) fn is_asserted(name: &HeaderName) -> bool {
     is_among(&ASSERTED, name)
 }
 
-/// Whether it would be somebody's identity where it is believed.
+/// Whether the field is an identity to a server that trusts it.
 pub(super) fn is_identity(name: &HeaderName) -> bool {
     is_among(&[IDENTITY], name)
 }
 
-/// Whether it asks to act as somebody else.
+/// Whether the field asks to act as another user.
 pub(super) fn is_impersonation(name: &HeaderName) -> bool {
     is_among(&[IMPERSONATION], name)
 }
 
-/// Whether a trailer may not be so called.
+/// Whether the field must not be a trailer.
 pub(super) fn is_forbidden_in_trailers(name: &HeaderName) -> bool {
     is_asserted(name) || is_among(&NOT_IN_TRAILERS, name)
 }
 
-/// Whether `Connection` must not name it.
+/// Whether `Connection` must not name the field.
 pub(super) fn is_end_to_end(name: &HeaderName) -> bool {
     is_among(&END_TO_END, name)
 }
 
-/// `HeaderName` is lower case already.
+/// A `HeaderName` is always in lower case.
 fn is_among(table: &[&str], name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     table.iter().map(|entry| entry.as_bytes()).any(|entry| {

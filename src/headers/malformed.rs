@@ -1,5 +1,5 @@
-//! Requests that no proxy may pass on: what they ask for, or who asks, would not be the same behind
-//! it. Pure; `proxy` answers 400.
+//! Refuses requests that a proxy must not pass on, because the next server could understand them
+//! differently. Pure. `proxy` answers 400.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Uri, Version};
@@ -9,35 +9,35 @@ use super::{BEARER_PROTOCOL, WEBSOCKET_PROTOCOL, fields, tokens};
 /// What is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Neither `Host` nor `:authority`.
+    /// There is neither `Host` nor `:authority`.
     #[error("it names no host: a Host header (in HTTP/2 :authority) is required")]
     NoHost,
-    /// Which of them counts, the next server may see otherwise.
+    /// The next server could use another one.
     #[error("it has more than one Host header")]
     SeveralHosts,
-    /// No `host[:port]`.
+    /// It is not `host[:port]`.
     #[error("its Host is not a host name or address with an optional port")]
     InvalidHost,
     /// `Host` and `:authority` of an HTTP/2 request name different servers.
     #[error("its Host header and its :authority name different servers")]
     TwoHosts,
-    /// `host:443`, which is for CONNECT alone.
+    /// `host:443`, which only CONNECT may use.
     #[error("its target is neither a path nor a URL")]
     Target,
-    /// `Connection` names a field that is not for the next hop alone.
+    /// `Connection` names an end-to-end field.
     #[error(
         "its Connection header names {0}, which is not meant for one connection only (RFC 9110, section 7.6.1)"
     )]
     Nominated(HeaderName),
-    /// `Impersonate-*` by nobody.
+    /// `Impersonate-*` without credentials.
     #[error("it has Impersonate-* headers, but no credentials of the caller's own beside them")]
     Impersonation,
 }
 
-/// Whether a request may be passed on.
+/// Checks whether a request may be passed on.
 ///
 /// # Errors
-/// Why not.
+/// What is wrong with it.
 pub fn check(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Malformed> {
     target(uri)?;
     host(uri, version, headers)?;
@@ -45,8 +45,8 @@ pub fn check(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Mal
     impersonation(headers)
 }
 
-/// A request for another server's resource has a scheme; `host:443` without one is how CONNECT
-/// names a tunnel (RFC 9112 §3.2.3).
+/// A target is a path or a URL with a scheme. `host:443` without a scheme is only for CONNECT (RFC
+/// 9112 §3.2.3).
 fn target(uri: &Uri) -> Result<(), Malformed> {
     if uri.path_and_query().is_some() {
         Ok(())
@@ -55,8 +55,8 @@ fn target(uri: &Uri) -> Result<(), Malformed> {
     }
 }
 
-/// RFC 9112 §3.2: exactly one `Host`, and a valid one, also beside a URL as target, which has the
-/// last word. RFC 9113 §8.3.1: in HTTP/2 there is `:authority` or `Host`, and where there are both
+/// RFC 9112 §3.2: there is exactly one valid `Host`, also if the target is a URL, which then takes
+/// precedence. RFC 9113 §8.3.1: in HTTP/2 there is `:authority` or `Host`, and if there are both
 /// they agree.
 fn host(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Malformed> {
     let authority = uri
@@ -87,8 +87,8 @@ fn is_same_server(a: &[u8], b: &[u8]) -> bool {
     a[..without_default(a)].eq_ignore_ascii_case(&b[..without_default(b)])
 }
 
-/// `uri-host [":" port]` of RFC 3986 §3.2.2, but for escapes, which no resolver knows. An empty one
-/// is a host: that of a URL without an authority (RFC 9112 §3.2).
+/// `uri-host [":" port]` of RFC 3986 §3.2.2, without escapes, which no resolver understands. An
+/// empty host is allowed: it is that of a URL without an authority (RFC 9112 §3.2).
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host {
         [b'[', literal @ ..] => {
@@ -116,8 +116,8 @@ fn is_host(host: &[u8]) -> bool {
         && port.iter().all(u8::is_ascii_digit)
 }
 
-/// Dropping what `Connection` names is our duty, and dropping these would change who asks, and for
-/// what.
+/// A proxy must remove the fields that `Connection` names. Removing an end-to-end field would
+/// change who asks, or what is asked.
 fn connection(headers: &HeaderMap) -> Result<(), Malformed> {
     let mut named =
         tokens(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
@@ -126,9 +126,9 @@ fn connection(headers: &HeaderMap) -> Result<(), Malformed> {
         .map_or(Ok(()), |name| Err(Malformed::Nominated(name)))
 }
 
-/// Who may act as whom is for the apiserver to decide, about a caller who says who he is. Without
-/// that the request would be judged as whoever stands behind the connection: today nobody,
-/// `system:anonymous`, and the proxy itself where it has a certificate of its own.
+/// The apiserver decides which user may act as which other one. For that the request must carry
+/// credentials. Without them the apiserver would judge the connection: `system:anonymous` today, or
+/// the proxy itself if it ever has a certificate of its own.
 fn impersonation(headers: &HeaderMap) -> Result<(), Malformed> {
     let asked = headers.keys().any(fields::is_impersonation);
     if asked && !has_credentials(headers) {
@@ -138,8 +138,9 @@ fn impersonation(headers: &HeaderMap) -> Result<(), Malformed> {
     }
 }
 
-/// `Authorization`, of which Go looks at the first line, or the token that browsers put among the
-/// protocols of a WebSocket: <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go>
+/// `Authorization`, of which Go reads only the first line, or the token that browsers put among the
+/// protocols of a WebSocket:
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go>
 fn has_credentials(headers: &HeaderMap) -> bool {
     let is_bearer = |protocol: &[u8]| {
         protocol
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_for_the_apiserver_is_not_named_by_connection() {
+    fn connection_must_not_name_an_end_to_end_field() {
         let named = [
             "Authorization",
             "impersonate-user",
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_impersonates_without_credentials_of_his_own() {
+    fn impersonation_needs_credentials() {
         let ask = ("impersonate-user", "root");
         let protocol = (
             "sec-websocket-protocol",
@@ -375,7 +376,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_for_a_host_is_one_to_others_too(host in "[a-c0-9:.%@\\[\\]/?# -]{0,9}") {
+        fn other_parsers_accept_the_same_hosts(host in "[a-c0-9:.%@\\[\\]/?# -]{0,9}") {
             if is_host(host.as_bytes()) && !host.is_empty() && !host.starts_with(':') {
                 prop_assert!(host.parse::<http::uri::Authority>().is_ok(), "{}", host);
             }

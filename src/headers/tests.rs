@@ -31,7 +31,7 @@ fn stripped(before: &[(&str, &str)], upgrade: Upgrade) -> Vec<(String, String)> 
 }
 
 #[test]
-fn strips_what_concerns_one_connection() {
+fn removes_the_fields_of_one_connection() {
     let before = [
         ("host", "a"),
         ("connection", "keep-alive, X-Mine, close"),
@@ -106,7 +106,7 @@ fn keeps_te_trailers_alone() {
 }
 
 #[test]
-fn an_answer_keeps_what_connection_must_not_name() {
+fn a_response_keeps_the_fields_that_connection_must_not_name() {
     let before = [
         ("connection", "Content-Type, X-Mine, Warning"),
         ("content-type", "a/b"),
@@ -158,7 +158,7 @@ fn no_client_can_assert_an_identity_or_an_address() {
 }
 
 #[test]
-fn trailers_say_nothing_that_belongs_before_the_content() {
+fn fields_that_must_come_before_the_content_are_removed_from_trailers() {
     let mut trailers = map(&[
         ("x-checksum", "1"),
         ("authorization", "Bearer t"),
@@ -189,6 +189,28 @@ fn trailers_say_nothing_that_belongs_before_the_content() {
 }
 
 #[test]
+fn a_response_keeps_its_upgrade_only_if_it_switches() {
+    for status in [StatusCode::SWITCHING_PROTOCOLS, StatusCode::FORBIDDEN] {
+        let mut response = Response::builder()
+            .status(status)
+            .version(Version::HTTP_10)
+            .header("connection", "upgrade, x-mine")
+            .header("upgrade", "websocket")
+            .header("x-mine", "1")
+            .header("audit-id", "2")
+            .body(())
+            .unwrap();
+        to_client(&mut response);
+        let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+        assert_eq!(response.headers().contains_key("upgrade"), switches);
+        assert_eq!(response.headers().contains_key("connection"), switches);
+        assert!(!response.headers().contains_key("x-mine"));
+        assert_eq!(response.headers()["audit-id"], "2");
+        assert_eq!(response.version(), Version::HTTP_11);
+    }
+}
+
+#[test]
 fn several_cookie_lines_become_one_in_the_place_of_the_first() {
     let mut headers = map(&[
         ("host", "a"),
@@ -214,7 +236,7 @@ fn several_cookie_lines_become_one_in_the_place_of_the_first() {
 }
 
 #[test]
-fn a_switch_is_agreed_where_every_protocol_of_it_was_asked_for() {
+fn a_switch_is_agreed_if_the_request_asked_for_each_of_its_protocols() {
     let agreed = |asked: &[&'static str], answered: &[&str]| {
         let asked: Vec<_> = asked
             .iter()
@@ -301,7 +323,7 @@ fn any_headers() -> impl Strategy<Value = HeaderMap> {
 
 proptest! {
     #[test]
-    fn what_is_kept_keeps_its_order_and_duplicates(headers in any_headers(), keep: bool) {
+    fn the_remaining_fields_keep_their_order_and_duplicates(headers in any_headers(), keep: bool) {
         let mut after = headers.clone();
         to_upstream(&mut after, IpAddr::from([10, 0, 0, 1]), if keep { Upgrade::Keep } else { Upgrade::Strip });
         let rewritten = |name: &str| ["connection", "te", "x-forwarded-for"].contains(&name);
@@ -314,7 +336,7 @@ proptest! {
     }
 
     #[test]
-    fn stripping_twice_is_stripping_once(mut headers in any_headers(), keep: bool) {
+    fn cleaning_twice_is_cleaning_once(mut headers in any_headers(), keep: bool) {
         let upgrade = if keep { Upgrade::Keep } else { Upgrade::Strip };
         to_upstream(&mut headers, IpAddr::from([10, 0, 0, 1]), upgrade);
         let once = headers.clone();

@@ -1,20 +1,19 @@
-//! `Via` (RFC 9110 §7.6.3): names this process to those behind it, so that a request that comes
-//! back is known and does not go round for ever.
+//! `Via` (RFC 9110 §7.6.3): adds a name of this process to each request, so that the process
+//! recognises a request that comes back and ends the loop.
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderValue};
 
-/// What this process adds to `Via`.
+/// The name that this process adds to `Via`.
 #[derive(Debug, Clone)]
 pub struct Via {
     pseudonym: Box<str>,
-    /// By the protocol that a request came in: HTTP/1.0, HTTP/1.1, HTTP/2.
+    /// The values for requests that came in HTTP/1.0, HTTP/1.1 and HTTP/2.
     values: [HeaderValue; 3],
 }
 
 impl Via {
-    /// Of a process with this random number: two processes must not take each other for themselves,
-    /// replicas behind one Service least of all.
+    /// `random` makes the name unique. Replicas behind one Service must not share a name.
     #[expect(
         clippy::expect_used,
         reason = "letters, digits, dots and dashes are a value"
@@ -29,7 +28,8 @@ impl Via {
         }
     }
 
-    /// Adds this process to a request that came in `version`, behind those that it has come by.
+    /// Adds this process to a request that came in `version`, after the hops that are there
+    /// already.
     pub fn append(&self, headers: &mut HeaderMap, version: Version) {
         let [http10, http11, http2] = &self.values;
         let value = match version {
@@ -37,11 +37,11 @@ impl Via {
             Version::HTTP_2 => http2,
             _ => http11,
         };
-        // As with `insert`: a request of 32,768 names is refused elsewhere.
+        // An error means 32,768 names. The limit on heads refuses such a request.
         let _ = headers.try_append(header::VIA, value.clone());
     }
 
-    /// Whether a request has come by this process before.
+    /// Whether a request has passed this process before.
     pub fn has_passed(&self, headers: &HeaderMap) -> bool {
         super::tokens(headers, &header::VIA).any(|hop| {
             let mut words = hop
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_comes_back_is_known_by_whatever_way_it_came() {
+    fn a_request_that_comes_back_is_recognised() {
         let (a, b) = (Via::new(1), Via::new(2));
         let mut headers = HeaderMap::new();
         assert!(!a.has_passed(&headers));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn others_may_have_gathered_the_hops_in_one_line() {
+    fn several_hops_may_be_in_one_line() {
         let via = Via::new(7);
         let has_passed = |line: &'static str| {
             via.has_passed(&HeaderMap::from_iter([(
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_stays_before_it() {
+    fn the_hops_that_were_there_stay_first() {
         let mut headers =
             HeaderMap::from_iter([(header::VIA, HeaderValue::from_static("1.0 fred"))]);
         Via::new(7).append(&mut headers, Version::HTTP_10);

@@ -29,8 +29,8 @@ impl HeadLimit {
         self.bytes as usize
     }
 
-    /// The most header lines. hyper's parser allocates 64 bytes for each of these lines while it reads
-    /// a head, so the number is lower than what the bytes would allow.
+    /// The most header lines. hyper's parser allocates 64 bytes for each of these lines while it
+    /// reads a head, so the number is lower than what the bytes would allow.
     pub(super) fn lines(self) -> usize {
         self.max_lines() as usize
     }
@@ -44,8 +44,8 @@ impl HeadLimit {
         self.bytes.max(MIN_BUFFER) as usize
     }
 
-    /// The limit as HTTP/2 counts it. It is a little higher than [`Self::bytes`]: between the two the
-    /// proxy answers with a status, above it h2 answers with a code only.
+    /// The limit as HTTP/2 counts it. It is a little higher than [`Self::bytes`]: between the two
+    /// the proxy answers with a status, above it h2 answers with a code only.
     pub(super) fn list(self) -> u32 {
         self.bytes.saturating_add(LIST_OVERHEAD * self.max_lines())
     }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_itself_is_within() {
+    fn a_head_of_exactly_the_limit_is_accepted() {
         let request = |bytes: usize| {
             let empty = size_of(&Request::get("/").header("x", "").body(()).unwrap());
             Request::get("/")

@@ -1,7 +1,7 @@
-//! hyper itself refuses an HTTP/1.1 request whose head is too large or not valid, with a code and no
-//! body. This module replaces that response with a `metav1.Status`, and makes sure that it arrives:
-//! it reads the rest of the request for a moment, because closing a socket with unread data can
-//! discard what was written last (RFC 9112 §9.6).
+//! hyper itself refuses an HTTP/1.1 request whose head is too large or not valid, with a code and
+//! no body. This module replaces that response with a `metav1.Status`, and makes sure that it
+//! arrives: it reads the rest of the request for a moment, because closing a socket with unread
+//! data can discard what was written last (RFC 9112 §9.6).
 
 use std::io;
 use std::pin::Pin;

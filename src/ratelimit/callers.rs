@@ -1,11 +1,11 @@
 //! Which callers the rate limit counts.
 //!
 //! A create that the apiserver refuses must not use up the limit of others. So creates count only
-//! if the caller may create in that namespace, which the first response shows. Until then one create
-//! of the caller goes first, and the others wait for its response. If it was refused, the next ones
-//! pass without being counted, because the apiserver will refuse them too. If it was not refused,
-//! it is counted afterwards. So neither invalid tokens nor invented namespaces use up a limit or
-//! take room in the map of namespaces.
+//! if the caller may create in that namespace, which the first response shows. Until then one
+//! create of the caller goes first, and the others wait for its response. If it was refused, the
+//! next ones pass without being counted, because the apiserver will refuse them too. If it was not
+//! refused, it is counted afterwards. So neither invalid tokens nor invented namespaces use up a
+//! limit or take room in the map of namespaces.
 //!
 //! A caller that may create in another namespace already takes a turn of the limit over all
 //! namespaces when its create goes first. It gets the turn back if the create is refused.
@@ -183,8 +183,8 @@ impl Callers {
     }
 }
 
-/// Forgets the tenth of the callers that is worth the least. Returns whether there was any. A caller
-/// is not forgotten while others wait for its response.
+/// Forgets the tenth of the callers that is worth the least. Returns whether there was any. A
+/// caller is not forgotten while others wait for its response.
 fn make_room(known: &mut HashMap<u64, CallerRecord>) -> bool {
     let worth = |record: &CallerRecord| (record.permission == Permission::Allowed, record.seen);
     let mut worths: Vec<_> = known
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_goes_ahead_and_the_others_wait_for_its_answer() {
+    async fn one_create_goes_first_and_the_others_wait_for_its_response() {
         let callers = Arc::new(Callers::new());
         let mine = caller(&callers, "Bearer a", "ns");
         assert_eq!(callers.decide(mine, soon()).await, FIRST);
@@ -245,12 +245,12 @@ mod tests {
                 .decide(caller(&callers, "Bearer a", "other"), soon())
                 .await,
             FIRST,
-            "nor does this one elsewhere"
+            "nor does the same caller in another namespace"
         );
         callers.answered(mine, false);
-        let elsewhere = caller(&callers, "Bearer a", "third");
+        let third = caller(&callers, "Bearer a", "third");
         assert_eq!(
-            callers.decide(elsewhere, soon()).await,
+            callers.decide(third, soon()).await,
             CallerDecision::First {
                 known_elsewhere: true
             }
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_was_refused_passes_uncounted_for_a_while() {
+    async fn a_refused_caller_passes_uncounted_for_a_while() {
         let callers = Callers::new();
         let mine = caller(&callers, "Bearer a", "ns");
         assert_eq!(callers.decide(mine, soon()).await, FIRST);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_refused_make_room_before_the_known() {
+    async fn refused_callers_make_room_before_allowed_ones() {
         let callers = Callers {
             max: 21,
             ..Callers::new()
@@ -303,7 +303,7 @@ mod tests {
                 .await,
             FIRST
         );
-        // Those that are known somewhere are among those that are remembered.
+        // The entries for callers in any namespace are among those that are remembered.
         for one in &all[..10] {
             assert_eq!(callers.decide(*one, soon()).await, CallerDecision::Counted);
         }

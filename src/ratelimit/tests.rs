@@ -67,7 +67,7 @@ async fn rates_below_one_a_second_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_would_wait_too_long_is_refused_at_once() {
+async fn a_create_that_would_wait_too_long_is_refused_at_once() {
     let limit = limit(rate(0.1, 1), None);
     assert_eq!(admit(&limit, "a").await, AT_ONCE);
     let before = Instant::now();
@@ -80,7 +80,7 @@ async fn who_would_wait_too_long_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_line_refuses_newcomers_and_serves_the_rest_in_order() {
+async fn a_long_queue_refuses_new_creates_and_serves_the_others_in_order() {
     let limit = limit(rate(1.0, 1), None);
     assert_eq!(admit(&limit, "a").await, AT_ONCE);
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -112,7 +112,7 @@ async fn a_long_line_refuses_newcomers_and_serves_the_rest_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_the_line_costs_nobody_a_slot() {
+async fn a_create_that_is_dropped_in_the_queue_takes_no_slot() {
     let limit = limit(rate(1.0, 1), None);
     assert_eq!(admit(&limit, "a").await, AT_ONCE);
     assert!(
@@ -124,7 +124,7 @@ async fn who_leaves_the_line_costs_nobody_a_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn namespaces_without_room_share_one_line() {
+async fn namespaces_without_room_share_one_queue() {
     let limit = limit(rate(1.0, 1), None);
     for namespace in ["a", "b", "c"] {
         assert_eq!(admit(&limit, namespace).await, AT_ONCE, "{namespace}");
@@ -195,7 +195,7 @@ async fn first(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_takes_nothing_from_the_limit_over_all_namespaces() {
+async fn refused_creates_take_nothing_from_the_global_limit() {
     let limit = limit(None, rate(0.001, 2));
     for namespace in ["a", "b", "c", "d"] {
         assert_eq!(

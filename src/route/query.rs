@@ -1,4 +1,5 @@
-//! Escapes and query parameters as Go's `net/url` reads them: <https://github.com/golang/go/blob/go1.24.0/src/net/url/url.go>
+//! Decodes escapes and query parameters as Go's `net/url` does:
+//! <https://github.com/golang/go/blob/go1.24.0/src/net/url/url.go>
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,11 +8,11 @@ use std::ops::Range;
 pub(super) struct Parameter<'a> {
     pub(super) key: Cow<'a, [u8]>,
     pub(super) value: Cow<'a, [u8]>,
-    /// Where the value stands in the query, still escaped.
+    /// The position of the escaped value in the query.
     pub(super) at: Range<usize>,
 }
 
-/// The parameters in order. As in Go, a pair with a semicolon or a broken escape is passed over.
+/// The parameters in order. As in Go, a pair with a semicolon or a broken escape is ignored.
 pub(super) fn parameters(query: &str) -> impl Iterator<Item = Parameter<'_>> {
     let mut start = 0;
     query.split('&').filter_map(move |pair| {
@@ -30,12 +31,13 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = Parameter<'_>> {
     })
 }
 
-/// The first value of `key`, the one that Kubernetes looks at.
+/// The first value of `key`, which is the one that Kubernetes uses.
 pub(super) fn first<'a>(query: &'a str, key: &str) -> Option<Parameter<'a>> {
     parameters(query).find(|parameter| *parameter.key == *key.as_bytes())
 }
 
-/// A boolean option: true unless absent, `0` or `false`, so also `?watch` and `?watch=no`.
+/// A boolean option. It is true unless it is absent, `0` or `false`, so `?watch` and `?watch=no`
+/// are true.
 ///
 /// `Convert_Slice_string_To_bool` in
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/conversion.go>
@@ -45,8 +47,8 @@ pub(super) fn flag(query: &str, key: &str) -> bool {
     })
 }
 
-/// The decoded path; borrowed where nothing is escaped. What does not decode (to UTF-8) becomes
-/// `/`, which asks for nothing.
+/// The decoded path, borrowed if nothing is escaped. A path that does not decode to UTF-8 becomes
+/// `/`, which matches no resource.
 pub(super) fn unescape_path(path: &str) -> Cow<'_, str> {
     match unescape(path, false) {
         Some(Cow::Borrowed(_)) => Cow::Borrowed(path),

@@ -1,23 +1,22 @@
-//! The apiserver's RequestInfo: what a URL asks for. A port of
+//! The apiserver's RequestInfo, which says what a URL asks for. A port of
 //! <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/request/requestinfo.go>
-//! that borrows from the path. Left out: the name and selectors that the apiserver also reads from
-//! list options.
+//! that borrows from the path. It does not read the name and the selectors of list options.
 
 use http::Method;
 
 use super::query;
 
-/// What a request asks for. Fields that do not apply are empty.
+/// What a request asks for. A field that does not apply is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestInfo<'a> {
-    /// For an API resource, not for `/healthz`, `/version`, discovery and the like.
+    /// Whether the path is that of an API resource, unlike `/healthz`, `/version` and discovery.
     pub is_resource: bool,
     /// `create`, `get`, `list`, `watch`, `update`, `patch`, `delete`, `deletecollection` or
     /// `proxy`; the lower-case method of a non-resource request; empty for unknown methods.
     pub verb: &'static str,
     /// The decoded path.
     pub path: &'a str,
-    /// Empty for core.
+    /// Empty for the core group.
     pub api_group: &'a str,
     /// `v1`, …
     pub api_version: &'a str,
@@ -27,12 +26,12 @@ pub struct RequestInfo<'a> {
     pub resource: &'a str,
     /// `log`, `exec`, `status`, …
     pub subresource: &'a str,
-    /// The object's name as far as the URL has it.
+    /// The object's name, if the URL has it.
     pub name: &'a str,
 }
 
 impl<'a> RequestInfo<'a> {
-    /// Reads `path`, already decoded, and the `watch` flag of `query`, still encoded.
+    /// Reads the decoded `path`, and the `watch` flag of the encoded `query`.
     pub fn new(method: &Method, path: &'a str, query: &str) -> RequestInfo<'a> {
         RequestInfo::of_resource(method, path, query).unwrap_or(RequestInfo {
             verb: lower_case(method),
@@ -103,11 +102,12 @@ impl<'a> RequestInfo<'a> {
         Some(info)
     }
 
-    /// Whether the apiserver lets the request last: no timeout, no place in max-in-flight. Every
-    /// `log` counts, followed or not.
+    /// Whether the request is long-running for the apiserver: it has no timeout and does not count
+    /// for max-in-flight. Every `log` is long-running, followed or not.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/longrunning.go>, with
-    /// the verbs and subresources of <https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/apiserver/config.go>
+    /// the verbs and subresources of
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/apiserver/config.go>
     pub fn is_long_running(&self) -> bool {
         matches!(self.verb, "watch" | "proxy")
             || (self.is_resource
@@ -130,8 +130,8 @@ fn verb(method: &Method) -> &'static str {
     }
 }
 
-/// Not `to_ascii_lowercase`: the verb becomes a metric label, and methods are the client's to
-/// invent.
+/// Does not use `to_ascii_lowercase`, because the verb becomes a metric label, and clients can
+/// invent methods.
 fn lower_case(method: &Method) -> &'static str {
     match method.as_str() {
         "POST" => "post",

@@ -1,9 +1,9 @@
-//! The client's own `?timeout=`: how long it will wait, when it has surely gone, and what is left
-//! when a create is sent again.
+//! The client's own `?timeout=`: how long the client waits, when it has certainly given up, and
+//! what remains for a replay.
 //!
-//! The apiserver starts this clock anew with every attempt, so a replay must ask for less.
-//! Everything else in the URL stays byte for byte. A long-running request has no such timeout,
-//! whatever its URL says: the apiserver does not look at it there.
+//! The apiserver starts this clock anew with every attempt, so a replay must ask for less. The rest
+//! of the URL stays byte for byte. A long-running request has no such timeout, whatever its URL
+//! says: the apiserver ignores the parameter there.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use tokio::time::Instant;
 
 use super::query;
 
-/// The least that [`shortened`] asks for: to the apiserver 0 means no timeout at all.
+/// The least that [`shortened`] asks for. For the apiserver 0 means no timeout.
 const FLOOR: Duration = Duration::from_millis(1);
 
-/// How long after the timeout the apiserver's own 504 may still come. Where it does not come, the
-/// proxy writes one.
+/// How long after the timeout the proxy waits for the apiserver's own 504 before it writes one
+/// itself.
 pub const GRACE: Duration = Duration::from_secs(1);
 
-/// When the proxy answers a short request by itself that came at `arrival`, if the apiserver has
-/// not. None where the client set no timeout.
+/// When the proxy itself answers a short request that came at `arrival`, if the apiserver has not
+/// answered. None if the client set no timeout.
 pub fn deadline(uri: &Uri, arrival: Instant) -> Option<Instant> {
     Some(arrival + of(uri)? + GRACE)
 }
 
-/// The timeout that the client asked for. None where it asked for none: absent, zero, negative, or
-/// no duration (the apiserver says 400 itself).
+/// The timeout that the client asked for. None if it is absent, zero, negative, or not a duration,
+/// for which the apiserver itself answers 400.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/request_deadline.go>
 pub fn of(uri: &Uri) -> Option<Duration> {
@@ -35,23 +35,24 @@ pub fn of(uri: &Uri) -> Option<Duration> {
     parse(str::from_utf8(&parameter.value).ok()?)
 }
 
-/// The same URL asking for `elapsed` less, in whole milliseconds but at least one. None where the
-/// client asked for no timeout.
+/// The same URL with a timeout shorter by `elapsed`, in whole milliseconds and at least one. None
+/// if the client asked for no timeout.
 pub fn shortened(uri: &Uri, elapsed: Duration) -> Option<Uri> {
-    let left = of(uri)?.saturating_sub(elapsed).max(FLOOR);
+    let remaining = of(uri)?.saturating_sub(elapsed).max(FLOOR);
     let target = uri.path_and_query()?.as_str();
     let query = uri.query()?;
     let at = query::first(query, "timeout")?.at;
-    // `as_str` has no fragment, so the query is its end.
+    // `as_str` has no fragment, so it ends with the query.
     let offset = target.len() - query.len();
-    let (before, after) = (&target[..offset + at.start], &target[offset + at.end..]);
+    let (head, tail) = (&target[..offset + at.start], &target[offset + at.end..]);
     let mut parts = uri.clone().into_parts();
     parts.path_and_query =
-        Some(PathAndQuery::try_from(format!("{before}{}ms{after}", left.as_millis())).ok()?);
+        Some(PathAndQuery::try_from(format!("{head}{}ms{tail}", remaining.as_millis())).ok()?);
     Uri::from_parts(parts).ok()
 }
 
-/// A positive Go duration such as `1m30s`, `.5s` or `500ms`: <https://github.com/golang/go/blob/go1.24.0/src/time/format.go>
+/// A positive Go duration such as `1m30s`, `.5s` or `500ms`:
+/// <https://github.com/golang/go/blob/go1.24.0/src/time/format.go>
 fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest.is_empty() {
@@ -73,7 +74,7 @@ fn parse(text: &str) -> Option<Duration> {
         } else {
             whole.parse::<u64>().ok()?
         };
-        // Go also reckons the fraction in floating point, once too long for an integer.
+        // Go also uses floating point for a fraction that is too long for an integer.
         let fraction = format!("0.{fraction}0").parse::<f64>().ok()? * unit as f64;
         nanos = nanos
             .checked_add(whole.checked_mul(unit)?)?
@@ -180,10 +181,10 @@ mod tests {
         }
 
         #[test]
-        fn what_is_left_never_exceeds_what_was_asked(asked in 1u64..100_000, elapsed in 0u64..200_000, before in "[a-z=&]{0,9}") {
+        fn the_remaining_timeout_never_exceeds_the_original_one(asked in 1u64..100_000, elapsed in 0u64..200_000, before in "[a-z=&]{0,9}") {
             let uri: Uri = format!("/p?{before}&timeout={asked}ms").parse().unwrap();
-            let left = of(&shortened(&uri, Duration::from_millis(elapsed)).unwrap()).unwrap();
-            prop_assert_eq!(left, Duration::from_millis(asked.saturating_sub(elapsed).max(1)));
+            let remaining = of(&shortened(&uri, Duration::from_millis(elapsed)).unwrap()).unwrap();
+            prop_assert_eq!(remaining, Duration::from_millis(asked.saturating_sub(elapsed).max(1)));
         }
     }
 }

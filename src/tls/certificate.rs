@@ -1,4 +1,5 @@
-//! The certificate that clients see: a pair of files, reloaded on change, the last good one kept.
+//! The certificate that clients see: a pair of files, reloaded on change. If the new files are not
+//! usable, the last good pair stays in use.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,12 +16,12 @@ use x509_cert::der::Decode;
 use super::client_auth::SeenNotTrusted;
 use super::{H2, HTTP1, TlsError, pem, provider};
 
-/// The serving certificate. Connections accepted after a reload see the new one; open ones keep
-/// theirs.
+/// The serving certificate. Connections accepted after a reload get the new one. Open connections
+/// keep theirs.
 pub struct ServingCertificate {
     certificate_file: PathBuf,
     private_key_file: PathBuf,
-    /// A generated pair has no files to watch.
+    /// Whether there are files to reload. A generated pair has none.
     reloads: bool,
     current: ArcSwap<Loaded>,
 }
@@ -28,17 +29,18 @@ pub struct ServingCertificate {
 struct Loaded {
     certified: Arc<CertifiedKey>,
     not_after: SystemTime,
-    /// As read, to tell a change: kubelet swaps symlinks, so times and inodes say little.
+    /// The content as read, to detect a change. The kubelet swaps symlinks, so times and inodes are
+    /// no help.
     certificate: Vec<u8>,
     private_key: Vec<u8>,
 }
 
-/// What a reload did.
+/// The result of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
-    /// The files differed and are in use now.
+    /// The files had changed and are in use now.
     Reloaded,
-    /// The files are the ones in use.
+    /// The files have not changed.
     Unchanged,
 }
 
@@ -54,7 +56,7 @@ impl ServingCertificate {
         Ok(Self::new(certificate, private_key, true, loaded))
     }
 
-    /// Uses a pair that was made here; the paths only name it in errors.
+    /// Uses a generated pair. The paths only name it in errors.
     pub(super) fn generated(
         certificate: &Path,
         private_key: &Path,
@@ -74,8 +76,8 @@ impl ServingCertificate {
         }
     }
 
-    /// Reads the files again. On an error the last good pair stays in use; a half-replaced pair is
-    /// such an error, and mends itself at the next call.
+    /// Reads the files again. On an error the last good pair stays in use. If only one file has
+    /// been replaced yet, that is an error too, and the next call succeeds.
     pub fn reload(&self) -> Result<Reload, TlsError> {
         if !self.reloads {
             return Ok(Reload::Unchanged);
@@ -98,7 +100,7 @@ impl ServingCertificate {
         Ok(Reload::Reloaded)
     }
 
-    /// When the leaf in use expires.
+    /// When the certificate in use expires.
     pub fn not_after(&self) -> SystemTime {
         self.current.load().not_after
     }
@@ -160,12 +162,11 @@ impl fmt::Debug for ServingCertificate {
     }
 }
 
-/// The serving side: this certificate, HTTP/2 preferred to HTTP/1.1, and a client certificate asked
-/// for but never required.
+/// The configuration of the listener: this certificate, HTTP/2 preferred to HTTP/1.1, and a client
+/// certificate asked for but never required.
 ///
-/// Whether a connection presented one is told by
-/// `tokio_rustls::server::TlsStream::get_ref().1.peer_certificates()`; it proves nothing and must
-/// only choose the words of a 401.
+/// `tokio_rustls::server::TlsStream::get_ref().1.peer_certificates()` says whether a client
+/// presented a certificate. It proves nothing, and may only change the text of a 401.
 pub fn server_config(certificate: Arc<ServingCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
     let verifier = Arc::new(SeenNotTrusted::new(&provider));

@@ -1,8 +1,8 @@
-//! Asks clients for a certificate without ever requiring or trusting one.
+//! Asks clients for a certificate, but never requires or trusts one.
 //!
-//! A client certificate cannot survive TLS termination. Asking is the only way to learn that a
-//! client meant to use one, so that its 401 can say why, instead of the apiserver's bare
-//! "Unauthorized" to what looks like an anonymous request.
+//! A client certificate cannot pass a proxy that terminates TLS. Asking is the only way to learn
+//! that a client wanted to use one. Then the 401 can say why. Without this, the apiserver would
+//! only answer "Unauthorized" to a request that looks anonymous.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
@@ -12,8 +12,8 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-/// Accepts any chain, or none: "verified" here means only that the client holds the key. Nothing
-/// may be authorised by it.
+/// Accepts any chain, or none. "Verified" only means that the client has the key. Nothing may be
+/// authorised because of it.
 #[derive(Debug)]
 pub(super) struct SeenNotTrusted {
     algorithms: WebPkiSupportedAlgorithms,
@@ -32,7 +32,7 @@ impl ClientCertVerifier for SeenNotTrusted {
         false
     }
 
-    /// No hints: the client offers whatever it has.
+    /// Gives no hints, so the client offers any certificate that it has.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

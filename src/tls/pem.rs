@@ -1,4 +1,4 @@
-//! PEM text into certificates and keys, with errors that name where the text came from.
+//! Parses certificates and keys from PEM. Errors name the source of the text.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-/// All certificates of the text, at least one.
+/// All certificates in the text. There is at least one.
 pub(super) fn certificates(
     pem: &[u8],
     origin: &str,
@@ -34,7 +34,7 @@ pub(super) fn certificates(
     Ok(found)
 }
 
-/// The first private key of the text.
+/// The first private key in the text.
 pub(super) fn private_key(pem: &[u8], origin: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|source| match source {
         Error::NoItemsFound => TlsError::Missing {

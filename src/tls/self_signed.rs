@@ -1,9 +1,10 @@
-//! A CA and a leaf of our own, for a proxy that nobody gave a certificate: the sidecar.
+//! Makes a CA and a certificate at the start, for a proxy without a configured certificate: the
+//! sidecar.
 //!
-//! Made at start. With a directory, `ca.crt`, `tls.crt` and `tls.key` are kept there and taken
-//! again by the next start while they are good, because clients read the CA once: a restarted
-//! container with a new one would lock them out until they restart too. The CA's key is
-//! forgotten at once. Renewed by a start in the last month of the year that it is valid.
+//! With a directory, the proxy keeps `ca.crt`, `tls.crt` and `tls.key` there, and the next start
+//! uses them again while they are good. Clients read the CA only once, so a restarted container
+//! with a new CA would lock them out until they restart too. The CA's key is never stored. The
+//! certificate is valid for a year, and a start in its last month makes a new one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,20 +24,20 @@ use crate::kubeconfig::{Target, replace_file, with_token_file};
 
 const VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Clients' clocks may be behind ours.
+/// How much the clock of a client may be behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
-/// A certificate made here, and what verifies it.
+/// A self-signed certificate and its CA.
 #[derive(Debug)]
 pub struct SelfSigned {
-    /// What to serve.
+    /// The certificate to serve.
     pub certificate: ServingCertificate,
-    /// The CA, as PEM, for clients.
+    /// The CA for clients, in PEM.
     pub ca_pem: String,
 }
 
-/// The certificate for `config.hosts`: the one kept in `config.directory` while it is good, else a
-/// new one, which is kept there.
+/// The certificate for `config.hosts`: the one in `config.directory` while it is good, otherwise a
+/// new one, which is then kept there.
 pub fn self_signed(config: &config::SelfSigned) -> Result<SelfSigned, TlsError> {
     let directory = config.directory.as_deref();
     if let Some(kept) = directory.and_then(|directory| kept(directory, &config.hosts)) {
@@ -47,8 +48,8 @@ pub fn self_signed(config: &config::SelfSigned) -> Result<SelfSigned, TlsError> 
         source,
     })?;
     if let Some(directory) = directory {
-        // The key first: a start that is killed in between finds a pair that does not match, and
-        // makes a new one.
+        // The key comes first. If the process is killed in between, the next start finds a pair
+        // that does not match and makes a new one.
         write(&directory.join("tls.key"), made.key.as_bytes(), 0o600)?;
         write(
             &directory.join("tls.crt"),
@@ -70,11 +71,12 @@ pub fn self_signed(config: &config::SelfSigned) -> Result<SelfSigned, TlsError> 
     })
 }
 
-/// Writes `kubeconfig` into `config.directory`, for clients on `https://<first host>:port`; None without a directory.
+/// Writes `kubeconfig` into `config.directory`, for clients on `https://<first host>:port`. None
+/// without a directory.
 ///
-/// To be called once the port is listened on: its presence tells a waiting client that the proxy is
-/// there. It holds no secret, only the token file's path, so every user of the pod may read it. The
-/// namespace is the one beside the token, if any.
+/// The caller writes it after the port is open, because a waiting client takes the file as the sign
+/// that the proxy is ready. The file has no secret, only the path of the token file, so every user
+/// of the pod may read it. The namespace comes from the file beside the token, if there is one.
 pub fn write_kubeconfig(
     config: &config::SelfSigned,
     ca_pem: &str,
@@ -145,8 +147,8 @@ fn generate(hosts: &[String]) -> Result<Made, rcgen::Error> {
     })
 }
 
-/// What an earlier start left, if a client would accept it for every host until well after this
-/// start. Anything odd means: make a new one.
+/// The certificate of an earlier start, if clients accept it for every host until well after this
+/// start. None if anything is wrong with it, and then the caller makes a new one.
 fn kept(directory: &Path, hosts: &[String]) -> Option<SelfSigned> {
     let [ca, certificate, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| directory.join(name));
     let ca_pem = String::from_utf8(pem::read(&ca).ok()?).ok()?;

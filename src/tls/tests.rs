@@ -160,14 +160,15 @@ async fn a_changed_pair_of_files_is_served_after_a_reload_and_a_broken_one_is_no
 #[test]
 fn a_self_signed_certificate_lasts_a_year() {
     let made = self_signed(&hosts(&["localhost"])).unwrap();
-    let left = made
+    let remaining = made
         .certificate
         .not_after()
         .duration_since(SystemTime::now())
         .unwrap();
     assert!(
-        left > Duration::from_secs(364 * 86_400) && left < Duration::from_secs(366 * 86_400),
-        "{left:?}"
+        remaining > Duration::from_secs(364 * 86_400)
+            && remaining < Duration::from_secs(366 * 86_400),
+        "{remaining:?}"
     );
     assert_eq!(made.certificate.reload().unwrap(), Reload::Unchanged);
 }
@@ -267,7 +268,7 @@ fn errors_name_the_file_and_what_was_expected() {
 }
 
 #[test]
-fn an_upstream_needs_something_that_verifies_it() {
+fn an_upstream_needs_a_ca() {
     assert!(
         client_config(None, &[H2])
             .unwrap_err()
@@ -303,7 +304,7 @@ fn a_server_is_verified_by_its_name_or_address() {
 }
 
 #[test]
-fn a_host_that_is_no_name_is_named_in_the_error() {
+fn the_error_names_an_invalid_host() {
     let error = self_signed(&hosts(&["localhost", "ö"])).unwrap_err();
     assert!(error.to_string().contains("ö"), "{error}");
 }

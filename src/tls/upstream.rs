@@ -1,4 +1,4 @@
-//! The client side towards the apiserver: verified by a CA, without a certificate of its own.
+//! TLS to the apiserver: verifies it with a CA, and has no client certificate.
 
 use std::fmt;
 use std::path::Path;
@@ -11,29 +11,32 @@ use rustls_pki_types::ServerName;
 use super::{H2, HTTP1, TlsError, pem, provider};
 use crate::config::CaSource;
 
-/// What verifies the upstream: a CA, followed as its file changes, the last good one kept.
-/// Connections made after a reload are verified by the new one; open ones stay.
+/// The CA that verifies the upstream. A change of its file is followed; if the new file is not
+/// usable, the last good CA stays in use. Connections made after a reload are verified with the new
+/// CA. Open connections stay open.
 pub struct UpstreamTrust {
     ca: CaSource,
     current: ArcSwap<Trusted>,
 }
 
 struct Trusted {
-    /// As read, to tell a change: kubelet swaps symlinks, so times and inodes say little.
+    /// The content as read, to detect a change. The kubelet swaps symlinks, so times and inodes are
+    /// no help.
     text: Vec<u8>,
     any: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
 }
 
 impl UpstreamTrust {
-    /// Trusts `ca`.
+    /// Reads `ca`.
     pub fn new(ca: Option<&CaSource>) -> Result<Self, TlsError> {
         let ca = ca.ok_or(TlsError::NoAuthority)?.clone();
         let current = ArcSwap::from_pointee(Trusted::new(&ca, text_of(&ca)?)?);
         Ok(Self { ca, current })
     }
 
-    /// Reads the CA again; says whether it has changed. On an error the last good one stays in use.
+    /// Reads the CA again and returns whether it changed. On an error the last good one stays in
+    /// use.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let text = text_of(&self.ca)?;
         if self.current.load().text == text {
@@ -43,12 +46,12 @@ impl UpstreamTrust {
         Ok(true)
     }
 
-    /// For a connection in whichever protocol the server prefers.
+    /// For a connection in the protocol that the server prefers.
     pub fn any(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.current.load().any)
     }
 
-    /// For an HTTP/1.1 connection: an upgrade has no form in HTTP/2 that kube-apiserver knows.
+    /// For an HTTP/1.1 connection. kube-apiserver does not support upgrades over HTTP/2.
     pub fn http1(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.current.load().http1)
     }
@@ -73,9 +76,9 @@ impl fmt::Debug for UpstreamTrust {
     }
 }
 
-/// Verifies the upstream by `ca` and offers the protocols of `alpn`, the preferred one first.
+/// Verifies the upstream with `ca` and offers the protocols of `alpn`, the preferred one first.
 ///
-/// There is no fallback to the system's roots: a cluster's CA is never among them, and trusting
+/// There is no fallback to the system's roots: they do not contain a cluster's CA, and to trust
 /// hundreds of others would be a mistake.
 pub fn client_config(ca: Option<&CaSource>, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let ca = ca.ok_or(TlsError::NoAuthority)?;
@@ -106,8 +109,8 @@ fn origin(ca: &CaSource) -> String {
     }
 }
 
-/// The name that a server's certificate must have: a DNS name or an IP address, IPv6 with or
-/// without brackets.
+/// The name that a server's certificate must have: a DNS name or an IP address. IPv6 may have
+/// brackets.
 pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(name.to_owned()).map_err(|source| TlsError::ServerName {
@@ -116,7 +119,7 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     })
 }
 
-/// Reads a CA file that will be handed to clients: it must hold a CA, and nothing secret.
+/// Reads a CA file that clients will get. It must contain a CA and no private key.
 pub fn read_authority(path: &Path) -> Result<Vec<u8>, TlsError> {
     let text = pem::read(path)?;
     roots(&text, path.display().to_string())?;
@@ -130,8 +133,8 @@ pub fn read_authority(path: &Path) -> Result<Vec<u8>, TlsError> {
 
 pub(super) fn roots(text: &[u8], origin: String) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    // A bundle may hold odd old certificates beside the good one, which must not keep the proxy
-    // from starting.
+    // A bundle can contain old certificates that do not parse. They must not keep the proxy from
+    // starting.
     let (added, _) = roots.add_parsable_certificates(pem::certificates(text, &origin)?);
     if added == 0 {
         Err(TlsError::Authority { origin })

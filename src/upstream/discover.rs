@@ -4,8 +4,8 @@
 //! The requests carry the proxy's own token. It needs `list` and `watch` on
 //! `endpointslices.discovery.k8s.io` in the namespace `default`, for the name `kubernetes` only:
 //! RBAC takes the name from the field selector
-//! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>).
-//! Each apiserver keeps itself in that slice while it serves
+//! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>). Each
+//! apiserver keeps itself in that slice while it serves
 //! (<https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/reconcilers/endpointsadapter.go>).
 
 use std::path::PathBuf;
@@ -123,19 +123,19 @@ impl Discovery {
     /// empty.
     pub(super) async fn run(&self, found: impl Fn(Vec<Uri>)) {
         let mut pause = FIRST_PAUSE;
-        let mut told = None;
+        let mut logged = None;
         loop {
             match self.follow(&found, &mut pause).await {
                 Ok(()) => debug!("Listing the apiservers again"),
                 Err(error) => {
                     let error = chain(&error).to_string();
-                    if told.as_ref() != Some(&error) {
+                    if logged.as_ref() != Some(&error) {
                         warn!(
                             error,
                             "Cannot watch the list of apiservers, keeping the present ones"
                         );
                     }
-                    told = Some(error);
+                    logged = Some(error);
                 }
             }
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_left_at_its_first_failure_and_returned_to_after_a_probe() {
+    fn one_failure_marks_a_server_down_and_one_probe_marks_it_up() {
         let now = Instant::now();
         let mut record = HealthRecord::new(now);
         assert_eq!(
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_return_that_does_not_last_makes_the_next_one_later() {
+    fn a_server_that_fails_again_soon_is_probed_later_each_time() {
         let now = Instant::now();
         let mut record = HealthRecord::new(now);
         for expected in [250, 500, 1_000] {
@@ -322,12 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_forbids_what_it_allowed_is_starting_up_for_a_while() {
+    fn a_server_that_forbids_a_probe_that_it_allowed_counts_as_starting_up() {
         let now = Instant::now();
         let mut record = HealthRecord::new(now);
         assert!(
             !record.is_starting(ProbeAnswer::Forbidden),
-            "as far as anybody knows it always does"
+            "it may always forbid the probe"
         );
         down(&mut record, now);
         assert!(!record.is_starting(ProbeAnswer::Forbidden));
@@ -336,7 +336,7 @@ mod tests {
             record.succeeded(now);
             assert!(
                 !record.is_starting(ProbeAnswer::Forbidden),
-                "one that is up has not been started again"
+                "a server that is up has not restarted"
             );
             down(&mut record, now);
             for _ in 0..MAX_FORBIDDEN_AT_START {
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_gone_is_not_used_again() {
+    async fn a_removed_server_is_not_used_again() {
         let health = Health::new("a:1", Arc::default());
         assert!(health.is_usable(), "until something is known");
         health.remove();

@@ -134,6 +134,22 @@ impl Lane {
         reply
     }
 
+    /// Takes a place on a connection, if one is free.
+    ///
+    /// **Invariant:** a request uses a connection only while it holds a [`Lease`], and `pick` gives
+    /// out a stream only if the connection then carries at most [`Lane::capacity`] streams. With
+    /// more, the server refuses a stream, or hyper holds the request back behind streams that may
+    /// never end.
+    ///
+    /// - The lock is held from reading the load of a connection until `open_stream` has counted the
+    ///   stream. Otherwise two requests could take the last stream. Only the drop of the lease
+    ///   takes the stream off the count, so it does not matter how a request ends.
+    /// - A connection that is closed, retired, or has served its requests leaves the pool here. Its
+    ///   leases keep it open for the requests in flight.
+    /// - A dial starts before the last stream is taken, so requests rarely wait for one.
+    ///
+    /// A capacity that ignores what the server allows fails
+    /// `watches_respect_the_streams_that_the_apiserver_allows`.
     fn pick(self: &Arc<Self>, pool: &mut Pool) -> Option<Lease> {
         while let Some((sender, _)) = pool.http1.pop_back() {
             if sender.is_ready() {
@@ -183,6 +199,7 @@ impl Lane {
             .min(remaining)
     }
 
+    /// How many streams the connection may carry.
     fn capacity(&self, shared: &SharedConnection) -> usize {
         // If a server allows no streams for now, its requests must wait. At 0 the lane would dial
         // for ever.

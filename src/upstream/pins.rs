@@ -83,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_choose_from_is_none() {
+    fn without_candidates_there_is_no_choice() {
         assert_eq!(chosen("argo", &[]), None);
         assert_eq!(chosen("argo", &SERVERS[..1]), Some(SERVERS[0]));
     }
 
     #[test]
-    fn namespaces_spread_evenly_however_alike_the_names() {
+    fn namespaces_with_similar_names_spread_evenly() {
         let alike: [&[&str]; 3] = [
             &SERVERS,
             &["0", "1", "2", "3"],
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn replicas_agree_in_whatever_order_they_know_the_servers(
+        fn replicas_agree_whatever_the_order_of_the_servers(
             namespace in "[a-z0-9-]{1,63}", servers in prop::collection::hash_set("[a-z0-9.]{1,12}:[0-9]{1,4}", 1..8),
         ) {
             let known: Vec<&str> = servers.iter().map(String::as_str).collect();

@@ -90,8 +90,9 @@ impl Seats {
     ///   the count would reach zero, or wrap, while creates are in flight.
     ///
     /// A server change without these waits fails
-    /// `a_namespace_returns_when_its_creates_elsewhere_are_answered_and_the_news_have_spread`, and
-    /// a count that outlives a move fails `a_namespace_does_not_wait_for_ever`.
+    /// `a_namespace_moves_back_when_the_other_server_has_answered_and_caches_have_settled`,
+    /// and a count that outlives a move fails
+    /// `a_namespace_moves_back_in_time_although_a_create_is_in_flight`.
     pub(super) async fn take<'a, T>(
         &self,
         namespace: &str,
@@ -253,8 +254,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_namespace_returns_when_its_creates_elsewhere_are_answered_and_the_news_have_spread()
-    {
+    async fn a_namespace_moves_back_when_the_other_server_has_answered_and_caches_have_settled() {
         let rig = Rig::new();
         let (_, _, first) = rig.create().await;
         let (at, waited, second) = rig.create().await;
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_namespace_does_not_wait_for_ever() {
+    async fn a_namespace_moves_back_in_time_although_a_create_is_in_flight() {
         let rig = Rig::new();
         let (_, _, slow) = rig.create().await;
         rig.own_returns();
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_failed_is_left_at_once() {
+    async fn a_namespace_leaves_a_failed_server_at_once() {
         let rig = Rig::new();
         rig.own_returns();
         let (at, _, _in_flight) = rig.create().await;
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_namespace_returns_unnoticed() {
+    async fn an_idle_namespace_moves_back_without_a_wait() {
         let rig = Rig::new();
         drop(rig.create().await);
         tokio::time::advance(SETTLE).await;
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn creates_that_wait_go_back_when_the_server_fails_again() {
+    async fn creates_that_wait_use_the_other_server_when_their_own_fails_again() {
         let rig = Rig::new();
         let (_, _, _in_flight) = rig.create().await;
         rig.own_returns();

@@ -229,9 +229,10 @@ impl Server {
     /// - A read that crosses the close of an idle HTTP/1.1 connection, once. It is not known
     ///   whether the server saw it, but a second read changes nothing (RFC 9110 §9.2.2).
     ///
-    /// Go's client does both: <https://github.com/golang/go/blob/go1.24.0/src/net/http/transport.go#L775>.
-    /// Unlike Go, this does not repeat a write because the client sent `Idempotency-Key`:
-    /// kube-apiserver ignores that header.
+    /// Go's client does both:
+    /// <https://github.com/golang/go/blob/go1.24.0/src/net/http/transport.go#L775>. Unlike Go, this
+    /// does not repeat a write because the client sent `Idempotency-Key`: kube-apiserver ignores
+    /// that header.
     pub(super) async fn send_with_retry(
         &self,
         lane: &Arc<Lane>,

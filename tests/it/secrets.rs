@@ -95,7 +95,7 @@ async fn no_secret_is_logged_or_shown_whatever_happens_to_requests(format: &str)
     for part in [
         "DEBUG",
         "Replaying a create",
-        "Answering by ourselves",
+        "The proxy answers itself",
         "Connection ended",
     ] {
         assert!(

@@ -1,4 +1,4 @@
-use http::{Method, Uri};
+use http::Uri;
 
 use super::*;
 

@@ -60,8 +60,8 @@ pub(super) struct Load {
 }
 
 impl Pool {
-    /// Adds a request to those that wait. The reply comes when there is a place, or no hope of
-    /// one.
+    /// Adds a waiting request. The reply is a place, or the error of the last dial that it waited
+    /// for.
     pub(super) fn enqueue(&mut self) -> oneshot::Receiver<Result<Lease, Arc<ConnectError>>> {
         let (reply, receiver) = oneshot::channel();
         // Requests whose clients have disconnected need no connection.
