@@ -11,32 +11,26 @@ use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use kube_retry_proxy::config::Config;
-use model_control_plane::{Canned, ControlPlane, Fault, Settings};
+use model_control_plane::{Canned, ControlPlane, Fault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Answer, BOTH, Client, NAMESPACE, Protocol, Rig, admin, assert_relayed, captured, eventually,
-    pod, sample, sample_of, servers_up,
+    self, Answer, BOTH, Client, NAMESPACE, Protocol, Rig, admin, assert_relayed, captured,
+    eventually, pod, sample, sample_of, servers_up,
 };
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
 
 async fn rig(timeout: Duration, edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(
-        Settings {
-            apiservers: 1,
-            ..Settings::quick()
-        },
-        |config| {
-            config.drain.timeout = timeout;
-            config.replay.base_delay = Duration::from_millis(1);
-            config.replay.max_delay = Duration::from_millis(1);
-            config.replay.max_hold = 2 * LONG;
-            edit(config);
-        },
-    )
+    support::rig(|config| {
+        config.drain.timeout = timeout;
+        config.replay.base_delay = Duration::from_millis(1);
+        config.replay.max_delay = Duration::from_millis(1);
+        config.replay.max_hold = 2 * LONG;
+        edit(config);
+    })
     .await
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use http::header::{ACCEPT, ALLOW, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
-use kube_retry_proxy::status::{Encoding, Status};
+use model_control_plane::{Encoding, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::support::peers::{Ended, Fields, Frames, Http2Upstream};
+use crate::support::frames::{Ended, Fields, Frames};
+use crate::support::peers::Http2Upstream;
 use crate::support::raw::{Raw, Upstream};
 use crate::support::{
     BOTH, Client, NAMESPACE, Protocol, Rig, pod, proxy_to, sample, soon, tls_stream,
@@ -22,7 +23,11 @@ const PROTOCOL_ERROR: u32 = 1;
 pub fn own_status(body: &[u8], code: u16, reason: &str) -> String {
     let status = Status::decode(body)
         .unwrap_or_else(|| panic!("no Status: {:?}", String::from_utf8_lossy(body)));
-    assert_eq!((status.code, &*status.reason), (code, reason), "{status:?}");
+    assert_eq!(
+        (status.code, &*status.reason),
+        (i32::from(code), reason),
+        "{status:?}"
+    );
     assert!(
         status.message.starts_with("kube-retry-proxy: "),
         "{status:?}"
@@ -201,7 +206,7 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head() {
         for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Yaml] {
             let answer = asked(Method::GET, encoding).await;
             assert_eq!(
-                (answer.status, Encoding::sniff(&answer.body)),
+                (answer.status, Encoding::of(&answer.body)),
                 (StatusCode::BAD_REQUEST, encoding),
                 "{protocol:?}"
             );

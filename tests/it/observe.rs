@@ -11,25 +11,14 @@ use http::{Method, StatusCode};
 use http_body_util::Full;
 use kube_retry_proxy::app::App;
 use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
-use model_control_plane::{Canned, Fault, Settings};
+use model_control_plane::{Canned, Fault};
 use serde_json::Value;
 
 use crate::support::executable::run_with_input;
 use crate::support::{
-    Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, sample, servers_up,
+    Answer, Client, NAMESPACE, Protocol, Rig, admin, conflict, eventually, pod, rig, sample,
+    servers_up,
 };
-
-/// One quick apiserver behind a proxy whose configuration is edited.
-async fn rig(edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(
-        Settings {
-            apiservers: 1,
-            ..Settings::quick()
-        },
-        edit,
-    )
-    .await
-}
 
 /// The value of a series of ours, whose name stands here without the prefix.
 fn of(proxy: &App, series: &str) -> f64 {

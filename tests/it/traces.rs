@@ -7,31 +7,27 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 use kube_retry_proxy::config::{Config, Rate};
 use kube_retry_proxy::metrics::Metrics;
-use model_control_plane::{Fault, Settings};
+use model_control_plane::Fault;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 
 use crate::support::collector::{Collecting, Collector, text};
 use crate::support::logs::Logs;
-use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, conflict, eventually, sample_of};
+use crate::support::{
+    self, Answer, Client, NAMESPACE, Protocol, Rig, conflict, eventually, sample_of,
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
 /// A proxy that sends its traces to `collector` and pauses for next to nothing.
 async fn rig(collector: &Collector, edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(
-        Settings {
-            apiservers: 1,
-            ..Settings::quick()
-        },
-        |config| {
-            collector.configure(config);
-            config.replay.base_delay = Duration::from_millis(1);
-            edit(config);
-        },
-    )
+    support::rig(|config| {
+        config.tracing.endpoint = Some(collector.url.parse().unwrap());
+        config.replay.base_delay = Duration::from_millis(1);
+        edit(config);
+    })
     .await
 }
 

@@ -93,7 +93,8 @@ async fn a_silent_apiserver_is_told_once_the_clients_timeout_has_passed() {
                     "{status:?}"
                 );
                 assert_eq!(
-                    status.details.retry_after_seconds, 0,
+                    status.details().retry_after_seconds,
+                    0,
                     "it may have been stored"
                 );
             }
