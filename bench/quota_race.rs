@@ -22,6 +22,8 @@ mod policy;
 mod processors;
 #[path = "quota_race/report.rs"]
 mod report;
+#[path = "quota_race/requests.rs"]
+mod requests;
 #[path = "quota_race/run.rs"]
 mod run;
 

@@ -29,22 +29,32 @@ use crate::telemetry::{self, TelemetryError};
 /// Replays pod creates that a ResourceQuota conflict refused, between a Kubernetes controller and
 /// kube-apiserver.
 #[derive(Debug, Parser)]
-#[command(name = "kube-retry-proxy", version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = "kube-retry-proxy", version, propagate_version = true, after_help = after_help())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-const AFTER_HELP: &str = "\
-Examples:
-  kube-retry-proxy demo                               see it work, without a cluster
+/// The example of `demo`, where there is one.
+const DEMO_EXAMPLE: &str = if cfg!(feature = "demo") {
+    "\n  kube-retry-proxy demo                               see it work, without a cluster"
+} else {
+    ""
+};
+
+fn after_help() -> String {
+    format!(
+        "\
+Examples:{DEMO_EXAMPLE}
   kube-retry-proxy serve                              in a pod: the cluster is found
   kube-retry-proxy serve --kubeconfig ~/.kube/config  on a workstation
   kube-retry-proxy status                             how a running one is doing
   kube-retry-proxy check-config config.yaml           every mistake of a file at once
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. A second signal stops serve at once, with 1.";
+Exit codes: 0 done, 1 failed, 2 wrong usage. A second signal stops serve at once, with 1."
+    )
+}
 
 /// The commands.
 #[derive(Debug, Subcommand)]

@@ -19,8 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use kube_retry_proxy::config::SelfSigned;
-use kube_retry_proxy::tls;
+use model_control_plane::certificate;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
@@ -51,10 +50,8 @@ struct Watches {
 
 impl Upstream {
     pub(crate) fn start() -> Self {
-        let made = tls::self_signed(&SelfSigned::default()).expect("a certificate");
-        let acceptor = TlsAcceptor::from(
-            tls::server_config(Arc::new(made.certificate)).expect("a TLS configuration"),
-        );
+        let made = certificate::make(true).expect("a certificate");
+        let acceptor = TlsAcceptor::from(made.server);
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         listener
             .set_nonblocking(true)

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode, Version};
+use http::{Method, Version};
 use model_control_plane::amounts::Amounts;
-use model_control_plane::client::{Answer, Client, Endpoint};
+use model_control_plane::client::{Client, Endpoint};
 use model_control_plane::store::QuotaWrites;
 use model_control_plane::storm::Ended;
 use model_control_plane::{ControlPlane, Settings};
@@ -19,10 +19,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Cell, Plan};
 use crate::processors;
-
-/// How long the real controllers get to prepare a namespace.
-const PATIENCE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(100);
+use crate::requests::{PATIENCE, counted, get, items, post, text, until_prepared};
 
 /// A control plane.
 pub(crate) struct Plane {
@@ -343,91 +340,4 @@ fn process_at(directory: &Path, url: &str) -> u32 {
         .trim()
         .parse()
         .expect("a process id")
-}
-
-/// The sum of the counters of `family` that have all of `labels`, in a page of metrics in
-/// Prometheus' text format.
-pub(crate) fn counted(metrics: &str, family: &str, labels: &[&str]) -> u64 {
-    let of_family = metrics.lines().filter(|line| {
-        line.strip_prefix(family)
-            .is_some_and(|rest| rest.starts_with(['{', ' ']))
-    });
-    let wanted = of_family.filter(|line| labels.iter().all(|label| line.contains(label)));
-    wanted
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum::<f64>() as u64
-}
-
-/// Until the quota controller has computed every quota and, without which no pod is admitted, there
-/// is a service account.
-async fn until_prepared(client: &mut Client, namespace: &str) {
-    let started = Instant::now();
-    loop {
-        let quotas = items(
-            client,
-            &format!("/api/v1/namespaces/{namespace}/resourcequotas"),
-        )
-        .await;
-        let account = get_any(
-            client,
-            &format!("/api/v1/namespaces/{namespace}/serviceaccounts/default"),
-        )
-        .await;
-        if account.status.is_success()
-            && quotas
-                .iter()
-                .all(|quota| quota["status"]["used"]["pods"].is_string())
-        {
-            return;
-        }
-        assert!(
-            started.elapsed() < PATIENCE,
-            "the controllers do not prepare the namespace {namespace}"
-        );
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-async fn items(client: &mut Client, path: &str) -> Vec<Value> {
-    let mut list: Value =
-        serde_json::from_slice(&get(client, path).await.body).expect("a list in JSON");
-    match list["items"].take() {
-        Value::Array(items) => items,
-        // `null` where Go has no slice.
-        _ => Vec::new(),
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().expect("a string")
-}
-
-async fn get(client: &mut Client, path: &str) -> Answer {
-    let answer = get_any(client, path).await;
-    assert!(
-        answer.status.is_success(),
-        "GET {path}: {}",
-        String::from_utf8_lossy(&answer.body)
-    );
-    answer
-}
-
-async fn get_any(client: &mut Client, path: &str) -> Answer {
-    client
-        .send(Method::GET, path, "")
-        .await
-        .expect("an apiserver answers")
-}
-
-async fn post(client: &mut Client, path: &str, object: &Value) {
-    let answer = client
-        .send(Method::POST, path, object.to_string())
-        .await
-        .expect("an apiserver answers");
-    assert_eq!(
-        answer.status,
-        StatusCode::CREATED,
-        "POST {path}: {}",
-        String::from_utf8_lossy(&answer.body)
-    );
 }

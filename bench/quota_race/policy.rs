@@ -2,12 +2,11 @@
 //! the proxy.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
-use std::time::Duration;
 
-use kube_retry_proxy::app::{self, App};
-use kube_retry_proxy::config::{CaSource, Config, Pin};
+use kube_retry_proxy::app::App;
+use kube_retry_proxy::config::Pin;
+use kube_retry_proxy_support::proxy_before;
 use model_control_plane::storm::Retry;
 
 /// One policy.
@@ -35,11 +34,11 @@ impl Proxies {
     ) -> Proxies {
         let mut proxies = Vec::new();
         for _ in 0..replicas {
-            proxies.push(
-                app::start(config(pinned, servers, ca_pem), None)
-                    .await
-                    .expect("a proxy starts"),
-            );
+            // The one place where the proxied policies differ.
+            let proxy = proxy_before(servers, ca_pem, |config| {
+                config.upstream.pin = if pinned { Pin::Namespace } else { Pin::None };
+            });
+            proxies.push(proxy.await);
         }
         Proxies(proxies)
     }
@@ -64,22 +63,6 @@ impl Proxies {
             app.stop().await;
         }
     }
-}
-
-/// The one place where the proxied policies differ.
-fn config(pinned: bool, servers: &[String], ca_pem: &str) -> Config {
-    let mut config = Config::default();
-    config.upstream.servers = servers
-        .iter()
-        .map(|server| server.parse().expect("an address"))
-        .collect();
-    config.upstream.pin = if pinned { Pin::Namespace } else { Pin::None };
-    config.upstream.ca = Some(CaSource::Pem(ca_pem.as_bytes().to_vec()));
-    config.serving.bind_address = [127, 0, 0, 1].into();
-    config.serving.secure_port = 0;
-    config.admin.bind_address = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.drain.timeout = Duration::from_secs(1);
-    config
 }
 
 impl FromStr for Policy {

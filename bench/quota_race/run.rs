@@ -7,9 +7,10 @@ use model_control_plane::storm::{Create, Ended, Retry, Storm};
 
 use crate::args::{Cell, Plan};
 use crate::figures::Figures;
-use crate::plane::{Plane, counted};
+use crate::plane::Plane;
 use crate::policy::{Policy, Proxies};
 use crate::processors;
+use crate::requests::counted;
 
 const DELETES_PER_SECOND: u32 = 100;
 

@@ -13,15 +13,15 @@ use super::ModelError;
 
 /// What the listeners serve with, and what clients trust.
 #[derive(Debug)]
-pub(super) struct Certificates {
+pub struct Certificates {
     /// For every listener.
-    pub(super) server: Arc<ServerConfig>,
+    pub server: Arc<ServerConfig>,
     /// The authority's certificate.
-    pub(super) ca_pem: String,
+    pub ca_pem: String,
 }
 
 /// Makes both, valid for 127.0.0.1 and localhost. Without `http2` only HTTP/1.1 is offered.
-pub(super) fn make(http2: bool) -> Result<Certificates, ModelError> {
+pub fn make(http2: bool) -> Result<Certificates, ModelError> {
     let mut params = CertificateParams::default();
     params
         .distinguished_name

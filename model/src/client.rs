@@ -1,26 +1,30 @@
-//! A plain client for driving the model: one connection, one request at a time, no retries, whole
-//! answers in memory.
+//! The client of everything that drives the model or the proxy: one connection, no retries, no
+//! pool.
 //!
-//! `demo`, the tests and the benchmarks share it, so that what they compare differs only in the
-//! address.
+//! `demo`, the tests, the benchmarks and the end-to-end suite share it, so that what they compare
+//! differs only in the address.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::body::{BodyError, whole};
+use crate::wire::posted_protobuf;
 
 /// More than any answer that this client asks for.
 const MAX_ANSWER: usize = 256 << 20;
@@ -60,18 +64,18 @@ pub struct Endpoint {
     version: Version,
 }
 
-/// One connection.
+/// One connection, for requests with bodies of the type `B`. Over HTTP/1.1 one request at a time.
 #[derive(Debug)]
-pub struct Client {
-    sender: Sender,
+pub struct Client<B = Full<Bytes>> {
+    sender: Sender<B>,
     authority: String,
     authorization: HeaderValue,
 }
 
 #[derive(Debug)]
-enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+enum Sender<B> {
+    Http1(http1::SendRequest<B>),
+    Http2(http2::SendRequest<B>),
 }
 
 /// A whole answer.
@@ -83,10 +87,32 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// Its trailers, if it has any.
+    pub trailers: Option<HeaderMap>,
+}
+
+/// TLS that trusts `ca_pem` alone and offers this HTTP version alone.
+pub fn tls(ca_pem: &str, version: Version) -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()).flatten() {
+        roots.add(certificate)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![if version == Version::HTTP_2 {
+        b"h2".to_vec()
+    } else {
+        b"http/1.1".to_vec()
+    }];
+    Ok(tls)
 }
 
 impl Endpoint {
-    /// The server at `url` (`https://address:port`), trusted through `ca_pem`; `version` is HTTP/1.1 or HTTP/2.
+    /// The server at `url` (`https://address:port`), trusted through `ca_pem`; `version` is
+    /// HTTP/1.1 or HTTP/2.
     pub fn new(
         url: &str,
         ca_pem: &str,
@@ -96,26 +122,10 @@ impl Endpoint {
         let address = url
             .strip_prefix("https://")
             .and_then(|address| address.parse().ok());
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()).flatten() {
-            roots.add(certificate)?;
-        }
-        let mut tls =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        tls.alpn_protocols = vec![if version == Version::HTTP_2 {
-            b"h2".to_vec()
-        } else {
-            b"http/1.1".to_vec()
-        }];
-        let mut authorization = HeaderValue::try_from(format!("Bearer {token}"))?;
-        authorization.set_sensitive(true);
         Ok(Endpoint {
             address: address.ok_or_else(|| ClientError::Url(url.to_owned()))?,
-            tls: TlsConnector::from(Arc::new(tls)),
-            authorization,
+            tls: TlsConnector::from(Arc::new(tls(ca_pem, version)?)),
+            authorization: bearer(token)?,
             version,
         })
     }
@@ -132,22 +142,109 @@ impl Endpoint {
 
     /// Opens a connection.
     pub async fn connect(&self) -> Result<Client, ClientError> {
-        let io = TokioIo::new(self.connect_raw().await?);
+        let stream = self.connect_raw().await?;
+        let authorization = self.authorization.clone();
+        Client::over(stream, self.address, authorization, self.version).await
+    }
+}
+
+/// The value of `Authorization` for a token.
+pub fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
+    let mut authorization = HeaderValue::try_from(format!("Bearer {token}"))?;
+    authorization.set_sensitive(true);
+    Ok(authorization)
+}
+
+impl<B> Client<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    /// Over a connection that is open already.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        address: SocketAddr,
+        authorization: HeaderValue,
+        version: Version,
+    ) -> Result<Client<B>, ClientError> {
+        let io = TokioIo::new(stream);
         // The connection's end is seen through the sender.
-        let sender = if self.version == Version::HTTP_2 {
+        let sender = if version == Version::HTTP_2 {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
             tokio::spawn(connection);
             Sender::Http2(sender)
         } else {
             let (sender, connection) = http1::handshake(io).await?;
-            tokio::spawn(connection);
+            tokio::spawn(connection.with_upgrades());
             Sender::Http1(sender)
         };
         Ok(Client {
             sender,
-            authority: self.address.to_string(),
-            authorization: self.authorization.clone(),
+            authority: address.to_string(),
+            authorization,
         })
+    }
+
+    /// The same connection once more; None over HTTP/1.1.
+    pub fn share(&self) -> Option<Client<B>> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => Some(Client {
+                sender: Sender::Http2(sender.clone()),
+                authority: self.authority.clone(),
+                authorization: self.authorization.clone(),
+            }),
+        }
+    }
+
+    /// Whether the connection takes no further requests, because it has closed or was told GOAWAY.
+    pub fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// A request with the token and, over HTTP/1.1, a `Host`. `path` begins with a slash.
+    pub fn request<R>(
+        &self,
+        method: Method,
+        path: &str,
+        body: R,
+    ) -> Result<Request<R>, ClientError> {
+        let http2 = matches!(self.sender, Sender::Http2(_));
+        let uri = if http2 {
+            Uri::builder()
+                .scheme("https")
+                .authority(self.authority.as_str())
+                .path_and_query(path)
+                .build()?
+        } else {
+            path.parse::<Uri>().map_err(http::Error::from)?
+        };
+        let mut request = Request::builder().method(method).uri(uri).body(body)?;
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        if !http2 {
+            headers.insert(HOST, HeaderValue::try_from(self.authority.as_str())?);
+        }
+        Ok(request)
+    }
+
+    /// Sends a request and returns with the head of its answer.
+    pub async fn send_request(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
     }
 }
 
@@ -162,7 +259,8 @@ impl Client {
         self.send_with(method, path, HeaderMap::new(), body).await
     }
 
-    /// The same, with headers of its own. A body is JSON where they name no `Content-Type`.
+    /// The same, with headers that replace the client's own. A body is JSON where they name no
+    /// `Content-Type`.
     pub async fn send_with(
         &mut self,
         method: Method,
@@ -171,47 +269,19 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> Result<Answer, ClientError> {
         let body: Bytes = body.into();
-        let http2 = matches!(self.sender, Sender::Http2(_));
-        let uri = if http2 {
-            Uri::builder()
-                .scheme("https")
-                .authority(self.authority.as_str())
-                .path_and_query(path)
-                .build()?
-        } else {
-            path.parse::<Uri>().map_err(http::Error::from)?
-        };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .body(Full::new(body.clone()))?;
-        let head = request.headers_mut();
-        *head = headers;
-        head.entry(AUTHORIZATION)
-            .or_insert_with(|| self.authorization.clone());
-        if !http2 {
-            head.insert(HOST, HeaderValue::try_from(self.authority.as_str())?);
+        let json = !body.is_empty();
+        let mut request = self.request(method, path, Full::new(body))?;
+        let own = std::mem::replace(request.headers_mut(), headers);
+        for (name, value) in own.iter() {
+            request.headers_mut().entry(name).or_insert(value.clone());
         }
-        if !body.is_empty() {
-            head.entry(CONTENT_TYPE)
+        if json {
+            request
+                .headers_mut()
+                .entry(CONTENT_TYPE)
                 .or_insert(HeaderValue::from_static("application/json"));
         }
-        let answer = match &mut self.sender {
-            Sender::Http1(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await?
-            }
-            Sender::Http2(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await?
-            }
-        };
-        let (head, body) = answer.into_parts();
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body: whole(body, head.version, MAX_ANSWER).await?.data,
-        })
+        Answer::try_of(self.send_request(request).await?).await
     }
 
     /// Posts a small pod that asks for 10m of CPU and 16 MiB of memory.
@@ -225,9 +295,54 @@ impl Client {
     }
 }
 
+impl Answer {
+    /// Reads an answer to its end.
+    ///
+    /// # Errors
+    /// If the body breaks off.
+    pub async fn try_of(response: Response<Incoming>) -> Result<Answer, ClientError> {
+        let (head, body) = response.into_parts();
+        let whole = whole(body, head.version, MAX_ANSWER).await?;
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: whole.data,
+            trailers: whole.trailers,
+        })
+    }
+
+    /// As [`Answer::try_of`], for tests.
+    ///
+    /// # Panics
+    /// If the body breaks off.
+    #[expect(clippy::expect_used, reason = "a test fails so")]
+    pub async fn of(response: Response<Incoming>) -> Answer {
+        Answer::try_of(response).await.expect("a whole answer")
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON, for tests.
+    ///
+    /// # Panics
+    /// If it is not JSON.
+    #[expect(clippy::panic, reason = "a test fails so")]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+}
+
 /// The pod of the measurements that the model is calibrated on.
 pub fn small_pod(name: &str) -> String {
     format!(
         r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},"spec":{{"restartPolicy":"Never","containers":[{{"name":"main","image":"busybox","resources":{{"requests":{{"cpu":"10m","memory":"16Mi"}},"limits":{{"cpu":"10m","memory":"16Mi"}}}}}}]}}}}"#
     )
+}
+
+/// The same pod in protobuf.
+pub fn small_pod_protobuf(name: &str) -> Bytes {
+    posted_protobuf(name, &[("cpu", "10m"), ("memory", "16Mi")])
 }

@@ -20,8 +20,8 @@ mod proto;
 
 pub use parse::{Malformed, parse_pod};
 pub use proto::{
-    ObjectMeta, bookmark_protobuf, name_of_protobuf, plain_pod_protobuf, pod_list_protobuf,
-    pod_protobuf,
+    ObjectMeta, bookmark_protobuf, name_of_protobuf, pod_list_protobuf, pod_protobuf,
+    posted_protobuf,
 };
 
 /// RFC 3339, as in `creationTimestamp`.

@@ -205,7 +205,5 @@ impl Proxy {
 
 /// The executable, without any environment variable of the tests.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kube-retry-proxy"));
-    command.env_clear();
-    command
+    kube_retry_proxy_support::executable::command(&[])
 }

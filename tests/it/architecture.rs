@@ -1,16 +1,17 @@
-//! The shape that ARCHITECTURE.md promises: imports point down the list in `src/lib.rs`, and each
-//! foreign crate has one owner.
+//! The shape that ARCHITECTURE.md promises: imports point down the list in `src/lib.rs`, each
+//! foreign crate has one owner, and what judges the proxy knows nothing of it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates that exactly one module may name.
-const OWNERS: [(&str, &str); 13] = [
+const OWNERS: [(&str, &str); 14] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("clap_mangen", "cli"),
     ("indicatif", "demo"),
+    ("model_control_plane", "demo"),
     ("governor", "ratelimit"),
     ("h2", "upstream"),
     ("prometheus", "metrics"),
@@ -88,6 +89,65 @@ fn every_socket_is_made_in_one_place() {
     }
 }
 
+/// The model judges the proxy, the tests' support runs both, and the proxy brings the model for its
+/// demo alone.
+#[test]
+fn packages_depend_in_one_direction() {
+    const MODEL: &str = "model-control-plane";
+    const PROXY: &str = "kube-retry-proxy";
+    const SUPPORT: &str = "kube-retry-proxy-support";
+    let ours = |manifest: &str, table: &str| -> Vec<_> {
+        let manifest = fs::read_to_string(root().join(manifest)).unwrap();
+        dependencies(&manifest, table)
+            .filter(|name| [MODEL, PROXY, SUPPORT].contains(&name.as_str()))
+            .collect()
+    };
+    for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        assert!(ours("model/Cargo.toml", table).is_empty(), "{table}");
+    }
+    assert_eq!(
+        ours("tests/support/Cargo.toml", "dependencies"),
+        [PROXY, MODEL]
+    );
+    assert_eq!(ours("Cargo.toml", "dependencies"), [MODEL]);
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains("model-control-plane = { workspace = true, optional = true }"),
+        "the proxy can be built without the model"
+    );
+}
+
+#[test]
+fn what_judges_the_proxy_shares_no_code_with_it() {
+    let mut judges = rust_files(root().join("model/src"));
+    judges.extend(rust_files(root().join("tests/abuse")));
+    let support = rust_files(root().join("tests/support/src"));
+    judges.extend(support.into_iter().filter(|file| !file.ends_with("rig.rs")));
+    assert!(judges.len() > 50, "{}", judges.len());
+    for file in judges {
+        let code = code_of(&file);
+        let named = [
+            "kube_retry_proxy::",
+            "kube_retry_proxy as",
+            "kube_retry_proxy_support",
+        ]
+        .iter()
+        .any(|name| code.contains(name));
+        assert!(!named, "{} uses the proxy", file.display());
+    }
+}
+
+/// The names in one table of a manifest.
+fn dependencies(manifest: &str, table: &str) -> impl Iterator<Item = String> {
+    let header = format!("[{table}]");
+    manifest
+        .lines()
+        .skip_while(move |line| *line != header)
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| Some(line.split(['.', ' ', '=']).next()?.to_owned()))
+}
+
 #[test]
 fn the_architecture_page_names_every_module() {
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
@@ -116,23 +176,29 @@ fn modules_in_order() -> Vec<String> {
 fn sources_of(name: &str) -> Vec<(PathBuf, String)> {
     let src = root().join("src");
     let mut files = vec![src.join(format!("{name}.rs"))];
-    let mut folders = vec![src.join(name)];
+    files.extend(rust_files(src.join(name)));
+    files.retain(|file| !file.ends_with("tests.rs"));
+    files
+        .into_iter()
+        .map(|file| (file.clone(), code_of(&file)))
+        .collect()
+}
+
+/// The files of a folder and of those below it.
+fn rust_files(folder: PathBuf) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("tests.rs")
-            {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 files.push(path);
             }
         }
     }
     files
-        .into_iter()
-        .map(|file| (file.clone(), code_of(&file)))
-        .collect()
 }
 
 fn code_of(file: &Path) -> String {

@@ -18,10 +18,9 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use kube_retry_proxy::config::Config;
-use kube_retry_proxy::status::{Encoding, Status};
-use model_control_plane::{Canned, Settings};
+use model_control_plane::{Canned, Encoding, Status};
 
-use crate::support::{Answer, NAMESPACE, Rig, captured, conflict, eventually, sample};
+use crate::support::{Answer, NAMESPACE, Rig, captured, conflict, eventually, rig, sample};
 
 /// A quota conflict after which the create is held for longer than any test takes, in a proxy that
 /// is [`patient`].
@@ -39,18 +38,6 @@ fn brisk(config: &mut Config) {
 fn patient(config: &mut Config) {
     brisk(config);
     config.replay.max_hold = Duration::from_secs(2 * 3600);
-}
-
-/// One quick apiserver behind a proxy with these settings.
-async fn rig(edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(
-        Settings {
-            apiservers: 1,
-            ..Settings::quick()
-        },
-        edit,
-    )
-    .await
 }
 
 /// Waits until `count` creates are held.
@@ -125,9 +112,9 @@ fn assert_own_status(answer: &Answer, code: u16, reason: &str, encoding: Encodin
         answer.headers[http::header::CONTENT_TYPE],
         encoding.content_type()
     );
-    assert_eq!(Encoding::sniff(&answer.body), encoding, "{answer:?}");
+    assert_eq!(Encoding::of(&answer.body), encoding, "{answer:?}");
     let status = Status::decode(&answer.body).unwrap();
-    assert_eq!((status.code, &*status.reason), (code, reason));
+    assert_eq!((status.code, &*status.reason), (i32::from(code), reason));
     assert!(
         status.message.starts_with("kube-retry-proxy: "),
         "{status:?}"

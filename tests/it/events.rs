@@ -8,17 +8,14 @@ use kube_retry_proxy::config::Config;
 use model_control_plane::Settings;
 use tempfile::TempDir;
 
-use crate::support::{NAMESPACE, Protocol, Rig, conflict, eventually, sample};
+use crate::support::{NAMESPACE, Protocol, Rig, conflict, eventually, one, sample};
 
 /// A proxy that tries twice, and writes Events with a token from a file in the directory: the
 /// client's, if no other one is given.
 async fn rig(token: Option<&str>) -> (Rig, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
-    let settings = Settings {
-        apiservers: 1,
-        ..Settings::quick()
-    };
+    let settings = one();
     std::fs::write(&file, format!("{}\n", token.unwrap_or(&settings.tokens[0]))).unwrap();
     let rig = Rig::with(settings, |config: &mut Config| {
         config.replay.base_delay = Duration::from_millis(1);

@@ -10,23 +10,9 @@ use http::Method;
 use http::header::CONTENT_TYPE;
 use http_body_util::Full;
 use kube_retry_proxy::app::App;
-use kube_retry_proxy::config::Config;
-use model_control_plane::Settings;
 use serde_json::Value;
 
-use crate::support::{Answer, Client, Rig, admin, pod, sample};
-
-/// One quick apiserver behind a proxy whose configuration is edited.
-async fn rig(edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(
-        Settings {
-            apiservers: 1,
-            ..Settings::quick()
-        },
-        edit,
-    )
-    .await
-}
+use crate::support::{Answer, Client, admin, pod, rig, sample};
 
 /// The value of a series of ours, whose name stands here without the prefix.
 fn of(proxy: &App, series: &str) -> f64 {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
-use kube_retry_proxy::status::Status;
 use model_control_plane::Fault;
+use model_control_plane::Status;
 
 use crate::support::raw::Upstream;
 use crate::support::{Client, Protocol, Rig, eventually, proxy_to, sample, soon};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use kube_retry_proxy::status::protobuf::decode_object;
+use model_control_plane::envelope;
 
 use crate::support::streaming::{Streamed, watch_path};
 use crate::support::{NAMESPACE, Protocol, Rig, eventually, sample, speaking};
@@ -36,7 +36,7 @@ async fn protobuf_frames_arrive_one_by_one_too(down: Protocol, up: Protocol) {
         assert_eq!(writer.create(name).await.status, StatusCode::CREATED);
         let (event, object) = watch.protobuf_event().await;
         assert_eq!(event, "ADDED");
-        assert!(decode_object(&object).is_some(), "a whole object");
+        assert!(envelope::unwrap(&object).is_some(), "a whole object");
     }
     rig.stop().await;
 }

@@ -9,27 +9,20 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use kube_retry_proxy::config::Config;
 use kube_retry_proxy::metrics::Metrics;
-use model_control_plane::Settings;
 
 use crate::support::collector::Collector;
-use crate::support::{Answer, Client, Rig, sample_of};
+use crate::support::{self, Answer, Client, Rig, sample_of};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
 /// A proxy that sends its traces to `collector` and pauses for next to nothing.
 async fn rig(collector: &Collector, edit: impl FnOnce(&mut Config)) -> Rig {
-    Rig::with(
-        Settings {
-            apiservers: 1,
-            ..Settings::quick()
-        },
-        |config| {
-            collector.configure(config);
-            config.replay.base_delay = Duration::from_millis(1);
-            edit(config);
-        },
-    )
+    support::rig(|config| {
+        config.tracing.endpoint = Some(collector.url.parse().unwrap());
+        config.replay.base_delay = Duration::from_millis(1);
+        edit(config);
+    })
     .await
 }
 

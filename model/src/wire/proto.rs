@@ -191,16 +191,27 @@ pub fn pod_list_protobuf<'a>(pods: impl Iterator<Item = &'a Pod>, revision: u64)
     wrap("PodList", &list)
 }
 
-/// A pod of one container, as a client posts it.
-pub fn plain_pod_protobuf(name: &str, image: &str) -> Bytes {
+/// A pod of one container, as a client posts it. The amounts are both what it asks for and what it
+/// may take.
+pub fn posted_protobuf(name: &str, amounts: &[(&str, &str)]) -> Bytes {
     let metadata = ObjectMeta {
         name: name.to_owned(),
         ..ObjectMeta::default()
     };
+    let amounts: BTreeMap<_, _> = amounts
+        .iter()
+        .map(|(name, amount)| {
+            let string = (*amount).to_owned();
+            ((*name).to_owned(), Quantity { string })
+        })
+        .collect();
     let container = Container {
         name: "main".to_owned(),
-        image: image.to_owned(),
-        resources: None,
+        image: "busybox".to_owned(),
+        resources: (!amounts.is_empty()).then(|| Requirements {
+            limits: amounts.clone(),
+            requests: amounts,
+        }),
     };
     let spec = PodSpec {
         containers: vec![container],

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use kube_retry_proxy::status::protobuf::{Message, encode_object};
-use model_control_plane::client::{Answer, Endpoint, small_pod};
+use model_control_plane::client::{Answer, Endpoint, small_pod, small_pod_protobuf};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -45,7 +44,7 @@ pub(super) fn request(
     headers.insert(CONTENT_TYPE, HeaderValue::try_from(encoding).unwrap());
     headers.insert(ACCEPT, HeaderValue::try_from(encoding).unwrap());
     let body = if encoding == PROTOBUF {
-        pod_protobuf(&refusal.pod)
+        small_pod_protobuf(&refusal.pod)
     } else {
         Bytes::from(small_pod(&refusal.pod))
     };
@@ -81,32 +80,4 @@ pub(super) async fn post(
         )
         .await
         .unwrap()
-}
-
-/// The small pod as protobuf.
-fn pod_protobuf(name: &str) -> Bytes {
-    let quantity = |key: &str, value: &str| {
-        Message::new()
-            .string(1, key)
-            .message(2, &Message::new().string(1, value))
-    };
-    let amounts = [quantity("cpu", "10m"), quantity("memory", "16Mi")];
-    let mut resources = Message::new();
-    for field in [1, 2] {
-        for amount in &amounts {
-            resources = resources.message(field, amount);
-        }
-    }
-    let container = Message::new()
-        .string(1, "main")
-        .string(2, "busybox")
-        .message(8, &resources);
-    let spec = Message::new().message(2, &container);
-    encode_object(
-        "v1",
-        "Pod",
-        &Message::new()
-            .message(1, &Message::new().string(1, name))
-            .message(2, &spec),
-    )
 }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use http::header::{ACCEPT, RETRY_AFTER};
-use kube_retry_proxy::status::Encoding;
+use model_control_plane::Encoding;
 use model_control_plane::Fault;
 use tokio::task::JoinSet;
 
@@ -34,7 +34,7 @@ async fn a_create_whose_answer_is_lost_is_never_sent_again(
     assert_eq!(
         (
             answer.headers.get(RETRY_AFTER),
-            status.details.retry_after_seconds
+            status.details().retry_after_seconds
         ),
         (None, 0),
         "client-go would send it again"
@@ -140,7 +140,7 @@ async fn an_apiserver_that_stays_down_is_told_in_a_503_that_may_be_sent_again(
     assert_eq!(
         (
             &answer.headers[RETRY_AFTER],
-            status.details.retry_after_seconds
+            status.details().retry_after_seconds
         ),
         (&"1".parse().unwrap(), 1)
     );

@@ -2,7 +2,7 @@
 //! byte after one attempt.
 
 use http::StatusCode;
-use kube_retry_proxy::status::Encoding;
+use model_control_plane::Encoding;
 use model_control_plane::{Canned, Fault};
 use tokio::task::JoinSet;
 
@@ -57,7 +57,7 @@ async fn replays_a_quota_conflict_until_the_pod_is_created(protocol: Protocol, e
     let mut client = rig.client(protocol).await;
     let answer = Answer::of(client.send(client.create_request_in("a", encoding)).await).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-    assert_eq!(Encoding::sniff(&answer.body), encoding);
+    assert_eq!(Encoding::of(&answer.body), encoding);
     assert_eq!(attempts(&rig), 3);
     assert_each_stored_once(&rig);
     let conflicts = format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::{Config, Rate};
-use kube_retry_proxy::status::Encoding;
+use model_control_plane::Encoding;
 use model_control_plane::{Fault, Settings};
 use tokio::task::JoinSet;
 
@@ -79,7 +79,7 @@ async fn beyond_the_longest_wait_a_create_gets_a_429_that_says_when_to_come_agai
     )
     .await;
     let status = assert_own_status(&answer, 429, "TooManyRequests", encoding);
-    let seconds: u32 = answer.headers[RETRY_AFTER]
+    let seconds: i32 = answer.headers[RETRY_AFTER]
         .to_str()
         .unwrap()
         .parse()
@@ -88,7 +88,7 @@ async fn beyond_the_longest_wait_a_create_gets_a_429_that_says_when_to_come_agai
         (5..=1000).contains(&seconds),
         "beyond maxWait, and within the period: {seconds}"
     );
-    assert_eq!(status.details.retry_after_seconds, seconds);
+    assert_eq!(status.details().retry_after_seconds, seconds);
     assert_eq!(
         (
             attempts(&rig),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::Mode;
-use kube_retry_proxy::status::Encoding;
+use model_control_plane::Encoding;
 use model_control_plane::Fault;
 
 use super::{assert_own_status, attempts, brisk, conflict, ended, rig};
@@ -104,7 +104,8 @@ async fn a_silent_apiserver_is_told_once_the_clients_timeout_has_passed(
         "{status:?}"
     );
     assert_eq!(
-        status.details.retry_after_seconds, 0,
+        status.details().retry_after_seconds,
+        0,
         "it may have been stored"
     );
     assert_eq!((attempts(&rig), ended(&rig, "no_answer")), (1, 1.0));

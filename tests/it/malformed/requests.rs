@@ -5,12 +5,13 @@ use std::time::Duration;
 use http::header::{ACCEPT, ALLOW, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
-use kube_retry_proxy::status::Encoding;
+use model_control_plane::Encoding;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::own_status;
 use crate::cases::every;
-use crate::support::peers::{Ended, Fields, Frames, Http2Upstream};
+use crate::support::frames::{Ended, Fields, Frames};
+use crate::support::peers::Http2Upstream;
 use crate::support::raw::{Raw, Upstream};
 use crate::support::{Client, NAMESPACE, Protocol, Rig, pod, proxy_to, soon, tls_stream};
 
@@ -198,7 +199,7 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Pr
         async |encoding| {
             let answer = asked(Method::GET, encoding).await;
             assert_eq!(
-                (answer.status, Encoding::sniff(&answer.body)),
+                (answer.status, Encoding::of(&answer.body)),
                 (StatusCode::BAD_REQUEST, encoding)
             );
             own_status(&answer.body, 400, "BadRequest");

@@ -3,8 +3,8 @@
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use kube_retry_proxy::status::Status;
 use model_control_plane::Fault;
+use model_control_plane::Status;
 use serde_json::json;
 
 use super::{PODS, arrived};
@@ -57,7 +57,7 @@ async fn an_apiserver_that_is_down_is_told_in_the_clients_encoding_and_may_be_as
             (
                 status.code,
                 status.reason.as_str(),
-                status.details.retry_after_seconds
+                status.details().retry_after_seconds
             ),
             (503, "ServiceUnavailable", 1)
         );

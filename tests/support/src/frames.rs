@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::{Protocol, soon, tls_stream};
+use crate::{Protocol, soon, tls_stream};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -23,9 +23,12 @@ const END_HEADERS: u8 = 4;
 /// The largest payload that a server takes without having said more.
 const MAX_PAYLOAD: usize = 16 << 10;
 
+/// Header lines of a frame, pseudo-headers included.
+pub type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// A client's connection.
-pub struct Frames {
-    stream: TlsStream<TcpStream>,
+pub struct Frames<S = TlsStream<TcpStream>> {
+    stream: S,
     authority: String,
     token: String,
     next: u32,
@@ -38,24 +41,89 @@ pub struct Frames {
     pub farewell: bool,
 }
 
+/// How a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With an answer of this body. Its head would take a decoder of HPACK.
+    Answered(Vec<u8>),
+    /// By RST_STREAM with this code.
+    Reset(u32),
+}
+
 impl Frames {
     pub async fn connect(address: SocketAddr, ca: &str, token: &str) -> Self {
-        let mut stream = tls_stream(address, ca, Protocol::Http2).await;
+        let mut frames = Self::over(tls_stream(address, ca, Protocol::Http2).await).await;
+        (frames.authority, frames.token) = (address.to_string(), token.to_owned());
+        frames
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
+    /// Over a connection that is open already, for requests that name authority and token
+    /// themselves.
+    pub async fn over(mut stream: S) -> Self {
         stream
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             .await
             .unwrap();
         stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
-        let (authority, token) = (address.to_string(), token.to_owned());
         Self {
             stream,
-            authority,
-            token,
+            authority: String::new(),
+            token: String::new(),
             next: 1,
             pings: 0,
             data: Vec::new(),
             broken: None,
             farewell: false,
+        }
+    }
+
+    /// Sends a request and reads how its stream ends.
+    pub async fn ask(
+        &mut self,
+        head: Fields<'_>,
+        body: &[u8],
+        trailers: Option<Fields<'_>>,
+    ) -> Ended {
+        let id = self.next;
+        self.next += 2;
+        let last = |last: bool| if last { END_STREAM } else { 0 };
+        let flags = END_HEADERS | last(body.is_empty() && trailers.is_none());
+        let mut frames = frame(HEADERS, flags, id, &block(head));
+        if !body.is_empty() {
+            frames.extend(frame(DATA, last(trailers.is_none()), id, body));
+        }
+        if let Some(trailers) = trailers {
+            frames.extend(frame(
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                id,
+                &block(trailers),
+            ));
+        }
+        self.write(&frames).await;
+        let mut body = Vec::new();
+        loop {
+            let frame = self.frame().await.expect("the stream's end");
+            assert_eq!((&self.broken, self.farewell), (&None, false), "GOAWAY");
+            match frame {
+                Frame { id: of, .. } if of != id => continue,
+                Frame {
+                    kind: RST_STREAM,
+                    payload,
+                    ..
+                } => return Ended::Reset(u32::from_be_bytes(payload.try_into().unwrap())),
+                Frame {
+                    kind: DATA,
+                    ref payload,
+                    ..
+                } => body.extend_from_slice(payload),
+                _ => {}
+            }
+            if matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
+                return Ended::Answered(body);
+            }
         }
     }
 
@@ -240,4 +308,18 @@ fn length(length: usize) -> Vec<u8> {
     }
     bytes.push(rest as u8);
     bytes
+}
+
+/// HPACK's plainest form: literals without indexing (RFC 7541 §6.2.2).
+fn block(fields: Fields<'_>) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127);
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
 }

@@ -10,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::Answer;
+use crate::Answer;
 
 /// The answer to a GET of `path`, which begins with a slash.
 pub async fn get(admin: SocketAddr, path: &str) -> Answer {

@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use kube_retry_proxy::config::Config;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -57,11 +56,6 @@ impl Collector {
             got,
             _serving: AbortOnDropHandle::new(tokio::spawn(serving)),
         }
-    }
-
-    /// Has a proxy send its traces here.
-    pub fn configure(&self, config: &mut Config) {
-        config.tracing.endpoint = Some(self.url.parse().unwrap());
     }
 
     /// Everything sent so far, as bytes.

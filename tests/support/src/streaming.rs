@@ -9,10 +9,10 @@ use http::{HeaderMap, Method, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use kube_retry_proxy::status::protobuf::decode_watch_frame;
+use model_control_plane::envelope::next_watch_event;
 use tokio::sync::mpsc;
 
-use super::{Client, NAMESPACE, soon};
+use crate::{Client, NAMESPACE, soon};
 
 /// A request body that the test feeds.
 pub struct Fed(mpsc::Receiver<Frame<Bytes>>);
@@ -112,12 +112,12 @@ impl Streamed {
     }
 
     /// Type and object of the next protobuf event.
-    pub async fn protobuf_event(&mut self) -> (String, Vec<u8>) {
+    pub async fn protobuf_event(&mut self) -> (String, Bytes) {
         loop {
-            if let Some((event, object, rest)) = decode_watch_frame(&self.read) {
-                let decoded = (event.to_owned(), object.to_owned());
-                self.read = rest.to_owned();
-                return decoded;
+            let mut stream = Bytes::copy_from_slice(&self.read);
+            if let Some(event) = next_watch_event(&mut stream) {
+                self.read = stream.into();
+                return event;
             }
             assert!(self.more().await, "the stream ended");
         }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Protocol, Rig, soon, tls_stream};
+use crate::soon;
 
 /// One HTTP/1.1 connection, as client or as server, in plain bytes.
 pub struct Raw<S> {
@@ -143,32 +143,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
             .await
             .unwrap_or(0)
             > 0
-    }
-}
-
-impl Rig {
-    /// A raw connection to the proxy.
-    pub async fn raw(&self) -> Raw<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
-        Raw::new(
-            tls_stream(
-                self.proxy.address,
-                self.proxy.ca_pem.as_deref().unwrap(),
-                Protocol::Http1,
-            )
-            .await,
-        )
-    }
-
-    /// A raw connection to the apiserver itself.
-    pub async fn raw_direct(&self) -> Raw<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
-        Raw::new(
-            tls_stream(
-                self.plane.addresses()[0],
-                self.plane.ca_pem(),
-                Protocol::Http1,
-            )
-            .await,
-        )
     }
 }
 

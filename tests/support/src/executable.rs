@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use kube_retry_proxy::kubeconfig::replace_file;
 use model_control_plane::{ControlPlane, Settings};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
-use super::{Client, Protocol, eventually, plane};
+use crate::{Client, Protocol, eventually, one, plane};
 
 /// `kube-retry-proxy ARGUMENTS`, without any environment variable of the tests.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kube-retry-proxy"));
+    let program = std::env::var_os("CARGO_BIN_EXE_kube-retry-proxy").expect("run by cargo test");
+    let mut command = Command::new(program);
     command.args(arguments).env_clear().stdin(Stdio::null());
     command
 }
@@ -261,11 +261,7 @@ pub struct Place {
 
 impl Place {
     pub async fn new() -> Self {
-        Self::with(Settings {
-            apiservers: 1,
-            ..Settings::quick()
-        })
-        .await
+        Self::with(one()).await
     }
 
     pub async fn with(settings: Settings) -> Self {
@@ -290,7 +286,9 @@ impl Place {
     /// Writes a file at one stroke, as nobody may read a part of it, and gives its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
-        replace_file(path.as_ref(), text.as_bytes(), 0o600).unwrap();
+        let mut whole = NamedTempFile::new_in(self.directory.path()).unwrap();
+        whole.write_all(text.as_bytes()).unwrap();
+        whole.persist(&path).unwrap();
         path
     }
 
