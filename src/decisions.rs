@@ -37,7 +37,7 @@ pub struct Decisions {
     given_up: Option<mpsc::Sender<Decision>>,
 }
 
-/// How one create went.
+/// What happened to one create.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {

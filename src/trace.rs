@@ -27,7 +27,7 @@ use crate::status::protobuf::Message;
 use context::Context;
 pub use export::Exporter;
 use export::Queue;
-use otlp::{Attributes, Kind, Span};
+use otlp::{Attributes, Span, SpanKind};
 
 /// Begins the traces of creates.
 #[derive(Debug)]
@@ -183,7 +183,7 @@ impl Trace {
         let failed = self.answer.is_none_or(|code| code.is_server_error());
         self.ended.push(
             self.span(
-                Kind::Server,
+                SpanKind::Server,
                 self.span_id,
                 self.context.parent,
                 self.received,
@@ -234,7 +234,7 @@ impl Trace {
             );
         }
         let mut span = self.span(
-            Kind::Client,
+            SpanKind::Client,
             span_id,
             self.span_id,
             sent,
@@ -252,7 +252,7 @@ impl Trace {
 
     fn span(
         &self,
-        kind: Kind,
+        kind: SpanKind,
         id: u64,
         parent: u64,
         began: Instant,

@@ -8,7 +8,7 @@ use crate::ratelimit::RateLimit;
 use crate::verdict::{Class, Policy};
 
 /// What `mode`, `replay` and `rateLimit` mean for the loop. Budgets and rate limits keep their state
-/// here, so a reload starts them anew.
+/// here, so they start fresh after a reload.
 pub struct Settings {
     /// Whether to replay.
     pub mode: Mode,

@@ -134,7 +134,7 @@ async fn the_page_and_its_data_equal_the_metrics() {
         "created after a replay 2 50.0 %",
         "team/replayed created after a replay 409 quota conflict, sent again after ",
         "team/plain refused 409 already exists. An object of this name exists",
-        "Of the last 4 creates, newest first. 1 succeeded at the first attempt",
+        "The last 4 creates, newest first. 1 succeeded at the first attempt",
     ] {
         assert!(page.contains(part), "no {part:?} in {page}");
     }
@@ -328,7 +328,8 @@ async fn the_status_command_prints_the_same_numbers() {
     let gone = run(command(&["status", "--admin-address", &address])).await;
     assert_eq!(gone.code, Some(1));
     assert!(
-        gone.stderr.contains(&format!("no connection to {address}"))
+        gone.stderr
+            .contains(&format!("cannot connect to {address}"))
             && gone.stderr.contains("refused"),
         "{}",
         gone.stderr
@@ -388,7 +389,7 @@ async fn explain_tells_the_decisions_of_a_running_proxy_and_saved_ones() {
         "elsewhere",
     ]))
     .await;
-    assert_eq!(none.stdout, "No create that was decided.\n");
+    assert_eq!(none.stdout, "No creates yet.\n");
     rig.stop().await;
 }
 
