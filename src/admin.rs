@@ -48,8 +48,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take in all, so that a client that does not read its answer is closed
 /// too. It is longer than Prometheus waits by default (10 s).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much longer a connection that keeps a page live may take. A browser that still shows the page
-/// connects again by itself; a client that no longer reads gives its place up.
+/// How much longer a connection that keeps a page live may take. A browser that still shows the
+/// page connects again by itself; a client that no longer reads gives its place up.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long open connections may take to finish when the process stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
-//! The composition root: builds every part from the configuration, starts the parts, and stops them.
+//! The composition root: builds every part from the configuration, starts the parts, and stops
+//! them.
 //!
-//! It stops in this order: become unready, stop accepting, let requests finish, release creates that
-//! are held, and cut what still streams.
+//! It stops in this order: become unready, stop accepting, let requests finish, release creates
+//! that are held, and cut what still streams.
 
 mod reload;
 
@@ -94,8 +95,8 @@ pub enum StartError {
     Signals(#[source] io::Error),
 }
 
-/// Starts a proxy. It serves when this returns. With a `source`, the configuration is reloaded while
-/// the proxy runs.
+/// Starts a proxy. It serves when this returns. With a `source`, the configuration is reloaded
+/// while the proxy runs.
 ///
 /// # Errors
 /// The configuration cannot be used; nothing is served then.

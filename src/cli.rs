@@ -1,7 +1,7 @@
 //! The command line: arguments in, exit code out.
 //!
-//! This file lists the commands and runs them; each command has a file of its own. Flags are spelled
-//! like those of kube-apiserver. Only `cli` and `main` write to stdout and stderr.
+//! This file lists the commands and runs them; each command has a file of its own. Flags are
+//! spelled like those of kube-apiserver. Only `cli` and `main` write to stdout and stderr.
 
 mod admin;
 pub mod check_config;
@@ -42,7 +42,7 @@ Examples:
   kube-retry-proxy status                             show how a running proxy is doing
   kube-retry-proxy check-config config.yaml           list every mistake in a file
 
-Exit codes: 0 success, 1 failure, 2 wrong usage. A second signal stops serve at once; it then exits with 1.";
+Exit codes: 0 done, 1 failed, 2 wrong usage. A second signal stops serve at once, with code 1.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -54,7 +54,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Check a configuration file and report every mistake.
     CheckConfig(check_config::CheckConfigArgs),
-    /// Explain why the proxy replays or relays an answer: a captured one, or those of the last creates.
+    /// Explain why the proxy replays or relays an answer: a captured one, or those of the last
+    /// creates.
     Explain(explain::ExplainArgs),
     /// Write a kubeconfig that sends clients through the proxy.
     Kubeconfig(kubeconfig::KubeconfigArgs),
@@ -189,7 +190,8 @@ fn completion(shell: Shell, out: &mut impl Write) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes text from outside safe for a terminal: it escapes control characters, line breaks included.
+/// Makes text from outside safe for a terminal: it escapes control characters, line breaks
+/// included.
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for char in text.chars() {

@@ -199,6 +199,18 @@ struct Create<'a> {
 }
 
 impl Create<'_> {
+    /// Sends the create until an answer is final, and returns that answer.
+    ///
+    /// What is always true, and the tests in `tests/it/creates` that fail otherwise:
+    ///
+    /// - A replay follows only an answer that proves that its attempt stored nothing. Only `verdict`
+    ///   decides this. A replay after any other answer could store the object twice
+    ///   (`ambiguity.rs`, `race.rs`).
+    /// - When a limit ends the loop, the client gets the answer at hand unchanged. Nothing between
+    ///   an attempt and `wait_to_replay` may replace it (`exhaustion.rs`).
+    /// - Everything that the create holds is a guard, and during a pause it holds only its body and
+    ///   its place among the held creates. So the future can be dropped at any await
+    ///   (`client_gone.rs`).
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
         match self
             .shared

@@ -1,5 +1,5 @@
-//! The answers that the proxy writes itself because it has none of the apiserver to relay: one table
-//! from error to `metav1.Status`.
+//! The answers that the proxy writes itself because it has none of the apiserver to relay: one
+//! table from error to `metav1.Status`.
 //!
 //! Each answer says whose fault it is. `Retry-After` says whether the request may be sent again:
 //! client-go sends any request again when a 429 or 5xx has one. So an answer has it only if the
@@ -23,8 +23,9 @@ pub enum ProxyError {
     /// The upstream gave no answer.
     #[error("the apiserver did not answer")]
     Upstream(#[from] SendError),
-    /// The upstream did not answer within the client's own `?timeout=`. The text is the apiserver's,
-    /// since clients look for it: <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/timeout.go>
+    /// The upstream did not answer within the client's own `?timeout=`. The text is the
+    /// apiserver's, since clients look for it:
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/timeout.go>
     #[error("Timeout: request did not complete within the allotted timeout")]
     TimedOut,
     /// The upstream's answer broke off, so it is not known whether the request took effect.
@@ -33,11 +34,11 @@ pub enum ProxyError {
     /// The request's body could not be read.
     #[error("the request body could not be read")]
     RequestBody(#[source] BodyError),
-    /// The create would have waited longer than `rateLimit.maxWait`, or too many waited already.
+    /// The turn of the create would not have come within `rateLimit.maxWait`.
     #[error("rate limit of creates reached")]
     RateLimited(#[source] Rejected),
-    /// The client has a certificate and no token. TLS ends at the proxy, so the apiserver would never
-    /// see the certificate.
+    /// The client has a certificate and no token. TLS ends at the proxy, so the apiserver would
+    /// never see the certificate.
     #[error(
         "a client certificate cannot pass through kube-retry-proxy: use a bearer token, such as a kubeconfig user with tokenFile"
     )]

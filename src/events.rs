@@ -131,8 +131,8 @@ impl Recorder {
             self.last_events
                 .retain(|_, last| now < last.written + EVERY);
         }
-        // A caller cannot fill the map with invented namespaces, because the apiserver refuses these
-        // for good. If a thousand real ones give up at once, the metrics show it.
+        // A caller cannot fill the map with invented namespaces, because the apiserver refuses
+        // these for good. If a thousand real ones give up at once, the metrics show it.
         (self.last_events.len() < MAX_NAMESPACES).then(|| {
             self.last_events.insert(
                 namespace.into(),
@@ -187,7 +187,8 @@ impl Recorder {
         }
         let answer = self.upstream.send(LaneKind::Call, request).await?;
         let code = answer.status();
-        // Reads the answer to its end, so that the connection can be used again. The code is enough.
+        // Reads the answer to its end, so that the connection can be used again. The code is
+        // enough.
         let _read = collect_bounded(&mut answer.into_body(), MAX_ANSWER).await;
         if code.is_success() {
             Ok(())

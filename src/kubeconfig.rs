@@ -1,5 +1,5 @@
-//! Kubeconfig files: reads where the apiserver is (`read.rs`), and writes how clients reach the proxy
-//! (`write.rs`).
+//! Kubeconfig files: reads where the apiserver is (`read.rs`), and writes how clients reach the
+//! proxy (`write.rs`).
 //!
 //! Reading takes the server and its CA, never credentials: the proxy has none of its own. Rewriting
 //! works on a generic tree, so that fields that are unknown here are kept. `cli/serve.rs`,

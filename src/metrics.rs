@@ -42,8 +42,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All metrics at 0. At most `max_namespaces` namespaces get a label of their own. `classes` are
-    /// the labels of all classes of answers.
+    /// All metrics at 0. At most `max_namespaces` namespaces get a label of their own. `classes`
+    /// are the labels of all classes of answers.
     #[must_use]
     pub fn new(max_namespaces: usize, classes: &[&'static str]) -> Self {
         let registry = Registry::new();

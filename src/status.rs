@@ -31,8 +31,8 @@ pub struct Status {
     pub details: Details,
 }
 
-/// The object that an error is about, and how long to wait. The object may differ from the requested
-/// one: a quota conflict names the quota.
+/// The object that an error is about, and how long to wait. The object may differ from the
+/// requested one: a quota conflict names the quota.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details {
     /// The name of the object.
@@ -82,8 +82,8 @@ impl Encoding {
         })
     }
 
-    /// The encoding of a body, judged by its first bytes, because `Content-Type` is wrong too often.
-    /// Plain text counts as YAML.
+    /// The encoding of a body, judged by its first bytes, because `Content-Type` is wrong too
+    /// often. Plain text counts as YAML.
     pub fn sniff(body: &[u8]) -> Encoding {
         if body.starts_with(&protobuf::MAGIC) {
             Encoding::Protobuf

@@ -1,8 +1,9 @@
 //! What an answer to a create proves, and whether to send the create again. Pure.
 //!
-//! [`classify()`] puts every answer into one [`Class`]. The class says whether the answer proves that
-//! nothing was stored. [`verdict`] turns the class, with the operator's opt-ins, into relay or replay.
-//! An answer that proves nothing is relayed. Waiting, limits and budgets are the part of `create`.
+//! [`classify()`] puts every answer into one [`Class`]. The class says whether the answer proves
+//! that nothing was stored. [`verdict`] turns the class, with the operator's opt-ins, into relay or
+//! replay. An answer that proves nothing is relayed. Waiting, limits and budgets are the part of
+//! `create`.
 
 mod class;
 mod classify;
@@ -42,15 +43,15 @@ pub enum Verdict {
     Replay {
         /// The shortest pause before the replay.
         wait_at_least: Duration,
-        /// Use another connection, to another server if one is up: this server is stopping, starting
-        /// or gone.
+        /// Use another connection, to another server if one is up: this server is stopping,
+        /// starting or gone.
         on_another_server: bool,
     },
 }
 
-/// The opt-in classes, which are replayed only if the operator enables them. Their answers prove that
-/// nothing was stored, but a replay has a cost: it holds the client for long, charges the quota again,
-/// or repeats side effects of a webhook.
+/// The opt-in classes, which are replayed only if the operator enables them. Their answers prove
+/// that nothing was stored, but a replay has a cost: it holds the client for long, charges the
+/// quota again, or repeats side effects of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Hold creates until the quota has room.
@@ -63,8 +64,8 @@ pub struct Policy {
     pub webhook_unreachable: bool,
 }
 
-/// etcd refuses proposals while it is 5,000 entries behind. A replay within a second would only add to
-/// the load.
+/// etcd refuses proposals while it is 5,000 entries behind. A replay within a second would only add
+/// to the load.
 const ETCD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether to send the create again after `answer`.

@@ -44,8 +44,8 @@ impl History {
         totals.push_back(total);
     }
 
-    /// The increase of the counter within the minute before each sample, oldest first. The last value
-    /// is for the minute that ends now, with the counter at `total`.
+    /// The increase of the counter within the minute before each sample, oldest first. The last
+    /// value is for the minute that ends now, with the counter at `total`.
     pub(super) fn per_minute(&self, total: u64) -> Vec<u64> {
         let mut totals: Vec<u64> = self.lock().iter().copied().collect();
         totals.push(total);

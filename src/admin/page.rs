@@ -21,8 +21,8 @@ use html::Text;
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
 
-/// The page's `Content-Security-Policy`. It allows the page's own style and script, requests to this
-/// server, and the empty icon that keeps browsers from asking for one.
+/// The page's `Content-Security-Policy`. It allows the page's own style and script, requests to
+/// this server, and the empty icon that keeps browsers from asking for one.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |text: &str| {
         format!(
@@ -41,8 +41,8 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// Writes one section.
 type Section = fn(&mut String, &Snapshot) -> fmt::Result;
 
-/// The parts of the page below the headline: the CSS class and the sections of each. A section writes
-/// exactly one element.
+/// The parts of the page below the headline: the CSS class and the sections of each. A section
+/// writes exactly one element.
 const PARTS: [(&str, &[Section]); 4] = [
     ("whole", &[sections::conflicts]),
     (

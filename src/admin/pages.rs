@@ -90,8 +90,8 @@ fn live(port: &Arc<AdminPort>) -> Response<PageBody> {
     response(StatusCode::OK, EVENTS, String::new()).map(|_| Either::Right(body))
 }
 
-/// Answers like the probes of kube-apiserver: `ok`, or with `?verbose` or on failure a line for each
-/// check.
+/// Answers like the probes of kube-apiserver: `ok`, or with `?verbose` or on failure a line for
+/// each check.
 fn health(name: &str, query: Query<'_>, (passed, checks): (bool, String)) -> Response<PageBody> {
     match (passed, query.value("verbose")) {
         (true, None) => text(StatusCode::OK, "ok"),

@@ -1,4 +1,5 @@
-//! `explain`: what the proxy would do after a captured answer, or what it did about the last creates.
+//! `explain`: what the proxy would do after a captured answer, or what it did about the last
+//! creates.
 //!
 //! It parses the capture, calls the same [`classify`] and [`verdict`] as the proxy, and lists the
 //! pauses. [`explain`] is pure. [`run`] reads the files, or the decisions of a running proxy, and
@@ -33,8 +34,8 @@ Examples:
   kube-retry-proxy explain --admin-address localhost:8080 --namespace argo
   curl -s localhost:8080/debug/decisions | kube-retry-proxy explain")]
 pub struct ExplainArgs {
-    /// The captured answer, or `-` for stdin: an HTTP answer as `curl -i` prints it, its body alone,
-    /// or the output of /debug/decisions.
+    /// The captured answer, or `-` for stdin: an HTTP answer as `curl -i` prints it, its body
+    /// alone, or the output of /debug/decisions.
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
     /// The configuration with the opt-ins and limits to use [default: the proxy's defaults].
@@ -198,8 +199,8 @@ pub enum ExplainError {
     NoCode,
 }
 
-/// Explains `raw`: a status line, headers, an empty line and a body, with CRLF or LF. The body alone
-/// is enough if it is a Status.
+/// Explains `raw`: a status line, headers, an empty line and a body, with CRLF or LF. The body
+/// alone is enough if it is a Status.
 ///
 /// # Errors
 /// The capture is not an HTTP answer; the error says where.

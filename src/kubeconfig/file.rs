@@ -1,5 +1,5 @@
-//! Replaces files that other processes may be reading: writes a temporary file in the same directory
-//! and renames it.
+//! Replaces files that other processes may be reading: writes a temporary file in the same
+//! directory and renames it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

@@ -1,7 +1,8 @@
 //! Reads the server of a context and its CA.
 //!
-//! Like client-go's `clientcmd`, it prefers inline data to a file and resolves relative paths from the
-//! directory of the kubeconfig (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L166>).
+//! Like client-go's `clientcmd`, it prefers inline data to a file and resolves relative paths from
+//! the directory of the kubeconfig
+//! (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L166>).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ use crate::config::{CaSource, yaml};
 pub struct Endpoint {
     /// The `server` of the cluster, unchanged.
     pub server: String,
-    /// `certificate-authority-data`, or else `certificate-authority`. None: the cluster has neither.
+    /// `certificate-authority-data`, or else `certificate-authority`. None: the cluster has
+    /// neither.
     pub ca: Option<CaSource>,
     /// `tls-server-name`, the name to expect in the certificate.
     pub server_name: Option<String>,

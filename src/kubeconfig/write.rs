@@ -1,7 +1,8 @@
 //! Writes a new kubeconfig for a token file, or points the cluster of an existing one at the proxy.
 //!
-//! Clients need a kubeconfig to use the proxy. With `--server` alone they lose the in-cluster token,
-//! and for an `http://` server they send no credentials (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L199>).
+//! Clients need a kubeconfig to use the proxy. With `--server` alone they lose the in-cluster
+//! token, and for an `http://` server they send no credentials
+//! (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L199>).
 
 use std::fmt;
 use std::path::Path;
@@ -61,7 +62,8 @@ impl fmt::Display for Warning {
     }
 }
 
-/// A new kubeconfig whose user authenticates with `token_file`. `namespace` becomes its default one.
+/// A new kubeconfig whose user authenticates with `token_file`. `namespace` becomes its default
+/// one.
 pub fn with_token_file(
     proxy: ProxyEndpoint<'_>,
     token_file: &Path,
@@ -84,11 +86,12 @@ pub fn with_token_file(
     finish(&tree, plain(proxy))
 }
 
-/// The kubeconfig `original`, with the cluster of `context` pointed at the proxy and that context made
-/// the current one. None: the current context.
+/// The kubeconfig `original`, with the cluster of `context` pointed at the proxy and that context
+/// made the current one. None: the current context.
 ///
-/// Everything else stays: other clusters, users, namespaces and unknown fields. Relative paths become
-/// absolute, since the new file may be in another directory than the original in `directory`.
+/// Everything else stays: other clusters, users, namespaces and unknown fields. Relative paths
+/// become absolute, since the new file may be in another directory than the original in
+/// `directory`.
 pub fn rewrite(
     original: &str,
     directory: &Path,

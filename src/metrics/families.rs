@@ -1,7 +1,7 @@
 //! Every metric of the proxy: its name, its help, its labels and its buckets.
 //!
-//! Names, labels and help texts are API, and `tests/snapshots/metrics.txt` pins them. Counters whose
-//! label values are known start at 0, so that `rate()` sees their first increase.
+//! Names, labels and help texts are API, and `tests/snapshots/metrics.txt` pins them. Counters
+//! whose label values are known start at 0, so that `rate()` sees their first increase.
 
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -25,8 +25,8 @@ impl Namespaces {
         }
     }
 
-    /// The label of `namespace`. A new namespace gets a label of its own if there is room; only that
-    /// allocates.
+    /// The label of `namespace`. A new namespace gets a label of its own if there is room; only
+    /// that allocates.
     pub(super) fn admit<'a>(&self, namespace: &'a str) -> &'a str {
         let label = self.label(namespace);
         if label != OTHER || !is_dns_label(namespace) {

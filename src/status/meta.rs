@@ -1,5 +1,5 @@
-//! Reads the name of the object in a request body without building the object. A pod may have 3 MiB,
-//! and this runs once for each create.
+//! Reads the name of the object in a request body without building the object. A pod may have 3
+//! MiB, and this runs once for each create.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::protobuf::{self, Value};
 
-/// The kind, names and namespace of an object in a request body (JSON or protobuf). Absent fields are
-/// empty.
+/// The kind, names and namespace of an object in a request body (JSON or protobuf). Absent fields
+/// are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectMeta {
     /// `kind`; empty if it comes after the metadata.

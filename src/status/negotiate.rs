@@ -18,8 +18,8 @@ const SUPPORTED: [(&[u8], &[u8], Encoding); 3] = [
     ),
 ];
 
-/// The clauses that are considered. Up to this number Go's sort is a stable insertion sort; beyond it,
-/// the order of equal clauses is not defined.
+/// The clauses that are considered. Up to this number Go's sort is a stable insertion sort; beyond
+/// it, the order of equal clauses is not defined.
 const CLAUSES: usize = 12;
 
 /// The encoding of an error for this `Accept`. It is JSON if nothing fits, as in the apiserver.
@@ -100,8 +100,8 @@ impl<'a> Clause<'a> {
                     .and_then(|q| q.parse().ok())
                     .unwrap_or(0.0)
             }
-            // A Status cannot be converted, for example to a Table, and has no other version. Such a
-            // clause is skipped.
+            // A Status cannot be converted, for example to a Table, and has no other version. Such
+            // a clause is skipped.
             b"as" | b"g" | b"v" => self.allowed = false,
             b"sv" if !trim(value).is_empty() => self.allowed = false,
             b"stream" if !matches!(trim(value), b"watch" | b"") => self.allowed = false,
@@ -109,8 +109,8 @@ impl<'a> Clause<'a> {
         }
     }
 
-    /// goautoneg's `Less`. It is not a real order: a wildcard of higher quality loses to a plain type
-    /// that comes after it.
+    /// goautoneg's `Less`. It is not a real order: a wildcard of higher quality loses to a plain
+    /// type that comes after it.
     fn comes_first(&self, other: &Clause<'_>) -> bool {
         self.quality > other.quality
             || (self.kind != b"*" && other.kind == b"*")

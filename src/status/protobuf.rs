@@ -1,5 +1,5 @@
-//! The protobuf of Kubernetes errors, names and watch frames, written by hand: a schema compiler would
-//! bring more code than this.
+//! The protobuf of Kubernetes errors, names and watch frames, written by hand: a schema compiler
+//! would bring more code than this.
 //!
 //! Readers borrow and never panic. Writers emit the same bytes as gogo-protobuf, which also writes
 //! empty strings. Field numbers:
@@ -31,8 +31,8 @@ pub enum Value<'a> {
     Fixed32(u32),
 }
 
-/// The fields of a message as (number, value), in the order of the bytes. The iterator ends after the
-/// first [`Malformed`].
+/// The fields of a message as (number, value), in the order of the bytes. The iterator ends after
+/// the first [`Malformed`].
 pub fn fields(message: &[u8]) -> Fields<'_> {
     Fields { rest: message }
 }
@@ -330,8 +330,8 @@ fn decode_cause(message: &[u8]) -> Option<Cause> {
     Some(cause)
 }
 
-/// Text from bytes that may not be UTF-8: Go's messages quote request bodies that are cut in the middle
-/// of a character.
+/// Text from bytes that may not be UTF-8: Go's messages quote request bodies that are cut in the
+/// middle of a character.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -55,8 +55,8 @@ fn encode_details(out: &mut String, details: &Details) {
     }
 }
 
-/// Writes `key: value`, unless the value is empty. `indent` is that of the mapping; folded lines get
-/// two spaces more.
+/// Writes `key: value`, unless the value is empty. `indent` is that of the mapping; folded lines
+/// get two spaces more.
 fn entry(out: &mut String, lead: &str, indent: &str, key: &str, value: &str) {
     if value.is_empty() {
         return;
@@ -88,8 +88,8 @@ fn is_plain(value: &str) -> bool {
         && !WORDS.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Breaks lines at the first single space after column 80, as libyaml does. A run of spaces cannot be
-/// folded.
+/// Breaks lines at the first single space after column 80, as libyaml does. A run of spaces cannot
+/// be folded.
 fn folded(out: &mut String, indent: &str, mut column: usize, value: &str) {
     let bytes = value.as_bytes();
     for (i, c) in value.char_indices() {

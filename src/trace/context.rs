@@ -9,8 +9,8 @@ const SAMPLED: u8 = 1;
 /// The flags "sampled" and "the trace id is random". The standard forbids passing on other flags.
 const KNOWN_FLAGS: u8 = 3;
 
-/// The longest `tracestate` that a span exports. The standard requires no more. The apiserver gets a
-/// longer one too.
+/// The longest `tracestate` that a span exports. The standard requires no more. The apiserver gets
+/// a longer one too.
 const MAX_STATE: usize = 512;
 
 /// A trace, and the place of a create in it.
@@ -36,7 +36,8 @@ impl Context {
         }
     }
 
-    /// The caller's trace. None: there is no valid header. The standard says to ignore an invalid one.
+    /// The caller's trace. None: there is no valid header. The standard says to ignore an invalid
+    /// one.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut parents = headers.get_all(TRACEPARENT).iter();
         let (Some(parent), None) = (parents.next(), parents.next()) else {

@@ -1,5 +1,6 @@
-//! Encodes spans as OTLP's protobuf. Pure. The tests decode it with OpenTelemetry's own types. Field
-//! numbers: <https://github.com/open-telemetry/opentelemetry-proto/blob/v1.8.0/opentelemetry/proto/trace/v1/trace.proto>
+//! Encodes spans as OTLP's protobuf. Pure. The tests decode it with OpenTelemetry's own types.
+//! Field numbers:
+//! <https://github.com/open-telemetry/opentelemetry-proto/blob/v1.8.0/opentelemetry/proto/trace/v1/trace.proto>
 
 use std::time::Duration;
 

@@ -178,8 +178,8 @@ table! {
             Safe,
             "The apiserver closed the connection and said that it would not process the request.",
         ),
-        /// No answer: the connection was reset or ended, or the time was over, after the request was
-        /// sent.
+        /// No answer: the connection was reset or ended, or the time was over, after the request
+        /// was sent.
         Lost = (
             "lost",
             Unsafe,

@@ -1,5 +1,5 @@
-//! Finds the [`Class`] of an answer from its status code, headers and body. It looks at the structure
-//! first (code, reason, details), and at text only in its exact place.
+//! Finds the [`Class`] of an answer from its status code, headers and body. It looks at the
+//! structure first (code, reason, details), and at text only in its exact place.
 //!
 //! Clients choose names and webhooks write messages, so a text that merely occurs somewhere proves
 //! nothing.
@@ -36,8 +36,8 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Classif
     }
 }
 
-/// `Retry-After` in whole seconds, as client-go reads it. The apiserver never sends a date, and a date
-/// would need synchronised clocks.
+/// `Retry-After` in whole seconds, as client-go reads it. The apiserver never sends a date, and a
+/// date would need synchronised clocks.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/client-go/rest/request.go>
 fn header_seconds(headers: &HeaderMap) -> Option<u32> {
@@ -85,8 +85,9 @@ fn of_status(code: u16, status: &Status) -> Class {
     }
 }
 
-/// The details name the object that could not be updated. A create updates only quotas, so a conflict
-/// on a quota comes from quota admission: <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
+/// The details name the object that could not be updated. A create updates only quotas, so a
+/// conflict on a quota comes from quota admission:
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
 fn conflict(status: &Status) -> Class {
     match (status.details.group.as_str(), status.details.kind.as_str()) {
         // The precondition of the status update, https://github.com/kubernetes/kubernetes/issues/71700
@@ -218,8 +219,8 @@ fn of_text(code: u16, body: &[u8]) -> Class {
         429 | 503 if body.starts_with(b"The apiserver hasn't been fully initialized") => {
             Class::StartingUp
         }
-        // The apiserver's own timeout, in a version that sends no Status, or a load balancer's 504.
-        // Both prove equally little.
+        // Older apiservers write the Status of a timeout without a Content-Type. A 504 of a load
+        // balancer proves as little.
         504 => Class::HandlerTimeout,
         _ => Class::Unrecognized,
     }
