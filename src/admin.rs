@@ -1,9 +1,10 @@
-//! The admin port: the status page, probes, metrics and what helps to understand the proxy, over
-//! plain HTTP/1.1. Read-only, and without credentials.
+//! The admin port: the status page, probes, metrics and debug pages, over plain HTTP/1.1. It is
+//! read-only and asks for no credentials.
 //!
-//! `app` binds it apart from the proxy's own port, on which every path belongs to the apiserver.
-//! Probes are answered whatever else comes: when all of the few places are taken, whoever has sent
-//! no whole head for longest makes room, then whoever is answered for longest.
+//! `app` serves it on an address of its own, since on the proxy's port every path belongs to the
+//! apiserver. Probes are answered under any load: when all connections are in use, the port closes
+//! the one that has waited longest without sending a whole head, or else the one that has been
+//! answered for longest.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -35,63 +36,60 @@ mod page;
 mod pages;
 mod readiness;
 
-pub use readiness::{Check, Passes, Readiness};
+pub use readiness::{Check, CheckResult, Readiness};
 
 use gather::Sources;
 use history::History;
 
-/// Connections at the same time. Far more than probes and scrapes need, and than pages that are
-/// kept live.
+/// Open connections. Probes, scrapes and live pages need far fewer.
 const MAX_CONNECTIONS: usize = 128;
-/// For a request's head: it is a few hundred bytes, and some kilobytes of what a browser has from
-/// others on the same host.
+/// How long the head of a request may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a connection altogether, so that a client that does not read its answer goes too. Longer
-/// than Prometheus waits by default (10 s).
+/// How long a connection may take in all, so that a client that does not read its answer is closed
+/// too. It is longer than Prometheus waits by default (10 s).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// For a connection that keeps a page live. The browser makes a new one by itself, and whoever does
-/// not read gives its place up.
+/// How much longer a connection that keeps a page live may take. A browser that still shows the
+/// page connects again by itself; a client that no longer reads gives its place up.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(600);
-/// For answers under way when the process stops.
+/// How long open connections may take to finish when the process stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
-/// For a request's head: the cookies of everything else on the same host may come with it.
+/// Bytes of a request's head. A browser may send the cookies of everything else on the same host.
 const MAX_HEAD: usize = 64 << 10;
-/// For the lines of it.
+/// Header lines of a request.
 const MAX_HEADERS: usize = 200;
-/// After a failed accept, which is mostly a lack of file descriptors.
+/// The pause after a failed accept, which mostly means that there are no file descriptors left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
-/// How often the log is told so.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// The log has one line about failed accepts in this time.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// What the admin port shows.
+/// The parts of the proxy that the admin port shows.
 pub struct Admin {
-    /// For `/metrics`, and every number of the status page.
+    /// Shown at `/metrics`, and the source of every number of the status page.
     pub metrics: Arc<Metrics>,
-    /// For `/debug/decisions` and `/debug/held`.
+    /// Shown at `/debug/decisions` and `/debug/held`.
     pub decisions: Arc<Decisions>,
-    /// For `/readyz`.
+    /// Shown at `/readyz`.
     pub readiness: Arc<Readiness>,
-    /// For `/configz`: the configuration in effect, which has no secrets. A function, because it
-    /// changes at run time.
+    /// Returns the configuration in effect, for `/configz`. It has no secrets.
     pub config: Box<dyn Fn() -> Arc<Config> + Send + Sync>,
-    /// The upstream as it is now.
+    /// Returns the state of each apiserver.
     pub servers: Box<dyn Fn() -> Vec<ServerStatus> + Send + Sync>,
 }
 
-/// The port while it is served.
-struct Port {
+/// What all connections of the port share.
+struct AdminPort {
     admin: Admin,
     history: History,
     started: Instant,
-    /// Places for pages that are kept live.
+    /// One permit for each page that may be kept live.
     viewers: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-/// Serves the admin port until `shutdown`.
+/// Serves the admin port until `shutdown` is cancelled.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
-    let port = Arc::new(Port {
+    let port = Arc::new(AdminPort {
         admin,
         history: History::new(),
         started: Instant::now(),
@@ -104,7 +102,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
             () = port.history.run(&port.admin.metrics) => (),
         }
     };
-    // Ends open connections too; those that are left after the timeout end by their own.
+    // Connections that are still open after the timeout are bounded by their own.
     let _ = shutdown.run_until_cancelled(serving).await;
     connections.close();
     if timeout(SHUTDOWN_TIMEOUT, connections.wait()).await.is_err() {
@@ -115,7 +113,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationTo
     }
 }
 
-impl Port {
+impl AdminPort {
     fn snapshot(&self) -> Snapshot {
         let Admin {
             metrics,
@@ -142,7 +140,7 @@ impl Port {
     }
 }
 
-async fn accept(listener: TcpListener, port: &Arc<Port>, tasks: &TaskTracker) {
+async fn accept(listener: TcpListener, port: &Arc<AdminPort>, tasks: &TaskTracker) {
     let limits = Limits {
         max: MAX_CONNECTIONS,
         per_address: MAX_CONNECTIONS,
@@ -150,7 +148,7 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, tasks: &TaskTracker) {
         requests: usize::MAX,
     };
     let connections = Connections::new(metrics::Port::Admin, limits, &port.admin.metrics);
-    let mut told: Option<Instant> = None;
+    let mut logged: Option<Instant> = None;
     loop {
         match socket::accept(&listener).await {
             Ok((stream, peer)) => {
@@ -159,9 +157,9 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, tasks: &TaskTracker) {
                 }
             }
             Err(error) => {
-                if told.is_none_or(|then| then.elapsed() > TELL_AGAIN) {
-                    warn!(%error, "Admin port cannot accept, trying again");
-                    told = Some(Instant::now());
+                if logged.is_none_or(|then| then.elapsed() > LOG_AGAIN_AFTER) {
+                    warn!(%error, "The admin port cannot accept connections, trying again");
+                    logged = Some(Instant::now());
                 }
                 sleep(ACCEPT_BACKOFF).await;
             }
@@ -169,8 +167,9 @@ async fn accept(listener: TcpListener, port: &Arc<Port>, tasks: &TaskTracker) {
     }
 }
 
-/// One request, one answer. Without keep-alive nobody can sit on a connection that a probe needs.
-async fn connection(stream: TcpStream, port: Arc<Port>, place: Place) {
+/// Answers one request. There is no keep-alive, so that no client can occupy a connection that a
+/// probe needs.
+async fn connection(stream: TcpStream, port: Arc<AdminPort>, place: Place) {
     let asked = OnceLock::new();
     let service = service_fn(|request| {
         let _ = asked.set(place.request());
@@ -189,15 +188,15 @@ async fn connection(stream: TcpStream, port: Arc<Port>, place: Place) {
         .serve_connection(TokioIo::new(stream), service);
     let served = tokio::select! {
         served = serving => served,
-        () = place.told_to_leave() => return debug!("An admin connection made room for another one"),
-        () = outlived(&place) => return debug!("Admin connection took too long"),
+        () = place.told_to_leave() => return debug!("Closed an admin connection to make room for a new one"),
+        () = outlived(&place) => return debug!("Closed an admin connection that took too long"),
     };
     if let Err(error) = served {
         debug!(%error, "Admin connection failed");
     }
 }
 
-/// Returns when a connection has had its time.
+/// Returns when a connection has taken as long as it may.
 async fn outlived(place: &Place) {
     sleep(CONNECTION_TIMEOUT).await;
     if place.is_kept() {

@@ -1,5 +1,8 @@
-//! The composition root: builds every part from the configuration, starts them, and stops them in
-//! the open order: unready, stop accepting, finish, release what is held, cut what streams.
+//! The composition root: builds every part from the configuration, starts the parts, and stops
+//! them.
+//!
+//! It stops in this order: become unready, stop accepting, let requests finish, release creates
+//! that are held, and cut what still streams.
 
 mod reload;
 
@@ -37,28 +40,27 @@ use crate::upgrade::Tunnels;
 use crate::upstream::{SetupError, Upstream};
 use crate::verdict::Class;
 
-/// How long creates may take to answer once they are released: they have their answer and only
-/// write it.
+/// How long creates may take to answer once they are released. They have their answer already and
+/// only write it.
 const RELEASE: Duration = Duration::from_secs(1);
 
-/// How long an answer may take from its end in the loop to the socket, before its connection is
-/// cut.
+/// How long the last answers may take to reach their sockets before the connections are cut.
 const FLUSH: Duration = Duration::from_millis(250);
 
-/// More than the head of a create, which its memory covers too.
+/// The memory for creates covers their heads too. A head is smaller than this.
 const MAX_HEAD: u64 = 64 << 10;
 
 /// A running proxy.
 pub struct App {
-    /// Where it serves.
+    /// The address that clients connect to.
     pub address: SocketAddr,
-    /// Where its admin port is.
+    /// The address of the admin port.
     pub admin_address: SocketAddr,
-    /// The CA of a self-signed certificate, as PEM.
+    /// The CA of the self-signed certificate, as PEM. None: the certificate comes from files.
     pub ca_pem: Option<String>,
-    /// What it counts.
+    /// The metrics of this proxy.
     pub metrics: Arc<Metrics>,
-    /// Its way to the apiservers, and what it knows of them.
+    /// The apiservers, and what the proxy knows about them.
     pub upstream: Arc<Upstream>,
     drain: Drain,
     drain_timeout: Duration,
@@ -72,20 +74,20 @@ pub struct App {
 /// Why the proxy cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The upstream cannot be used as it is configured.
+    /// The upstream cannot be used as configured.
     #[error("the upstream cannot be set up")]
     Upstream(#[from] SetupError),
-    /// Certificates or keys.
+    /// Certificates or keys cannot be read or used.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} ({what})")]
     Bind {
-        /// Which of the two.
+        /// `serving` or `admin`.
         what: &'static str,
         /// The address as configured.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The signals that end the process cannot be received.
@@ -93,11 +95,11 @@ pub enum StartError {
     Signals(#[source] io::Error),
 }
 
-/// Starts a proxy; it serves when this returns. With a `source`, its configuration is read again as
-/// it changes.
+/// Starts a proxy. It serves when this returns. With a `source`, the configuration is reloaded
+/// while the proxy runs.
 ///
 /// # Errors
-/// What is missing or wrong in the configuration, before anything is served.
+/// The configuration cannot be used; nothing is served then.
 pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, StartError> {
     let class_labels: Vec<_> = Class::ALL.iter().map(|class| class.as_str()).collect();
     let metrics = Arc::new(Metrics::new(
@@ -109,7 +111,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let (certificate, ca_pem) = certificate(&config.serving)?;
     let certificate = Arc::new(certificate);
     let tls = tls::server_config(Arc::clone(&certificate))?;
-    reload::tell_expiry(&metrics, &certificate);
+    reload::report_expiry(&metrics, &certificate);
 
     let socket = bind(
         "serving",
@@ -228,10 +230,10 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
 }
 
 impl App {
-    /// Drains and stops: returns when everything has ended, at the latest a little after
+    /// Drains and stops the proxy. Returns when everything has ended, at the latest shortly after
     /// `drain.timeout`.
     pub async fn stop(self) {
-        info!(timeout = ?self.drain_timeout, "Stopping: no new connections, finishing requests");
+        info!(timeout = ?self.drain_timeout, "Stopping: accepting no new connections, finishing requests");
         self.serving.set(Err("draining".to_owned()));
         self.drain.advance(Stage::Draining);
         let ended = async {
@@ -249,14 +251,14 @@ impl App {
             let creates = &self.proxy.creates.in_flight;
             if !creates.is_empty() {
                 creates.close();
-                // What does not answer in time is cut below.
+                // Creates that do not answer in time are cut below.
                 let _answered = tokio::time::timeout(RELEASE, creates.wait()).await;
                 tokio::time::sleep(FLUSH).await;
             }
             warn!(
                 connections = self.connections.len(),
                 tunnels = self.proxy.tunnels.tasks.len(),
-                "Cutting what is still open"
+                "Cutting the connections that are still open"
             );
             self.drain.advance(Stage::Cut);
             ended.await;
@@ -268,20 +270,20 @@ impl App {
     }
 }
 
-/// How a proxy came to its end.
+/// How the proxy stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// Everything that was open had ended, or had its time until `drain.timeout`.
+    /// Every request ended, or had until `drain.timeout` to do so.
     Drained,
-    /// A second signal cut it short. Kubernetes' own components exit with 1 then:
+    /// A second signal ended the drain. Kubernetes' own components then exit with 1:
     /// <https://github.com/kubernetes/apiserver/blob/v0.34.0/pkg/server/signal.go>
     Forced,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal stops the proxy at once.
 ///
 /// # Errors
-/// As [`start`].
+/// The errors of [`start`].
 pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<Stopped, StartError> {
     let mut signals = Signals::new()?;
     let app = start(config, source).await?;
@@ -289,13 +291,13 @@ pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<Stopped
     tokio::select! {
         () = app.stop() => Ok(Stopped::Drained),
         () = signals.next() => {
-            warn!("A second signal: stopping at once");
+            warn!("Received a second signal, stopping at once");
             Ok(Stopped::Forced)
         }
     }
 }
 
-/// The certificate to serve and, if it is self-signed, its CA.
+/// The serving certificate and, if it is self-signed, its CA as PEM.
 fn certificate(
     serving: &config::Serving,
 ) -> Result<(ServingCertificate, Option<String>), StartError> {
@@ -326,7 +328,7 @@ fn local_address(what: &'static str, socket: &TcpListener) -> Result<SocketAddr,
     })
 }
 
-/// The one line that names the addresses, for people and for scripts that start with port 0.
+/// Logs the line with the addresses. Scripts that start the proxy with port 0 read it.
 fn announce(
     address: SocketAddr,
     admin_address: SocketAddr,
@@ -346,7 +348,7 @@ fn announce(
     info!(%address, %admin_address, %upstream, kubeconfig, mode = ?config.mode, "Serving");
 }
 
-/// Tells readiness whether there is an upstream to send requests to.
+/// Keeps the readiness check of the upstream up to date.
 async fn watch_upstream(upstream: Arc<Upstream>, reachable: Check) {
     loop {
         if let Some(condition) = upstream.condition() {
@@ -356,7 +358,7 @@ async fn watch_upstream(upstream: Arc<Upstream>, reachable: Check) {
     }
 }
 
-/// The signals that end a process in a pod or a terminal.
+/// The signals that stop a process: SIGTERM from the kubelet, SIGINT from a terminal.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

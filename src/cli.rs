@@ -1,7 +1,7 @@
 //! The command line: arguments in, exit code out.
 //!
-//! Flags have kube-apiserver's spelling. Each command has its file below; this one lists them and
-//! dispatches. Only `cli` and `main` write to stdout and stderr.
+//! This file lists the commands and runs them; each command has a file of its own. Flags are
+//! spelled like those of kube-apiserver. Only `cli` and `main` write to stdout and stderr.
 
 mod admin;
 pub mod check_config;
@@ -31,14 +31,14 @@ use crate::telemetry::{self, TelemetryError};
 #[derive(Debug, Parser)]
 #[command(name = "kube-retry-proxy", version, propagate_version = true, after_help = after_help())]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The example of `demo`, where there is one.
+/// The example of `demo`, in a build that has it.
 const DEMO_EXAMPLE: &str = if cfg!(feature = "demo") {
-    "\n  kube-retry-proxy demo                               see it work, without a cluster"
+    "\n  kube-retry-proxy demo                               see it work without a cluster"
 } else {
     ""
 };
@@ -47,12 +47,12 @@ fn after_help() -> String {
     format!(
         "\
 Examples:{DEMO_EXAMPLE}
-  kube-retry-proxy serve                              in a pod: the cluster is found
+  kube-retry-proxy serve                              in a pod: it finds the cluster itself
   kube-retry-proxy serve --kubeconfig ~/.kube/config  on a workstation
-  kube-retry-proxy status                             how a running one is doing
-  kube-retry-proxy check-config config.yaml           every mistake of a file at once
+  kube-retry-proxy status                             show how a running proxy is doing
+  kube-retry-proxy check-config config.yaml           list every mistake in a file
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. A second signal stops serve at once, with 1."
+Exit codes: 0 done, 1 failed, 2 wrong usage. A second signal stops serve at once, with code 1."
     )
 }
 
@@ -62,18 +62,19 @@ pub enum Command {
     /// Run the proxy.
     #[command(long_about = serve::LONG_ABOUT)]
     Serve(Box<serve::ServeArgs>),
-    /// Show how a running proxy is doing: what its status page shows, in the terminal.
+    /// Show the status page of a running proxy in the terminal.
     Status(status::StatusArgs),
     /// Check a configuration file and report every mistake.
     CheckConfig(check_config::CheckConfigArgs),
-    /// Tell why the proxy replays an answer or not: a captured one, or those of the last creates.
+    /// Explain why the proxy replays or relays an answer: a captured one, or those of the last
+    /// creates.
     Explain(explain::ExplainArgs),
-    /// Write a kubeconfig that leads clients through the proxy.
+    /// Write a kubeconfig that sends clients through the proxy.
     Kubeconfig(kubeconfig::KubeconfigArgs),
-    /// Race creates against an embedded control plane, without and with the proxy.
+    /// Race creates against an embedded control plane, with and without the proxy.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
-    /// Write the completions of a shell to stdout.
+    /// Write a completion script for a shell to stdout.
     Completion(CompletionArgs),
     /// Write the manual pages into a directory.
     #[command(hide = true)]
@@ -88,7 +89,7 @@ Examples:
   kube-retry-proxy completion zsh > \"${fpath[1]}/_kube-retry-proxy\"
   kube-retry-proxy completion fish > ~/.config/fish/completions/kube-retry-proxy.fish")]
 pub struct CompletionArgs {
-    /// The shell.
+    /// The shell that runs the script.
     #[arg(value_enum)]
     pub shell: Shell,
 }
@@ -102,17 +103,17 @@ Examples:
   kube-retry-proxy demo --output json | jq .
   kube-retry-proxy demo --serve                       then open the address that it prints")]
 pub struct DemoArgs {
-    /// How many pods are created.
+    /// How many pods to create.
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub pods: u32,
-    /// How many creates are in flight at the same time.
+    /// How many creates to send at the same time.
     #[arg(long, value_name = "C", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub concurrency: u32,
-    /// How the result is printed.
+    /// How to print the result.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Serve a proxy under load until Ctrl-C instead, to look at its status page and try its other
-    /// commands on.
+    /// Instead, serve a proxy under load until Ctrl-C, to look at its status page and to try the
+    /// other commands.
     #[arg(long, conflicts_with_all = ["pods", "concurrency", "output"])]
     pub serve: bool,
 }
@@ -120,16 +121,16 @@ pub struct DemoArgs {
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// A table for people.
     Table,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
-/// Why a command failed. Wrong usage is clap's, before this.
+/// Why a command failed. clap handles wrong usage before a command runs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration could not be put together.
+    /// The configuration for `serve` has mistakes or lacks something.
     #[error("the proxy cannot be configured")]
     Serve(#[from] serve::ServeError),
     /// The kubeconfig could not be written.
@@ -150,27 +151,27 @@ pub enum Error {
     /// The proxy could not be started.
     #[error("the proxy cannot start")]
     Start(#[from] StartError),
-    /// The threads that everything runs on could not be started.
+    /// The threads of the async runtime could not be started.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     /// The demo could not be run, or found something wrong.
     #[cfg(feature = "demo")]
     #[error("the demo failed")]
     Demo(#[from] demo::DemoError),
-    /// There is nothing that could be explained.
-    #[error("nothing can be explained")]
+    /// The capture or the decisions could not be read.
+    #[error("nothing to explain")]
     Explain(#[from] explain::ExplainCommandError),
-    /// The running proxy was not reached.
+    /// The running proxy did not answer.
     #[error("the proxy's status cannot be read")]
     Status(#[from] AdminError),
 }
 
-/// The arguments of this process. Wrong usage ends it with 2, and help with 0.
+/// Parses the arguments of this process. Wrong usage exits with 2, help and version with 0.
 pub fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| without_credentials(error).exit())
 }
 
-/// clap repeats what was given, and a URL may carry a password.
+/// Removes passwords in URLs from the error, since clap repeats the wrong value.
 fn without_credentials(mut error: clap::Error) -> clap::Error {
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
         if let Some(ContextValue::String(given)) = error.get(kind) {
@@ -207,7 +208,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
     }
 }
 
-/// Completions by way of a buffer: clap_complete panics when it cannot write.
+/// Writes the script to a buffer first, because clap_complete panics when it cannot write.
 fn completion(shell: Shell, out: &mut impl Write) -> Result<ExitCode, Error> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kube-retry-proxy", &mut script);
@@ -215,8 +216,8 @@ fn completion(shell: Shell, out: &mut impl Write) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A text that came from anywhere, on one line: control characters, which could steer the terminal,
-/// are escaped.
+/// Makes text from outside safe for a terminal: it escapes control characters, line breaks
+/// included.
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for char in text.chars() {
@@ -229,7 +230,7 @@ fn printable(text: &str) -> String {
     printable
 }
 
-/// Serves until a signal ends it. With `--config` the same sources are read again as the file
+/// Serves until a signal arrives. With `--config`, the configuration is reloaded when the file
 /// changes.
 fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
     let config = serve::load(&args)?;
@@ -240,7 +241,7 @@ fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
         .then(|| ConfigSource::new(move || Ok(serve::load(&args)?)));
     let runtime = runtime()?;
     let stopped = runtime.block_on(app::run(config, source));
-    // What still runs after a second signal is not waited for.
+    // After a second signal, tasks still run. This does not wait for them.
     runtime.shutdown_background();
     match stopped? {
         Stopped::Drained => Ok(ExitCode::SUCCESS),
@@ -268,14 +269,14 @@ fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
 #[cfg(feature = "demo")]
 fn serve_demo(out: &mut impl Write) -> Result<ExitCode, Error> {
     let interrupted = async {
-        // Without signals there is nothing to wait for.
+        // If signals cannot be received, the demo ends at once.
         let _ = tokio::signal::ctrl_c().await;
     };
     let mut printed = Ok(());
     let announce = |admin| {
         printed = writeln!(
             out,
-            "Status page: http://{admin}/\nIn another terminal: kube-retry-proxy status --admin-address {admin}\nCtrl-C ends it."
+            "Status page: http://{admin}/\nIn another terminal: kube-retry-proxy status --admin-address {admin}\nPress Ctrl-C to stop."
         )
         .and_then(|()| out.flush());
     };

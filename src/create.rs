@@ -199,22 +199,21 @@ struct Create<'a> {
 }
 
 impl Create<'_> {
-    /// Runs the create until there is one final response.
+    /// Sends the create until an answer is final, and returns that answer.
     ///
     /// **Invariant:** one attempt is in flight at a time, and the next one starts only after the
     /// last one provably stored nothing. So the apiserver never stores the object twice, and the
     /// client is never told that a stored object failed.
     ///
-    /// - Only the verdict on the whole response of an attempt, or on the error that took its place,
-    ///   allows a replay. An attempt whose response is lost may have stored the object, so it ends
-    ///   the create.
-    /// - Every way out of the loop answers with what the last attempt got, so the client sees the
-    ///   apiserver's own words. The proxy's own error comes only if there is no response.
-    /// - The outcome is counted in the drop. It is counted once, also if the client disconnects and
-    ///   the future is dropped at an await.
-    ///
-    /// If a lost response counts as a refusal, the create is sent again and
-    /// `a_create_whose_answer_is_lost_is_never_sent_again` fails.
+    /// - Only the verdict on the whole answer to an attempt, or on the error in its place, allows a
+    ///   replay. If a lost answer counted as a refusal, the create would be sent again and
+    ///   `a_create_whose_answer_is_lost_is_never_sent_again` would fail.
+    /// - When a limit ends the loop, the client gets the answer at hand unchanged. Nothing between
+    ///   an attempt and `wait_to_replay` may replace it (tests in `exhaustion.rs`). The proxy's own
+    ///   error comes only if there is no answer.
+    /// - Everything that the create holds is a guard, and during a pause it holds only its body and
+    ///   its place among the held creates. So the future can be dropped at any await, and the
+    ///   outcome is still counted once (tests in `client_gone.rs`).
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
         match self
             .shared

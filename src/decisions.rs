@@ -1,9 +1,9 @@
 //! Remembers how the last creates ended and which creates are held now. `admin` shows them at
 //! `/debug/decisions` and `/debug/held`.
 //!
-//! `create` keeps one [`Record`] for each create. When the record is dropped, the decision joins the
-//! last ones; if the create had not ended, it says that the client left. The memory is bounded in
-//! number and in size. It has names, codes and classes, never tokens or bodies.
+//! `create` keeps one [`Record`] for each create. When the record is dropped, the decision joins
+//! the last ones; if the create had not ended, it says that the client left. The memory is bounded
+//! in number and in size. It has names, codes and classes, never tokens or bodies.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -22,8 +22,8 @@ mod json;
 
 pub use json::rfc3339;
 
-/// The longest name that a Kubernetes object can have. The names here come from bodies and URLs that
-/// the apiserver has not checked yet, so they can be longer.
+/// The longest name that a Kubernetes object can have. The names here come from bodies and URLs
+/// that the apiserver has not checked yet, so they can be longer.
 const MAX_NAME: usize = 253;
 
 /// The last creates, and the creates that are held now.
@@ -37,7 +37,7 @@ pub struct Decisions {
     given_up: Option<mpsc::Sender<Decision>>,
 }
 
-/// How one create went.
+/// What happened to one create.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
@@ -49,8 +49,8 @@ pub struct Decision {
     /// The kind, as in `Pod`; empty if the body has none.
     #[serde(skip)]
     pub kind: Box<str>,
-    /// The name, or `generateName` followed by `*` if the apiserver completes the name; empty if the
-    /// body has neither.
+    /// The name, or `generateName` followed by `*` if the apiserver completes the name; empty if
+    /// the body has neither.
     pub name: Box<str>,
     /// The resource, as in `pods`.
     pub resource: Box<str>,

@@ -1,9 +1,9 @@
-//! The answers that the proxy writes itself, where there is none of the apiserver to relay: one
+//! The answers that the proxy writes itself because it has none of the apiserver to relay: one
 //! table from error to `metav1.Status`.
 //!
-//! Each says whose fault it is and, by `Retry-After`, whether it may be sent again: client-go
-//! resends any request by itself when a 429 or 5xx carries one, so it stands only where the request
-//! surely was not processed or changes nothing.
+//! Each answer says whose fault it is. `Retry-After` says whether the request may be sent again:
+//! client-go sends any request again when a 429 or 5xx has one. So an answer has it only if the
+//! request certainly was not processed, or changes nothing.
 
 use std::time::Duration;
 
@@ -17,39 +17,41 @@ use crate::status::{Details, Encoding, Status};
 use crate::telemetry::chain;
 use crate::upstream::SendError;
 
-/// Why the proxy answers by itself.
+/// Why the proxy writes the answer itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The upstream gave no answer.
     #[error("the apiserver did not answer")]
     Upstream(#[from] SendError),
-    /// The upstream kept silent for longer than the client's own `?timeout=`. In the apiserver's
-    /// words, so that clients find them: <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/timeout.go>
+    /// The upstream did not answer within the client's own `?timeout=`. The text is the
+    /// apiserver's, since clients look for it:
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/server/filters/timeout.go>
     #[error("Timeout: request did not complete within the allotted timeout")]
     TimedOut,
-    /// The upstream's answer broke off before its end, so what it says of the request is not known.
+    /// The upstream's answer broke off, so it is not known whether the request took effect.
     #[error("the apiserver's answer broke off")]
     AnswerLost(#[source] BodyError),
     /// The request's body could not be read.
     #[error("the request body could not be read")]
     RequestBody(#[source] BodyError),
-    /// The rate limit's bound on waiting was reached.
+    /// The turn of the create would not have come within `rateLimit.maxWait`.
     #[error("rate limit of creates reached")]
     RateLimited(#[source] Rejected),
-    /// The client authenticated by a certificate, which ends at the TLS connection to the proxy.
+    /// The client has a certificate and no token. TLS ends at the proxy, so the apiserver would
+    /// never see the certificate.
     #[error(
         "a client certificate cannot pass through kube-retry-proxy: use a bearer token, such as a kubeconfig user with tokenFile"
     )]
     ClientCertificate,
-    /// What it asks for, or who asks, would not be the same behind the proxy.
+    /// The apiserver could understand the request differently than the proxy does.
     #[error("the request cannot be passed on")]
     Malformed(#[from] Malformed),
-    /// It asks for a tunnel to anywhere.
-    #[error("CONNECT is not allowed: the only server behind this proxy is the apiserver")]
+    /// The request is a CONNECT, which asks for a tunnel to any server.
+    #[error("CONNECT is not allowed: this proxy leads to the apiserver only")]
     Connect,
-    /// It has come by here before.
+    /// The request has passed this proxy before: the upstream leads back to the proxy.
     #[error(
-        "the request came back to this proxy by its own upstream: upstream.url or upstream.servers must lead to the apiserver"
+        "the upstream of this proxy leads back to the proxy: upstream.url or upstream.servers must be the apiserver"
     )]
     Loop,
     /// There are more requests under way than `serving.maxRequests`.
@@ -60,26 +62,26 @@ pub enum ProxyError {
         "the line and the headers of the request are more than {bytes} bytes or {lines} lines, the limit of serving.maxHead"
     )]
     HeadTooLarge {
-        /// As HTTP/1.1 writes it.
+        /// The limit in bytes, counted as in HTTP/1.1.
         bytes: u32,
-        /// Of headers.
+        /// The limit of header lines.
         lines: u32,
     },
-    /// The URL is longer than any that the proxy can hold.
+    /// The URL is longer than the `http` crate can represent.
     #[error("the URL is longer than 65534 bytes, which the proxy cannot pass on")]
     UrlTooLong,
-    /// The head of the request is none.
+    /// The client sent something that is not the head of an HTTP request.
     #[error("this is not HTTP/1.1")]
     NotHttp,
 }
 
 impl ProxyError {
-    /// The answer for this error to a request of `method`, in the encoding that the request's
-    /// headers ask for.
+    /// The answer for this error to a request of `method`, in `encoding`.
     pub fn into_response<G>(self, method: &Method, encoding: Encoding) -> Response<Body<G>> {
         let (code, _, retry_after) = self.verdict(method);
         let status = self.status(method);
-        // hyper would send a body to `HEAD` over HTTP/2, which clients take for a broken stream.
+        // Over HTTP/2, hyper would send a body in answer to HEAD, which clients treat as a broken
+        // stream.
         let mut response = Response::new(if method == Method::HEAD {
             Body::empty()
         } else {
@@ -103,7 +105,7 @@ impl ProxyError {
         response
     }
 
-    /// What that answer says.
+    /// The `metav1.Status` of that answer.
     pub fn status(&self, method: &Method) -> Status {
         let (code, reason, retry_after) = self.verdict(method);
         Status {
@@ -137,7 +139,7 @@ impl ProxyError {
                 "Timeout",
                 if method.is_safe() { SOON } else { None },
             ),
-            // Nobody waits any longer.
+            // The client has stopped waiting.
             Self::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "Timeout", None),
             Self::RateLimited(rejected) => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -159,7 +161,7 @@ impl ProxyError {
     }
 }
 
-/// At least 1: client-go takes 0 for "no Retry-After".
+/// Rounded up, and at least 1: client-go ignores a `Retry-After` of 0.
 fn whole_seconds(duration: Duration) -> u32 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)

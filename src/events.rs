@@ -1,10 +1,11 @@
-//! Kubernetes Events for creates that were given up at a limit, where they are asked for: `kubectl
-//! get events` tells whoever owns the namespace.
+//! Writes Kubernetes Events for creates that were given up at a limit, if this is configured. The
+//! owner of a namespace sees them with `kubectl get events`.
 //!
-//! `decisions` hands over each such create. At most one Event for a namespace in half a minute,
-//! which says how many it stands for; what the apiserver does not take is dropped and counted, as
-//! Events are best effort everywhere in Kubernetes. With a token of the proxy's own, which
-//! must be allowed to `create` `events` of `events.k8s.io` in the namespaces of the creates.
+//! `decisions` hands over each such create. A namespace gets at most one Event in half a minute,
+//! which says how many creates it stands for. Events are best effort, as everywhere in Kubernetes:
+//! one that the apiserver does not accept is dropped and counted. The requests use a token of the
+//! proxy's own, which must be allowed to `create` `events` of `events.k8s.io` in the namespaces of
+//! the creates.
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -30,21 +31,21 @@ use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::upstream::{LaneKind, SendError, TokenError, Upstream, bearer};
 
-/// Creates that wait to be told of.
+/// Creates that wait for their Event.
 const MAX_QUEUED: usize = 256;
-/// A namespace gets no more than one Event in this time.
+/// A namespace gets at most one Event in this time.
 const EVERY: Duration = Duration::from_secs(30);
-/// Namespaces remembered for that.
+/// Namespaces that the recorder remembers for that.
 const MAX_NAMESPACES: usize = 1000;
 /// How long the apiserver may take for one Event.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// More than an answer has: the Event itself, or a Status.
+/// The largest answer that is read. It is the Event or a Status, so it is smaller.
 const MAX_ANSWER: u64 = 64 << 10;
-/// A note is at most so long, <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>.
+/// The longest note that the API accepts: <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>.
 const MAX_NOTE: usize = 1024;
-/// A reporting instance is at most so long.
+/// The longest reporting instance that the API accepts.
 const MAX_INSTANCE: usize = 128;
-/// Where Events of objects without a namespace are kept.
+/// The namespace for Events of objects without one.
 const NO_NAMESPACE: &str = "default";
 
 const CONTROLLER: &str = "kube-retry-proxy";
@@ -54,19 +55,19 @@ pub struct Recorder {
     given_up: mpsc::Receiver<Decision>,
     upstream: Arc<Upstream>,
     token_file: PathBuf,
-    /// The pod, in a cluster.
+    /// The name of the pod.
     instance: String,
-    told: HashMap<Box<str>, Told>,
+    last_events: HashMap<Box<str>, LastEvent>,
     failing: bool,
     metrics: Arc<Metrics>,
 }
 
-/// What a namespace has been told.
+/// The last Event of a namespace.
 #[derive(Debug)]
-struct Told {
-    last: Instant,
-    /// Creates given up since.
-    left_out: u32,
+struct LastEvent {
+    written: Instant,
+    /// Creates given up since then, which have no Event yet.
+    without_event: u32,
 }
 
 /// Why the apiserver did not take an Event.
@@ -83,8 +84,8 @@ enum EventError {
 }
 
 impl Recorder {
-    /// Where `decisions` puts creates that were given up, and what tells of them; None where nobody
-    /// asked for it.
+    /// The channel for creates that were given up, and the recorder that reads it. None: Events are
+    /// not enabled.
     pub fn new(
         config: &config::Events,
         upstream: &Arc<Upstream>,
@@ -96,54 +97,55 @@ impl Recorder {
             upstream: Arc::clone(upstream),
             token_file: config.token_file.clone(),
             instance: instance(),
-            told: HashMap::new(),
+            last_events: HashMap::new(),
             failing: false,
             metrics: Arc::clone(metrics),
         };
         config.enabled.then_some((sender, recorder))
     }
 
-    /// Writes Events until `stop`.
+    /// Writes Events until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let until_stopped = async {
             while let Some(decision) = self.given_up.recv().await {
-                if let Some(left_out) = self.due(&decision.namespace, Instant::now()) {
-                    self.tell(&decision, left_out).await;
+                if let Some(earlier) = self.due(&decision.namespace, Instant::now()) {
+                    self.write(&decision, earlier).await;
                 }
             }
         };
         stop.run_until_cancelled(until_stopped).await;
     }
 
-    /// How many creates of `namespace` its next Event stands for besides its own; None while it is
-    /// too soon for one.
+    /// How many earlier creates the next Event of `namespace` stands for as well. None: it is too
+    /// soon for another Event.
     fn due(&mut self, namespace: &str, now: Instant) -> Option<u32> {
-        if let Some(told) = self.told.get_mut(namespace) {
-            if now < told.last + EVERY {
-                told.left_out += 1;
+        if let Some(last) = self.last_events.get_mut(namespace) {
+            if now < last.written + EVERY {
+                last.without_event += 1;
                 return None;
             }
-            told.last = now;
-            return Some(std::mem::take(&mut told.left_out));
+            last.written = now;
+            return Some(std::mem::take(&mut last.without_event));
         }
-        if self.told.len() >= MAX_NAMESPACES {
-            self.told.retain(|_, told| now < told.last + EVERY);
+        if self.last_events.len() >= MAX_NAMESPACES {
+            self.last_events
+                .retain(|_, last| now < last.written + EVERY);
         }
-        // Nobody gets here with namespaces that he makes up: the apiserver would refuse those for
-        // good. Metrics tell of a thousand at once.
-        (self.told.len() < MAX_NAMESPACES).then(|| {
-            self.told.insert(
+        // A caller cannot fill the map with invented namespaces, because the apiserver refuses
+        // these for good. If a thousand real ones give up at once, the metrics show it.
+        (self.last_events.len() < MAX_NAMESPACES).then(|| {
+            self.last_events.insert(
                 namespace.into(),
-                Told {
-                    last: now,
-                    left_out: 0,
+                LastEvent {
+                    written: now,
+                    without_event: 0,
                 },
             );
             0
         })
     }
 
-    async fn tell(&mut self, decision: &Decision, left_out: u32) {
+    async fn write(&mut self, decision: &Decision, earlier: u32) {
         let namespace = if decision.namespace.is_empty() {
             NO_NAMESPACE
         } else {
@@ -152,22 +154,22 @@ impl Recorder {
         let event = event(
             decision,
             namespace,
-            left_out,
+            earlier,
             &self.instance,
             SystemTime::now(),
         );
-        let taken = timeout(TIMEOUT, self.post(namespace, event))
+        let written = timeout(TIMEOUT, self.post(namespace, event))
             .await
             .unwrap_or(Err(EventError::Timeout));
-        self.metrics.event(taken.is_ok());
-        match &taken {
+        self.metrics.event(written.is_ok());
+        match &written {
             Err(error) if !self.failing => {
                 warn!(error = %chain(error), "Cannot write Events of creates that were given up")
             }
-            Ok(()) if self.failing => info!("Events are written again"),
+            Ok(()) if self.failing => info!("The apiserver accepts Events again"),
             _ => {}
         }
-        self.failing = taken.is_err();
+        self.failing = written.is_err();
     }
 
     async fn post(&self, namespace: &str, event: Value) -> Result<(), EventError> {
@@ -185,7 +187,8 @@ impl Recorder {
         }
         let answer = self.upstream.send(LaneKind::Call, request).await?;
         let code = answer.status();
-        // To its end, or the connection could not be used again. What it says is known.
+        // Reads the answer to its end, so that the connection can be used again. The code is
+        // enough.
         let _read = collect_bounded(&mut answer.into_body(), MAX_ANSWER).await;
         if code.is_success() {
             Ok(())
@@ -195,11 +198,11 @@ impl Recorder {
     }
 }
 
-/// The Event, as events.k8s.io/v1 wants it.
+/// The Event as an object of events.k8s.io/v1. `earlier` creates of the namespace have none.
 fn event(
     decision: &Decision,
     namespace: &str,
-    left_out: u32,
+    earlier: u32,
     instance: &str,
     now: SystemTime,
 ) -> Value {
@@ -215,13 +218,15 @@ fn event(
         decision.why
     );
     if let Some(last) = decision.attempts.last() {
-        let said = last
+        let answer = last
             .answer
             .map_or_else(str::to_owned, |code| code.to_string());
-        note += &format!(" The last answer was {said} ({}).", last.class);
+        note += &format!(" The last answer was {answer} ({}).", last.class);
     }
-    if left_out > 0 {
-        note += &format!(" So were {left_out} more of this namespace since its last event.");
+    if earlier > 0 {
+        note += &format!(
+            " {earlier} more creates of this namespace were given up since its last Event."
+        );
     }
     note.truncate(note.floor_char_boundary(MAX_NOTE));
     json!({
@@ -256,7 +261,7 @@ fn micro_time(time: SystemTime) -> String {
         .unwrap_or_default()
 }
 
-/// The name of the pod, which is its host name.
+/// The name of the pod, which is the host name in a pod.
 fn instance() -> String {
     let mut name = std::env::var("HOSTNAME")
         .ok()

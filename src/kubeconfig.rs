@@ -1,9 +1,9 @@
-//! Kubeconfig files: where the apiserver is (`read.rs`), and how clients reach the proxy instead
-//! (`write.rs`).
+//! Kubeconfig files: reads where the apiserver is (`read.rs`), and writes how clients reach the
+//! proxy (`write.rs`).
 //!
-//! Reading takes the server and what verifies it, never the credentials: the proxy has none of its
-//! own. Rewriting works on a generic tree, so that fields unknown here survive. `cli/serve.rs`,
-//! `cli/kubeconfig.rs` and `tls/self_signed.rs` call this.
+//! Reading takes the server and its CA, never credentials: the proxy has none of its own. Rewriting
+//! works on a generic tree, so that fields that are unknown here are kept. `cli/serve.rs`,
+//! `cli/kubeconfig.rs` and `tls/self_signed.rs` call this module.
 
 mod file;
 mod read;
@@ -14,32 +14,32 @@ use std::path::PathBuf;
 
 pub use file::replace_file;
 pub use read::{Endpoint, read_endpoint};
-pub use write::{Rewritten, Target, Warning, rewrite, with_token_file};
+pub use write::{ProxyEndpoint, Rewritten, Warning, rewrite, with_token_file};
 
 use crate::config::yaml::{SyntaxError, WriteError};
 
 /// Why a kubeconfig could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
-    /// The file, or one that it names, could not be read.
+    /// The file, or a file that it names, could not be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
     /// The file is not YAML.
     #[error("the kubeconfig is not valid YAML")]
     Syntax(#[source] SyntaxError),
-    /// The tree could not be written.
+    /// The result could not be written as YAML.
     #[error("the kubeconfig could not be written as YAML")]
     Write(#[source] WriteError),
-    /// Not a kubeconfig at all.
+    /// The file is YAML and not a kubeconfig.
     #[error("expected a kubeconfig: a mapping with `clusters` and `contexts`")]
     NotAKubeconfig,
-    /// Neither `--context` nor `current-context` says which cluster is meant.
+    /// Neither `--context` nor `current-context` names a context.
     #[error(
         "the kubeconfig has no current-context; name one with --context (it has {})",
         names(known)
@@ -48,40 +48,40 @@ pub enum KubeconfigError {
         /// The contexts that the file has.
         known: Vec<String>,
     },
-    /// A context that the file does not have.
+    /// The file does not have the context.
     #[error("the kubeconfig has no context '{name}' (it has {})", names(known))]
     UnknownContext {
-        /// The missing context.
+        /// The name of the missing context.
         name: String,
         /// The contexts that the file has.
         known: Vec<String>,
     },
-    /// The context names a cluster that the file does not have.
+    /// The file does not have the cluster of the context.
     #[error(
         "context '{context}' names the cluster '{cluster}', which the kubeconfig does not have"
     )]
     UnknownCluster {
-        /// The context.
+        /// The name of the context.
         context: String,
-        /// The missing cluster.
+        /// The name of the missing cluster.
         cluster: String,
     },
-    /// A field of the cluster is missing or nothing the proxy can use.
+    /// A field of the cluster is missing, or the proxy cannot use it.
     #[error("cluster '{cluster}': {field}: expected {expected}")]
     Field {
-        /// The cluster.
+        /// The name of the cluster.
         cluster: String,
-        /// The field, in the file's spelling.
+        /// The field, as the file spells it.
         field: &'static str,
-        /// What would be right.
+        /// What the field must be.
         expected: &'static str,
     },
     /// The inline CA is not base64.
     #[error("cluster '{cluster}': certificate-authority-data is not base64")]
     Base64 {
-        /// The cluster.
+        /// The name of the cluster.
         cluster: String,
-        /// What the decoder said.
+        /// The error of the decoder.
         #[source]
         source: base64::DecodeError,
     },

@@ -1,11 +1,12 @@
 //! kube-retry-proxy: a reverse proxy between a Kubernetes controller and kube-apiserver.
 //!
-//! Everything streams through untouched, except creates that a ResourceQuota can refuse by
-//! accident: those are buffered and replayed until the apiserver has really decided. The modules
-//! stand in the order in which a request meets them; imports only point down (`tests/it/
-//! architecture.rs` checks it against this list).
+//! The proxy streams every request unchanged, except creates that a ResourceQuota can refuse by
+//! accident. It buffers those and sends them again until the apiserver has really decided.
+//!
+//! The modules are listed in the order in which a request meets them. A module imports only modules
+//! below it in this list; `tests/it/architecture.rs` checks that.
 
-// What a person calls.
+// What people call.
 pub mod cli;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -13,7 +14,7 @@ pub mod demo;
 // Starts and stops the rest.
 pub mod app;
 
-// Beside the path: what operators are told.
+// Beside the path: what tells operators how the proxy is doing.
 pub mod admin;
 pub mod events;
 
@@ -26,7 +27,7 @@ pub mod forward;
 pub mod error;
 pub mod upstream;
 
-// What the path holds on to.
+// What requests hold on to.
 pub mod budget;
 pub mod ratelimit;
 pub mod keyed;
@@ -39,7 +40,7 @@ pub mod tls;
 pub mod kubeconfig;
 pub mod metrics;
 
-// Pure: values in, values out.
+// Pure: values in, values out, no IO.
 pub mod snapshot;
 pub mod route;
 pub mod headers;

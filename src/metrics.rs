@@ -1,9 +1,9 @@
-//! What the proxy tells Prometheus. Injected as `Arc<Metrics>` by `app`; the only module that knows
-//! the prometheus crate.
+//! The metrics for Prometheus. `app` injects them as `Arc<Metrics>`. This is the only module that
+//! knows the prometheus crate.
 //!
-//! Methods are named for events, so that no metric's name stands outside of `metrics/families.rs`.
-//! What is held is a guard: its share of the gauge falls when it is dropped. Nothing on the
-//! pass-through path allocates or formats.
+//! Methods are named after events, so that the names of metrics are only in `metrics/families.rs`.
+//! A gauge counts guards: it falls when a guard is dropped. Nothing here allocates or formats for a
+//! request that is passed through.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use namespaces::Namespaces;
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// All metrics of one proxy, with a registry of their own.
+/// All metrics of one proxy, in a registry of their own.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -42,8 +42,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics at 0. `max_namespaces` get a label of their own; `classes` are the names of the
-    /// classes that an answer can fall in.
+    /// All metrics at 0. At most `max_namespaces` namespaces get a label of their own. `classes`
+    /// are the labels of all classes of answers.
     #[must_use]
     pub fn new(max_namespaces: usize, classes: &[&'static str]) -> Self {
         let registry = Registry::new();
@@ -55,7 +55,7 @@ impl Metrics {
         }
     }
 
-    /// A request has its final answer, `elapsed` after its own headers came.
+    /// A request got its final answer, `elapsed` after its headers arrived.
     pub fn request(&self, route: RouteLabel, code: u16, elapsed: Duration) {
         let children = self.route(route);
         children.duration.observe(elapsed.as_secs_f64());
@@ -69,19 +69,19 @@ impl Metrics {
             .and_then(|index| children.codes.get(index))
         {
             Some(counter) => counter.get_or_init(|| child(&code.to_string())).inc(),
-            // Three digits are valid up to 999, but nobody counts with those: one label keeps a
-            // strange upstream bounded.
+            // Codes up to 999 are valid in HTTP. They share one label, so that the upstream cannot
+            // make up hundreds of series.
             None => child("other").inc(),
         }
     }
 
-    /// A request spent `elapsed` in the proxy itself: without reading its body, the upstream, the
-    /// rate limit and holding.
+    /// A request spent `elapsed` in the proxy itself. This excludes reading the body, the upstream,
+    /// the rate limit and pauses.
     pub fn overhead(&self, route: RouteLabel, elapsed: Duration) {
         self.route(route).overhead.observe(elapsed.as_secs_f64());
     }
 
-    /// An attempt of a create ended, with an answer of this code or with none.
+    /// An attempt of a create ended with an answer of this code. None: no answer came.
     pub fn attempt(&self, class: &'static str, code: Option<u16>) {
         let code = code.map(|code| code.to_string());
         self.families
@@ -98,12 +98,12 @@ impl Metrics {
             .inc();
     }
 
-    /// A create is sent again; `class` is that of the answer before.
+    /// A create is sent again after an answer of `class`.
     pub fn replay(&self, class: &'static str) {
         self.families.replays.with_label_values(&[class]).inc();
     }
 
-    /// A create ended. Called exactly once for each.
+    /// A create ended. This is called exactly once for each create.
     pub fn outcome(&self, namespace: &str, outcome: Outcome) {
         let namespace = if outcome.proves_namespace() {
             self.namespaces.admit(namespace)
@@ -116,7 +116,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A create that might have been sent again was not.
+    /// A create that could have been sent again was not.
     pub fn not_replayed(&self, reason: NotReplayed) {
         self.families
             .not_replayed
@@ -124,22 +124,22 @@ impl Metrics {
             .inc();
     }
 
-    /// A create that was held is over; it waited this long between its attempts.
+    /// A create that was held ended. All its pauses together took `elapsed`.
     pub fn hold(&self, elapsed: Duration) {
         self.families.hold.observe(elapsed.as_secs_f64());
     }
 
-    /// A create waits between two attempts, until the guard is dropped.
+    /// A create waits between two attempts until the guard is dropped.
     pub fn held(&self) -> GaugeGuard {
         GaugeGuard::new(&self.families.held)
     }
 
-    /// The memory that creates occupy, heads and bodies, in bytes.
+    /// The bytes of memory that the heads and bodies of creates occupy.
     pub fn buffered(&self) -> Level {
         Level::new(&self.families.buffered)
     }
 
-    /// Answers that are not read.
+    /// The memory for answers that clients do not read.
     pub fn unread(&self) -> Unread {
         Unread {
             bytes: Level::new(&self.families.unread),
@@ -147,17 +147,17 @@ impl Metrics {
         }
     }
 
-    /// A stream is open, until the guard is dropped.
+    /// A stream is open until the guard is dropped.
     pub fn stream_open(&self, kind: StreamKind) -> GaugeGuard {
         GaugeGuard::new(&self.families.streams.with_label_values(&[kind.as_str()]))
     }
 
-    /// A client's connection is open, until the guard is dropped.
+    /// A client's connection is open until the guard is dropped.
     pub fn downstream_connection(&self) -> GaugeGuard {
         GaugeGuard::new(&self.families.downstream_connections)
     }
 
-    /// The proxy closed a connection that came to this port.
+    /// The proxy closed a connection to this port.
     pub fn connection_closed(&self, port: Port, why: Closed) {
         self.families
             .connections_closed
@@ -173,12 +173,12 @@ impl Metrics {
             .inc();
     }
 
-    /// A create waited for its turn under the rate limit. Not called for those that did not wait.
+    /// A create waited for the rate limit. This is not called for creates that did not wait.
     pub fn rate_limit_waited(&self, waited: Duration) {
         self.families.rate_limit_wait.observe(waited.as_secs_f64());
     }
 
-    /// A create was answered 429 by the proxy's own rate limit.
+    /// The proxy's own rate limit answered a create with 429.
     pub fn rate_limit_rejected(&self, scope: Scope) {
         self.families
             .rate_limit_rejected
@@ -186,7 +186,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A server of the upstream, named `host:port`, is used or not.
+    /// The server `host:port` of the upstream is used, or is not.
     pub fn upstream_up(&self, server: &str, up: bool) {
         self.families
             .upstream_up
@@ -194,13 +194,13 @@ impl Metrics {
             .set(up.into());
     }
 
-    /// A server is no longer one of the upstream's.
+    /// A server no longer belongs to the upstream.
     pub fn upstream_gone(&self, server: &str) {
-        // It fails only if there is no such label value, and then all is as it should be.
+        // This fails only if there is no such series, which is fine.
         let _ = self.families.upstream_up.remove_label_values(&[server]);
     }
 
-    /// The creates of a namespace go to another server from now on.
+    /// The creates of a namespace now go to another server.
     pub fn pin_moved(&self, why: PinMove) {
         self.families
             .pins_moved
@@ -208,7 +208,7 @@ impl Metrics {
             .inc();
     }
 
-    /// What a lane tells, looked up once: every request is a stream of one.
+    /// The metrics of a lane, looked up once, since every request needs them.
     pub fn lane(&self, lane: &'static str) -> LaneMetrics {
         LaneMetrics::new(&self.families, lane)
     }
@@ -221,7 +221,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Something was loaded again at run time, or could not be.
+    /// Something was reloaded at run time, or could not be.
     pub fn reload(&self, what: Reloaded, ok: bool) {
         self.families
             .reloads
@@ -235,7 +235,7 @@ impl Metrics {
         self.families.certificate_expiry.set(unix_seconds as f64);
     }
 
-    /// This mode is in effect from now on.
+    /// This mode is now in effect.
     pub fn mode(&self, mode: Mode) {
         for each in [Mode::Off, Mode::Observe, Mode::Enforce] {
             self.families
@@ -245,7 +245,7 @@ impl Metrics {
         }
     }
 
-    /// So many spans of traces reached the collector, or were dropped.
+    /// This many spans reached the collector, or were dropped.
     pub fn spans(&self, exported: bool, spans: u64) {
         self.families
             .spans
@@ -253,11 +253,11 @@ impl Metrics {
             .inc_by(spans);
     }
 
-    /// A Kubernetes Event was taken by the apiserver, or not.
-    pub fn event(&self, taken: bool) {
+    /// The apiserver accepted a Kubernetes Event, or did not.
+    pub fn event(&self, accepted: bool) {
         self.families
             .events
-            .with_label_values(&[result(taken)])
+            .with_label_values(&[result(accepted)])
             .inc();
     }
 
@@ -273,18 +273,18 @@ impl Metrics {
         total(&self.families.replays)
     }
 
-    /// Everything in Prometheus' text format.
+    /// All metrics in the text format of Prometheus.
     #[must_use]
     pub fn render(&self) -> String {
-        // Fails only for an invalid name or a family without metrics: the first is impossible here,
-        // the second is left out by gather.
+        // This fails only for an invalid name or a family without metrics. Names are constants, and
+        // gather leaves empty families out.
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap_or_default()
     }
 
     fn route(&self, route: RouteLabel) -> &Route {
-        // families.rs makes one for each label, in this order.
+        // families.rs makes one for each label, in the same order.
         &self.families.routes[route as usize]
     }
 }

@@ -1,9 +1,9 @@
-//! `metav1.Status`, the apiserver's error object: decoding what upstream answered, encoding what we
-//! have to answer ourselves.
+//! `metav1.Status`, the error object of the apiserver: decodes those of the upstream and encodes
+//! those that the proxy writes itself.
 //!
-//! Knows the three encodings of the apiserver (JSON, protobuf, YAML) and the name of an object in a
-//! request body. Decides nothing: what a Status proves is `verdict`'s business. Total over any
-//! bytes: malformed input is `None`, never a panic.
+//! This module knows the three encodings of the apiserver (JSON, protobuf and YAML), and finds the
+//! name of an object in a request body. It does not decide what a Status proves; `verdict` does.
+//! Malformed input of any kind gives `None` and never a panic.
 
 mod json;
 mod meta;
@@ -21,36 +21,36 @@ use http::{HeaderMap, HeaderValue};
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go>
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
-    /// The HTTP status code, 0 where the sender left it out.
+    /// The HTTP status code; 0 if the sender left it out.
     pub code: u16,
-    /// The machine-readable cause, e.g. `Conflict`; empty if unknown.
+    /// The reason for programs, as in `Conflict`; empty if unknown.
     pub reason: String,
     /// The sentence for people.
     pub message: String,
-    /// What the error is about; empty where the sender gave none.
+    /// What the error is about; empty if the sender gave none.
     pub details: Details,
 }
 
-/// The object that an error is about, and how long to wait. It need not be the requested object: a
-/// quota conflict names the quota.
+/// The object that an error is about, and how long to wait. The object may differ from the
+/// requested one: a quota conflict names the quota.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details {
-    /// Name of the object.
+    /// The name of the object.
     pub name: String,
-    /// API group, empty for core.
+    /// The API group; empty for core.
     pub group: String,
     /// The *resource* in most errors (`pods`, `resourcequotas`), the kind in validation errors.
     pub kind: String,
-    /// Single findings, e.g. of validation.
+    /// Details of the error, as for each field that fails validation.
     pub causes: Vec<Cause>,
-    /// Seconds to wait before another attempt, 0 = none given.
+    /// Seconds to wait before the next attempt; 0 if the sender gave none.
     pub retry_after_seconds: u32,
 }
 
-/// One finding in [`Details`]. The field path of a validation error is not kept.
+/// One cause in [`Details`]. The field path of a validation error is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cause {
-    /// The machine-readable cause, e.g. `NamespaceTerminating`.
+    /// The reason for programs, as in `NamespaceTerminating`.
     pub reason: String,
     /// The sentence for people.
     pub message: String,
@@ -74,15 +74,16 @@ impl Encoding {
         Encoding::of_accept(headers.get(http::header::ACCEPT))
     }
 
-    /// The same for the first `Accept` line alone, which is all that Go's `Header.Get` sees.
+    /// The same for a value of `Accept`. If there are several lines, pass the first, since the
+    /// apiserver reads no other.
     pub fn of_accept(accept: Option<&HeaderValue>) -> Encoding {
         accept.map_or(Encoding::Json, |accept| {
             negotiate::negotiate(accept.as_bytes())
         })
     }
 
-    /// The encoding of a body, judged by its first bytes: `Content-Type` is wrong too often. Text
-    /// counts as YAML.
+    /// The encoding of a body, judged by its first bytes, because `Content-Type` is wrong too
+    /// often. Plain text counts as YAML.
     pub fn sniff(body: &[u8]) -> Encoding {
         if body.starts_with(&protobuf::MAGIC) {
             Encoding::Protobuf
@@ -119,15 +120,15 @@ impl Status {
         }
     }
 
-    /// The same with `details.retryAfterSeconds`. It is advice to people: client-go obeys the
-    /// `Retry-After` header, so send that too.
+    /// The same with `details.retryAfterSeconds`. client-go obeys only the `Retry-After` header, so
+    /// send that too.
     #[must_use]
     pub fn with_retry_after(mut self, seconds: u32) -> Status {
         self.details.retry_after_seconds = seconds;
         self
     }
 
-    /// The body to send, in the apiserver's own shape (field order, escapes and newline included).
+    /// The body to send, byte for byte as the apiserver would write it.
     pub fn encode(&self, encoding: Encoding) -> Bytes {
         match encoding {
             Encoding::Json => json::encode(self).into(),
@@ -136,8 +137,8 @@ impl Status {
         }
     }
 
-    /// The Status in `body`, whatever its encoding (see [`Encoding::sniff`]); None where it is no
-    /// failure Status.
+    /// The Status in `body`, in any encoding (see [`Encoding::sniff`]). None: the body is not a
+    /// Status, or does not say `Failure`.
     pub fn decode(body: &[u8]) -> Option<Status> {
         match Encoding::sniff(body) {
             Encoding::Json => json::decode(body),

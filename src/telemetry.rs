@@ -1,10 +1,10 @@
-//! Logging: text or JSON on stderr, as Kubernetes components do. `main` calls [`init`] once; the
-//! only module that knows tracing-subscriber.
+//! Logging: text or JSON on stderr, like Kubernetes components. `cli` calls [`init`] once. This is
+//! the only module that knows tracing-subscriber.
 //!
-//! The configured level holds for the proxy's own modules. Other crates only tell of errors: h2
-//! warns of every connection that breaks its rules, which is a line for whoever wants to write one.
-//! Where a directive names them, they are capped at `warn`, whoever asks for more: below that, h2
-//! and hyper print whole headers, bearer tokens included.
+//! The configured level applies to the proxy's own modules. Other crates may log only errors: h2
+//! warns about every connection that breaks the protocol, and so any client could fill the log.
+//! A crate that a directive names may log warnings too, but never more: below `warn`, h2 and hyper
+//! print whole headers, bearer tokens included.
 
 use std::error::Error as StdError;
 use std::fmt::{self as std_fmt, Display};
@@ -22,18 +22,18 @@ use crate::config::{LogFormat, Logging};
 /// Why logging cannot be set up.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The operator's mistake.
+    /// `logging.level` cannot be read.
     #[error(
         "the log level {level:?} is neither a level nor a list of directives such as `info,kube_retry_proxy::create=debug`"
     )]
     Level {
         /// What was configured.
         level: String,
-        /// What is wrong with it.
+        /// Where the level is wrong.
         #[source]
         source: ParseError,
     },
-    /// Ours: called twice.
+    /// [`init`] was called twice, which is a mistake of the program.
     #[error("logging is already set up")]
     Twice(#[from] subscriber::SetGlobalDefaultError),
 }
@@ -41,9 +41,9 @@ pub enum TelemetryError {
 /// Starts logging for the whole process.
 ///
 /// # Errors
-/// The level cannot be read, or logging has been started before.
+/// The level cannot be read, or logging is set up already.
 pub fn init(config: &Logging) -> Result<(), TelemetryError> {
-    // Colours only for people: https://no-color.org
+    // Colours only on a terminal, unless NO_COLOR is set: https://no-color.org
     let ansi = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     Ok(subscriber::set_global_default(logger(
@@ -53,7 +53,7 @@ pub fn init(config: &Logging) -> Result<(), TelemetryError> {
     )?)?)
 }
 
-/// What writes the lines. Apart from [`init`], so that tests can read them.
+/// Writes log lines to `writer`. Tests read them from there.
 fn logger<W>(
     config: &Logging,
     ansi: bool,
@@ -83,7 +83,7 @@ where
     ))
 }
 
-/// Whether it comes from the proxy itself, or is as grave as other crates' lines must be.
+/// Whether the line comes from the proxy itself, or is severe enough for another crate.
 fn may_be_logged(metadata: &Metadata<'_>, named: &[String]) -> bool {
     let within = |module: &str| {
         metadata
@@ -99,7 +99,7 @@ fn may_be_logged(metadata: &Metadata<'_>, named: &[String]) -> bool {
     within(env!("CARGO_CRATE_NAME")) || *metadata.level() <= cap
 }
 
-/// The modules that directives such as `info,h2=warn` name.
+/// The modules that a level such as `info,h2=warn` names.
 fn targets(level: &str) -> Vec<String> {
     let names = level
         .split(',')

@@ -1,5 +1,5 @@
-//! OpenTelemetry traces of creates, if they are configured: one server span for each create, and one
-//! client span for each attempt.
+//! OpenTelemetry traces of creates, if they are configured: one server span for each create, and
+//! one client span for each attempt.
 //!
 //! A trace continues the caller's W3C trace, and each attempt carries its own span to the apiserver
 //! as the parent. `create` tells a [`Trace`] what happens to its create. No request waits for a
@@ -27,7 +27,7 @@ use crate::status::protobuf::Message;
 use context::Context;
 pub use export::Exporter;
 use export::Queue;
-use otlp::{Attributes, Kind, Span};
+use otlp::{Attributes, Span, SpanKind};
 
 /// Begins the traces of creates.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ impl Tracer {
         ))
     }
 
-    /// Begins the span of a create of `resource` that arrived at `received`. None: the create is not
-    /// sampled. The caller's trace decides that; without one, `tracing.sampleRatio` does.
+    /// Begins the span of a create of `resource` that arrived at `received`. None: the create is
+    /// not sampled. The caller's trace decides that; without one, `tracing.sampleRatio` does.
     #[must_use]
     pub fn begin(
         self: &Arc<Self>,
@@ -183,7 +183,7 @@ impl Trace {
         let failed = self.answer.is_none_or(|code| code.is_server_error());
         self.ended.push(
             self.span(
-                Kind::Server,
+                SpanKind::Server,
                 self.span_id,
                 self.context.parent,
                 self.received,
@@ -195,8 +195,8 @@ impl Trace {
         self.tracer.queue.push(self.ended);
     }
 
-    /// Ends the span of the open attempt, if there is one. Without `ended` the client left before the
-    /// answer came.
+    /// Ends the span of the open attempt, if there is one. Without `ended` the client left before
+    /// the answer came.
     fn end_attempt(&mut self, ended: Option<AttemptEnd>) {
         let Some(OpenAttempt {
             span_id,
@@ -234,7 +234,7 @@ impl Trace {
             );
         }
         let mut span = self.span(
-            Kind::Client,
+            SpanKind::Client,
             span_id,
             self.span_id,
             sent,
@@ -252,7 +252,7 @@ impl Trace {
 
     fn span(
         &self,
-        kind: Kind,
+        kind: SpanKind,
         id: u64,
         parent: u64,
         began: Instant,

@@ -1,9 +1,9 @@
-//! What an answer to a create proves, and whether to send the create again.
+//! What an answer to a create proves, and whether to send the create again. Pure.
 //!
-//! [`classify()`] puts every answer into one [`Class`]; a class knows whether its answer proves
-//! that nothing was stored; [`verdict`] turns it, with what the operator opted in to, into relay or
-//! replay. Pure: waiting, limits and budgets are `create`'s business. Whatever is not known
-//! for certain is relayed.
+//! [`classify()`] puts every answer into one [`Class`]. The class says whether the answer proves
+//! that nothing was stored. [`verdict`] turns the class, with the operator's opt-ins, into relay or
+//! replay. An answer that proves nothing is relayed. Waiting, limits and budgets are the part of
+//! `create`.
 
 mod class;
 mod classify;
@@ -16,12 +16,12 @@ pub use outcome::Outcome;
 
 use std::time::Duration;
 
-/// An answer, or the lack of one, as far as replaying goes.
+/// What matters for a replay about an answer, or about an attempt without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassifiedAnswer {
-    /// What it is.
+    /// The class of the answer or of the failure.
     pub class: Class,
-    /// How long upstream asked to wait.
+    /// How long the upstream asked to wait.
     pub retry_after: Option<Duration>,
 }
 
@@ -34,37 +34,38 @@ impl From<Class> for ClassifiedAnswer {
     }
 }
 
-/// What to do with an answer.
+/// What to do after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Hand it to the client.
+    /// Give the answer to the client.
     Relay,
-    /// Send the create again, limits permitting.
+    /// Send the create again, if the limits allow it.
     Replay {
-        /// Not sooner than this, zero if any time will do.
+        /// The shortest pause before the replay.
         wait_at_least: Duration,
-        /// On another connection, if possible to another server: this one is going or gone.
+        /// Use another connection, to another server if one is up: this server is stopping,
+        /// starting or gone.
         on_another_server: bool,
     },
 }
 
-/// The classes that are replayed only where the operator says so. Their answers prove that nothing
-/// was stored, but a replay has a price: it holds the client for long, charges the quota again, or
-/// repeats a webhook's side effects.
+/// The opt-in classes, which are replayed only if the operator enables them. Their answers prove
+/// that nothing was stored, but a replay has a cost: it holds the client for long, charges the
+/// quota again, or repeats side effects of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// Hold creates until the quota frees.
+    /// Hold creates until the quota has room.
     pub exceeded_quota: bool,
     /// Wait for the quota controller to compute a new quota.
     pub quota_status_unknown: bool,
-    /// Try again after the apiserver's ten seconds.
+    /// Replay after the apiserver failed to evaluate the quota for ten seconds.
     pub quota_evaluation_timeout: bool,
-    /// Try again when a webhook did not answer.
+    /// Replay after a webhook did not answer.
     pub webhook_unreachable: bool,
 }
 
-/// etcd refuses proposals while it lags 5,000 behind; coming back within a second only adds to
-/// that.
+/// etcd refuses proposals while it is 5,000 entries behind. A replay within a second would only add
+/// to the load.
 const ETCD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether to send the create again after `answer`.

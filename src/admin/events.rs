@@ -1,5 +1,5 @@
-//! Live updates of the status page as server-sent events: once a second, the sections that have
-//! changed. <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+//! Live updates of the status page as server-sent events. Once a second, a page gets the sections
+//! that have changed. <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
 use std::time::Duration;
 
@@ -12,31 +12,31 @@ use tokio_util::sync::CancellationToken;
 use super::page;
 use crate::snapshot::Snapshot;
 
-/// Pages that are kept live at the same time. Far below the connections of the port, which probes
-/// need.
+/// Pages that are kept live at the same time. They must leave most connections of the port to
+/// probes.
 pub(super) const MAX_VIEWERS: usize = 8;
-/// As often as a person can read.
+/// The time between two updates.
 const EVERY: Duration = Duration::from_secs(1);
-/// When the browser tries again after the connection was lost.
+/// Tells the browser to connect again two seconds after the connection was lost.
 const RETRY: &str = "retry: 2000\n\n";
 
-/// A body that goes on until its reader leaves or `stop`.
+/// A body of updates that ends when its reader leaves or when `stop` is cancelled.
 pub(super) fn stream(
     snapshot: impl Fn() -> Snapshot + Send + 'static,
     viewer: OwnedSemaphorePermit,
     stop: CancellationToken,
 ) -> Channel<Bytes> {
-    // One in the making and one on its way: a slow reader gets fewer updates, not a queue of them.
+    // Only one update is buffered: a slow reader gets fewer updates, not a queue of old ones.
     let (sender, body) = Channel::new(1);
     tokio::spawn(async move {
-        // Whether it was the reader or the stop that ended it, the body ends with its sender.
+        // Dropping the sender ends the body, whatever the reason.
         let _ = stop.run_until_cancelled(send(sender, snapshot)).await;
         drop(viewer);
     });
     body
 }
 
-/// Returns when the reader has left.
+/// Sends updates until the reader has left.
 async fn send(mut sender: Sender<Bytes>, snapshot: impl Fn() -> Snapshot) {
     let mut sent: Vec<String> = Vec::new();
     let mut every = tokio::time::interval(EVERY);
@@ -50,8 +50,8 @@ async fn send(mut sender: Sender<Bytes>, snapshot: impl Fn() -> Snapshot) {
     }
     loop {
         every.tick().await;
-        // The headline tells the time, so that there is something to send each time, and a reader
-        // that has left is noticed.
+        // The headline has the time, so it changes with every update. This way each update sends
+        // something, which is how the proxy notices that a reader has left.
         let sections = page::live(&snapshot());
         let changed = sections
             .iter()
@@ -65,7 +65,7 @@ async fn send(mut sender: Sender<Bytes>, snapshot: impl Fn() -> Snapshot) {
     }
 }
 
-/// One event; each line of `data` has the name of the field before it.
+/// One event. Each line of `data` becomes a `data:` line.
 fn event(data: &str) -> String {
     let mut event: String = data
         .trim_end()

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::limits;
-use super::readiness::Passes;
+use super::readiness::CheckResult;
 use crate::config::Config;
 use crate::decisions::{AttemptRecord, Decision, HeldCreate, rfc3339};
 use crate::metrics::{NamespaceReading, Readings};
@@ -25,7 +25,7 @@ const PINS: usize = 12;
 pub(super) struct Sources<'a> {
     pub(super) config: &'a Config,
     pub(super) readings: Readings,
-    pub(super) checks: Vec<(&'static str, Passes)>,
+    pub(super) checks: Vec<(&'static str, CheckResult)>,
     /// Quota conflicts that were followed by another attempt.
     pub(super) absorbed: u64,
     /// One value every `history_step`, oldest first.
@@ -55,7 +55,7 @@ impl Sources<'_> {
             uptime,
             now,
         } = self;
-        let (plain, told): (Vec<_>, Vec<_>) = decisions
+        let (plain, others): (Vec<_>, Vec<_>) = decisions
             .iter()
             .partition(|decision| decision.outcome == Outcome::Created);
         Snapshot {
@@ -97,7 +97,7 @@ impl Sources<'_> {
             servers: servers.into_iter().map(server).collect(),
             limits: limits::of(config, &readings),
             certificate: certificate(readings.certificate_expiry, now),
-            decisions: told
+            decisions: others
                 .into_iter()
                 .take(DECISIONS)
                 .map(decision_summary)

@@ -1,5 +1,5 @@
-//! How many conflicts were absorbed in each minute of the last half hour: one number every few
-//! seconds, taken from the metrics, so that requests pay nothing for it.
+//! How many conflicts were absorbed in each minute of the last half hour. The counters of the
+//! metrics are sampled every few seconds, so requests pay nothing for the history.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,13 @@ use tokio::time::MissedTickBehavior;
 use crate::metrics::Metrics;
 use crate::verdict::Class;
 
-/// How often a sample is taken.
+/// The time between two samples.
 pub(super) const STEP: Duration = Duration::from_secs(5);
-const A_MINUTE: usize = 12;
-/// The samples that are shown: half an hour.
-const SHOWN: usize = 30 * A_MINUTE;
+const SAMPLES_PER_MINUTE: usize = 12;
+/// Values in the history: half an hour.
+const SHOWN: usize = 30 * SAMPLES_PER_MINUTE;
 
-/// The counter at each step, oldest first. The first sample is that of the start.
+/// Samples of the counter of absorbed conflicts, oldest first. The first one is the 0 of the start.
 #[derive(Debug)]
 pub(super) struct History(Mutex<VecDeque<u64>>);
 
@@ -25,10 +25,10 @@ impl History {
         Self(Mutex::new(VecDeque::from([0])))
     }
 
-    /// Takes samples, for ever.
+    /// Takes samples until it is dropped.
     pub(super) async fn run(&self, metrics: &Metrics) {
         let mut every = tokio::time::interval_at(tokio::time::Instant::now() + STEP, STEP);
-        // A process that did not get to run has not seen the minutes between: they are not made up.
+        // After a time without CPU there is one sample, not one for each step that was missed.
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             every.tick().await;
@@ -38,19 +38,20 @@ impl History {
 
     fn sample(&self, total: u64) {
         let mut totals = self.lock();
-        if totals.len() >= SHOWN + A_MINUTE {
+        if totals.len() >= SHOWN + SAMPLES_PER_MINUTE {
             totals.pop_front();
         }
         totals.push_back(total);
     }
 
-    /// The increase within the minute before each step, oldest first. The last one is that of the
-    /// minute before now, when the counter is at `total`.
+    /// The increase of the counter within the minute before each sample, oldest first. The last
+    /// value is for the minute that ends now, with the counter at `total`.
     pub(super) fn per_minute(&self, total: u64) -> Vec<u64> {
         let mut totals: Vec<u64> = self.lock().iter().copied().collect();
         totals.push(total);
-        let increase =
-            |index: usize| totals[index].saturating_sub(totals[index.saturating_sub(A_MINUTE)]);
+        let increase = |index: usize| {
+            totals[index].saturating_sub(totals[index.saturating_sub(SAMPLES_PER_MINUTE)])
+        };
         (totals.len().saturating_sub(SHOWN)..totals.len())
             .map(increase)
             .collect()
@@ -61,7 +62,7 @@ impl History {
     }
 }
 
-/// Quota conflicts that were followed by another attempt.
+/// How many quota conflicts were followed by another attempt since the start.
 pub(super) fn absorbed(metrics: &Metrics) -> u64 {
     Class::ALL
         .iter()
@@ -97,7 +98,7 @@ mod tests {
         let history = History::new();
         (1..=2000).for_each(|step| history.sample(step));
         assert_eq!(history.per_minute(2001), vec![12; SHOWN]);
-        assert_eq!(history.lock().len(), SHOWN + A_MINUTE);
+        assert_eq!(history.lock().len(), SHOWN + SAMPLES_PER_MINUTE);
     }
 
     #[tokio::test(start_paused = true)]

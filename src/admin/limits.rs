@@ -1,13 +1,13 @@
-//! Every limit of the proxy with what is known about it: its setting, what is in use, how many
-//! times it was reached. Pure.
+//! Every limit of the proxy: its setting, how much of it is in use, and how many times it was
+//! reached. Pure.
 
 use crate::config::{Budget, Config, Rate};
 use crate::metrics::{BudgetKind, NotReplayed, Readings, Scope};
 use crate::snapshot::LimitSummary;
 use crate::snapshot::words::{bytes, duration, number};
 
-/// In the order in which a create meets them. The opt-in classes have attempts and holds of their
-/// own, and count as reached here.
+/// The limits in the order in which a create meets them. The opt-in classes have limits of attempts
+/// and of holding of their own. Reaching one of those counts here too.
 pub(super) fn of(config: &Config, readings: &Readings) -> Vec<LimitSummary> {
     let (creates, replay, rate_limit) = (&config.creates, &config.replay, &config.rate_limit);
     let kept = |reason: NotReplayed| {

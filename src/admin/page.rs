@@ -1,7 +1,7 @@
 //! The status page: a [`Snapshot`] as HTML, whole or section by section. Pure.
 //!
-//! Everything is in the one document, and a content security policy forbids the rest. The page is
-//! complete without scripts; the script only puts newer sections in the place of older ones.
+//! The document contains its style and its script, and a content security policy forbids everything
+//! else. The page is complete without scripts. The script only replaces sections by newer ones.
 
 mod chart;
 mod elements;
@@ -21,8 +21,8 @@ use html::Text;
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
 
-/// The page's `Content-Security-Policy`: this style, this script, this server, and an empty icon so
-/// that browsers ask for none.
+/// The page's `Content-Security-Policy`. It allows the page's own style and script, requests to
+/// this server, and the empty icon that keeps browsers from asking for one.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |text: &str| {
         format!(
@@ -41,8 +41,8 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// Writes one section.
 type Section = fn(&mut String, &Snapshot) -> fmt::Result;
 
-/// The parts of the page below the headline: the class of each, and its sections. Each section is
-/// one element.
+/// The parts of the page below the headline: the CSS class and the sections of each. A section
+/// writes exactly one element.
 const PARTS: [(&str, &[Section]); 4] = [
     ("whole", &[sections::conflicts]),
     (
@@ -53,8 +53,7 @@ const PARTS: [(&str, &[Section]); 4] = [
     ("whole", &[sections::decisions]),
 ];
 
-/// The elements that change, the headline first. Each has an id of its own, by which the script
-/// finds the one to replace.
+/// The elements that change, the headline first. The script finds the element to replace by its id.
 pub(super) fn live(snapshot: &Snapshot) -> Vec<String> {
     let sections = PARTS.iter().flat_map(|(_, sections)| *sections);
     std::iter::once(&(sections::headline as Section))
@@ -84,7 +83,7 @@ pub(super) fn page(snapshot: &Snapshot) -> String {
 <h1>kube-retry-proxy</h1>
 {headline}
 <p class="live"><span id="live" role="status"></span> <button id="pause" type="button" hidden>Pause</button></p>
-<noscript><p class="live">Scripts are off: reload the page for newer numbers.</p></noscript>
+<noscript><p class="live">Scripts are off. Reload the page for newer numbers.</p></noscript>
 </header>
 <main id="main" tabindex="-1">
 "##,
@@ -110,8 +109,8 @@ pub(super) fn page(snapshot: &Snapshot) -> String {
 <nav aria-label="Other pages of the admin port">
 <a href="/metrics">/metrics</a> for Prometheus ·
 <a href="/status.json">/status.json</a> this page as data ·
-<a href="/debug/decisions">/debug/decisions</a> how the last creates went ·
-<a href="/debug/held">/debug/held</a> what is held now ·
+<a href="/debug/decisions">/debug/decisions</a> how the last creates ended ·
+<a href="/debug/held">/debug/held</a> the creates held now ·
 <a href="/configz">/configz</a> the configuration ·
 <a href="/readyz?verbose">/readyz</a> and
 <a href="/livez?verbose">/livez</a> for probes

@@ -1,4 +1,4 @@
-//! The answers of the admin port, from a request's head alone. Bodies are never read.
+//! The pages of the admin port. Only the head of a request matters; its body is never read.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use http_body_util::channel::Channel;
 use http_body_util::{Either, Full};
 use serde::Serialize;
 
-use super::{Port, events, page};
+use super::{AdminPort, events, page};
 use crate::{config, metrics};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -20,13 +20,13 @@ const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const EVENTS: &str = "text/event-stream";
 
-/// Whole, or for as long as its reader stays.
-pub(super) type Body = Either<Full<Bytes>, Channel<Bytes>>;
+/// A whole page, or a stream of updates that lasts as long as its reader.
+pub(super) type PageBody = Either<Full<Bytes>, Channel<Bytes>>;
 
 /// Answers one request.
-pub(super) fn answer(port: &Arc<Port>, method: &Method, uri: &Uri) -> Response<Body> {
+pub(super) fn answer(port: &Arc<AdminPort>, method: &Method, uri: &Uri) -> Response<PageBody> {
     let query = Query(uri.query().unwrap_or_default());
-    let page: fn(&Arc<Port>, Query<'_>) -> Response<Body> = match uri.path() {
+    let page: fn(&Arc<AdminPort>, Query<'_>) -> Response<PageBody> = match uri.path() {
         "/" => |port, _| status_page(port),
         "/status.json" => |port, _| json(&port.snapshot()),
         "/events" if *method == Method::HEAD => {
@@ -49,14 +49,14 @@ pub(super) fn answer(port: &Arc<Port>, method: &Method, uri: &Uri) -> Response<B
         _ => {
             return text(
                 StatusCode::NOT_FOUND,
-                "No such page. The list is at the end of /\n",
+                "No such page. The page at / links to all of them.\n",
             );
         }
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refusal = text(
             StatusCode::METHOD_NOT_ALLOWED,
-            "The admin port is read-only: GET and HEAD only\n",
+            "The admin port is read-only. It answers GET and HEAD only.\n",
         );
         refusal
             .headers_mut()
@@ -66,10 +66,10 @@ pub(super) fn answer(port: &Arc<Port>, method: &Method, uri: &Uri) -> Response<B
     page(port, query)
 }
 
-fn status_page(port: &Port) -> Response<Body> {
+fn status_page(port: &AdminPort) -> Response<PageBody> {
     let mut answer = response(StatusCode::OK, HTML, page::page(&port.snapshot()));
     let headers = answer.headers_mut();
-    // Only base64 and constants: always a header value.
+    // The policy consists of constants and base64, so it is always a header value.
     if let Ok(policy) = HeaderValue::from_str(&page::POLICY) {
         headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
@@ -77,12 +77,12 @@ fn status_page(port: &Port) -> Response<Body> {
     answer
 }
 
-/// What the status page's script listens to.
-fn live(port: &Arc<Port>) -> Response<Body> {
+/// The updates that the script of the status page listens to.
+fn live(port: &Arc<AdminPort>) -> Response<PageBody> {
     let Ok(viewer) = Arc::clone(&port.viewers).try_acquire_owned() else {
         return text(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Too many pages are kept live already; this one can be reloaded\n",
+            "Too many pages get live updates already. Reload the page instead.\n",
         );
     };
     let (snapshots, stop) = (Arc::clone(port), port.stop.clone());
@@ -90,8 +90,9 @@ fn live(port: &Arc<Port>) -> Response<Body> {
     response(StatusCode::OK, EVENTS, String::new()).map(|_| Either::Right(body))
 }
 
-/// As kube-apiserver answers its own: `ok`, or each check on a line with `?verbose` and on failure.
-fn health(name: &str, query: Query<'_>, (passed, checks): (bool, String)) -> Response<Body> {
+/// Answers like the probes of kube-apiserver: `ok`, or with `?verbose` or on failure a line for
+/// each check.
+fn health(name: &str, query: Query<'_>, (passed, checks): (bool, String)) -> Response<PageBody> {
     match (passed, query.value("verbose")) {
         (true, None) => text(StatusCode::OK, "ok"),
         (true, Some(_)) => text(StatusCode::OK, format!("{checks}{name} check passed\n")),
@@ -102,7 +103,7 @@ fn health(name: &str, query: Query<'_>, (passed, checks): (bool, String)) -> Res
     }
 }
 
-fn decisions(port: &Arc<Port>, query: Query<'_>) -> Response<Body> {
+fn decisions(port: &Arc<AdminPort>, query: Query<'_>) -> Response<PageBody> {
     let limit = match query.value("limit").map(str::parse) {
         None => usize::MAX,
         Some(Ok(limit)) => limit,
@@ -116,12 +117,12 @@ fn decisions(port: &Arc<Port>, query: Query<'_>) -> Response<Body> {
     json(&port.admin.decisions.recent(query.value("namespace"), limit))
 }
 
-/// A query, not percent-decoded: no value that is asked for here needs to be.
+/// A query. It is not percent-decoded, since no value that the pages take needs to be.
 #[derive(Clone, Copy)]
 struct Query<'a>(&'a str);
 
 impl<'a> Query<'a> {
-    /// The first value of `key`, empty if it has none.
+    /// The first value of `key`; empty for a key without a value.
     fn value(self, key: &str) -> Option<&'a str> {
         self.0
             .split('&')
@@ -130,7 +131,7 @@ impl<'a> Query<'a> {
     }
 }
 
-fn json(value: &impl Serialize) -> Response<Body> {
+fn json(value: &impl Serialize) -> Response<PageBody> {
     match serde_json::to_string_pretty(value) {
         Ok(text) => response(StatusCode::OK, JSON, text + "\n"),
         Err(error) => text(
@@ -140,11 +141,11 @@ fn json(value: &impl Serialize) -> Response<Body> {
     }
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Response<Body> {
+fn text(status: StatusCode, body: impl Into<String>) -> Response<PageBody> {
     response(status, TEXT, body.into())
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<PageBody> {
     let mut response = Response::new(Either::Left(Full::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();

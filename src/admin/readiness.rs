@@ -1,31 +1,32 @@
-//! Whether the proxy is ready: named checks, each kept by the part of the proxy that knows.
+//! Whether the proxy is ready: named checks, each set by the part of the proxy that knows.
 //!
-//! A check fails until it is first set, and again when its keeper is gone: a task that has died
-//! must not look well.
+//! A check fails until it is first set. It fails again when its handle is dropped, so that a task
+//! that has died does not look healthy.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
-/// What a check says: fine, with what else is worth telling, if anything; or why not.
-pub type Passes = Result<String, String>;
+/// The state of a check. Ok: it passes, with a text for `?verbose` that may be empty. Err: why it
+/// fails.
+pub type CheckResult = Result<String, String>;
 
-/// All checks of one proxy. Ready if every one passes.
+/// All checks of one proxy. The proxy is ready if every check passes.
 #[derive(Debug, Default)]
 pub struct Readiness {
-    /// A handful, made at the start and never removed, so that a handle is an index.
-    checks: Mutex<Vec<(&'static str, Passes)>>,
+    /// Checks are added at the start and never removed, so a handle can be an index.
+    checks: Mutex<Vec<(&'static str, CheckResult)>>,
 }
 
 impl Readiness {
-    /// Without checks, and therefore ready.
+    /// No checks yet, so the proxy is ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a check, which fails until it is set.
+    /// Adds a check. It fails until it is set.
     pub fn check(self: &Arc<Self>, name: &'static str) -> Check {
         let mut checks = self.lock();
         checks.push((name, Err("not checked yet".into())));
@@ -41,13 +42,14 @@ impl Readiness {
         self.lock().iter().all(|(_, passes)| passes.is_ok())
     }
 
-    /// Every check as it is now.
+    /// The name and the state of every check.
     #[must_use]
-    pub fn checks(&self) -> Vec<(&'static str, Passes)> {
+    pub fn checks(&self) -> Vec<(&'static str, CheckResult)> {
         self.lock().clone()
     }
 
-    /// Whether every check passes, and a line about each, as kube-apiserver's `?verbose` has it.
+    /// Whether every check passes, and a line for each check like those of kube-apiserver's
+    /// `?verbose`.
     /// <https://github.com/kubernetes/apiserver/blob/v0.34.0/pkg/server/healthz/healthz.go#L235-L262>
     #[must_use]
     pub(super) fn report(&self) -> (bool, String) {
@@ -65,12 +67,12 @@ impl Readiness {
         (ready, text)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, Passes)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, CheckResult)>> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One check, for its keeper. Fails for good when it is dropped.
+/// The handle of one check. When it is dropped, the check fails for good.
 #[derive(Debug)]
 pub struct Check {
     readiness: Arc<Readiness>,
@@ -78,17 +80,17 @@ pub struct Check {
 }
 
 impl Check {
-    /// Says how it is now. The reason is shown to whoever can reach the admin port.
-    pub fn set(&self, passes: Passes) {
+    /// Sets the state of the check. Anybody who can reach the admin port sees the texts.
+    pub fn set(&self, passes: CheckResult) {
         let mut checks = self.readiness.lock();
-        let Some((name, before)) = checks.get_mut(self.index) else {
+        let Some((name, last)) = checks.get_mut(self.index) else {
             return;
         };
-        if *before == passes {
+        if *last == passes {
             return;
         }
-        let (name, was_ok) = (*name, before.is_ok());
-        *before = passes.clone();
+        let (name, was_ok) = (*name, last.is_ok());
+        *last = passes.clone();
         drop(checks);
         match passes {
             Ok(_) if !was_ok => info!(check = name, "Readiness check passes"),
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_without_a_keeper_fails() {
+    fn a_check_whose_handle_is_gone_fails() {
         let readiness = Arc::new(Readiness::new());
         let check = readiness.check("upstream");
         check.set(Ok(String::new()));

@@ -215,7 +215,10 @@ async fn other_paths_and_methods_are_refused_in_clear_words() {
     let admin = start().await;
     assert_eq!(
         admin.get("/api/v1/pods").await,
-        (404, "No such page. The list is at the end of /\n".into())
+        (
+            404,
+            "No such page. The page at / links to all of them.\n".into()
+        )
     );
     let answer = admin
         .raw("POST /metrics HTTP/1.1\r\nHost: admin\r\nContent-Length: 1000000\r\n\r\n")

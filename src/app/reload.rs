@@ -1,9 +1,9 @@
-//! What changes while the proxy runs: `mode`, `replay` and `rateLimit` of the configuration, the
-//! serving certificate and the CA of the upstream. Whatever cannot be read or is wrong is told
-//! once, and the last good one stays in use.
+//! Reloads what may change while the proxy runs: `mode`, `replay` and `rateLimit` of the
+//! configuration, the serving certificate, and the CA of the upstream. An error is logged once, and
+//! the last good state stays in use.
 //!
-//! Files are read again every few seconds and compared by content: a ConfigMap or Secret is
-//! replaced by swapping symlinks, which watches of the file miss.
+//! Files are read again every few seconds and compared by content. A ConfigMap or Secret changes by
+//! swapping symlinks, and a watch on the file would miss that.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::tls::{self, ServingCertificate};
 
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How the configuration is read again while the proxy runs.
+/// Where the configuration is reloaded from while the proxy runs.
 pub struct ConfigSource {
-    /// Reads it from where it came from, flags included.
+    /// Reads the configuration from all its sources, flags included.
     pub read: Box<dyn Fn() -> Result<Config, Box<dyn Error + Send + Sync>> + Send + Sync>,
-    /// How often it is read, and the certificate files with it.
+    /// The time between two reads. Certificate files are read as often.
     pub every: Duration,
 }
 
 impl ConfigSource {
-    /// Read every five seconds: kubelet takes longer to bring a changed ConfigMap.
+    /// Reads every five seconds. The kubelet takes longer to update a ConfigMap in a pod.
     pub fn new(
         read: impl Fn() -> Result<Config, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
     ) -> Self {
@@ -41,7 +41,7 @@ impl ConfigSource {
 }
 
 pub(super) struct Reload {
-    /// None: only the certificate files are looked at.
+    /// None: only the certificate files are reloaded.
     pub source: Option<ConfigSource>,
     pub current: Arc<ArcSwap<Config>>,
     pub proxy: Arc<Proxy>,
@@ -50,25 +50,25 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// Looks for changes, for ever.
+    /// Looks for changes until it is dropped.
     pub(super) async fn run(self) {
-        let mut told = Told::default();
+        let mut logged = Logged::default();
         let mut every =
             tokio::time::interval(self.source.as_ref().map_or(EVERY, |source| source.every));
         loop {
             every.tick().await;
-            let config = self.config(&mut told.waiting);
-            told.once(&self.metrics, Reloaded::Config, config);
+            let config = self.config(&mut logged.waiting);
+            logged.once(&self.metrics, Reloaded::Config, config);
             let certificate = self.certificate();
-            told.once(&self.metrics, Reloaded::Certificate, certificate);
+            logged.once(&self.metrics, Reloaded::Certificate, certificate);
             let upstream_ca = self.proxy.upstream.reload_ca().map_err(Into::into);
-            told.once(&self.metrics, Reloaded::UpstreamCa, upstream_ca);
+            logged.once(&self.metrics, Reloaded::UpstreamCa, upstream_ca);
         }
     }
 
-    /// What can change changes, whatever else is in the file: an edit that waits for a restart must
-    /// not keep somebody from `mode: Off`.
-    fn config(&self, waiting: &mut Vec<&'static str>) -> Outcome {
+    /// Applies the sections that can change, even if the file also changes sections that need a
+    /// restart. Somebody who needs `mode: Off` must not wait for that.
+    fn config(&self, waiting: &mut Vec<&'static str>) -> Changed {
         let Some(source) = &self.source else {
             return Ok(false);
         };
@@ -81,7 +81,7 @@ impl Reload {
         if !fixed.is_empty() && fixed != *waiting {
             warn!(
                 sections = fixed.join(", "),
-                "These sections have changed, but take effect at the next start only"
+                "These sections have changed and take effect at the next start"
             );
         }
         *waiting = fixed;
@@ -97,18 +97,18 @@ impl Reload {
         Ok(true)
     }
 
-    fn certificate(&self) -> Outcome {
+    fn certificate(&self) -> Changed {
         let changed = self.certificate.reload()? == tls::Reload::Reloaded;
         if changed {
-            tell_expiry(&self.metrics, &self.certificate);
+            report_expiry(&self.metrics, &self.certificate);
         }
         Ok(changed)
     }
 }
 
-/// The names of the sections that differ, of those that only a start reads.
+/// The changed sections among those that take effect only at a start.
 fn fixed_sections_changed(read: &Config, current: &Config) -> Vec<&'static str> {
-    // Taken apart, so that no section is forgotten.
+    // The pattern names every section, so that a new one cannot be forgotten.
     let Config {
         mode: _,
         replay: _,
@@ -141,11 +141,11 @@ fn fixed_sections_changed(read: &Config, current: &Config) -> Vec<&'static str> 
 }
 
 /// Whether something changed.
-type Outcome = Result<bool, Box<dyn Error + Send + Sync>>;
+type Changed = Result<bool, Box<dyn Error + Send + Sync>>;
 
-/// What was told already, so that it is not repeated every few seconds.
+/// What the log has already, so that it is not repeated every few seconds.
 #[derive(Default)]
-struct Told {
+struct Logged {
     /// The changed sections that wait for a restart.
     waiting: Vec<&'static str>,
     config: Option<String>,
@@ -153,14 +153,14 @@ struct Told {
     upstream_ca: Option<String>,
 }
 
-impl Told {
-    fn once(&mut self, metrics: &Metrics, what: Reloaded, outcome: Outcome) {
+impl Logged {
+    fn once(&mut self, metrics: &Metrics, what: Reloaded, changed: Changed) {
         let last = match what {
             Reloaded::Config => &mut self.config,
             Reloaded::Certificate => &mut self.certificate,
             Reloaded::UpstreamCa => &mut self.upstream_ca,
         };
-        match outcome {
+        match changed {
             Ok(changed) => {
                 *last = None;
                 if changed {
@@ -175,7 +175,7 @@ impl Told {
                     error!(
                         what = what.as_str(),
                         error = text,
-                        "Cannot reload, the last good one stays in use"
+                        "Cannot reload, the last good state stays in use"
                     );
                     *last = Some(text);
                 }
@@ -184,7 +184,8 @@ impl Told {
     }
 }
 
-pub(super) fn tell_expiry(metrics: &Metrics, certificate: &ServingCertificate) {
+/// Updates the metric, and warns of a certificate that has expired.
+pub(super) fn report_expiry(metrics: &Metrics, certificate: &ServingCertificate) {
     let expiry = certificate.not_after();
     let seconds = expiry
         .duration_since(UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! What commands ask a running proxy: one GET of a page of its admin port.
+//! Reads one page from the admin port of a running proxy.
 
 use std::io;
 use std::time::Duration;
@@ -15,84 +15,84 @@ use super::Error;
 use crate::body::{Body, BodyError, collect_bounded};
 use crate::connections::socket;
 
-/// For all of it. The admin port answers in milliseconds.
+/// How long connecting and reading may take. The admin port answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// More than the longest list of decisions.
+/// The largest page that is read. The longest list of decisions is smaller.
 const MAX_ANSWER: u64 = 64 << 20;
 
-/// Why a running proxy told nothing.
+/// Why a page could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Nobody listens there, or not for us.
+    /// Nothing accepts connections at the address.
     #[error(
-        "no connection to {address}; --admin-address names the admin port of a running proxy, as in localhost:8080"
+        "cannot connect to {address}; --admin-address must be the admin port of a running proxy, like localhost:8080"
     )]
     Connect {
-        /// What was given.
+        /// The address that was used.
         address: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// What was given cannot stand in a request.
-    #[error("{path:?} cannot be asked of {address:?}")]
+    /// The address or the path cannot be part of a request.
+    #[error("cannot ask {address:?} for {path:?}")]
     Request {
-        /// Where it was to go.
+        /// The address that was used.
         address: String,
-        /// The page.
+        /// The path of the page.
         path: String,
-        /// What is wrong with it.
+        /// Why they cannot be part of a request.
         source: http::Error,
     },
-    /// The exchange failed.
+    /// The connection failed before the answer.
     #[error("{address} did not answer")]
     Exchange {
-        /// What was given.
+        /// The address that was used.
         address: String,
-        /// What went wrong.
+        /// The error of the connection.
         source: hyper::Error,
     },
     /// The answer broke off.
     #[error("the answer of {address} is not complete")]
     Body {
-        /// What was given.
+        /// The address that was used.
         address: String,
-        /// What went wrong.
+        /// The error of the connection.
         source: BodyError,
     },
-    /// It takes too long.
+    /// The answer took too long.
     #[error("{address} did not answer within {TIMEOUT:?}")]
     Slow {
-        /// What was given.
+        /// The address that was used.
         address: String,
     },
-    /// Another code than 200, or more than any proxy would tell.
+    /// The code is not 200, or the page is larger than any of the proxy's.
     #[error(
         "{address} answered {status} and not the page {path}; is it the admin port of a kube-retry-proxy?"
     )]
     Answer {
-        /// What was given.
+        /// The address that was used.
         address: String,
-        /// The page.
+        /// The path of the page.
         path: String,
-        /// The code.
+        /// The code of the answer.
         status: StatusCode,
     },
-    /// The page is none of ours.
+    /// The page is not the JSON that this version expects.
     #[error(
-        "the page {path} of {address} cannot be understood; is it the admin port of a kube-retry-proxy?"
+        "cannot understand the page {path} of {address}; is it the admin port of a kube-retry-proxy?"
     )]
     Page {
-        /// What was given.
+        /// The address that was used.
         address: String,
-        /// The page.
+        /// The path of the page.
         path: String,
-        /// Where the reading ended.
+        /// Where the JSON is wrong.
         source: serde_json::Error,
     },
 }
 
-/// The page at `path`, read as JSON, and the address as it was used. `address` is `HOST:PORT`; a
-/// scheme before it is left out, and the address of all interfaces means this machine.
+/// Reads the page at `path` as JSON. `address` is `HOST:PORT`; `http://` in front of it is ignored,
+/// and an address of all interfaces stands for this machine.
 pub(super) fn get<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, Error> {
     let address = destination(address);
     let fetched = super::runtime()?.block_on(async {
@@ -111,7 +111,7 @@ pub(super) fn get<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, E
     })?)
 }
 
-/// Where to connect to.
+/// The address to connect to.
 fn destination(given: &str) -> String {
     let address = given
         .strip_prefix("http://")
@@ -146,7 +146,7 @@ async fn fetch(address: &str, path: &str) -> Result<Bytes, AdminError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    // Its end is seen through the sender.
+    // The task ends with the connection, and the sender reports its errors.
     tokio::spawn(connection);
     let (head, mut body) =
         Body::<()>::of_answer(sender.send_request(request).await.map_err(failed)?).into_parts();

@@ -1,8 +1,8 @@
-//! `explain`: what the proxy would do about an answer that somebody captured, e.g. with `curl -i`,
-//! or what it did about the last creates.
+//! `explain`: what the proxy would do after a captured answer, or what it did about the last
+//! creates.
 //!
-//! Takes the capture apart, asks the same [`classify`] and [`verdict`] that serve, and lays out the
-//! pauses. [`explain`] is pure; [`run`] reads the files, or the decisions of a running proxy, and
+//! It parses the capture, calls the same [`classify`] and [`verdict`] as the proxy, and lists the
+//! pauses. [`explain`] is pure. [`run`] reads the files, or the decisions of a running proxy, and
 //! prints.
 
 mod capture;
@@ -34,20 +34,20 @@ Examples:
   kube-retry-proxy explain --admin-address localhost:8080 --namespace argo
   curl -s localhost:8080/debug/decisions | kube-retry-proxy explain")]
 pub struct ExplainArgs {
-    /// The captured answer, `-` for stdin: a raw HTTP answer, only its body, or what
-    /// /debug/decisions answered.
+    /// The captured answer, or `-` for stdin: an HTTP answer as `curl -i` prints it, its body
+    /// alone, or the output of /debug/decisions.
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
-    /// The configuration whose opt-ins and limits count [default: the defaults].
+    /// The configuration with the opt-ins and limits to use [default: the proxy's defaults].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Explain the last creates of the running proxy with this admin port instead, newest first.
+    /// Instead, explain the last creates of the running proxy with this admin port, newest first.
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["file", "config"])]
     pub admin_address: Option<String>,
-    /// Only the creates of this namespace.
+    /// Explain only the creates of this namespace.
     #[arg(long, short, value_name = "NAMESPACE", requires = "admin_address")]
     pub namespace: Option<String>,
-    /// At most so many creates.
+    /// Explain at most this many creates.
     #[arg(long, value_name = "N", requires = "admin_address")]
     pub limit: Option<u32>,
 }
@@ -60,26 +60,26 @@ pub enum ExplainCommandError {
     Read {
         /// The file, or `-`.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The configuration could not be read.
     #[error("--config cannot be used")]
     Config(#[from] FileError),
-    /// The running proxy was not reached.
-    #[error("the decisions cannot be read")]
+    /// The running proxy did not answer.
+    #[error("cannot read the decisions")]
     Admin(#[from] AdminError),
-    /// The capture is no answer.
-    #[error("{} is not usable", path.display())]
+    /// The capture is not an HTTP answer.
+    #[error("{} cannot be explained", path.display())]
     Capture {
         /// The file, or `-`.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong, and where.
         source: ExplainError,
     },
 }
 
-/// Reads the capture and prints what the proxy makes of it.
+/// Reads the capture and prints what the proxy would do.
 pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
     if let Some(address) = &args.admin_address {
         let decisions = decided::fetch(address, args.namespace.as_deref(), args.limit)?;
@@ -116,44 +116,44 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Error> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// All of it: a capture is an error answer, and the person at the terminal bounds it.
+/// Reads everything. A capture is small, and the user can interrupt the command.
 fn read(input: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut raw = Vec::new();
     input.read_to_end(&mut raw)?;
     Ok(raw)
 }
 
-/// What became of a captured answer. `Display` prints it for people.
+/// What the proxy would do after a captured answer. `Display` prints it for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
     /// The status code.
     pub code: StatusCode,
-    /// Whether the capture had no status line, so that the code comes from the Status in the body.
+    /// The capture has no status line; the code is that of the Status in the body.
     pub code_from_body: bool,
-    /// The Status in the body and its encoding; None where the body is something else.
+    /// The Status in the body and its encoding. None: the body is something else.
     pub status: Option<(Status, Encoding)>,
-    /// Its class and what the server asked for.
+    /// The class of the answer, and how long the server asked to wait.
     pub answer: ClassifiedAnswer,
-    /// What the proxy makes of it.
+    /// Whether the proxy would relay or replay.
     pub verdict: Verdict,
-    /// The pauses if every further attempt got the same answer; empty where it is relayed.
+    /// The pauses if every attempt got the same answer. Empty: the answer is relayed.
     pub plan: Vec<Pause>,
     /// The attempts that the limits allow.
     pub max_attempts: u32,
-    /// The hold that the limits allow.
+    /// The longest hold that the limits allow.
     pub max_hold: Duration,
 }
 
-/// One pause of the plan, before replay 1, 2, ….
+/// One pause of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pause {
-    /// Which replay follows.
+    /// The number of the replay that follows, counted from 1.
     pub replay: u32,
-    /// The shortest that it can be.
+    /// The shortest possible pause.
     pub from: Duration,
-    /// The longest that it can be.
+    /// The longest possible pause.
     pub to: Duration,
-    /// The longest that the create can have been held when the replay starts, attempts taking no
+    /// How long the create can have been held at most when the replay starts, if attempts take no
     /// time.
     pub held_at_most: Duration,
 }
@@ -161,47 +161,49 @@ pub struct Pause {
 /// Why a capture cannot be explained.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
-    /// Nothing to explain.
+    /// The capture is empty.
     #[error(
         "the capture is empty; expected an HTTP answer, as `curl -i` prints it, or the body of one"
     )]
     Empty,
-    /// The first line begins like a status line and is none.
+    /// The first line starts with `HTTP/` and is not a status line.
     #[error(
-        "line 1: {line:?} is no status line; expected for example \"HTTP/1.1 409 Conflict\" or \"HTTP/2 409\""
+        "line 1: {line:?} is not a status line; expected, for example, \"HTTP/1.1 409 Conflict\" or \"HTTP/2 409\""
     )]
     StatusLine {
-        /// The line.
+        /// The start of the line.
         line: String,
     },
-    /// A line of the head is no header.
+    /// A line of the head is not a header.
     #[error(
-        "line {number}: {line:?} is no header; expected \"Name: value\", and an empty line before the body"
+        "line {number}: {line:?} is not a header; expected \"Name: value\", and an empty line before the body"
     )]
     Header {
-        /// Counted from 1.
+        /// The number of the line, counted from 1.
         number: usize,
-        /// The line.
+        /// The start of the line.
         line: String,
     },
-    /// Only interim answers (1xx).
-    #[error("the capture ends after an interim answer ({code}); expected the final one behind it")]
+    /// The capture has only interim answers (1xx).
+    #[error(
+        "the capture ends after an interim answer ({code}); expected the final answer after it"
+    )]
     OnlyInterim {
         /// The interim code.
         code: u16,
     },
-    /// A bare body that tells no code.
+    /// The capture is a body without a code.
     #[error(
-        "neither a status line nor a Status with a code; expected \"HTTP/1.1 CODE\" as first line, or a metav1.Status as body"
+        "the capture has neither a status line nor a Status with a code; expected a first line like \"HTTP/1.1 409 Conflict\", or a metav1.Status"
     )]
     NoCode,
 }
 
-/// Explains `raw`: status line, headers, an empty line, body; with CRLF or LF. A bare body will do
-/// where it is a Status.
+/// Explains `raw`: a status line, headers, an empty line and a body, with CRLF or LF. The body
+/// alone is enough if it is a Status.
 ///
 /// # Errors
-/// What is wrong with the capture, and where.
+/// The capture is not an HTTP answer; the error says where.
 pub fn explain(
     raw: &[u8],
     policy: &Policy,
@@ -241,7 +243,7 @@ pub fn explain(
     })
 }
 
-/// Until the attempts end, or until even the shortest pauses exceed the hold.
+/// The pauses until all attempts are used, or until even the shortest pauses exceed the hold.
 fn plan(at_least: Duration, backoff: &Backoff, limits: &Limits) -> Vec<Pause> {
     let mut plan = Vec::new();
     let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
@@ -250,7 +252,7 @@ fn plan(at_least: Duration, backoff: &Backoff, limits: &Limits) -> Vec<Pause> {
             backoff.delay(replay, 0.0, at_least),
             backoff.delay(replay, 1.0, at_least),
         );
-        // The worst case is a pause that ends just within the hold.
+        // The longest hold ends with a pause that just fits.
         most = most.saturating_add(to).min(limits.max_hold);
         let spent = Spent {
             attempts: replay,
@@ -271,7 +273,7 @@ fn plan(at_least: Duration, backoff: &Backoff, limits: &Limits) -> Vec<Pause> {
     plan
 }
 
-/// As Debug has it, but nothing is `0s`, not `0ns`.
+/// A duration as Debug prints it, with `0s` instead of `0ns`.
 fn readable(duration: Duration) -> String {
     if duration.is_zero() {
         "0s".to_owned()

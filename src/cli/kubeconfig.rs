@@ -1,4 +1,4 @@
-//! `kubeconfig`: a new one for a token file, or an existing one led through the proxy.
+//! `kubeconfig`: writes a new kubeconfig for a token file, or points an existing one at the proxy.
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 
 use crate::config;
-use crate::kubeconfig::{self, KubeconfigError, Rewritten, Target, replace_file};
+use crate::kubeconfig::{self, KubeconfigError, ProxyEndpoint, Rewritten, replace_file};
 use crate::tls::{self, TlsError};
 
 const EXAMPLES: &str = "\
 Examples:
-  A new one for a pod's service account:
+  A new kubeconfig for the service account of a pod:
     kube-retry-proxy kubeconfig --server https://127.0.0.1:8443 --certificate-authority ca.crt \\
       --token-file /var/run/secrets/kubernetes.io/serviceaccount/token --output kubeconfig
-  Your own, led through the proxy:
+  Your own kubeconfig, with its cluster reached through the proxy:
     kube-retry-proxy kubeconfig --server https://127.0.0.1:8443 --certificate-authority ca.crt \\
       --from ~/.kube/config --output kubeconfig";
 
@@ -26,25 +26,25 @@ Examples:
     after_help = EXAMPLES
 )]
 pub struct KubeconfigArgs {
-    /// The proxy's URL, which its certificate must be valid for.
+    /// The URL of the proxy. The proxy's certificate must be valid for its host.
     #[arg(long, value_name = "URL", value_parser = parse_server)]
     pub server: String,
-    /// The CA that verifies the proxy; without it the clients use their system's.
+    /// The CA that verifies the proxy's certificate [default: the CAs of the client's system].
     #[arg(long, value_name = "FILE")]
     pub certificate_authority: Option<PathBuf>,
-    /// Make a new kubeconfig whose user is the bearer of this token file.
+    /// Write a new kubeconfig whose user authenticates with this token file.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The default namespace of the new kubeconfig.
     #[arg(long, short, value_name = "NAME", conflicts_with = "from")]
     pub namespace: Option<String>,
-    /// Rewrite this kubeconfig, keeping its users, contexts and everything else.
+    /// Rewrite this kubeconfig. Users, contexts and everything else stay.
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// The context whose cluster is led through the proxy; by default the current one.
+    /// The context whose cluster is reached through the proxy [default: the current context].
     #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
     pub context: Option<String>,
-    /// Write to this file, readable only by you, instead of standard output.
+    /// Write to this file instead of standard output. Only you can read it.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -52,36 +52,36 @@ pub struct KubeconfigArgs {
 /// Why no kubeconfig was written.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigCommandError {
-    /// The CA cannot be used.
+    /// The file of `--certificate-authority` cannot be read or is not a CA.
     #[error("--certificate-authority cannot be used")]
     Authority(#[source] TlsError),
-    /// The original could not be read.
+    /// The kubeconfig of `--from` could not be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The original could not be rewritten.
+    /// The kubeconfig of `--from` could not be rewritten.
     #[error("{} cannot be rewritten", path.display())]
     Rewrite {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the kubeconfig.
         #[source]
         source: KubeconfigError,
     },
-    /// A new one could not be made.
+    /// The new kubeconfig could not be made.
     #[error("the kubeconfig cannot be made")]
     Make(#[source] KubeconfigError),
     /// The result could not be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// The file, or `-` for standard output.
+        /// The path of the file, or `-` for standard output.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -95,7 +95,7 @@ pub fn make(args: &KubeconfigArgs) -> Result<Rewritten, KubeconfigCommandError> 
         .map(tls::read_authority)
         .transpose()
         .map_err(KubeconfigCommandError::Authority)?;
-    let target = Target {
+    let proxy = ProxyEndpoint {
         server: &args.server,
         ca: ca.as_deref(),
     };
@@ -106,7 +106,7 @@ pub fn make(args: &KubeconfigArgs) -> Result<Rewritten, KubeconfigCommandError> 
                 source,
             })?;
             let directory = from.parent().unwrap_or(Path::new(""));
-            kubeconfig::rewrite(&text, directory, args.context.as_deref(), target).map_err(
+            kubeconfig::rewrite(&text, directory, args.context.as_deref(), proxy).map_err(
                 |source| KubeconfigCommandError::Rewrite {
                     path: from.clone(),
                     source,
@@ -116,13 +116,13 @@ pub fn make(args: &KubeconfigArgs) -> Result<Rewritten, KubeconfigCommandError> 
         (None, token_file) => {
             let default = config::SelfSigned::default().token_file;
             let token_file = token_file.as_ref().unwrap_or(&default);
-            kubeconfig::with_token_file(target, token_file, args.namespace.as_deref())
+            kubeconfig::with_token_file(proxy, token_file, args.namespace.as_deref())
                 .map_err(KubeconfigCommandError::Make)
         }
     }
 }
 
-/// Writes the result where the arguments say.
+/// Writes the result to the file of `--output` or to stdout.
 pub fn write(
     args: &KubeconfigArgs,
     text: &str,

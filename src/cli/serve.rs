@@ -1,7 +1,7 @@
-//! `serve`: puts the configuration together from flags, environment, file, kubeconfig and cluster.
+//! `serve`: builds the configuration from flags, environment, file, kubeconfig and cluster.
 //!
-//! [`load`] reads them, [`resolve`] decides, without IO. Both may be called again at run time, to
-//! reload.
+//! [`load`] reads these sources. [`resolve`] decides between them and is pure. Both run again for
+//! each reload.
 
 mod args;
 
@@ -18,71 +18,71 @@ use crate::kubeconfig::{self, Endpoint, KubeconfigError};
 
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
-/// What surrounds the flags, already read.
+/// The sources besides the flags, already read.
 #[derive(Debug, Default)]
 pub struct Given {
-    /// The file of `--config`, or the defaults.
+    /// The configuration from `--config`, or the defaults.
     pub file: Config,
-    /// The chosen context of `--kubeconfig`.
+    /// The apiserver of the chosen context of `--kubeconfig`.
     pub kubeconfig: Option<Endpoint>,
-    /// The cluster that the process runs in.
+    /// The cluster that the process runs in. None: it does not run in a pod.
     pub cluster: Option<Cluster>,
 }
 
-/// What a pod is told about its cluster.
+/// What a pod knows about its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// `KUBERNETES_SERVICE_HOST`, an IP address or a name.
     pub host: String,
     /// `KUBERNETES_SERVICE_PORT`.
     pub port: String,
-    /// The service account's CA.
+    /// The CA file of the service account.
     pub ca_file: PathBuf,
 }
 
-/// Why there is no configuration to serve with.
+/// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The file of `--config`.
+    /// The file of `--config` cannot be read or has mistakes.
     #[error("--config cannot be used")]
     File(#[source] FileError),
-    /// The file of `--kubeconfig`.
+    /// The file of `--kubeconfig` cannot be read or used.
     #[error("--kubeconfig {} cannot be used", path.display())]
     Kubeconfig {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         #[source]
         source: KubeconfigError,
     },
-    /// A server that the proxy cannot put itself in front of. Not printed, because a URL may carry
-    /// a password.
+    /// The URL of the server cannot be an upstream. The error does not print it, because a URL may
+    /// contain a password.
     #[error(
-        "the server of {origin} is no upstream: expected a URL like https://10.0.0.1:6443, without path, query or credentials"
+        "the server of {origin} cannot be an upstream: expected a URL like https://10.0.0.1:6443, without path, query or credentials"
     )]
     Server {
-        /// Where it came from.
+        /// The flag or variable that it came from.
         origin: &'static str,
     },
-    /// Nothing says where the apiserver is.
+    /// No source says where the apiserver is.
     #[error(
-        "no upstream: give --upstream, --kubeconfig, or upstream.url or upstream.servers in the file of --config (this is no pod of a cluster)"
+        "no upstream: give --upstream, --kubeconfig, or upstream.url or upstream.servers in the file of --config (this process does not run in a pod)"
     )]
     NoUpstream,
-    /// An `https` upstream without anything that verifies it.
+    /// The upstream is `https`, and no source has a CA for it.
     #[error(
-        "nothing verifies {url}: give --upstream-ca-file, upstream.caFile, or a --kubeconfig whose cluster has a certificate-authority"
+        "no CA verifies {url}: give --upstream-ca-file, upstream.caFile, or a --kubeconfig whose cluster has a certificate-authority"
     )]
     NoAuthority {
-        /// The upstream.
+        /// The URL of the upstream.
         url: Uri,
     },
-    /// Flags and file do not fit together.
-    #[error("the flags and the file do not fit together")]
+    /// Flags and file contradict each other.
+    #[error("the flags and the file contradict each other")]
     Rules(#[source] Mistakes),
 }
 
-/// Reads what the arguments name, and resolves it.
+/// Reads the sources that the arguments name, and builds the configuration.
 pub fn load(args: &ServeArgs) -> Result<Config, ServeError> {
     let file = args
         .config
@@ -110,8 +110,8 @@ pub fn load(args: &ServeArgs) -> Result<Config, ServeError> {
     )
 }
 
-/// Decides which source each setting is taken from. The result always has an upstream, and a CA
-/// when that is `https`.
+/// Decides which source each setting is taken from. The result always has an upstream, and a CA for
+/// an `https` upstream.
 pub fn resolve(args: &ServeArgs, given: Given) -> Result<Config, ServeError> {
     let Given {
         file: mut config,
@@ -134,7 +134,8 @@ pub fn resolve(args: &ServeArgs, given: Given) -> Result<Config, ServeError> {
 }
 
 impl Cluster {
-    /// As client-go's `InClusterConfig` finds it; `variable` looks an environment variable up.
+    /// The cluster as client-go's `InClusterConfig` finds it. `variable` looks up an environment
+    /// variable.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         let (host, port) = (
@@ -170,11 +171,11 @@ fn resolve_sources(
         upstream.url = Some(server("--kubeconfig", &endpoint.server)?);
         upstream.servers.clear();
         upstream.ca = endpoint.ca.or(upstream.ca.take());
-        // A name belongs to its server: the file's would be another one's.
+        // A name belongs to its server, so the name in the file would be wrong for this one.
         upstream.server_name = endpoint.server_name;
     }
     match args.upstream.as_deref() {
-        // The file's list gives way to what is found.
+        // Discovery replaces the list of the file.
         None if args.settings.has("upstream.discover") => upstream.servers.clear(),
         None => {}
         Some([url]) => (upstream.url, upstream.servers) = (Some(url.clone()), Vec::new()),

@@ -7,8 +7,8 @@ use crate::config::{self, Config, Mode};
 use crate::ratelimit::RateLimit;
 use crate::verdict::{Class, Policy};
 
-/// What `mode`, `replay` and `rateLimit` mean for the loop. Budgets and rate limits keep their state
-/// here, so a reload starts them anew.
+/// What `mode`, `replay` and `rateLimit` mean for the loop. Budgets and rate limits keep their
+/// state here, so they start fresh after a reload.
 pub struct Settings {
     /// Whether to replay.
     pub mode: Mode,
@@ -24,7 +24,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Takes `mode`, `replay` and `rateLimit` from the configuration, with fresh budgets and limits.
+    /// Takes `mode`, `replay` and `rateLimit` from the configuration, with fresh budgets and
+    /// limits.
     pub fn new(config: &Config) -> Self {
         let replay = &config.replay;
         Self {

@@ -1,4 +1,4 @@
-//! How decisions look as JSON: times in RFC 3339 UTC, durations in whole milliseconds.
+//! Writes decisions as JSON: times in RFC 3339 UTC, durations in whole milliseconds.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +9,9 @@ use tokio::time::Instant;
 
 use crate::verdict::Outcome;
 
-/// `2026-01-02T03:04:05.678Z`; empty for years beyond 9999.
+/// A time in RFC 3339, as in `2026-01-02T03:04:05.678Z`. Empty for years beyond 9999.
 #[must_use]
 pub fn rfc3339(time: SystemTime) -> String {
-    // Millisecond precision: nobody reads nanoseconds.
     let time = OffsetDateTime::from(time);
     time.replace_millisecond(time.millisecond())
         .unwrap_or(time)
@@ -20,7 +19,7 @@ pub fn rfc3339(time: SystemTime) -> String {
         .unwrap_or_default()
 }
 
-// serde passes each field by reference.
+// serde passes every field by reference.
 
 pub(super) fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*time))

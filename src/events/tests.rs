@@ -54,8 +54,8 @@ fn an_event_says_what_happened_to_which_object() {
     );
     assert_eq!(
         event["note"],
-        "Sent 2 times, held for 0.0 s, given up: all attempts were used. The last answer was connect (connect_failed). So were 3 more of this \
-         namespace since its last event."
+        "Sent 2 times, held for 0.0 s, given up: all attempts were used. The last answer was connect (connect_failed). 3 more creates \
+         of this namespace were given up since its last Event."
     );
 }
 

@@ -1,13 +1,13 @@
-//! Files that others read while they are replaced: written beside their place, then renamed into
-//! it.
+//! Replaces files that other processes may be reading: writes a temporary file in the same
+//! directory and renames it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Puts `contents` at `path` with exactly these permissions (`0o600` for secrets). A reader sees
-/// the old file or the new one, never a part.
+/// Replaces the file at `path`, with exactly the permissions `mode` (`0o600` for secrets). A reader
+/// sees the old file or the new one, never a part of it.
 pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let name = path
         .file_name()
@@ -18,15 +18,15 @@ pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let temporary = path.with_file_name(temporary);
     let written = write_new(&temporary, contents, mode).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // Best effort: the first error is the one to tell.
+        // Best effort: the caller needs the first error.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
 fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    // A leftover of a killed process with the same id (containers: nearly always 1) must not block
-    // a start for good.
+    // A killed process may have left its temporary file behind. In containers the process id is
+    // nearly always 1, so the names are the same.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -37,7 +37,7 @@ fn write_new(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         .mode(0o600)
         .open(path)?;
     file.write_all(contents)?;
-    // After the open, because the umask would take bits away from a readable file.
+    // Set after the open, because the umask would remove bits from the mode.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.sync_all()
 }

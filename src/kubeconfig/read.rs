@@ -1,7 +1,8 @@
-//! Reading: the server of a context, and what verifies it.
+//! Reads the server of a context and its CA.
 //!
-//! Mirrors client-go's `clientcmd`: data wins over a file, relative paths start at the kubeconfig's
-//! directory (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L166>).
+//! Like client-go's `clientcmd`, it prefers inline data to a file and resolves relative paths from
+//! the directory of the kubeconfig
+//! (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L166>).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,18 +14,19 @@ use serde_json::Value;
 use super::KubeconfigError;
 use crate::config::{CaSource, yaml};
 
-/// Where an apiserver is and how it proves itself. No credentials.
+/// The URL of an apiserver and what verifies its certificate, without credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
-    /// The cluster's `server`, as the file has it.
+    /// The `server` of the cluster, unchanged.
     pub server: String,
-    /// `certificate-authority-data` or `certificate-authority`. None when the file has neither.
+    /// `certificate-authority-data`, or else `certificate-authority`. None: the cluster has
+    /// neither.
     pub ca: Option<CaSource>,
-    /// `tls-server-name`.
+    /// `tls-server-name`, the name to expect in the certificate.
     pub server_name: Option<String>,
 }
 
-/// The endpoint of `context` (None: the current one) in the kubeconfig at `path`.
+/// The endpoint of `context` in the kubeconfig at `path`. None: the current context.
 pub fn read_endpoint(path: &Path, context: Option<&str>) -> Result<Endpoint, KubeconfigError> {
     let text = fs::read_to_string(path).map_err(|source| KubeconfigError::Read {
         path: path.to_owned(),
@@ -76,7 +78,7 @@ fn endpoint(name: &str, cluster: &Value, directory: &Path) -> Result<Endpoint, K
     })
 }
 
-/// The name and the body of the cluster that a context stands for.
+/// The name and the body of the cluster of a context.
 pub(super) fn cluster_of<'t>(
     tree: &'t Value,
     context: Option<&str>,
@@ -108,7 +110,7 @@ pub(super) fn cluster_of<'t>(
     }
 }
 
-/// `clusters: [{name: NAME, cluster: BODY}]` and its siblings.
+/// The body of an entry of a named list, as in `clusters: [{name: NAME, cluster: BODY}]`.
 pub(super) fn named<'t>(tree: &'t Value, list: &str, body: &str, name: &str) -> Option<&'t Value> {
     tree.get(list)?
         .as_array()?
@@ -117,7 +119,7 @@ pub(super) fn named<'t>(tree: &'t Value, list: &str, body: &str, name: &str) -> 
         .get(body)
 }
 
-/// A field's text; an empty one counts as absent, as in client-go.
+/// The text of a field. An empty text counts as absent, as in client-go.
 pub(super) fn text<'t>(value: &'t Value, field: &str) -> Option<&'t str> {
     value.get(field)?.as_str().filter(|text| !text.is_empty())
 }
@@ -135,7 +137,7 @@ fn known(tree: &Value, list: &str) -> Vec<String> {
         .collect()
 }
 
-/// A path of the file, as seen from anywhere.
+/// A path of the file as an absolute path.
 pub(super) fn absolute(directory: &Path, path: &str) -> PathBuf {
     let joined = directory.join(path);
     std::path::absolute(&joined).unwrap_or(joined)

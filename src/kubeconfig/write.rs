@@ -1,8 +1,8 @@
-//! Writing: a kubeconfig for a token file, and an existing one with its cluster turned to the
-//! proxy.
+//! Writes a new kubeconfig for a token file, or points the cluster of an existing one at the proxy.
 //!
-//! Clients must reach the proxy by a kubeconfig: a bare `--server` loses the in-cluster token, and an `http://` server drops every
-//! credential (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L199>).
+//! Clients need a kubeconfig to use the proxy. With `--server` alone they lose the in-cluster
+//! token, and for an `http://` server they send no credentials
+//! (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L199>).
 
 use std::fmt;
 use std::path::Path;
@@ -17,21 +17,21 @@ use crate::config::yaml;
 
 const NAME: &str = "kube-retry-proxy";
 
-/// What clients should connect to.
+/// How clients reach the proxy.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub struct ProxyEndpoint<'a> {
     /// The proxy's URL, `https://host:port`.
     pub server: &'a str,
-    /// PEM certificates that verify the proxy. None: the client's own roots.
+    /// PEM certificates that verify the proxy. None: the CAs of the client's system.
     pub ca: Option<&'a [u8]>,
 }
 
-/// A kubeconfig and what its owner should know about it.
+/// A finished kubeconfig, and warnings for its owner.
 #[derive(Debug)]
 pub struct Rewritten {
-    /// The file, as YAML.
+    /// The kubeconfig as YAML.
     pub text: String,
-    /// What will not work as before.
+    /// Parts of the kubeconfig that will not work through the proxy.
     pub warnings: Vec<Warning>,
 }
 
@@ -52,24 +52,25 @@ impl fmt::Display for Warning {
         match self {
             Self::ClientCertificate { user } => write!(
                 f,
-                "user '{user}' authenticates with a client certificate, which cannot pass the proxy (TLS ends there); give it a token, for \
-                 example from `kubectl create token`, or a tokenFile"
+                "user '{user}' authenticates with a client certificate, which cannot pass through the proxy because TLS ends there; use a token \
+                 instead, for example from `kubectl create token`, or a tokenFile"
             ),
             Self::PlainServer => f.write_str(
-                "the server begins with http://, so clients will send no credentials; use https://",
+                "the server begins with http://, so clients send no credentials; use https://",
             ),
         }
     }
 }
 
-/// A new kubeconfig whose user is the bearer of `token_file`, with `namespace` as the default one.
+/// A new kubeconfig whose user authenticates with `token_file`. `namespace` becomes its default
+/// one.
 pub fn with_token_file(
-    target: Target<'_>,
+    proxy: ProxyEndpoint<'_>,
     token_file: &Path,
     namespace: Option<&str>,
 ) -> Result<Rewritten, KubeconfigError> {
     let mut cluster = Map::new();
-    point_at(&mut cluster, target);
+    point_at(&mut cluster, proxy);
     let mut context = json!({"cluster": NAME, "user": NAME});
     if let Some(namespace) = namespace {
         context["namespace"] = json!(namespace);
@@ -82,23 +83,24 @@ pub fn with_token_file(
         "contexts": [{"name": NAME, "context": context}],
         "users": [{"name": NAME, "user": {"tokenFile": token_file}}],
     });
-    finish(&tree, plain(target))
+    finish(&tree, plain(proxy))
 }
 
-/// The kubeconfig `original` with the cluster of `context` (None: the current one) turned to the
-/// proxy, and that context made current.
+/// The kubeconfig `original`, with the cluster of `context` pointed at the proxy and that context
+/// made the current one. None: the current context.
 ///
-/// Everything else stays: other clusters, users, namespaces, unknown fields. Relative paths become
-/// absolute from `directory`, where the original lies, because the new file may lie elsewhere.
+/// Everything else stays: other clusters, users, namespaces and unknown fields. Relative paths
+/// become absolute, since the new file may be in another directory than the original in
+/// `directory`.
 pub fn rewrite(
     original: &str,
     directory: &Path,
     context: Option<&str>,
-    target: Target<'_>,
+    proxy: ProxyEndpoint<'_>,
 ) -> Result<Rewritten, KubeconfigError> {
     let mut tree = yaml::parse_value(original).map_err(KubeconfigError::Syntax)?;
     let (cluster, _) = cluster_of(&tree, context)?;
-    let mut warnings = plain(target);
+    let mut warnings = plain(proxy);
     warnings
         .extend(certificate_users(&tree, &cluster).map(|user| Warning::ClientCertificate { user }));
 
@@ -107,7 +109,7 @@ pub fn rewrite(
         entries(&mut tree, "clusters").filter(|entry| text(entry, "name") == Some(&cluster))
     {
         if let Some(body) = entry.get_mut("cluster").and_then(Value::as_object_mut) {
-            point_at(body, target);
+            point_at(body, proxy);
         }
     }
     if let Some(context) = context {
@@ -116,7 +118,7 @@ pub fn rewrite(
     finish(&tree, warnings)
 }
 
-fn point_at(cluster: &mut Map<String, Value>, target: Target<'_>) {
+fn point_at(cluster: &mut Map<String, Value>, proxy: ProxyEndpoint<'_>) {
     for field in [
         "certificate-authority",
         "certificate-authority-data",
@@ -126,8 +128,8 @@ fn point_at(cluster: &mut Map<String, Value>, target: Target<'_>) {
     ] {
         cluster.remove(field);
     }
-    cluster.insert("server".into(), json!(target.server));
-    if let Some(ca) = target.ca {
+    cluster.insert("server".into(), json!(proxy.server));
+    if let Some(ca) = proxy.ca {
         cluster.insert(
             "certificate-authority-data".into(),
             json!(STANDARD.encode(ca)),
@@ -135,8 +137,8 @@ fn point_at(cluster: &mut Map<String, Value>, target: Target<'_>) {
     }
 }
 
-fn plain(target: Target<'_>) -> Vec<Warning> {
-    let plain = target
+fn plain(proxy: ProxyEndpoint<'_>) -> Vec<Warning> {
+    let plain = proxy
         .server
         .get(..7)
         .is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
@@ -147,8 +149,7 @@ fn plain(target: Target<'_>) -> Vec<Warning> {
     }
 }
 
-/// The users that reach `cluster` by some context and have a client certificate and nothing else
-/// that could prove them.
+/// The users of `cluster`, in any context, that have a client certificate and no other credentials.
 fn certificate_users(tree: &Value, cluster: &str) -> impl Iterator<Item = String> {
     let list = |name: &str| {
         tree.get(name)
@@ -191,7 +192,7 @@ fn resolve_paths(tree: &mut Value, directory: &Path) {
             for field in fields {
                 resolve_path(body, field, directory);
             }
-            // As client-go does, a bare command name is looked up in PATH.
+            // client-go looks a command without a slash up in PATH.
             if let Some(exec) = body
                 .get_mut("exec")
                 .filter(|exec| text(exec, "command").is_some_and(|command| command.contains('/')))
@@ -226,7 +227,7 @@ fn finish(tree: &Value, warnings: Vec<Warning>) -> Result<Rewritten, KubeconfigE
 mod tests {
     use super::*;
 
-    const PROXY: Target<'static> = Target {
+    const PROXY: ProxyEndpoint<'static> = ProxyEndpoint {
         server: "https://127.0.0.1:8443",
         ca: Some(b"pem"),
     };
@@ -361,18 +362,18 @@ users:
 
     #[test]
     fn warns_of_a_server_without_tls() {
-        let target = Target {
+        let proxy = ProxyEndpoint {
             server: "http://127.0.0.1:8001",
             ca: None,
         };
         assert_eq!(
-            with_token_file(target, Path::new("/t"), None)
+            with_token_file(proxy, Path::new("/t"), None)
                 .unwrap()
                 .warnings,
             [Warning::PlainServer]
         );
         assert!(
-            rewrite(ORIGINAL, Path::new("/"), None, target)
+            rewrite(ORIGINAL, Path::new("/"), None, proxy)
                 .unwrap()
                 .warnings
                 .contains(&Warning::PlainServer)

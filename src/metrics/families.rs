@@ -1,7 +1,7 @@
 //! Every metric of the proxy: its name, its help, its labels and its buckets.
 //!
-//! Names, labels and help texts are API; `tests/snapshots/metrics.txt` pins them. Counters whose
-//! labels are known start at 0, so that `rate()` sees their first increase.
+//! Names, labels and help texts are API, and `tests/snapshots/metrics.txt` pins them. Counters
+//! whose label values are known start at 0, so that `rate()` sees their first increase.
 
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,11 +22,11 @@ use crate::verdict::Outcome;
 /// The prefix of every name.
 const PREFIX: &str = "kube_retry_proxy";
 
-/// From a lease renewed in a millisecond to the apiserver's own limit of 60 s.
+/// From one millisecond, as for renewing a lease, to the apiserver's own limit of 60 s.
 const REQUEST_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
-/// What the proxy costs: microseconds, if all is well.
+/// The proxy's own overhead is microseconds in normal operation.
 const OVERHEAD_BUCKETS: &[f64] = &[
     0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0,
 ];
@@ -34,16 +34,16 @@ const OVERHEAD_BUCKETS: &[f64] = &[
 const HOLD_BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0,
 ];
-/// From one create's turn at a high rate to beyond the default `maxWait`.
+/// From the wait of one create at a high rate to beyond the default `maxWait`.
 const WAIT_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-/// TCP, TLS and the handshake of HTTP, up to the default connect timeout.
+/// TCP, TLS and HTTP handshakes, up to the default connect timeout.
 const CONNECT_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
-/// The metrics, registered.
+/// The metrics, each registered under its name.
 #[derive(Debug)]
 pub(super) struct Families {
     pub(super) requests: IntCounterVec,
@@ -77,17 +77,17 @@ pub(super) struct Families {
     pub(super) events: IntCounterVec,
 }
 
-/// The children of one route, resolved once: the pass-through path looks nothing up.
+/// The metrics of one route. They are resolved once, so that a request looks nothing up.
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) duration: Histogram,
     pub(super) overhead: Histogram,
-    /// By status code from 100 on; each child exists from its first use.
+    /// One counter for each status code from 100 on, made at its first use.
     pub(super) codes: Box<[OnceLock<IntCounter>]>,
 }
 
 impl Families {
-    /// Registers everything in `registry`. `classes` are the classes that an answer can fall in.
+    /// Registers all metrics in `registry`. `classes` are the labels of all classes of answers.
     pub(super) fn register(registry: &Registry, classes: &[&str]) -> Self {
         let in_registry = Register(registry);
         let requests = in_registry.counters(
@@ -268,7 +268,7 @@ pub(super) const fn mode_label(mode: Mode) -> &'static str {
     }
 }
 
-/// Makes metrics and puts them into the registry.
+/// Makes metrics and adds them to the registry.
 struct Register<'a>(&'a Registry);
 
 #[expect(
@@ -329,7 +329,7 @@ impl Register<'_> {
         ))
     }
 
-    /// What never changes while the process lives.
+    /// Metrics that never change while the process runs.
     fn process(&self) {
         let build = self.add(GaugeVec::new(
             Opts::new("build_info", "The build, as labels; always 1.").namespace(PREFIX),
@@ -338,8 +338,8 @@ impl Register<'_> {
         build
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
-        // The one name without the prefix: every Prometheus client library exports it so, and
-        // dashboards look for it.
+        // The only name without the prefix: every Prometheus client library exports it like this,
+        // and dashboards look for it.
         let started = self.plain_gauge(Opts::new(
             "process_start_time_seconds",
             "When the process started, in Unix time.",

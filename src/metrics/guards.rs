@@ -1,9 +1,9 @@
-//! Shares of a gauge that are given back on drop, however the request ends. Each costs two atomic
+//! Guards that lower a gauge when they are dropped, however the request ends. Each costs two atomic
 //! additions and a clone of an `Arc`.
 
 use prometheus::{IntCounter, IntGauge};
 
-/// One unit of a gauge, for as long as it lives.
+/// One unit of a gauge until it is dropped.
 #[derive(Debug)]
 #[must_use = "the gauge falls when the guard is dropped"]
 pub struct GaugeGuard(IntGauge);
@@ -21,22 +21,22 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// What is told of answers that are not read.
+/// The metrics of answers that clients do not read.
 #[derive(Clone, Debug)]
 pub struct Unread {
-    /// What they may occupy, in bytes.
+    /// The bytes that such answers occupy.
     pub bytes: Level,
     pub(super) let_go: IntCounter,
 }
 
 impl Unread {
-    /// One was broken off.
+    /// An answer was cut off to free its memory.
     pub fn let_go(&self) {
         self.let_go.inc();
     }
 }
 
-/// An amount that its owner counts: whatever rises falls with the owner's own guard.
+/// A gauge of an amount. The owner must lower it by what it has raised, with a guard of its own.
 #[derive(Clone, Debug)]
 pub struct Level(IntGauge);
 
@@ -45,13 +45,13 @@ impl Level {
         Self(gauge.clone())
     }
 
-    /// It is so much more.
+    /// Raises the gauge.
     pub fn rise(&self, amount: u64) {
-        // Never saturates: memory is smaller.
+        // Amounts of memory always fit.
         self.0.add(i64::try_from(amount).unwrap_or(i64::MAX));
     }
 
-    /// It is so much less.
+    /// Lowers the gauge.
     pub fn fall(&self, amount: u64) {
         self.0.sub(i64::try_from(amount).unwrap_or(i64::MAX));
     }

@@ -1,7 +1,7 @@
-//! The label values that are known beforehand, one enum a label.
+//! The values of labels that are known in advance, one enum for each label.
 //!
-//! Being enums they bound the labels, and their `ALL` lets every counter start at 0. The names are
-//! API: the snapshot pins them.
+//! Enums bound the labels, and with `ALL` every counter can start at 0. The values are API, and the
+//! snapshot in `tests/snapshots/metrics.txt` pins them.
 
 /// An enum whose variants are the values of one label.
 macro_rules! label {
@@ -13,7 +13,7 @@ macro_rules! label {
         }
 
         impl $name {
-            /// Every value.
+            /// Every value of the label.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The value of the label, in snake case.
@@ -28,15 +28,15 @@ macro_rules! label {
 }
 
 label! {
-    /// How a request went through the proxy.
+    /// The route that a request took through the proxy.
     RouteLabel {
         /// A create that may be replayed.
         Create = "create",
         /// Any other short request.
         Call = "call",
-        /// A watch, a followed log: an answer that does not end by itself.
+        /// A watch or a followed log: the answer does not end by itself.
         Stream = "stream",
-        /// A connection that left HTTP: exec, attach, port-forward.
+        /// A connection that becomes a tunnel: exec, attach, port-forward.
         Upgrade = "upgrade",
     }
 }
@@ -48,13 +48,13 @@ label! {
         BodyTooLarge = "body_too_large",
         /// The memory for buffered bodies was in use.
         BufferFull = "buffer_full",
-        /// The body took longer to come than a create waits for one.
+        /// The body took longer to arrive than a create waits for it.
         BodySlow = "body_slow",
-        /// No attempts were left.
+        /// All attempts were used.
         Attempts = "attempts",
         /// The next attempt would have started after the longest hold.
         Hold = "hold",
-        /// The client's own timeout could have passed before the next attempt's answer.
+        /// The client's own timeout could have passed before the next answer.
         ClientTimeout = "client_timeout",
         /// The replay budget was spent.
         Budget = "budget",
@@ -72,7 +72,7 @@ label! {
 }
 
 impl NotReplayed {
-    /// The reason as a clause for operators.
+    /// The reason in words, for operators.
     #[must_use]
     pub const fn in_words(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ impl NotReplayed {
 }
 
 label! {
-    /// Which of two limits was reached.
+    /// Which of the two limits was reached.
     Scope {
         /// The limit of the create's namespace.
         Namespace = "namespace",
@@ -115,7 +115,7 @@ label! {
 }
 
 label! {
-    /// What is open for long.
+    /// What kind of stream is open.
     StreamKind {
         /// A watch or followed log.
         Stream = "stream",
@@ -127,9 +127,9 @@ label! {
 label! {
     /// Why the creates of a namespace go to another apiserver.
     PinMove {
-        /// Theirs failed, is not ready or is no longer listed.
+        /// Their apiserver failed, is not ready or is no longer listed.
         Failed = "failed",
-        /// The one that the namespace belongs to is there again.
+        /// The apiserver that the namespace belongs to is back.
         Returned = "returned",
     }
 }
@@ -137,27 +137,27 @@ label! {
 label! {
     /// Which of the proxy's own ports.
     Port {
-        /// That of the clients.
+        /// The port for clients.
         Serving = "serving",
-        /// That of probes and metrics.
+        /// The port for probes and metrics.
         Admin = "admin",
     }
 }
 
 label! {
-    /// Why the proxy closed a connection that came to one of its ports.
+    /// Why the proxy closed a connection to one of its ports.
     Closed {
-        /// It was without a request for longest when another one came and all places were taken.
+        /// All connections were in use when a new one arrived, and it had been idle for longest.
         Room = "room",
-        /// It was refused: its address had its share of the places, all of them busy.
+        /// It was refused: its address already had its share of the connections, all of them busy.
         Share = "share",
-        /// It was without a request for too long.
+        /// It was idle for too long.
         Idle = "idle",
     }
 }
 
 label! {
-    /// What was loaded again at run time.
+    /// What was reloaded at run time.
     Reloaded {
         /// The configuration file.
         Config = "config",

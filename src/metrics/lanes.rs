@@ -1,4 +1,4 @@
-//! What one lane of the upstream tells. Its children are resolved with the lane, so that a request
+//! The metrics of one lane of the upstream. They are resolved once for each lane, so that a request
 //! looks nothing up.
 
 use std::time::Duration;
@@ -32,17 +32,17 @@ impl LaneMetrics {
         }
     }
 
-    /// A connection is open, until the guard is dropped.
+    /// A connection is open until the guard is dropped.
     pub fn connection(&self) -> GaugeGuard {
         GaugeGuard::new(&self.connections)
     }
 
-    /// A request is in flight, until the guard is dropped.
+    /// A request is in flight until the guard is dropped.
     pub fn stream(&self) -> GaugeGuard {
         GaugeGuard::new(&self.streams)
     }
 
-    /// Opening a connection succeeded or failed after `elapsed`.
+    /// Opening a connection took `elapsed`, and succeeded or failed.
     pub fn connect(&self, ok: bool, elapsed: Duration) {
         let histogram = if ok { &self.connected } else { &self.failed };
         histogram.observe(elapsed.as_secs_f64());

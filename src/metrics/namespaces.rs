@@ -1,15 +1,16 @@
-//! Namespaces as label values: bounded, because they come from URLs.
+//! Namespaces as values of a label. They come from URLs, so their number is bounded.
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
 
-/// What all further namespaces share. No namespace can be called that: names have no underscore.
+/// The label that all further namespaces share. No namespace has this name, since names have no
+/// underscore.
 pub(super) const OTHER: &str = "_other";
-/// Objects that are in no namespace.
+/// The label for objects without a namespace.
 const CLUSTER: &str = "_cluster";
 
-/// The namespaces that have a label of their own: the first ones seen, for as long as the process
-/// lives.
+/// The namespaces that have a label of their own: the first ones that were seen, until the process
+/// ends.
 #[derive(Debug)]
 pub(super) struct Namespaces {
     seen: RwLock<HashSet<Box<str>>>,
@@ -24,7 +25,8 @@ impl Namespaces {
         }
     }
 
-    /// The label of `namespace`, which gets one of its own if there is room. Allocates only then.
+    /// The label of `namespace`. A new namespace gets a label of its own if there is room; only
+    /// that allocates.
     pub(super) fn admit<'a>(&self, namespace: &'a str) -> &'a str {
         let label = self.label(namespace);
         if label != OTHER || !is_dns_label(namespace) {
@@ -38,7 +40,7 @@ impl Namespaces {
         namespace
     }
 
-    /// The label of `namespace` as it is now.
+    /// The label of `namespace`, without giving it one of its own.
     pub(super) fn label<'a>(&self, namespace: &'a str) -> &'a str {
         if namespace.is_empty() {
             return CLUSTER;
@@ -52,7 +54,7 @@ impl Namespaces {
     }
 }
 
-/// What the apiserver accepts as a namespace's name.
+/// Whether the apiserver would accept this name for a namespace.
 /// <https://github.com/kubernetes/apimachinery/blob/v0.34.0/pkg/util/validation/validation.go#L193>
 fn is_dns_label(name: &str) -> bool {
     name.len() <= 63

@@ -1,5 +1,5 @@
-//! What the metrics say now, as plain numbers: read from the families that `/metrics` renders, so
-//! that no page can say anything else.
+//! The current values of the metrics as plain numbers. They come from the same families that
+//! `/metrics` renders, so the status page always agrees with it.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use super::Metrics;
 use super::labels::{BudgetKind, NotReplayed, Scope};
 use crate::verdict::Outcome;
 
-/// The values at one moment; they are read one after the other, so a create that ends meanwhile may
-/// be in some of them only.
+/// The values at one moment. They are read one after the other, so a create that ends meanwhile may
+/// be counted in only some of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Readings {
-    /// By the label of the namespace, `_other` and `_cluster` among them.
+    /// What was counted for each label of a namespace, `_other` and `_cluster` included.
     pub namespaces: BTreeMap<String, NamespaceReading>,
-    /// How many times each reason kept a create from being sent again.
+    /// How many creates were not sent again, for each reason.
     pub not_replayed: BTreeMap<&'static str, u64>,
-    /// How many times each budget was found spent, both scopes together, by the label of its kind.
+    /// How many replays the budget of each kind prevented, both scopes together.
     pub budget_exhausted: BTreeMap<&'static str, u64>,
-    /// Creates that the rate limit refused, by the label of its scope.
+    /// How many creates the rate limit of each scope refused.
     pub rate_limit_rejected: BTreeMap<&'static str, u64>,
-    /// Creates waiting between attempts.
+    /// Creates that wait between two attempts.
     pub held: u64,
     /// Bytes of request bodies kept for replay.
     pub buffered_bytes: u64,
@@ -31,21 +31,21 @@ pub struct Readings {
     pub streams: u64,
     /// Open connections of clients.
     pub downstream_connections: u64,
-    /// When the serving certificate expires, in Unix time; 0 where it is not known.
+    /// When the serving certificate expires, in Unix time; 0 if it is not known.
     pub certificate_expiry: u64,
 }
 
-/// What was counted of one namespace.
+/// What was counted for one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamespaceReading {
     /// Quota conflicts, all classes together.
     pub conflicts: u64,
-    /// Creates by how they ended; those that never occurred may be missing.
+    /// Creates by the label of their outcome. Outcomes that never occurred may be missing.
     pub outcomes: BTreeMap<String, u64>,
 }
 
 impl NamespaceReading {
-    /// How many creates ended so.
+    /// How many creates ended with this outcome.
     #[must_use]
     pub fn ended(&self, outcome: Outcome) -> u64 {
         self.outcomes
@@ -56,7 +56,7 @@ impl NamespaceReading {
 }
 
 impl Metrics {
-    /// Every value that people are shown.
+    /// Reads every value that the status page shows.
     #[must_use]
     pub fn read(&self) -> Readings {
         let families = &self.families;
@@ -109,7 +109,7 @@ impl Metrics {
         }
     }
 
-    /// Creates sent again after an answer of this class.
+    /// How many times creates were sent again after an answer of this class.
     #[must_use]
     pub fn replays_after(&self, class: &'static str) -> u64 {
         self.families.replays.with_label_values(&[class]).get()

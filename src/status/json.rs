@@ -1,4 +1,4 @@
-//! A Status as JSON: byte for byte what Go's `encoding/json` makes of it.
+//! A Status as JSON, byte for byte as Go's `encoding/json` writes it.
 
 use serde::Deserialize;
 
@@ -40,7 +40,7 @@ pub(super) fn decode(body: &[u8]) -> Option<Status> {
     serde_json::from_slice::<Wire>(body).ok()?.into_status()
 }
 
-/// `omitempty`, as on every field of the Go types.
+/// Writes a member unless it is empty: every field of the Go types has `omitempty`.
 fn text(out: &mut String, key: &str, value: &str) {
     if !value.is_empty() {
         out.push_str(comma(out));
@@ -91,7 +91,7 @@ pub(super) fn is_meta_v1(api_version: &str) -> bool {
     matches!(api_version, "v1" | "meta.k8s.io/v1")
 }
 
-/// The fields that we read, for JSON and YAML. Go reads `null` as absent, hence the options.
+/// The fields that are read from JSON and YAML. They are options because Go reads `null` as absent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Wire {

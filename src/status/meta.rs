@@ -1,5 +1,5 @@
-//! The name of the object in a request body, read without building the object: a pod may be 3 MiB,
-//! and this runs once for each create.
+//! Reads the name of the object in a request body without building the object. A pod may have 3
+//! MiB, and this runs once for each create.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,17 +9,17 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::protobuf::{self, Value};
 
-/// Kind, name, generateName and namespace of an object in a request body (JSON or protobuf). Absent
-/// fields are empty.
+/// The kind, names and namespace of an object in a request body (JSON or protobuf). Absent fields
+/// are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectMeta {
-    /// `kind`; empty where it comes behind the metadata.
+    /// `kind`; empty if it comes after the metadata.
     pub kind: String,
     /// `metadata.name`.
     pub name: String,
     /// `metadata.generateName`.
     pub generate_name: String,
-    /// `metadata.namespace`, mostly empty: the request's path has it.
+    /// `metadata.namespace`. It is mostly empty, since the path of the request has it.
     pub namespace: String,
 }
 
@@ -35,10 +35,10 @@ impl ObjectMeta {
     }
 }
 
-/// The metadata of the object in `body`; None where it is neither JSON nor protobuf, or holds none.
+/// The metadata of the object in `body`. None: the body is neither JSON nor protobuf, or has none.
 ///
-/// Reading stops behind `metadata`, which every known client writes before `spec`. So `Some` does
-/// not mean that the body is valid.
+/// Reading stops after `metadata`, which every known client writes first. So `Some` does not mean
+/// that the body is valid.
 pub fn object_meta(body: &[u8]) -> Option<ObjectMeta> {
     if let Some(object) = protobuf::decode_object(body) {
         return Some(ObjectMeta {
@@ -48,8 +48,7 @@ pub fn object_meta(body: &[u8]) -> Option<ObjectMeta> {
     }
     let mut found = None;
     let mut reader = serde_json::Deserializer::from_slice(body);
-    // Stopping early is an error to serde_json ("expected , or }"): what counts is what was found
-    // until then.
+    // serde_json reports the early stop as an error ("expected , or }"). `found` has what was read.
     let _ = reader.deserialize_map(UntilMetadata(&mut found));
     found
 }

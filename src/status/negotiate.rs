@@ -1,12 +1,13 @@
-//! `Accept` as the apiserver reads it when it answers an error: goautoneg's clauses and order,
-//! quirks included.
+//! Reads `Accept` as the apiserver does when it answers an error, with the order and the quirks of
+//! goautoneg.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go>
 //! <https://github.com/munnerz/goautoneg/blob/a7dc8b61c822/autoneg.go>
 
 use super::Encoding;
 
-/// What the apiserver supports for core resources, in its order: a wildcard takes the first.
+/// The encodings that the apiserver supports for core resources, in its order. A wildcard takes the
+/// first.
 const SUPPORTED: [(&[u8], &[u8], Encoding); 3] = [
     (b"application", b"json", Encoding::Json),
     (b"application", b"yaml", Encoding::Yaml),
@@ -17,12 +18,11 @@ const SUPPORTED: [(&[u8], &[u8], Encoding); 3] = [
     ),
 ];
 
-/// Clauses looked at. Go's sort is a plain insertion sort up to here; past it the order of equal
-/// clauses is anybody's guess.
+/// The clauses that are considered. Up to this number Go's sort is a stable insertion sort; beyond
+/// it, the order of equal clauses is not defined.
 const CLAUSES: usize = 12;
 
-/// The encoding of an error answered to this `Accept`. Where nothing fits, the apiserver answers in
-/// JSON as well.
+/// The encoding of an error for this `Accept`. It is JSON if nothing fits, as in the apiserver.
 pub(super) fn negotiate(accept: &[u8]) -> Encoding {
     sorted(accept)
         .iter()
@@ -51,7 +51,7 @@ fn sorted(accept: &[u8]) -> Vec<Clause<'_>> {
     {
         let mut at = clauses.len();
         clauses.push(clause);
-        while at > 0 && clauses[at].before(&clauses[at - 1]) {
+        while at > 0 && clauses[at].comes_first(&clauses[at - 1]) {
             clauses.swap(at, at - 1);
             at -= 1;
         }
@@ -93,15 +93,15 @@ impl<'a> Clause<'a> {
             return;
         }
         match name {
-            // A quality that Go cannot parse becomes 0; a padded one cannot be parsed.
+            // A quality that Go cannot parse becomes 0, for example one with spaces around it.
             b"q" => {
                 self.quality = str::from_utf8(value)
                     .ok()
                     .and_then(|q| q.parse().ok())
                     .unwrap_or(0.0)
             }
-            // A Status cannot be converted (to a Table, say) nor asked for in another version: the
-            // clause is passed over.
+            // A Status cannot be converted, for example to a Table, and has no other version. Such
+            // a clause is skipped.
             b"as" | b"g" | b"v" => self.allowed = false,
             b"sv" if !trim(value).is_empty() => self.allowed = false,
             b"stream" if !matches!(trim(value), b"watch" | b"") => self.allowed = false,
@@ -109,9 +109,9 @@ impl<'a> Clause<'a> {
         }
     }
 
-    /// goautoneg's `Less`: not a real order, since a wildcard of higher quality loses to a plain
-    /// type behind it.
-    fn before(&self, other: &Clause<'_>) -> bool {
+    /// goautoneg's `Less`. It is not a real order: a wildcard of higher quality loses to a plain
+    /// type that comes after it.
+    fn comes_first(&self, other: &Clause<'_>) -> bool {
         self.quality > other.quality
             || (self.kind != b"*" && other.kind == b"*")
             || (self.subtype != b"*" && other.subtype == b"*")
@@ -126,7 +126,7 @@ impl<'a> Clause<'a> {
     }
 }
 
-/// Spaces only, as goautoneg does.
+/// Trims spaces only, as goautoneg does.
 fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] = text {
         text = rest;

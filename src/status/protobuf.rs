@@ -1,8 +1,8 @@
-//! The little protobuf that Kubernetes errors, names and watch frames need, by hand: a schema
-//! compiler would bring more code than this.
+//! The protobuf of Kubernetes errors, names and watch frames, written by hand: a schema compiler
+//! would bring more code than this.
 //!
-//! Readers borrow and never panic; writers emit what gogo-protobuf emits (in Go's generated code a
-//! plain string is written even when empty). Field numbers:
+//! Readers borrow and never panic. Writers emit the same bytes as gogo-protobuf, which also writes
+//! empty strings. Field numbers:
 //! <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto>
 
 use bytes::Bytes;
@@ -10,15 +10,15 @@ use bytes::Bytes;
 use super::json::is_meta_v1;
 use super::{Cause, Details, Status};
 
-/// The first bytes of every stored or served protobuf object:
+/// The first bytes of every protobuf object that Kubernetes stores or serves:
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go>
 pub const MAGIC: [u8; 4] = *b"k8s\0";
 
-/// Bytes that are no protobuf message.
+/// The error for bytes that are not a protobuf message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// One field's value on the wire.
+/// The value of one field on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
     /// Integers, booleans and enums.
@@ -31,12 +31,13 @@ pub enum Value<'a> {
     Fixed32(u32),
 }
 
-/// The fields of a message as (number, value), in wire order; ends after the first [`Malformed`].
+/// The fields of a message as (number, value), in the order of the bytes. The iterator ends after
+/// the first [`Malformed`].
 pub fn fields(message: &[u8]) -> Fields<'_> {
     Fields { rest: message }
 }
 
-/// See [`fields`].
+/// The iterator that [`fields`] returns.
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     rest: &'a [u8],
@@ -69,7 +70,7 @@ impl<'a> Fields<'a> {
                 Value::Bytes(self.take(length)?)
             }
             5 => Value::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
-            // Groups died with proto2; Kubernetes never had them.
+            // Groups existed only in proto2, and Kubernetes never used them.
             _ => return None,
         };
         Some((number, value))
@@ -98,7 +99,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A message being written, field by field in the order of the calls.
+/// A message under construction. Fields are written in the order of the calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message(Vec<u8>);
 
@@ -108,8 +109,7 @@ impl Message {
         Message::default()
     }
 
-    /// Appends an integer field, also when it is 0. A negative int32 or int64 is passed as `value
-    /// as u64`.
+    /// Appends an integer field, even if it is 0. Pass a negative int32 or int64 as `value as u64`.
     #[must_use]
     pub fn int(mut self, number: u32, value: u64) -> Message {
         self.varint(u64::from(number) << 3);
@@ -117,7 +117,7 @@ impl Message {
         self
     }
 
-    /// Appends eight bytes, little-endian.
+    /// Appends a field of eight bytes, little-endian.
     #[must_use]
     pub fn fixed64(mut self, number: u32, value: u64) -> Message {
         self.varint(u64::from(number) << 3 | 1);
@@ -125,7 +125,7 @@ impl Message {
         self
     }
 
-    /// Appends a string field, also when it is empty.
+    /// Appends a string field, even if it is empty.
     #[must_use]
     pub fn string(self, number: u32, value: &str) -> Message {
         self.bytes(number, value.as_bytes())
@@ -160,7 +160,7 @@ impl Message {
     }
 }
 
-/// An object in its envelope, as in a request or an answer.
+/// An object of a request or an answer, with the fields of its envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Object<'a> {
     /// `v1`, `apps/v1`, …
@@ -171,10 +171,10 @@ pub struct Object<'a> {
     pub raw: &'a [u8],
 }
 
-/// Wraps `raw`, a message of `kind`, into the magic number and `runtime.Unknown`.
+/// Puts `raw`, a message of `kind`, into an envelope: the magic number and `runtime.Unknown`.
 pub fn encode_object(api_version: &str, kind: &str, raw: &Message) -> Bytes {
     let type_meta = Message::new().string(1, api_version).string(2, kind);
-    // contentEncoding and contentType: always empty, always written.
+    // contentEncoding and contentType are always empty and always written.
     let unknown = Message(MAGIC.to_vec())
         .message(1, &type_meta)
         .message(2, raw)
@@ -183,7 +183,7 @@ pub fn encode_object(api_version: &str, kind: &str, raw: &Message) -> Bytes {
     unknown.0.into()
 }
 
-/// The object in `body`; None where the envelope is missing or damaged.
+/// The object in `body`. None: the envelope is missing or damaged.
 pub fn decode_object(body: &[u8]) -> Option<Object<'_>> {
     let mut object = Object {
         api_version: "",
@@ -224,8 +224,8 @@ pub fn encode_watch_frame(event: &str, object: &[u8]) -> Bytes {
     [&length.to_be_bytes(), body.as_bytes()].concat().into()
 }
 
-/// The first frame in `stream`: (event, object with its envelope, bytes behind the frame). None
-/// until the whole frame is there, or it is damaged.
+/// The first frame in `stream`: the event, the object with its envelope, and the bytes after the
+/// frame. None: the frame is not complete or is damaged.
 pub fn decode_watch_frame(stream: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let (length, rest) = stream.split_first_chunk::<4>()?;
     let (frame, rest) =
@@ -275,14 +275,14 @@ fn details_message(details: &Details) -> Message {
                 .string(3, ""),
         );
     }
-    // 6 is the UID, which no error of ours has.
+    // Field 6 is the UID, which errors of the proxy do not have.
     message
         .int(5, details.retry_after_seconds.into())
         .string(6, "")
 }
 
 pub(super) fn decode_status(body: &[u8]) -> Option<Status> {
-    // A body cut behind the type has an empty message.
+    // A body that is cut off after the type has an empty message.
     let object = decode_object(body).filter(|object| {
         object.kind == "Status" && is_meta_v1(object.api_version) && !object.raw.is_empty()
     })?;
@@ -308,7 +308,7 @@ fn decode_details(message: &[u8]) -> Option<Details> {
             (2, Value::Bytes(bytes)) => details.group = text(bytes),
             (3, Value::Bytes(bytes)) => details.kind = text(bytes),
             (4, Value::Bytes(bytes)) => details.causes.push(decode_cause(bytes)?),
-            // An int32; negative ones mean nothing here.
+            // An int32. Negative values have no meaning here.
             (5, Value::Varint(seconds)) => {
                 details.retry_after_seconds = i32::try_from(seconds).map_or(0, i32::unsigned_abs)
             }
@@ -330,7 +330,8 @@ fn decode_cause(message: &[u8]) -> Option<Cause> {
     Some(cause)
 }
 
-/// Go puts any bytes into a string: messages quote request bodies cut in the middle of a character.
+/// Text from bytes that may not be UTF-8: Go's messages quote request bodies that are cut in the
+/// middle of a character.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -19,7 +19,7 @@ pub(super) fn encode(status: &Status) -> String {
 }
 
 pub(super) fn decode(body: &[u8]) -> Option<Status> {
-    // Most bodies that come here are plain text: do not start a YAML parser for them.
+    // Most bodies that get here are plain text and need no YAML parser.
     if !body.windows(5).any(|five| five == b"kind:") {
         return None;
     }
@@ -55,8 +55,8 @@ fn encode_details(out: &mut String, details: &Details) {
     }
 }
 
-/// `key: value`, or nothing where the value is empty. `indent` is that of the mapping; folded lines
-/// go two further.
+/// Writes `key: value`, unless the value is empty. `indent` is that of the mapping; folded lines
+/// get two spaces more.
 fn entry(out: &mut String, lead: &str, indent: &str, key: &str, value: &str) {
     if value.is_empty() {
         return;
@@ -77,7 +77,8 @@ fn entry(out: &mut String, lead: &str, indent: &str, key: &str, value: &str) {
     out.push('\n');
 }
 
-/// Stricter than YAML asks for: whatever could be read as something else is quoted.
+/// Whether the value needs no quotes. This is stricter than YAML: a value that could be read as
+/// something else is quoted.
 fn is_plain(value: &str) -> bool {
     const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     value.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -87,8 +88,8 @@ fn is_plain(value: &str) -> bool {
         && !WORDS.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Breaks at the first single space after column 80, as libyaml's emitter does (a run of spaces
-/// would not survive).
+/// Breaks lines at the first single space after column 80, as libyaml does. A run of spaces cannot
+/// be folded.
 fn folded(out: &mut String, indent: &str, mut column: usize, value: &str) {
     let bytes = value.as_bytes();
     for (i, c) in value.char_indices() {

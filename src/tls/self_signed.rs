@@ -20,7 +20,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 use super::upstream::roots;
 use super::{ServingCertificate, TlsError, pem, provider};
 use crate::config;
-use crate::kubeconfig::{Target, replace_file, with_token_file};
+use crate::kubeconfig::{ProxyEndpoint, replace_file, with_token_file};
 
 const VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -95,12 +95,12 @@ pub fn write_kubeconfig(
         .as_deref()
         .map(str::trim)
         .filter(|name| !name.is_empty());
-    let target = Target {
+    let proxy = ProxyEndpoint {
         server: &server,
         ca: Some(ca_pem.as_bytes()),
     };
     let written =
-        with_token_file(target, &config.token_file, namespace).map_err(TlsError::Kubeconfig)?;
+        with_token_file(proxy, &config.token_file, namespace).map_err(TlsError::Kubeconfig)?;
     let path = directory.join("kubeconfig");
     write(&path, written.text.as_bytes(), 0o644)?;
     Ok(Some(path))

@@ -1,4 +1,4 @@
-//! W3C Trace Context: the caller's trace, and what an attempt tells the apiserver. Pure. <https://www.w3.org/TR/trace-context/>
+//! W3C Trace Context: reads the caller's trace and writes the headers of an attempt. Pure. <https://www.w3.org/TR/trace-context/>
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -6,22 +6,22 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 const SAMPLED: u8 = 1;
-/// Sampled, and that the trace id is random. Others must not be passed on.
+/// The flags "sampled" and "the trace id is random". The standard forbids passing on other flags.
 const KNOWN_FLAGS: u8 = 3;
 
-/// What a span exports of `tracestate`. It is passed on whole; the standard asks for no more than
-/// this.
+/// The longest `tracestate` that a span exports. The standard requires no more. The apiserver gets
+/// a longer one too.
 const MAX_STATE: usize = 512;
 
-/// A trace, and where a create is in it.
+/// A trace, and the place of a create in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Context {
-    /// Not zero.
+    /// Never zero.
     pub(super) trace_id: u128,
-    /// The caller's span; zero where the trace begins here.
+    /// The caller's span; zero if the trace begins here.
     pub(super) parent: u64,
     flags: u8,
-    /// `tracestate`, empty where there is none or it is too long.
+    /// `tracestate`; empty if there is none or it is too long.
     pub(super) state: String,
 }
 
@@ -36,8 +36,8 @@ impl Context {
         }
     }
 
-    /// The caller's trace. None where it has none, or a header that is not valid: the standard has
-    /// it ignored then.
+    /// The caller's trace. None: there is no valid header. The standard says to ignore an invalid
+    /// one.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut parents = headers.get_all(TRACEPARENT).iter();
         let (Some(parent), None) = (parents.next(), parents.next()) else {
@@ -63,7 +63,7 @@ impl Context {
         self.flags & SAMPLED != 0
     }
 
-    /// Makes the span `id` the parent of whoever gets these headers.
+    /// Makes the span `id` the parent in the headers of an attempt.
     pub(super) fn tell(&self, id: u64, headers: &mut HeaderMap) {
         let text = format!(
             "00-{:032x}-{id:016x}-{:02x}",
@@ -73,14 +73,14 @@ impl Context {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(TRACEPARENT, value);
         }
-        // It belongs to the trace that it came with.
+        // The caller's state belongs to the caller's trace, which was not valid.
         if self.parent == 0 {
             headers.remove(TRACESTATE);
         }
     }
 }
 
-/// `00-TRACE_ID-PARENT_ID-FLAGS`; a later version may add fields behind.
+/// Parses `00-TRACE_ID-PARENT_ID-FLAGS`. A later version may append fields.
 fn parse(text: &str) -> Option<(u128, u64, u8)> {
     let (known, rest) = text.split_at_checked(55)?;
     let mut fields = known.split('-');

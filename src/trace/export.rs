@@ -1,8 +1,9 @@
-//! From ended spans to a collector: a bounded queue, batches of it by OTLP over HTTP, one at a
-//! time, each on a connection of its own.
+//! Sends ended spans to a collector: a bounded queue, and batches by OTLP over HTTP, one at a time,
+//! each on a connection of its own.
 //!
-//! A batch that the collector does not take is dropped, for spans that wait cost memory and those
-//! to come tell the same. Drops are counted, and told once in the log until a batch is taken again.
+//! A batch that the collector does not accept is dropped, since waiting spans cost memory. Dropped
+//! spans are counted. The log has one line when batches begin to fail, and one when they succeed
+//! again.
 
 use std::io;
 use std::sync::Arc;
@@ -26,27 +27,27 @@ use crate::metrics::Metrics;
 use crate::status::protobuf::Message;
 use crate::telemetry::chain;
 
-/// Spans that wait: about 2 MiB of them.
+/// Spans in the queue, about 2 MiB.
 const MAX_QUEUED: usize = 4096;
-/// Spans in one request.
+/// Spans in one batch.
 const MAX_BATCH: usize = 512;
-/// How long a batch that is not full waits for more.
+/// How long a batch waits for more spans if it is not full.
 const GATHER: Duration = Duration::from_secs(1);
-/// How long a collector may take for one batch, and for all that is left at the end.
+/// How long the collector may take for one batch, and for all remaining spans at the end.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// OTLP over HTTP's own.
+/// The default port of OTLP over HTTP.
 const DEFAULT_PORT: u16 = 4318;
-/// More than a collector says of a batch.
+/// The largest answer of a collector that is read.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// The way into the queue.
+/// The sending end of the queue.
 #[derive(Debug)]
 pub(super) struct Queue {
     spans: mpsc::Sender<Message>,
     metrics: Arc<Metrics>,
 }
 
-/// Sends what is in the queue to the collector.
+/// Takes spans from the queue and sends them to the collector.
 #[derive(Debug)]
 pub struct Exporter {
     spans: mpsc::Receiver<Message>,
@@ -64,22 +65,22 @@ struct Collector {
     header: HeaderValue,
 }
 
-/// Why a batch was not taken.
+/// Why the collector did not get a batch.
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
     #[error("cannot connect")]
     Connect(#[source] io::Error),
     #[error("the connection failed")]
     Http(#[from] hyper::Error),
-    #[error("its answer is not complete")]
+    #[error("the answer of the collector is not complete")]
     Answer(#[from] BodyError),
-    #[error("it answered {0}")]
+    #[error("the collector answered {0}")]
     Status(StatusCode),
-    #[error("it did not answer within {TIMEOUT:?}")]
+    #[error("the collector did not answer within {TIMEOUT:?}")]
     Timeout,
 }
 
-/// A queue, and what carries its spans to the collector at `endpoint`.
+/// A queue, and the exporter that sends its spans to the collector at `endpoint`.
 pub(super) fn to(endpoint: &Uri, service_name: &str, metrics: &Arc<Metrics>) -> (Queue, Exporter) {
     let (sender, receiver) = mpsc::channel(MAX_QUEUED);
     let exporter = Exporter {
@@ -100,7 +101,7 @@ pub(super) fn to(endpoint: &Uri, service_name: &str, metrics: &Arc<Metrics>) -> 
 }
 
 impl Queue {
-    /// All of them, or none where there is no room: half a trace misleads.
+    /// Queues all spans, or drops all if there is no room: half a trace would mislead.
     pub(super) fn push(&self, spans: Vec<Message>) {
         match self.spans.try_reserve_many(spans.len()) {
             Ok(places) => places.zip(spans).for_each(|(place, span)| place.send(span)),
@@ -110,7 +111,7 @@ impl Queue {
 }
 
 impl Exporter {
-    /// Exports until `stop`, and then what is left, within two seconds.
+    /// Exports until `stop` is cancelled. Then exports the remaining spans within two seconds.
     pub async fn run(mut self, stop: CancellationToken) {
         while stop.run_until_cancelled(self.gather()).await.is_some() {
             self.export().await;
@@ -121,7 +122,7 @@ impl Exporter {
             .spans(false, (self.batch.len() + self.spans.len()) as u64);
     }
 
-    /// Returns with a batch. Cancelled, it leaves what it has for the next call.
+    /// Fills the batch. If it is cancelled, the batch keeps its spans for the next call.
     async fn gather(&mut self) {
         if self.batch.is_empty() {
             self.fill().await;
@@ -134,7 +135,7 @@ impl Exporter {
         .await;
     }
 
-    /// Waits for spans; for ever when there will be none.
+    /// Waits for spans. Never returns once the queue is closed and empty.
     async fn fill(&mut self) {
         let room = MAX_BATCH - self.batch.len();
         if self.spans.recv_many(&mut self.batch, room).await == 0 {
@@ -158,26 +159,26 @@ impl Exporter {
 
     async fn export(&mut self) {
         let body = otlp::request(&self.service_name, &self.batch);
-        let taken = tokio::time::timeout(TIMEOUT, self.collector.post(body))
+        let exported = tokio::time::timeout(TIMEOUT, self.collector.post(body))
             .await
             .unwrap_or(Err(ExportError::Timeout));
         let spans = self.batch.len() as u64;
-        let dropped = taken
+        let dropped = exported
             .as_ref()
             .map_or(spans, |rejected| spans.min(*rejected));
         self.batch.clear();
         self.metrics.spans(true, spans - dropped);
         self.metrics.spans(false, dropped);
-        match &taken {
+        match &exported {
             Err(error) if !self.failing => {
-                warn!(collector = ?self.collector.header, error = %chain(error), "The collector takes no traces; they are dropped");
+                warn!(collector = ?self.collector.header, error = %chain(error), "The collector does not accept traces, dropping them");
             }
             Ok(_) if self.failing => {
-                info!(collector = ?self.collector.header, "The collector takes traces again")
+                info!(collector = ?self.collector.header, "The collector accepts traces again")
             }
             _ => {}
         }
-        self.failing = taken.is_err();
+        self.failing = exported.is_err();
     }
 }
 
@@ -215,7 +216,7 @@ impl Collector {
             return Err(ExportError::Status(response.status()));
         }
         let mut answer = Body::<()>::of_answer(response).into_body();
-        // What cannot be read complains of nothing.
+        // An answer that cannot be decoded rejects no spans.
         let answer = collect_bounded(&mut answer, MAX_ANSWER).await?;
         Ok(answer
             .and_then(|answer| otlp::rejected(&answer.data).ok())

@@ -1,5 +1,6 @@
-//! Spans as OTLP's protobuf. Pure; the tests read it back with OpenTelemetry's own types. Field
-//! numbers: <https://github.com/open-telemetry/opentelemetry-proto/blob/v1.8.0/opentelemetry/proto/trace/v1/trace.proto>
+//! Encodes spans as OTLP's protobuf. Pure. The tests decode it with OpenTelemetry's own types.
+//! Field numbers:
+//! <https://github.com/open-telemetry/opentelemetry-proto/blob/v1.8.0/opentelemetry/proto/trace/v1/trace.proto>
 
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use crate::status::protobuf::{Malformed, Message, Value, fields};
 /// `Status.StatusCode` of a span that failed.
 const STATUS_ERROR: u64 = 2;
 
-/// Which side of a request a span shows, as in `Span.SpanKind`.
+/// Which side of a request a span describes; the numbers of `Span.SpanKind`.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum SpanKind {
     Server = 2,
     Client = 3,
 }
@@ -22,20 +23,20 @@ pub(super) enum Kind {
 pub(super) struct Span<'a> {
     pub(super) trace_id: u128,
     pub(super) id: u64,
-    /// Zero where the trace begins with this span.
+    /// Zero if the trace begins with this span.
     pub(super) parent: u64,
     pub(super) state: &'a str,
     pub(super) name: &'a str,
-    pub(super) kind: Kind,
+    pub(super) kind: SpanKind,
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) attributes: Attributes,
-    /// Time, name and attributes.
+    /// The time, name and attributes of an event.
     pub(super) event: Option<(u64, &'static str, Attributes)>,
     pub(super) failed: bool,
 }
 
-/// Attributes in the order in which they were added; keys are unique.
+/// Attributes in the order in which they were added. Callers add each key only once.
 #[derive(Debug, Default)]
 pub(super) struct Attributes(Vec<Message>);
 
@@ -96,7 +97,7 @@ impl Span<'_> {
     }
 }
 
-/// An `ExportTraceServiceRequest` of these spans.
+/// An `ExportTraceServiceRequest` with these spans.
 pub(super) fn request(service_name: &str, spans: &[Message]) -> Bytes {
     let mut service = Attributes::default();
     service.text("service.name", service_name);

@@ -17,11 +17,11 @@ table! {
             "Another writer updated the ResourceQuota at the same time; quota is checked before \
             anything is stored, so the object was not.",
         ),
-        /// The same for a quota that was deleted and created anew meanwhile.
+        /// The same for a quota that was deleted and created again meanwhile.
         QuotaConflictUid = (
             "quota_conflict_uid",
             Safe,
-            "The ResourceQuota was deleted and created anew during the check; quota is checked \
+            "The ResourceQuota was deleted and created again during the check; quota is checked \
             before anything is stored, so the object was not.",
         ),
         /// 409 on OpenShift's ClusterResourceQuota.
@@ -81,7 +81,7 @@ table! {
             "etcd_lost",
             Unknown,
             "The apiserver lost etcd while admitting the object, and the answer does not tell how \
-            far it came.",
+            far it got.",
         ),
         /// 500: the quota was not evaluated within ten seconds.
         QuotaEvaluationTimeout = (
@@ -96,13 +96,13 @@ table! {
             Safe,
             "The apiserver is busy and turned the request away before handling it.",
         ),
-        /// 429 or 503 of a server on its way down.
+        /// 429 or 503 of a server that is shutting down.
         ShuttingDown = (
             "shutting_down",
             Safe,
             "This apiserver is shutting down and turned the request away; another one may take it.",
         ),
-        /// 429 or 503 of a server on its way up.
+        /// 429 or 503 of a server that is starting.
         StartingUp = (
             "starting_up",
             Safe,
@@ -145,14 +145,14 @@ table! {
             Safe,
             "The apiserver does not accept the caller's credentials.",
         ),
-        /// Another 4xx Status: authorization, validation, size, a webhook's denial.
+        /// Any other 4xx Status: authorization, validation, size, or denied by a webhook.
         Rejected = (
             "rejected",
             Safe,
             "The apiserver refused the request as it is; nothing was stored, and it would be \
             refused again.",
         ),
-        /// Another 5xx Status.
+        /// Any other 5xx Status.
         ServerError = (
             "server_error",
             Unknown,
@@ -178,7 +178,8 @@ table! {
             Safe,
             "The apiserver closed the connection and said that it would not process the request.",
         ),
-        /// No answer: reset, end or timeout after the request was sent.
+        /// No answer: the connection was reset or ended, or the time was over, after the request
+        /// was sent.
         Lost = (
             "lost",
             Unsafe,

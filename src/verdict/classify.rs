@@ -1,8 +1,8 @@
-//! From status code, headers and body to [`Class`]: structure first (code, reason, details), text
-//! second, and text only where it must stand.
+//! Finds the [`Class`] of an answer from its status code, headers and body. It looks at the
+//! structure first (code, reason, details), and at text only in its exact place.
 //!
-//! Clients choose names and webhooks write messages, so no text counts merely because it occurs
-//! somewhere.
+//! Clients choose names and webhooks write messages, so a text that merely occurs somewhere proves
+//! nothing.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use http::header::{HeaderMap, RETRY_AFTER};
 use super::{Class, ClassifiedAnswer};
 use crate::status::Status;
 
-/// What an answer is. `body` may be cut off: a Status that does not decode counts as none.
+/// Classifies an answer. `body` may be cut off: a Status that cannot be decoded counts as none.
 ///
-/// `Content-Type` is not consulted, since it is wrong or missing too often; the body's first bytes
-/// tell.
+/// The first bytes of the body tell its encoding. `Content-Type` is ignored, because it is wrong or
+/// missing too often.
 pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ClassifiedAnswer {
     if status.is_success() {
         return Class::Success.into();
     }
-    // A Status about another code is not this answer's.
+    // A Status with another code does not belong to this answer.
     let parsed =
         Status::decode(body).filter(|parsed| parsed.code == 0 || parsed.code == status.as_u16());
     let class = match &parsed {
@@ -36,8 +36,8 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Classif
     }
 }
 
-/// Whole seconds only, as client-go reads it. The apiserver sends no dates, and a date would need a
-/// clock that agrees with the server's.
+/// `Retry-After` in whole seconds, as client-go reads it. The apiserver never sends a date, and a
+/// date would need synchronised clocks.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/client-go/rest/request.go>
 fn header_seconds(headers: &HeaderMap) -> Option<u32> {
@@ -46,8 +46,8 @@ fn header_seconds(headers: &HeaderMap) -> Option<u32> {
 
 fn of_status(code: u16, status: &Status) -> Class {
     let message = status.message.as_str();
-    // A webhook chooses code, reason, details and message of its denial; only this prefix is the
-    // apiserver's. https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go
+    // A webhook chooses the code, reason, details and message of its denial. Only this prefix comes
+    // from the apiserver. https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors/statuserror.go
     let denied_by_webhook = message.starts_with("admission webhook \"");
     match (code, status.reason.as_str()) {
         (401, _) => Class::Unauthorized,
@@ -85,8 +85,9 @@ fn of_status(code: u16, status: &Status) -> Class {
     }
 }
 
-/// The details name what could not be updated. A create updates nothing but quotas, so a conflict
-/// on a quota is its admission's: <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
+/// The details name the object that could not be updated. A create updates only quotas, so a
+/// conflict on a quota comes from quota admission:
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
 fn conflict(status: &Status) -> Class {
     match (status.details.group.as_str(), status.details.kind.as_str()) {
         // The precondition of the status update, https://github.com/kubernetes/kubernetes/issues/71700
@@ -118,7 +119,7 @@ fn forbidden(status: &Status) -> Class {
         {
             Class::EtcdLost
         }
-        // Clusters older than the cause, and other plugins.
+        // Older clusters send no cause, and neither do other plugins.
         Some(cause)
             if cause.starts_with("unable to create new content in namespace ")
                 && cause.ends_with(" because it is being terminated") =>
@@ -129,9 +130,9 @@ fn forbidden(status: &Status) -> Class {
     }
 }
 
-/// What stands behind `pods "a" is forbidden: `. The words before it are the client's (a name may
-/// be any string), so they are matched against the details instead of searched for. None where the
-/// name needs quoting: Go's rules for that are not worth it.
+/// The text after `pods "a" is forbidden: `. A client chooses the name in it, and it may be any
+/// string, so the prefix is built from the details and compared. None: the prefix differs, as for a
+/// name that Go would escape.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go>
 fn cause_of_forbidden(status: &Status) -> Option<&str> {
@@ -202,8 +203,8 @@ fn internal(reason: &str, message: &str) -> Class {
     }
 }
 
-/// Answers that the apiserver writes as plain text, whatever was asked for. They stand alone in the
-/// body.
+/// The class of an answer that the apiserver writes as plain text, whatever encoding was asked for.
+/// The text is the whole body.
 fn of_text(code: u16, body: &[u8]) -> Class {
     let body = body.trim_ascii();
     match code {
@@ -218,8 +219,8 @@ fn of_text(code: u16, body: &[u8]) -> Class {
         429 | 503 if body.starts_with(b"The apiserver hasn't been fully initialized") => {
             Class::StartingUp
         }
-        // The outer timeout writes a Status too, but older ones without a Content-Type; a load
-        // balancer's 504 proves no more.
+        // Older apiservers write the Status of a timeout without a Content-Type. A 504 of a load
+        // balancer proves as little.
         504 => Class::HandlerTimeout,
         _ => Class::Unrecognized,
     }

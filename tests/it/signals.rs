@@ -109,7 +109,9 @@ async fn an_open_watch_is_cut_at_the_deadline_and_that_is_no_failure() {
     let ended = served.process.ended().await;
     assert_eq!(ended.code, Some(0));
     assert!(
-        ended.stderr.contains("Cutting what is still open"),
+        ended
+            .stderr
+            .contains("Cutting the connections that are still open"),
         "{}",
         ended.stderr
     );
@@ -142,7 +144,11 @@ async fn a_second_signal_ends_it_at_once_and_tells_so(first: &str, second: &str)
     served.process.signal(second);
     let ended = served.process.ended().await;
     assert_eq!(ended.code, Some(1), "{first} {second}");
-    assert!(ended.stderr.contains("A second signal"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("Received a second signal"),
+        "{}",
+        ended.stderr
+    );
 }
 
 /// New connections are no longer accepted, soon.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::snapshot::ConflictSummary;
 use crate::snapshot::words::{duration, number};
 
-/// Points across the chart at least, so that the first ones do not fill it alone: five minutes.
+/// The chart is at least this many points wide (five minutes), so that the first points do not fill
+/// all of it.
 const MIN_POINTS: usize = 60;
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 96.0;
@@ -33,11 +34,11 @@ pub(super) fn chart(out: &mut String, conflicts: &ConflictSummary) -> fmt::Resul
     )
 }
 
-/// Through the points, from the left; as an area it goes along the ground too.
+/// The SVG path through the points. As an area, it is closed along the bottom.
 fn path(points: &[u64], across: usize, area: bool) -> String {
     let peak = points.iter().copied().max().unwrap_or_default().max(1) as f64;
     let x = |index: usize| WIDTH - (points.len() - 1 - index) as f64 * WIDTH / (across - 1) as f64;
-    // A line of two pixels at the top and at the ground is to be seen whole.
+    // The margin keeps a line of two pixels visible at the top and at the bottom.
     let y = |value: u64| HEIGHT - 1.0 - value as f64 / peak * (HEIGHT - 2.0);
     let mut path = String::new();
     for (index, value) in points.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Text in HTML. Whatever is not written in these files goes through [`Text`]: names of namespaces
-//! and pods come from URLs and bodies.
+//! Text in HTML. Every text that is not a constant of the page goes through [`Text`], since names
+//! of namespaces and pods come from URLs and bodies.
 
 use std::fmt::{self, Display, Write};
 
-/// Shows a value as text, in an element or in a quoted attribute.
+/// Escapes a value for use in an element or in a quoted attribute.
 pub(super) struct Text<T>(pub(super) T);
 
 impl<T: Display> Display for Text<T> {
@@ -23,7 +23,7 @@ impl Write for Escape<'_, '_> {
                 '>' => self.0.write_str("&gt;")?,
                 '"' => self.0.write_str("&quot;")?,
                 '\'' => self.0.write_str("&#39;")?,
-                // Direction marks and line breaks could make a name look like something else.
+                // Direction marks and line breaks can make a name look like another one.
                 char if char.is_control()
                     || matches!(char, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
                 {

@@ -1,12 +1,12 @@
-//! An HTTP answer as people capture it: with `curl -i`, CRLF or LF, or only its body.
+//! Parses an HTTP answer as people capture it: with `curl -i`, with CRLF or LF, or the body alone.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::ExplainError;
 
-/// The parts of the final answer.
+/// The final answer of a capture.
 pub(super) struct Captured<'a> {
-    /// None: it has no status line, and is all body.
+    /// None: the capture has no head, so all of it is the body.
     pub(super) code: Option<StatusCode>,
     pub(super) headers: HeaderMap,
     pub(super) body: &'a [u8],
@@ -20,7 +20,6 @@ impl<'a> Captured<'a> {
         };
         loop {
             if !lines.rest.starts_with(b"HTTP/") {
-                // The body of a capture without a head.
                 return Ok(Captured {
                     code: None,
                     headers: HeaderMap::new(),
@@ -31,8 +30,8 @@ impl<'a> Captured<'a> {
             let code =
                 status_code(line).ok_or_else(|| ExplainError::StatusLine { line: shown(line) })?;
             let headers = headers(&mut lines)?;
-            // `curl -i` prints `100 Continue`, and a proxy's `200 Connection established`, before
-            // the answer itself.
+            // `curl -i` prints interim answers first, such as `100 Continue`, or
+            // `200 Connection established` of a proxy.
             let followed = lines.rest.starts_with(b"HTTP/");
             if code.is_informational() && !followed {
                 return Err(ExplainError::OnlyInterim {
@@ -50,9 +49,11 @@ impl<'a> Captured<'a> {
     }
 }
 
-/// Lines without their ends, and what is left behind them.
+/// An iterator over lines, without their line ends.
 struct Lines<'a> {
+    /// The part that has not been read.
     rest: &'a [u8],
+    /// The number of the last line, counted from 1.
     number: usize,
 }
 
@@ -101,7 +102,7 @@ fn headers(lines: &mut Lines<'_>) -> Result<HeaderMap, ExplainError> {
             number: lines.number,
             line: shown(line),
         })?;
-        // More than the map can hold are no answer of an apiserver.
+        // An apiserver never sends more headers than the map can hold.
         headers
             .try_append(name, value)
             .map_err(|_| ExplainError::Header {
@@ -112,7 +113,7 @@ fn headers(lines: &mut Lines<'_>) -> Result<HeaderMap, ExplainError> {
     Ok(headers)
 }
 
-/// The beginning of a line that came from anywhere.
+/// The start of a line, for an error.
 fn shown(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(&line[..line.len().min(240)]).into_owned();
     match text.char_indices().nth(60) {

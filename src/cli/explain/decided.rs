@@ -1,4 +1,4 @@
-//! Decisions, as `/debug/decisions` has them, explained attempt by attempt.
+//! Explains decisions from `/debug/decisions` attempt by attempt.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use crate::snapshot::words::{counted, duration};
 use crate::snapshot::{AttemptSummary, DecisionSummary};
 use crate::verdict::Class;
 
-/// The last creates of a running proxy, newest first.
+/// Reads the last creates of a running proxy, newest first.
 pub(super) fn fetch(
     address: &str,
     namespace: Option<&str>,
@@ -29,7 +29,7 @@ pub(super) fn fetch(
     admin::get(address, &path)
 }
 
-/// Decisions that somebody has saved. None: it is something else.
+/// Parses saved decisions. None: the text is something else.
 pub(super) fn parse(raw: &[u8]) -> Option<Vec<DecisionSummary>> {
     raw.trim_ascii_start()
         .starts_with(b"[")
@@ -42,7 +42,7 @@ pub(super) fn print(
     out: &mut impl Write,
 ) -> Result<ExitCode, Error> {
     let text = if decisions.is_empty() {
-        "No create that was decided.\n".to_owned()
+        "No creates yet.\n".to_owned()
     } else {
         decisions
             .iter()
@@ -90,7 +90,7 @@ fn attempted(number: usize, attempt: &AttemptSummary) -> String {
         "  attempt {number:<2} {}, took {took}\n",
         printable(&attempt.answer())
     );
-    // A proxy of another version may know other classes.
+    // A proxy of another version can have classes that this version does not know.
     if let Some(class) = Class::ALL
         .iter()
         .copied()
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decision_is_told_attempt_by_attempt() {
+    fn a_decision_is_explained_attempt_by_attempt() {
         let raw = r#"[{"time":"2026-01-02T03:04:05.678Z","namespace":"argo","name":"step-\u001b[2J","resource":"pods","attempts":[
             {"code":409,"class":"quota_conflict","durationMs":3,"delayMs":50},{"error":"lost","class":"of_another_version","durationMs":1},
             {"code":201,"class":"success","durationMs":1200}],"outcome":"created_after_replay","why":"The apiserver stored the object.",

@@ -161,18 +161,21 @@ fn says_what_is_wrong_and_where() {
         (" \r\n", "the capture is empty"),
         (
             "HTTP/1.1 abc\n\n",
-            "line 1: \"HTTP/1.1 abc\" is no status line",
+            "line 1: \"HTTP/1.1 abc\" is not a status line",
         ),
-        ("HTTP/1.1", "line 1: \"HTTP/1.1\" is no status line"),
+        ("HTTP/1.1", "line 1: \"HTTP/1.1\" is not a status line"),
         (
             "HTTP/2 4090\n\n",
-            "line 1: \"HTTP/2 4090\" is no status line",
+            "line 1: \"HTTP/2 4090\" is not a status line",
         ),
         (
             "HTTP/2 409\nA: b\noops\n\n",
-            "line 3: \"oops\" is no header",
+            "line 3: \"oops\" is not a header",
         ),
-        ("HTTP/2 409\na b: c\n\n", "line 2: \"a b: c\" is no header"),
+        (
+            "HTTP/2 409\na b: c\n\n",
+            "line 2: \"a b: c\" is not a header",
+        ),
         ("HTTP/1.1 100 Continue\n\n", "interim answer (100)"),
         ("{\"kind\":\"Pod\"}", "neither a status line nor a Status"),
         (

@@ -279,7 +279,7 @@ fn what_is_missing_is_named() {
     assert!(
         error
             .to_string()
-            .starts_with("nothing verifies https://h/: give --upstream-ca-file"),
+            .starts_with("no CA verifies https://h/: give --upstream-ca-file"),
         "{error}"
     );
     resolve(&args(&["--upstream", "http://h"]), Given::default()).unwrap();

@@ -127,9 +127,7 @@ async fn an_authority_that_cannot_be_read_is_told_with_its_path() {
     let ended = run(serve(&["--upstream", "https://127.0.0.1:1"])).await;
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended
-            .stderr
-            .contains("nothing verifies https://127.0.0.1:1")
+        ended.stderr.contains("no CA verifies https://127.0.0.1:1")
             && ended.stderr.contains("--upstream-ca-file"),
         "{}",
         ended.stderr

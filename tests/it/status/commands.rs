@@ -78,7 +78,8 @@ async fn the_status_command_prints_the_same_numbers() {
     let gone = run(command(&["status", "--admin-address", &address])).await;
     assert_eq!(gone.code, Some(1));
     assert!(
-        gone.stderr.contains(&format!("no connection to {address}"))
+        gone.stderr
+            .contains(&format!("cannot connect to {address}"))
             && gone.stderr.contains("refused"),
         "{}",
         gone.stderr
@@ -138,7 +139,7 @@ async fn explain_tells_the_decisions_of_a_running_proxy_and_saved_ones() {
         "elsewhere",
     ]))
     .await;
-    assert_eq!(none.stdout, "No create that was decided.\n");
+    assert_eq!(none.stdout, "No creates yet.\n");
     rig.stop().await;
 }
 

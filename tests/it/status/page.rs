@@ -114,7 +114,7 @@ async fn the_page_and_its_data_equal_the_metrics() {
         "created after a replay 2 50.0 %",
         "team/replayed created after a replay 409 quota conflict, sent again after ",
         "team/plain refused 409 already exists. An object of this name exists",
-        "Of the last 4 creates, newest first. 1 succeeded at the first attempt",
+        "The last 4 creates, newest first. 1 succeeded at the first attempt",
     ] {
         assert!(page.contains(part), "no {part:?} in {page}");
     }

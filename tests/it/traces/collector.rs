@@ -33,7 +33,7 @@ async fn a_collector_that_takes_nothing_costs_no_create_and_is_told_once(collect
     rig.stop().await;
     assert_eq!(spans_counted(&metrics, "success"), 0.0);
     assert_eq!(
-        logs.with("The collector takes no traces").len(),
+        logs.with("The collector does not accept traces").len(),
         1,
         "{:?}",
         logs.with("")
