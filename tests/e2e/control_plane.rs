@@ -1,5 +1,5 @@
-//! The control plane of `tests/controlplane/controlplane.sh`: one for the whole suite, brought up
-//! by the first test that needs it.
+//! The control plane of `cargo xtask control-plane`: one for the whole suite, brought up by the first
+//! test that needs it.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -32,11 +32,7 @@ pub struct ControlPlane {
 
 /// What the suite needs beyond a Rust toolchain; an error names what is missing.
 pub fn prerequisites() -> Result<(), String> {
-    for (program, argument) in [
-        ("bash", "--version"),
-        ("openssl", "version"),
-        ("go", "version"),
-    ] {
+    for (program, argument) in [("openssl", "version"), ("go", "version")] {
         let found = Command::new(program)
             .arg(argument)
             .stdout(Stdio::null())
@@ -44,7 +40,7 @@ pub fn prerequisites() -> Result<(), String> {
             .status();
         if !found.is_ok_and(|status| status.success()) {
             return Err(format!(
-                "{program} is not on the PATH (needed: bash, openssl, and Go to build Kubernetes, Argo and the driver)"
+                "{program} is not on the PATH (needed: openssl, and Go to build Kubernetes, Argo and the driver)"
             ));
         }
     }
@@ -72,9 +68,9 @@ impl ControlPlane {
 
     fn up(name: &str, addresses: &[&str]) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        output(&mut script(&directory, &["down"]));
+        output(&mut task(&directory, &["down"]));
         output(
-            script(&directory, &["up", &SERVERS.to_string()])
+            task(&directory, &["up", &SERVERS.to_string()])
                 .env("APISERVER_ADDRESSES", addresses.join(" ")),
         );
         let servers = fs::read_to_string(directory.join("servers"))
@@ -143,7 +139,7 @@ impl ControlPlane {
 
     /// `kill`, `stop`, `start` or `signal` of a component.
     pub fn component(&self, arguments: &[&str]) {
-        output(&mut script(&self.directory, arguments));
+        output(&mut task(&self.directory, arguments));
     }
 
     /// The process of a component.
@@ -239,13 +235,13 @@ impl ControlPlane {
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         // Nobody would see why not.
-        let _ = script(&self.directory, &["down"]).status();
+        let _ = task(&self.directory, &["down"]).status();
     }
 }
 
 /// The path of a program, built if need be.
 pub fn program(name: &str) -> PathBuf {
-    output(&mut script(
+    output(&mut task(
         Path::new(env!("CARGO_TARGET_TMPDIR")),
         &["path", name],
     ))
@@ -253,11 +249,29 @@ pub fn program(name: &str) -> PathBuf {
     .into()
 }
 
-/// A call of controlplane.sh. What it says on the way is for people, and goes through.
-fn script(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/controlplane/controlplane.sh"),
-    );
-    command.args(arguments).env("CONTROLPLANE_DIR", directory);
+/// A call of `cargo xtask control-plane`. What it says on the way is for people, and goes through.
+fn task(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(xtask());
     command
+        .arg("control-plane")
+        .args(arguments)
+        .env("CONTROLPLANE_DIR", directory);
+    command
+}
+
+/// The executable behind `cargo xtask`, built once. Each call by way of cargo would wait for
+/// whatever else is being built.
+fn xtask() -> &'static Path {
+    static XTASK: OnceLock<PathBuf> = OnceLock::new();
+    XTASK.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--locked", "--quiet", "--package", "xtask"]);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        let messages = output(build.arg("--message-format=json"));
+        let executable = messages.lines().find_map(|line| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            Some(PathBuf::from(message["executable"].as_str()?))
+        });
+        executable.expect("cargo names the executable that it has built")
+    })
 }

@@ -1,0 +1,311 @@
+//! Components as processes: started, watched until they are ready, signalled, ended.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{ControlPlane, say};
+use crate::process::{everything, output};
+
+/// How long a component may take to become ready. A first start on a busy machine takes about 20 s.
+const READY: Duration = Duration::from_secs(120);
+
+/// How long a component may take to end before it is killed.
+const END: Duration = Duration::from_secs(30);
+
+impl ControlPlane {
+    /// Keeps the command line, so that the component can be started again as it was.
+    pub(super) fn define(
+        &self,
+        name: &str,
+        url: &str,
+        program: &Path,
+        arguments: &[String],
+    ) -> Result<()> {
+        let mut lines = vec![program.display().to_string()];
+        lines.extend_from_slice(arguments);
+        ensure!(
+            !lines.iter().any(|line| line.contains('\n')),
+            "an argument of two lines"
+        );
+        fs::write(self.run_file(name, "url"), format!("{url}\n"))?;
+        fs::write(self.run_file(name, "cmd"), lines.join("\n"))?;
+        Ok(())
+    }
+
+    /// A component outlives this program, so nobody waits for it. [`is_alive`] knows a zombie.
+    pub(super) fn start(&self, name: &str) -> Result<()> {
+        let lines = fs::read_to_string(self.run_file(name, "cmd"))
+            .with_context(|| format!("no component {name} in {}", self.directory.display()))?;
+        ensure!(!self.alive(name), "{name} runs already");
+        let mut words = lines.split('\n');
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.file(&format!("log/{name}.log")))?;
+        let child = Command::new(words.next().unwrap_or_default())
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // A group of its own: an interrupt at the terminal ends the tests, and they end the
+            // components in order.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(fs::write(
+            self.run_file(name, "pid"),
+            format!("{}\n", child.id()),
+        )?)
+    }
+
+    pub(super) fn wait_ready(&self, name: &str) -> Result<()> {
+        let until = Instant::now() + READY;
+        while !self.ready(name)? {
+            let log = self.file(&format!("log/{name}.log"));
+            if !self.alive(name) {
+                let text = fs::read_to_string(&log)?;
+                let lines: Vec<_> = text.lines().collect();
+                let end = lines[lines.len().saturating_sub(5)..].join("\n");
+                bail!("{name} ended; the end of {}:\n{end}", log.display());
+            }
+            ensure!(
+                Instant::now() < until,
+                "{name} is not ready after {} s; see {}",
+                READY.as_secs(),
+                log.display()
+            );
+            sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    fn ready(&self, name: &str) -> Result<bool> {
+        if name == "etcd" {
+            return Ok(true);
+        }
+        if name == "controller-manager" {
+            let account = ["get", "serviceaccounts", "default", "-o", "name"];
+            let found = output(&mut self.kubectl(account)?);
+            return Ok(found.is_ok_and(|name| name.trim() == "serviceaccount/default"));
+        }
+        let mut probe = Command::new(self.kubectl_path()?);
+        let config = self.file(&format!("admin.{name}.kubeconfig"));
+        probe
+            .arg("--kubeconfig")
+            .arg(config)
+            .args(["get", "--raw", "/readyz"]);
+        Ok(everything(&mut probe)?.0)
+    }
+
+    pub(super) fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        kill_process(self.pid(name)?, signal).with_context(|| format!("{name} cannot be signalled"))
+    }
+
+    pub(super) fn stop(&self, name: &str, signal: Signal) -> Result<()> {
+        self.signal(name, signal)?;
+        self.wait_end(name)
+    }
+
+    fn wait_end(&self, name: &str) -> Result<()> {
+        let mut until = Instant::now() + END;
+        while self.alive(name) {
+            if Instant::now() >= until {
+                say(&format!(
+                    "{name} did not end in {} s: killing it",
+                    END.as_secs()
+                ));
+                // It may have ended just now.
+                let _ = self.signal(name, Signal::KILL);
+                until = Instant::now() + END;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        Ok(fs::remove_file(self.run_file(name, "pid"))?)
+    }
+
+    /// Ends those that write first, and etcd last.
+    pub(crate) fn down(&self) -> Result<()> {
+        let mut names = self.started();
+        names.sort_by_key(|name| match name.as_str() {
+            "controller-manager" => 0,
+            "etcd" => 2,
+            _ => 1,
+        });
+        for name in names {
+            if self.alive(&name) {
+                // A process that was stopped (SIGSTOP) must go on in order to end.
+                self.signal(&name, Signal::CONT)?;
+                self.stop(&name, Signal::TERM)?;
+            } else {
+                fs::remove_file(self.run_file(&name, "pid"))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn pid(&self, name: &str) -> Result<Pid> {
+        let text = fs::read_to_string(self.run_file(name, "pid"))
+            .with_context(|| format!("{name} does not run"))?;
+        let number = text.trim().parse()?;
+        Pid::from_raw(number).with_context(|| format!("{name} has no process id"))
+    }
+
+    pub(super) fn alive(&self, name: &str) -> bool {
+        self.pid(name)
+            .is_ok_and(|pid| is_alive(Path::new(&format!("/proc/{}", pid.as_raw_nonzero()))))
+    }
+
+    /// The components that were started and not ended, in the order of their names.
+    pub(super) fn started(&self) -> Vec<String> {
+        // Without the folder there are none.
+        self.names("pid").unwrap_or_default()
+    }
+
+    /// All components.
+    pub(super) fn defined(&self) -> Result<Vec<String>> {
+        self.names("cmd")
+    }
+
+    fn names(&self, extension: &str) -> Result<Vec<String>> {
+        let folder = self.file("run");
+        let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|found| found == extension) {
+                names.extend(
+                    path.file_stem()
+                        .map(|stem| stem.to_string_lossy().into_owned()),
+                );
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn run_file(&self, name: &str, extension: &str) -> std::path::PathBuf {
+        self.file(&format!("run/{name}.{extension}"))
+    }
+}
+
+/// Whether the process of this folder of `/proc` is alive. A zombie, which has ended and was not
+/// waited for, is not, unless threads of it still hold its sockets.
+fn is_alive(process: &Path) -> bool {
+    let Ok(stat) = fs::read_to_string(process.join("stat")) else {
+        return false;
+    };
+    // The name in parentheses may itself have parentheses and spaces.
+    let zombie = stat
+        .rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('Z'));
+    !zombie || fs::read_dir(process.join("task")).is_ok_and(|tasks| tasks.count() > 1)
+}
+
+/// A signal by its name.
+pub(super) fn signal(name: &str) -> Result<Signal> {
+    Ok(match name.strip_prefix("SIG").unwrap_or(name) {
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "QUIT" => Signal::QUIT,
+        "KILL" => Signal::KILL,
+        "TERM" => Signal::TERM,
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        _ => bail!("one of HUP, INT, QUIT, KILL, TERM, STOP, CONT, USR1, USR2"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plane() -> (tempfile::TempDir, ControlPlane) {
+        let folder = tempfile::tempdir().unwrap();
+        let plane = ControlPlane::new(folder.path()).unwrap();
+        for name in ["run", "log"] {
+            fs::create_dir(plane.file(name)).unwrap();
+        }
+        (folder, plane)
+    }
+
+    fn define(plane: &ControlPlane, name: &str, script: &str) {
+        let arguments = ["-c".into(), script.into()];
+        plane
+            .define(name, "http://127.0.0.1:1", Path::new("/bin/sh"), &arguments)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_component_starts_again_as_it_was() {
+        let (_folder, plane) = plane();
+        define(&plane, "one", "echo started; exec sleep 60");
+        let starts = || {
+            fs::read_to_string(plane.file("log/one.log"))
+                .unwrap()
+                .lines()
+                .count()
+        };
+        for round in 1..=2 {
+            plane.start("one").unwrap();
+            assert!(plane.alive("one"));
+            let again = plane.start("one").unwrap_err().to_string();
+            assert!(again.contains("runs already"), "{again}");
+            while starts() < round {
+                sleep(Duration::from_millis(10));
+            }
+            plane.stop("one", Signal::TERM).unwrap();
+            assert!(!plane.alive("one"));
+            assert!(plane.pid("one").is_err());
+        }
+        assert_eq!(starts(), 2);
+    }
+
+    #[test]
+    fn down_ends_what_was_stopped_and_forgets_what_has_ended() {
+        let (_folder, plane) = plane();
+        define(&plane, "etcd", "exec sleep 60");
+        define(&plane, "apiserver-0", "exec sleep 60");
+        define(&plane, "gone", "exit 0");
+        for name in ["etcd", "apiserver-0", "gone"] {
+            plane.start(name).unwrap();
+        }
+        plane.signal("apiserver-0", Signal::STOP).unwrap();
+        while plane.alive("gone") {}
+        assert_eq!(plane.started(), ["apiserver-0", "etcd", "gone"]);
+        plane.down().unwrap();
+        assert!(plane.started().is_empty());
+        assert_eq!(plane.defined().unwrap(), ["apiserver-0", "etcd", "gone"]);
+    }
+
+    #[test]
+    fn a_component_that_ends_is_not_waited_for() {
+        let (_folder, plane) = plane();
+        define(&plane, "etcd", "true");
+        // Of etcd nothing is awaited.
+        plane.start("etcd").unwrap();
+        plane.wait_ready("etcd").unwrap();
+        assert!(
+            plane
+                .start("two")
+                .unwrap_err()
+                .to_string()
+                .contains("no component two")
+        );
+    }
+
+    #[test]
+    fn signals_have_their_usual_names() {
+        assert_eq!(signal("KILL").unwrap(), Signal::KILL);
+        assert_eq!(signal("SIGSTOP").unwrap(), Signal::STOP);
+        assert!(signal("NONE").is_err());
+    }
+}

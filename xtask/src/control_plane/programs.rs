@@ -1,0 +1,253 @@
+//! The programs of a control plane, built once from their published Go modules and kept.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
+use sha2::{Digest as _, Sha256};
+
+use super::say;
+use crate::process::{exists, output, run};
+use crate::workspace::root;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Program {
+    Etcd,
+    #[value(name = "kube-apiserver")]
+    Apiserver,
+    #[value(name = "kube-controller-manager")]
+    ControllerManager,
+    Kubectl,
+    /// The client-go program of the tests.
+    Driver,
+    /// Argo 3.4's workflow-controller.
+    #[value(name = "argo-3.4")]
+    Argo34,
+    /// Argo 4.0's workflow-controller.
+    #[value(name = "argo-4.0")]
+    Argo40,
+}
+
+impl Program {
+    pub(crate) const ALL: &[Self] = &[
+        Self::Etcd,
+        Self::Apiserver,
+        Self::ControllerManager,
+        Self::Kubectl,
+        Self::Driver,
+        Self::Argo34,
+        Self::Argo40,
+    ];
+
+    /// The folder of its Go module, and its file name.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Etcd => ("kubernetes", "etcd"),
+            Self::Apiserver => ("kubernetes", "kube-apiserver"),
+            Self::ControllerManager => ("kubernetes", "kube-controller-manager"),
+            Self::Kubectl => ("kubernetes", "kubectl"),
+            Self::Driver => ("kubernetes", "driver"),
+            Self::Argo34 => ("argo-3.4", "workflow-controller"),
+            Self::Argo40 => ("argo-4.0", "workflow-controller"),
+        }
+    }
+
+    /// Whether setup-envtest's folder may have it.
+    fn is_of_kubernetes(self) -> bool {
+        !matches!(self, Self::Driver | Self::Argo34 | Self::Argo40)
+    }
+}
+
+pub(super) struct Programs {
+    /// The Go modules of `tests/controlplane`.
+    sources: PathBuf,
+    cache: PathBuf,
+    /// KUBEBUILDER_ASSETS.
+    assets: Option<PathBuf>,
+    /// It is asked for many times while a component becomes ready.
+    kubectl: OnceLock<PathBuf>,
+}
+
+impl Programs {
+    pub(super) fn from_env() -> Result<Self> {
+        let set = |name| {
+            env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let cache = match (
+            set("CONTROLPLANE_CACHE"),
+            set("XDG_CACHE_HOME"),
+            set("HOME"),
+        ) {
+            (Some(cache), ..) => cache,
+            (None, Some(caches), _) => caches.join("kube-retry-proxy/controlplane"),
+            (None, None, Some(home)) => home.join(".cache/kube-retry-proxy/controlplane"),
+            (None, None, None) => bail!("HOME is not set, and CONTROLPLANE_CACHE neither"),
+        };
+        Ok(Self {
+            sources: root().join("tests/controlplane"),
+            cache: std::path::absolute(cache)?,
+            assets: set("KUBEBUILDER_ASSETS"),
+            kubectl: OnceLock::new(),
+        })
+    }
+
+    /// Where the executable is. It is built first if it is missing.
+    pub(super) fn path(&self, program: Program) -> Result<PathBuf> {
+        if program != Program::Kubectl {
+            return self.find(program);
+        }
+        match self.kubectl.get() {
+            Some(known) => Ok(known.clone()),
+            None => {
+                let found = self.find(program)?;
+                Ok(self.kubectl.get_or_init(|| found).clone())
+            }
+        }
+    }
+
+    fn find(&self, program: Program) -> Result<PathBuf> {
+        let given = self
+            .assets
+            .as_ref()
+            .map(|assets| assets.join(program.names().1));
+        match given.filter(|path| program.is_of_kubernetes() && path.is_file()) {
+            Some(path) => Ok(path),
+            None if program == Program::Driver => self.driver(),
+            None => self.built(program),
+        }
+    }
+
+    /// Builds a program once for each content of go.mod and go.sum and each Go release.
+    fn built(&self, program: Program) -> Result<PathBuf> {
+        let (module, name) = program.names();
+        let source = self.sources.join(module);
+        ensure!(
+            exists("go"),
+            "Go is needed to build {name} (or set KUBEBUILDER_ASSETS to a folder that has it)"
+        );
+        let executable = self
+            .cache
+            .join(format!("{module}-{}", key(&source)?))
+            .join(name);
+        if executable.is_file() {
+            return Ok(executable);
+        }
+        say(&format!(
+            "building {name} of {module}, once; this takes minutes"
+        ));
+        if let Some(folder) = executable.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // An interrupted build leaves nothing that looks finished.
+        let unfinished = executable.with_added_extension("new");
+        let mut build = go(&source);
+        build.args([
+            "build",
+            "-ldflags",
+            &format!("-s -w {}", self.version_flags(module)?),
+            "-o",
+        ]);
+        run(build.arg(&unfinished).arg(self.package(program)?))?;
+        fs::rename(&unfinished, &executable)?;
+        Ok(executable)
+    }
+
+    /// Go's own cache makes this quick when nothing has changed.
+    fn driver(&self) -> Result<PathBuf> {
+        fs::create_dir_all(&self.cache)?;
+        let executable = self.cache.join("driver");
+        let mut build = go(&self.sources.join("kubernetes"));
+        run(build.args(["build", "-o"]).arg(&executable).arg("./driver"))?;
+        Ok(executable)
+    }
+
+    fn package(&self, program: Program) -> Result<String> {
+        let (module, name) = program.names();
+        match name {
+            "etcd" => Ok("go.etcd.io/etcd/server/v3".to_owned()),
+            "workflow-controller" => self.tool(module),
+            _ => Ok(format!("k8s.io/kubernetes/cmd/{name}")),
+        }
+    }
+
+    /// What a release build tells its program about its version: clients, features and emulated
+    /// versions depend on it.
+    fn version_flags(&self, module: &str) -> Result<String> {
+        if module != "kubernetes" {
+            return Ok(String::new());
+        }
+        let version = self.list(module, &["-m", "-f", "{{.Version}}", "k8s.io/kubernetes"])?;
+        let minor = version
+            .split('.')
+            .nth(1)
+            .context("the version of k8s.io/kubernetes")?;
+        let packages = [
+            "k8s.io/component-base/version",
+            "k8s.io/client-go/pkg/version",
+        ];
+        let flags = packages.map(|package| {
+            let variables = [
+                ("gitVersion", &*version),
+                ("gitMajor", "1"),
+                ("gitMinor", minor),
+            ];
+            variables
+                .map(|(name, value)| format!("-X {package}.{name}={value}"))
+                .join(" ")
+        });
+        Ok(flags.join(" "))
+    }
+
+    /// Where Argo's module is, with its manifests.
+    pub(super) fn argo_source(&self, version: &str) -> Result<PathBuf> {
+        let module = format!("argo-{version}");
+        let tool = self.tool(&module)?;
+        let path = tool
+            .strip_suffix("/cmd/workflow-controller")
+            .context("the tool of Argo")?;
+        run(go(&self.sources.join(&module)).args(["mod", "download", path]))?;
+        Ok(self.list(&module, &["-m", "-f", "{{.Dir}}", path])?.into())
+    }
+
+    /// The package that go.mod names as a tool. `go list tool` prints it, too, but it loads the
+    /// package.
+    fn tool(&self, module: &str) -> Result<String> {
+        let manifest = fs::read_to_string(self.sources.join(module).join("go.mod"))?;
+        let tool = manifest.lines().find_map(|line| line.strip_prefix("tool "));
+        Ok(tool
+            .with_context(|| format!("{module}/go.mod names no tool"))?
+            .to_owned())
+    }
+
+    fn list(&self, module: &str, arguments: &[&str]) -> Result<String> {
+        let listed = output(go(&self.sources.join(module)).arg("list").args(arguments))?;
+        Ok(listed.trim().to_owned())
+    }
+}
+
+/// Where the manifests of an Argo version are.
+pub(crate) fn argo_manifests(version: &str) -> Result<PathBuf> {
+    Ok(Programs::from_env()?
+        .argo_source(version)?
+        .join("manifests"))
+}
+
+fn go(module: &Path) -> Command {
+    let mut command = Command::new("go");
+    command.current_dir(module);
+    command
+}
+
+fn key(module: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(fs::read(module.join("go.mod"))?);
+    hash.update(fs::read(module.join("go.sum"))?);
+    hash.update(output(go(module).arg("version"))?);
+    Ok(crate::hash::hex(&hash.finalize())[..16].to_owned())
+}

@@ -1,0 +1,105 @@
+//! `cargo xtask`: the tasks of this repository that are more than a command.
+
+mod control_plane;
+mod deploy_check;
+mod hash;
+mod process;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Check the chart, the kustomizations, the alerts, the dashboard and the guides' links.
+    #[command(after_help = DEPLOY_HELP)]
+    DeployCheck {
+        #[arg(value_enum, default_value = "check")]
+        what: deploy_check::What,
+    },
+    /// Run a real Kubernetes control plane on loopback, of plain processes.
+    #[command(after_help = CONTROL_PLANE_HELP)]
+    ControlPlane {
+        #[command(subcommand)]
+        verb: control_plane::Verb,
+    },
+}
+
+const DEPLOY_HELP: &str = "\
+It uses helm (built from tests/deploy/go.mod), kubectl, promtool and the proxy of this checkout.
+Where a tool is missing, its checks are skipped; with CI=true they fail. KUBE_RETRY_PROXY names an
+executable to use instead of building one.";
+
+const CONTROL_PLANE_HELP: &str = "\
+Components are named etcd, apiserver-0 …, controller-manager.
+
+CONTROLPLANE_DIR    scratch folder (default target/controlplane): PKI, tokens, kubeconfigs, logs,
+                    etcd's data
+CONTROLPLANE_CACHE  where built programs are kept, by version and Go release (default
+                    ~/.cache/kube-retry-proxy/controlplane)
+KUBEBUILDER_ASSETS  a folder whose etcd, kube-apiserver and kubectl are used instead of built ones,
+                    as setup-envtest makes it
+APISERVER_FLAGS     further flags of every kube-apiserver of `up`
+APISERVER_ADDRESSES addresses of this machine, one for each kube-apiserver of `up`, instead of
+                    127.0.0.1. They then share a port and enter themselves into the Service
+                    kubernetes, as in a cluster. Kubernetes takes no loopback address there.
+
+It needs openssl, and Go unless KUBEBUILDER_ASSETS has every program.";
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns whether what was checked is good.
+fn run(task: Task) -> Result<bool> {
+    match task {
+        Task::DeployCheck { what } => deploy_check::run_checks(what),
+        Task::ControlPlane { verb } => control_plane::run(verb).map(|()| true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_an_apiserver_are_not_ours() {
+        let arguments = [
+            "x",
+            "control-plane",
+            "add",
+            "narrow",
+            "--max-requests=1",
+            "--feature=A",
+        ];
+        let Task::ControlPlane {
+            verb: control_plane::Verb::Add { name, flags },
+        } = Cli::parse_from(arguments).task
+        else {
+            unreachable!("another verb");
+        };
+        assert_eq!((name.as_str(), flags.len()), ("narrow", 2));
+    }
+}
