@@ -24,6 +24,8 @@ use archive::Entry;
 use build::{TARGETS, Target};
 use image::{Image, Platform};
 
+const SUMS: &str = "SHA256SUMS";
+
 #[derive(Debug, Args)]
 pub(crate) struct ReleaseArgs {
     /// Build a second time in another directory, and fail unless every file is the same.
@@ -33,7 +35,7 @@ pub(crate) struct ReleaseArgs {
     /// machine can build for.
     #[arg(long, value_name = "TRIPLE", value_parser = TARGETS.map(|target| target.triple))]
     target: Vec<String>,
-    /// The directory that takes the release, and is emptied before.
+    /// The directory that takes the release. An earlier release in it is removed.
     #[arg(long, value_name = "DIR", default_value = "target/dist")]
     output: PathBuf,
 }
@@ -47,6 +49,7 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<bool> {
         "completions and manual pages need an executable that runs here"
     );
     build::require_cyclonedx()?;
+    check_output(&args.output)?;
     if !output(Command::new("git").args(["status", "--porcelain"]))?.is_empty() {
         eprintln!("release: uncommitted changes are not part of it");
     }
@@ -188,7 +191,7 @@ fn make(commit: &Commit, targets: &[Target], work: &Path, dist: &Path) -> Result
     let packed = archive::tar(layout, commit.epoch)?;
     fs::write(dist.join(format!("{PROXY}-{version}.oci.tar")), packed)?;
     let sums = checksums(dist)?;
-    fs::write(dist.join("SHA256SUMS"), &sums)?;
+    fs::write(dist.join(SUMS), &sums)?;
     Ok(sums)
 }
 
@@ -264,6 +267,17 @@ fn names_release(changelog: &str, version: &str) -> bool {
     })
 }
 
+/// Whatever else a directory holds is not ours to remove.
+fn check_output(folder: &Path) -> Result<()> {
+    let taken = folder.exists() && fs::read_dir(folder)?.next().is_some();
+    ensure!(
+        !taken || folder.join(SUMS).is_file(),
+        "{} holds something else than a release",
+        folder.display()
+    );
+    Ok(())
+}
+
 fn emptied(folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -287,6 +301,18 @@ mod tests {
             checksums(folder.path()).unwrap(),
             format!("{empty}  a\n{empty}  b\n")
         );
+    }
+
+    #[test]
+    fn only_an_earlier_release_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path();
+        assert!(check_output(&output.join("new")).is_ok());
+        assert!(check_output(output).is_ok());
+        fs::write(output.join("notes.txt"), "").unwrap();
+        assert!(check_output(output).is_err());
+        fs::write(output.join(SUMS), "").unwrap();
+        assert!(check_output(output).is_ok());
     }
 
     #[test]
