@@ -216,8 +216,8 @@ impl Create<'_> {
     /// Runs the create until there is one final response.
     ///
     /// **Invariant:** one attempt is in flight at a time, and the next one starts only after the
-    /// last one provably stored nothing. So the apiserver never stores the object twice, and the
-    /// client is never told that a stored object failed.
+    /// last one provably stored nothing. So the proxy never creates an object twice, and a client
+    /// never gets `AlreadyExists` for an object of its own.
     ///
     /// - Only the verdict on the whole response of an attempt, or on the error that took its place,
     ///   allows a replay. An attempt whose response is lost may have stored the object, so it ends
