@@ -202,8 +202,8 @@ impl Create<'_> {
     /// Sends the create until an answer is final, and returns that answer.
     ///
     /// **Invariant:** one attempt is in flight at a time, and the next one starts only after the
-    /// last one provably stored nothing. So the apiserver never stores the object twice, and the
-    /// client is never told that a stored object failed.
+    /// last one provably stored nothing. So the proxy never creates an object twice, and a client
+    /// never gets `AlreadyExists` for an object of its own.
     ///
     /// - Only the verdict on the whole answer to an attempt, or on the error in its place, allows a
     ///   replay. If a lost answer counted as a refusal, the create would be sent again and

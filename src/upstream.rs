@@ -108,7 +108,7 @@ impl Upstream {
     /// streams, and holds its place in the lane until it ends.
     ///
     /// # Errors
-    /// See [`SendError`]. Only `Lost` leaves open whether the request was processed.
+    /// See [`SendError`], which tells whether the request was provably not processed.
     pub async fn send(
         &self,
         kind: LaneKind,
