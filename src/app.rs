@@ -132,7 +132,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         upstream: Arc::clone(&upstream),
         buffers: Buffers::new(
             config.creates.max_buffered,
-            config.creates.max_body + MAX_HEAD,
+            config.creates.max_body.saturating_add(MAX_HEAD),
             metrics.buffered(),
         ),
         max_body: config.creates.max_body,

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The block makes the struct and its `Default`, and from the kinds (`config/kind.rs`) how a section
-//! is read and shown. [`Settings::declared`] has everything else as plain data: the flags, the
+//! is read and shown. `Settings::declared` has everything else as plain data: the flags, the
 //! example, the reference and the schema are written from it.
 
 use serde_json::Value as Json;

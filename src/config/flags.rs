@@ -71,11 +71,11 @@ pub(crate) fn is_list(shape: &Shape) -> bool {
     }
 }
 
-/// The words that a value may be. None when it may be others.
-pub(crate) fn words(shape: &Shape) -> Option<Vec<&'static str>> {
+/// The words that a value may be, each with what it means. None when it may be others.
+pub(crate) fn words(shape: &Shape) -> Option<&[(&'static str, &'static str)]> {
     match shape {
         Shape::Optional(inner) => words(inner),
-        Shape::Words(words) => Some(words.iter().map(|(word, _)| *word).collect()),
+        Shape::Words(words) => Some(words),
         _ => None,
     }
 }

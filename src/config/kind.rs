@@ -4,19 +4,20 @@
 //! A setting's declaration names one, as in `duration(SECOND, HOUR)`. The notations themselves are
 //! in `config/units.rs`.
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+mod text;
+
 use std::time::Duration;
 
-use http::Uri;
 use serde_json::{Value as Json, json};
+
+pub(crate) use text::{
+    api_group, api_name, collector_url, exactly, host, log_level, path, path_of, text, upstream_url,
+};
 
 use super::declare::{Settings, Shape, Words};
 use super::decode::Decoder;
 use super::types::{Count, Real};
-use super::units::{
-    Go, Size, go_duration, is_api_name, parse_host, parse_log_level, parse_upstream_url, quantity,
-};
+use super::units::{Go, Size, go_duration, quantity};
 use super::yaml::{Node, Value};
 
 /// A value that was read, or what was expected instead.
@@ -339,115 +340,6 @@ pub(crate) fn word<T: Words>() -> Leaf<T> {
     };
     let words = T::ALL.iter().map(|(word, _, doc)| (*word, *doc)).collect();
     Leaf::new(Shape::Words(words), parse, show)
-}
-
-/// Nothing but one word, which needs no place.
-pub(crate) fn exactly(word: &'static str) -> Leaf<()> {
-    let parse = move |text: &str| (text == word).then_some(());
-    text_of(word, "", parse, move |_| word.to_owned())
-}
-
-/// A path, not checked to exist.
-pub(crate) fn path() -> Leaf<PathBuf> {
-    path_of(|path| path, |path| Json::from(path.display().to_string()))
-}
-
-/// What a path stands for.
-pub(crate) fn path_of<T: 'static>(
-    make: impl Fn(PathBuf) -> T + 'static,
-    show: impl Fn(&T) -> Json + 'static,
-) -> Leaf<T> {
-    let what = "the path of a file or directory";
-    let parse = move |value: &Value| {
-        let path = non_empty(value).map(|text| Path::new(text).to_owned());
-        path.map(&make).ok_or_else(|| what.to_owned())
-    };
-    Leaf::new(Shape::Text { what, pattern: "" }, parse, show)
-}
-
-/// Any text that is read by `FromStr` and written by `Display`.
-pub(crate) fn text<T>(what: &'static str, pattern: &'static str) -> Leaf<T>
-where
-    T: FromStr + ToString + 'static,
-{
-    text_of(what, pattern, |text| text.parse().ok(), T::to_string)
-}
-
-fn text_of<T: 'static>(
-    what: &'static str,
-    pattern: &'static str,
-    parse: impl Fn(&str) -> Option<T> + 'static,
-    show: impl Fn(&T) -> String + 'static,
-) -> Leaf<T> {
-    Leaf::new(
-        Shape::Text { what, pattern },
-        move |value| {
-            non_empty(value)
-                .and_then(&parse)
-                .ok_or_else(|| what.to_owned())
-        },
-        move |value| json!(show(value)),
-    )
-}
-
-/// A host: a DNS name or an IP address, without a port.
-pub(crate) fn host() -> Leaf<String> {
-    let what = "a host name or an IP address without a port";
-    text_of(what, "", parse_host, String::clone)
-}
-
-/// A lower-case name of the Kubernetes API.
-pub(crate) fn api_name(what: &'static str) -> Leaf<String> {
-    let parse = |text: &str| is_api_name(text).then(|| text.to_owned());
-    text_of(what, "^[a-z0-9.-]+$", parse, String::clone)
-}
-
-/// An API group; empty for the core group.
-pub(crate) fn api_group() -> Leaf<String> {
-    let what = "an API group like batch, or '' for the core group";
-    let named = api_name(what);
-    let parse = move |value: &Value| match value {
-        Value::Text(text) if text.is_empty() => Ok(String::new()),
-        value => (named.parse)(value),
-    };
-    let pattern = "^[a-z0-9.-]*$";
-    Leaf::new(Shape::Text { what, pattern }, parse, |group| json!(group))
-}
-
-/// A log level or directives.
-pub(crate) fn log_level() -> Leaf<String> {
-    let what = "off, error, warn, info, debug or trace, or directives like info,kube_retry_proxy::create=debug";
-    text_of(what, "", parse_log_level, String::clone)
-}
-
-/// `https://host[:port]` or `http://host[:port]`, and nothing else.
-pub(crate) fn upstream_url() -> Leaf<Uri> {
-    let what = "a URL like https://10.0.0.1:6443";
-    let pattern = "^[Hh][Tt][Tt][Pp][Ss]?://[^@/?#]+/?$";
-    let parse = move |value: &Value| {
-        let parsed = non_empty(value).ok_or("").and_then(parse_upstream_url);
-        parsed.map_err(|why| match why {
-            "" => what.to_owned(),
-            why => format!("{what} ({why})"),
-        })
-    };
-    Leaf::new(Shape::Text { what, pattern }, parse, show_url)
-}
-
-/// `http://host[:port]` of a collector of traces.
-pub(crate) fn collector_url() -> Leaf<Uri> {
-    let what = "a URL like http://localhost:4318, without TLS, credentials and path";
-    let pattern = "^[Hh][Tt][Tt][Pp]://[^@/?#]+/?$";
-    let parse = move |value: &Value| {
-        let url = non_empty(value).and_then(|text| parse_upstream_url(text).ok());
-        url.filter(|url| url.scheme_str() == Some("http"))
-            .ok_or_else(|| what.to_owned())
-    };
-    Leaf::new(Shape::Text { what, pattern }, parse, show_url)
-}
-
-fn show_url(url: &Uri) -> Json {
-    json!(url.to_string().trim_end_matches('/'))
 }
 
 fn non_empty(value: &Value) -> Option<&str> {

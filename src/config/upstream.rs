@@ -29,7 +29,7 @@ settings! {
         /// the address of a load balancer: all replicas of the proxy then pin a namespace to the same
         /// kube-apiserver, and the proxy probes each of them.
         servers: Vec<Uri> = Vec::new(), list_or_none(upstream_url());
-        /// Find every kube-apiserver instead of listing them in `servers`.
+        /// Find every kube-apiserver instead of listing them in `upstream.servers`.
         ///
         /// The proxy asks for them at `url`, which in a cluster is the address of the Service. Until it
         /// has found them, it sends all requests to `url`. Their certificates must have the name in

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use http::Uri;
 use serde_json::Value as Json;
@@ -21,26 +21,27 @@ const OTHERS: &str = "Logging and administration";
 pub(crate) const LONG_ABOUT: &str = "\
 Run the proxy.
 
-Every setting is taken from the first of: its flag, its environment variable, the file of
---config, the default. In a pod nothing is needed at all.
+The proxy takes each setting from the first place that has it: the flag, the environment variable,
+the file of --config, the default. In a pod, no setting is needed.
 
-The upstream is --upstream, else the server of --kubeconfig, else upstream.url or upstream.servers
-of the file, else the cluster that the proxy runs in (KUBERNETES_SERVICE_HOST and
-KUBERNETES_SERVICE_PORT). It is verified by --upstream-ca-file, else the CA of --kubeconfig, else upstream.caFile, else in a
-cluster the service account's ca.crt. Credentials are never read: each client's own pass through.
-Only --upstream-discover, to find the apiservers, and events.enabled need a token of the proxy's own.";
+The proxy takes the address of kube-apiserver from --upstream, else from --kubeconfig, else from
+upstream.url or upstream.servers of the file, else from the cluster that it runs in
+(KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT). It verifies kube-apiserver with
+--upstream-ca-file, else with the CA of --kubeconfig, else with upstream.caFile, else with the
+ca.crt of the service account. It reads no credentials: those of each client pass through. Only
+--upstream-discover and events.enabled need a token of the proxy's own.";
 
 const EXAMPLES: &str = "\
 Examples:
   In a pod, beside a controller that has KUBECONFIG=/shared/kubeconfig:
     kube-retry-proxy serve --self-signed-dir /shared --bind-address 127.0.0.1
-  As a Service, with a certificate of its own:
+  As a Service, with a certificate from files:
     kube-retry-proxy serve --config /etc/kube-retry-proxy/config.yaml \\
       --tls-cert-file /tls/tls.crt --tls-private-key-file /tls/tls.key
-  Before three apiservers, so that the creates of a namespace keep to one of them:
+  In front of three kube-apiservers, with the creates of a namespace pinned to one of them:
     kube-retry-proxy serve --kubeconfig ~/.kube/config --self-signed-dir . \\
       --upstream https://10.0.0.1:6443,https://10.0.0.2:6443,https://10.0.0.3:6443
-  On a workstation, in front of the current context:
+  On a workstation, in front of the cluster of the current context:
     kube-retry-proxy serve --kubeconfig ~/.kube/config --self-signed-dir .";
 
 /// Arguments of `serve`. A flag wins over its environment variable, that over the file, and that
@@ -115,7 +116,7 @@ impl Args for SettingFlags {
         let flags = flags::flags().into_iter().filter_map(|(path, declared)| {
             let flag = declared.flag?;
             let default = defaults.pointer(&format!("/{}", path.replace('.', "/")));
-            let mut help = plain(declared.doc).into_iter().next().unwrap_or_default();
+            let mut help = first_paragraph(declared.doc);
             if let Some(default) = default.and_then(one_line) {
                 help += &format!(" [default: {default}]");
             }
@@ -138,9 +139,13 @@ impl Args for SettingFlags {
                     ValueHint::Unknown
                 });
             Some(match flags::words(&declared.shape) {
-                Some(words) => arg
-                    .value_parser(PossibleValuesParser::new(words))
-                    .ignore_case(true),
+                Some(words) => {
+                    let words = words
+                        .iter()
+                        .map(|(word, doc)| PossibleValue::new(*word).help(first_paragraph(doc)));
+                    arg.value_parser(PossibleValuesParser::new(words))
+                        .ignore_case(true)
+                }
                 None => arg.value_parser(move |text: &str| {
                     let given = Given::new(&path, &declared.shape, [text.to_owned()]);
                     given.check().map(|()| text.to_owned())
@@ -161,6 +166,12 @@ impl Args for SettingFlags {
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
     }
+}
+
+/// The help of a flag or of a word, without the last full stop, as clap has it.
+fn first_paragraph(doc: &str) -> String {
+    let first = plain(doc).into_iter().next().unwrap_or_default();
+    first.strip_suffix('.').unwrap_or(&first).to_owned()
 }
 
 /// Where the help lists the flag of a setting.
@@ -186,7 +197,7 @@ fn one_line(default: &Json) -> Option<String> {
     }
 }
 
-/// klog's numbers: 2 is what clusters run with, 4 is "debug level verbosity", 6 begins to show
+/// klog's numbers: clusters run with 2, 4 is "debug level verbosity", and from 6 on klog shows
 /// requests.
 pub(super) fn verbosity(number: u8) -> &'static str {
     match number {

@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 
 use super::super::declare::{Declared, Shape, paragraphs};
+use super::super::flags::words;
 use super::super::{Config, declared, show};
 use super::values;
 
@@ -108,14 +109,6 @@ fn fields(shape: &Shape) -> Option<&[Declared]> {
     match shape {
         Shape::Section { fields, .. } => Some(fields),
         Shape::Optional(inner) | Shape::List(inner) => fields(inner),
-        _ => None,
-    }
-}
-
-fn words(shape: &Shape) -> Option<&[(&'static str, &'static str)]> {
-    match shape {
-        Shape::Optional(inner) => words(inner),
-        Shape::Words(words) => Some(words),
         _ => None,
     }
 }
