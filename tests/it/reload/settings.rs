@@ -167,7 +167,7 @@ async fn a_section_that_needs_a_restart_is_named_and_keeps_nothing_else_back() {
     place.config("mode: Off\ndrain: {timeout: 3s}\nlogging: {level: debug}\n");
     eventually("the reload", || running.reloads("config", "success") == 1.0).await;
     running.looked_again().await;
-    let warnings = logs.with("take effect at the next start only");
+    let warnings = logs.with("take effect at the next start");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
         warnings[0].contains("WARN") && warnings[0].contains("drain, logging"),
