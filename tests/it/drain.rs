@@ -215,7 +215,7 @@ async fn idle_connections_do_not_hold_the_drain_up() {
 cases!(held_creates_go_on_and_finish_within_the_timeout, protocols);
 async fn held_creates_go_on_and_finish_within_the_timeout(protocol: Protocol) {
     let rig = rig(LONG, |config| {
-        config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX.try_into().unwrap();
+        config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX;
         config.replay.budget.other.per_second = 1_000_000.try_into().unwrap();
     })
     .await;

@@ -100,7 +100,7 @@ cases!(creates_wait_for_an_apiserver_that_is_down, protocols);
 async fn creates_wait_for_an_apiserver_that_is_down(protocol: Protocol) {
     let rig = rig(|config| {
         brisk(config);
-        config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX.try_into().unwrap();
+        config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX;
         config.replay.budget.other.per_second = 1_000_000.try_into().unwrap();
     })
     .await;
