@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::SupportedProtocolVersion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -82,44 +83,58 @@ async fn a_self_signed_certificate_is_accepted_for_each_of_its_hosts_by_its_ca_o
 }
 
 #[tokio::test]
-async fn both_versions_of_tls_are_served() {
-    let made = self_signed(&hosts(&["localhost"])).unwrap();
-    let server = server_config(Arc::new(made.certificate)).unwrap();
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let client = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(upstream::roots(made.ca_pem.as_bytes(), "ca".into()).unwrap())
-            .with_no_client_auth();
-        handshake(server.clone(), Arc::new(client), "localhost")
-            .await
-            .unwrap();
-    }
+async fn tls_1_2_is_served() {
+    assert_served(&rustls::version::TLS12).await;
 }
 
 #[tokio::test]
-async fn a_client_certificate_of_an_unknown_ca_is_seen_and_does_not_end_the_connection() {
+async fn tls_1_3_is_served() {
+    assert_served(&rustls::version::TLS13).await;
+}
+
+async fn assert_served(version: &'static SupportedProtocolVersion) {
+    let made = self_signed(&hosts(&["localhost"])).unwrap();
+    let server = server_config(Arc::new(made.certificate)).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(upstream::roots(made.ca_pem.as_bytes(), "ca".into()).unwrap())
+        .with_no_client_auth();
+    handshake(server, Arc::new(client), "localhost")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_an_unknown_ca_is_seen_and_does_not_end_tls_1_2() {
+    assert_unknown_client_is_seen(&rustls::version::TLS12).await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_an_unknown_ca_is_seen_and_does_not_end_tls_1_3() {
+    assert_unknown_client_is_seen(&rustls::version::TLS13).await;
+}
+
+async fn assert_unknown_client_is_seen(version: &'static SupportedProtocolVersion) {
     let directory = tempfile::tempdir().unwrap();
     self_signed(&kept_in(directory.path(), &["some-client"])).unwrap();
     let pem = |name: &str| fs::read(directory.path().join(name)).unwrap();
 
     let made = self_signed(&hosts(&["localhost"])).unwrap();
     let server = server_config(Arc::new(made.certificate)).unwrap();
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let client = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(upstream::roots(made.ca_pem.as_bytes(), "ca".into()).unwrap())
-            .with_client_auth_cert(
-                super::pem::certificates(&pem("tls.crt"), "tls.crt").unwrap(),
-                super::pem::private_key(&pem("tls.key"), "tls.key").unwrap(),
-            )
-            .unwrap();
-        let (_, presented) = handshake(server.clone(), Arc::new(client), "localhost")
-            .await
-            .unwrap();
-        assert!(presented, "{version:?}");
-    }
+    let client = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(upstream::roots(made.ca_pem.as_bytes(), "ca".into()).unwrap())
+        .with_client_auth_cert(
+            super::pem::certificates(&pem("tls.crt"), "tls.crt").unwrap(),
+            super::pem::private_key(&pem("tls.key"), "tls.key").unwrap(),
+        )
+        .unwrap();
+    let (_, presented) = handshake(server, Arc::new(client), "localhost")
+        .await
+        .unwrap();
+    assert!(presented);
 }
 
 #[tokio::test]
