@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use kube_retry_proxy::config::Config;
+use kube_retry_proxy::config::{Attempts, Config};
 use model_control_plane::{Canned, ControlPlane, Fault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
@@ -215,7 +215,7 @@ async fn idle_connections_do_not_hold_the_drain_up() {
 cases!(held_creates_go_on_and_finish_within_the_timeout, protocols);
 async fn held_creates_go_on_and_finish_within_the_timeout(protocol: Protocol) {
     let rig = rig(LONG, |config| {
-        config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX.try_into().unwrap();
+        config.replay.max_attempts = Attempts::MAX;
         config.replay.budget.other.per_second = 1_000_000.try_into().unwrap();
     })
     .await;

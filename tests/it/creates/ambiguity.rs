@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use http::header::{ACCEPT, RETRY_AFTER};
+use kube_retry_proxy::config::Attempts;
 use kube_retry_proxy::status::Encoding;
 use model_control_plane::Fault;
 use tokio::task::JoinSet;
@@ -100,7 +101,7 @@ cases!(creates_wait_for_an_apiserver_that_is_down, protocols);
 async fn creates_wait_for_an_apiserver_that_is_down(protocol: Protocol) {
     let rig = rig(|config| {
         brisk(config);
-        config.replay.max_attempts = kube_retry_proxy::config::Attempts::MAX.try_into().unwrap();
+        config.replay.max_attempts = Attempts::MAX;
         config.replay.budget.other.per_second = 1_000_000.try_into().unwrap();
     })
     .await;
