@@ -7,6 +7,7 @@ mod admin;
 pub mod check_config;
 pub mod explain;
 pub mod kubeconfig;
+pub mod man;
 pub mod serve;
 pub mod status;
 
@@ -62,6 +63,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// Write the completions of a shell to stdout.
     Completion(CompletionArgs),
+    /// Write the manual pages into a directory.
+    #[command(hide = true)]
+    Man(man::ManArgs),
 }
 
 /// Arguments of `completion`.
@@ -124,6 +128,9 @@ pub enum Error {
     /// Standard output is closed or full.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
+    /// The directory is missing or cannot be written to.
+    #[error("the manual pages cannot be written")]
+    Man(#[source] io::Error),
     /// The log level cannot be read.
     #[error("logging cannot be set up")]
     Logging(#[from] TelemetryError),
@@ -178,6 +185,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Demo(args) => demo(&args, &mut io::stdout().lock()),
         Command::Completion(args) => completion(args.shell, &mut io::stdout().lock()),
+        Command::Man(args) => {
+            man::write(&args).map_err(Error::Man)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates that exactly one module may name.
-const OWNERS: [(&str, &str); 12] = [
+const OWNERS: [(&str, &str); 13] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
+    ("clap_mangen", "cli"),
     ("indicatif", "demo"),
     ("governor", "ratelimit"),
     ("h2", "upstream"),
