@@ -4,6 +4,7 @@ mod control_plane;
 mod deploy_check;
 mod hash;
 mod process;
+mod release;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Task {
         #[command(subcommand)]
         verb: control_plane::Verb,
     },
+    /// Build static executables, an OCI image, SBOMs and checksums from the current commit.
+    Release(release::ReleaseArgs),
 }
 
 const DEPLOY_HELP: &str = "\
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<bool> {
     match task {
         Task::DeployCheck { what } => deploy_check::run_checks(what),
+        Task::Release(args) => release::run(&args),
         Task::ControlPlane { verb } => control_plane::run(verb).map(|()| true),
     }
 }

@@ -1,0 +1,126 @@
+//! tar and gzip whose bytes depend on nothing but their content and one time.
+
+use std::io::Write as _;
+
+use anyhow::Result;
+use flate2::{Compression, GzBuilder};
+
+pub(super) struct Entry {
+    pub(super) path: String,
+    pub(super) mode: u32,
+    pub(super) data: Vec<u8>,
+}
+
+impl Entry {
+    pub(super) fn file(path: impl Into<String>, data: impl Into<Vec<u8>>) -> Self {
+        Self {
+            path: path.into(),
+            mode: 0o644,
+            data: data.into(),
+        }
+    }
+
+    pub(super) fn executable(path: impl Into<String>, data: impl Into<Vec<u8>>) -> Self {
+        Self {
+            mode: 0o755,
+            ..Self::file(path, data)
+        }
+    }
+}
+
+/// The entries in the order of their paths, owned by root, all of the same time.
+pub(super) fn tar(mut entries: Vec<Entry>, epoch: u64) -> Result<Vec<u8>> {
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut archive = tar::Builder::new(Vec::new());
+    for entry in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(entry.data.len().try_into()?);
+        header.set_mode(entry.mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(epoch);
+        archive.append_data(&mut header, &entry.path, entry.data.as_slice())?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+/// Without a name, a time or a system in its header.
+pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    const UNKNOWN_SYSTEM: u8 = 255;
+    let gzip = GzBuilder::new().mtime(0).operating_system(UNKNOWN_SYSTEM);
+    let mut encoder = gzip.write(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    pub(in crate::release) fn gunzip(bytes: &[u8]) -> Vec<u8> {
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(bytes)
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        unpacked
+    }
+
+    fn packed(order: [usize; 2], epoch: u64) -> Vec<u8> {
+        let entries = order.map(|index| match index {
+            0 => Entry::executable("folder/program", b"\x7fELF".as_slice()),
+            _ => Entry::file("folder/README.md", "text"),
+        });
+        gzip(&tar(entries.into(), epoch).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_bytes_in_whatever_order_it_comes() {
+        assert_eq!(packed([0, 1], 1_700_000_000), packed([1, 0], 1_700_000_000));
+        assert_ne!(packed([0, 1], 1_700_000_000), packed([0, 1], 1_700_000_001));
+    }
+
+    /// When a new version of a crate packs in another way, the same source makes another release.
+    /// This shows it.
+    #[test]
+    fn the_bytes_do_not_change_unnoticed() {
+        assert_eq!(
+            crate::hash::sha256(&gunzip(&packed([0, 1], 1_700_000_000))),
+            TAR
+        );
+        assert_eq!(
+            packed([0, 1], 0)[..10],
+            [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255]
+        );
+    }
+
+    const TAR: &str = "3f74a606ca10759e611e535bd127d2fc7c083feb691b8bf7abbc715434548c27";
+
+    #[test]
+    fn owner_time_and_mode_are_the_given_ones() {
+        let bytes = gunzip(&packed([1, 0], 1_700_000_000));
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut found = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let header = entry.header().clone();
+            assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
+            assert_eq!(header.mtime().unwrap(), 1_700_000_000);
+            let mut data = Vec::new();
+            entry.read_to_end(&mut data).unwrap();
+            found.push((
+                entry.path().unwrap().display().to_string(),
+                header.mode().unwrap(),
+                data,
+            ));
+        }
+        assert_eq!(
+            found,
+            [
+                ("folder/README.md".to_owned(), 0o644, b"text".to_vec()),
+                ("folder/program".to_owned(), 0o755, b"\x7fELF".to_vec()),
+            ]
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! Static executables that depend on the source and the toolchain alone, and their SBOMs.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::process::{exists, output, run};
+use crate::workspace::{PROXY, cargo};
+
+/// The version of cargo-cyclonedx that deploy/Dockerfile installs, too.
+const CYCLONEDX: &str = "0.5.9";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) triple: &'static str,
+    /// As Rust names it.
+    rust_architecture: &'static str,
+    /// As Go and OCI name it.
+    pub(super) architecture: &'static str,
+    /// `e_machine` of its ELF files.
+    machine: u16,
+    /// C compilers for ring, in the order of preference. The last comes with Debian's `package`.
+    compilers: [&'static str; 2],
+    package: &'static str,
+}
+
+pub(super) const TARGETS: [Target; 2] = [
+    Target {
+        triple: "x86_64-unknown-linux-musl",
+        rust_architecture: "x86_64",
+        architecture: "amd64",
+        machine: 62,
+        compilers: ["x86_64-linux-musl-gcc", "x86_64-linux-gnu-gcc"],
+        package: "gcc-x86-64-linux-gnu",
+    },
+    Target {
+        triple: "aarch64-unknown-linux-musl",
+        rust_architecture: "aarch64",
+        architecture: "arm64",
+        machine: 183,
+        compilers: ["aarch64-linux-musl-gcc", "aarch64-linux-gnu-gcc"],
+        package: "gcc-aarch64-linux-gnu",
+    },
+];
+
+impl Target {
+    /// Whether this machine can run its executables.
+    pub(super) fn is_native(self) -> bool {
+        self.rust_architecture == env::consts::ARCH
+    }
+
+    /// The C compiler for it, or what this machine lacks.
+    pub(super) fn compiler(self) -> Result<String> {
+        let rustc = ["--print", "target-libdir", "--target", self.triple];
+        let library = output(Command::new("rustc").args(rustc))?;
+        ensure!(
+            Path::new(library.trim()).exists(),
+            "Rust's library for it is missing (rustup target add {})",
+            self.triple
+        );
+        // What cc and cargo honour, we honour.
+        let variable = format!("CC_{}", self.triple.replace('-', "_"));
+        if let Ok(given) = env::var(&variable) {
+            return Ok(given);
+        }
+        let [musl, gnu] = self.compilers;
+        let native = self.is_native().then_some("musl-gcc");
+        let found = [Some(musl), native, Some(gnu)]
+            .into_iter()
+            .flatten()
+            .find(|name| exists(name));
+        found.map(str::to_owned).with_context(|| {
+            format!(
+                "a C compiler for it is missing (Debian: {}; or set {variable})",
+                self.package
+            )
+        })
+    }
+
+    /// Builds the executable of a source tree.
+    pub(super) fn build(self, source: &Path, epoch: u64) -> Result<Vec<u8>> {
+        let compiler = self.compiler()?;
+        let places = Places::of(source)?;
+        let variable = self.triple.replace('-', "_");
+        let mut flags = places.remap("--remap-path-prefix=");
+        flags.extend(["-Cstrip=symbols", "-Ctarget-feature=+crt-static"].map(str::to_owned));
+        // Debian's compilers for glibc make code for musl, too, but for the checks of
+        // _FORTIFY_SOURCE, which some distributions switch on.
+        let mut c_flags = places.remap("-ffile-prefix-map=");
+        c_flags.push("-U_FORTIFY_SOURCE".into());
+        let mut build = cargo();
+        build
+            .args(["build", "--release", "--locked", "--no-default-features"])
+            .args(["--package", PROXY, "--bin", PROXY, "--target", self.triple])
+            .current_dir(source)
+            .env_remove("RUSTFLAGS")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env("CARGO_TARGET_DIR", source.join("target"))
+            .env("SOURCE_DATE_EPOCH", epoch.to_string())
+            // Rust's own linker and start files: the machine's are not in the executable.
+            .env(
+                format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()),
+                "rust-lld",
+            )
+            .env(format!("CC_{variable}"), compiler)
+            .env(format!("CFLAGS_{variable}"), c_flags.join(" "));
+        run(&mut build)?;
+        let path = self.executable(source);
+        let executable = fs::read(&path).with_context(|| path.display().to_string())?;
+        check_static(&executable, self.machine)?;
+        places.check_absent(&executable)?;
+        Ok(executable)
+    }
+
+    pub(super) fn executable(self, source: &Path) -> PathBuf {
+        source
+            .join("target")
+            .join(self.triple)
+            .join("release")
+            .join(PROXY)
+    }
+
+    /// The dependencies of the executable, as CycloneDX lists them.
+    pub(super) fn sbom(self, source: &Path, epoch: u64) -> Result<Vec<u8>> {
+        let mut command = cargo();
+        command
+            .args(["cyclonedx", "--format", "json", "--describe", "binaries"])
+            .args(["--no-default-features", "--target", self.triple])
+            .current_dir(source)
+            // It fixes the time and leaves out the random serial number.
+            .env("SOURCE_DATE_EPOCH", epoch.to_string());
+        output(&mut command)?;
+        let file = source.join(format!("{PROXY}_bin.cdx.json"));
+        let sbom = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        fs::remove_file(file)?;
+        let sbom = Places::of(source)?.replaced(&sbom);
+        Ok(sbom.into_bytes())
+    }
+}
+
+/// Fails, and says how to install it, where the tool that makes SBOMs is missing.
+pub(super) fn require_cyclonedx() -> Result<()> {
+    if output(cargo().args(["cyclonedx", "--version"])).is_err() {
+        bail!(
+            "cargo-cyclonedx makes the SBOM and is missing: \
+             cargo install --locked cargo-cyclonedx@{CYCLONEDX}"
+        );
+    }
+    Ok(())
+}
+
+/// Folders of this machine that must not be seen in what is built, and the names they get.
+struct Places([(String, &'static str); 2]);
+
+impl Places {
+    fn of(source: &Path) -> Result<Self> {
+        let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"));
+        let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home);
+        let cargo_home = cargo_home.context("neither CARGO_HOME nor HOME is set")?;
+        let text = |path: &Path| {
+            path.to_str()
+                .map(str::to_owned)
+                .context("a path that is not UTF-8")
+        };
+        Ok(Self([
+            (text(source)?, "/src"),
+            (text(&cargo_home)?, "/cargo"),
+        ]))
+    }
+
+    fn remap(&self, flag: &str) -> Vec<String> {
+        self.0
+            .iter()
+            .map(|(place, name)| format!("{flag}{place}={name}"))
+            .collect()
+    }
+
+    fn replaced(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (place, name)| {
+            text.replace(place, name)
+        })
+    }
+
+    fn check_absent(&self, executable: &[u8]) -> Result<()> {
+        for (place, _) in &self.0 {
+            let found = executable
+                .windows(place.len())
+                .any(|part| part == place.as_bytes());
+            ensure!(
+                !found,
+                "the executable names {place}, so it depends on where it was built"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// An ELF file of 64 bits for this machine that asks for no dynamic loader.
+fn check_static(elf: &[u8], machine: u16) -> Result<()> {
+    const PT_INTERP: u32 = 3;
+    let u16_at = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_le_bytes(elf.get(at..at + 4)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_le_bytes(elf.get(at..at + 8)?.try_into().ok()?));
+    ensure!(
+        elf.starts_with(b"\x7fELF\x02\x01"),
+        "no ELF file of 64 bits"
+    );
+    ensure!(
+        u16_at(18) == Some(machine),
+        "an executable for another architecture"
+    );
+    let table: usize = u64_at(32).context("a header that is cut off")?.try_into()?;
+    let (size, count) = u16_at(54)
+        .zip(u16_at(56))
+        .context("a header that is cut off")?;
+    for index in 0..usize::from(count) {
+        let kind = u32_at(table + index * usize::from(size)).context("segments are cut off")?;
+        ensure!(kind != PT_INTERP, "it needs a dynamic loader");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elf(machine: u16, segments: &[u32]) -> Vec<u8> {
+        let mut elf = vec![0; 64];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        elf[18..20].copy_from_slice(&machine.to_le_bytes());
+        elf[32..40].copy_from_slice(&64_u64.to_le_bytes());
+        elf[54..56].copy_from_slice(&56_u16.to_le_bytes());
+        elf[56..58].copy_from_slice(&u16::try_from(segments.len()).unwrap().to_le_bytes());
+        for kind in segments {
+            elf.extend(kind.to_le_bytes());
+            elf.extend([0; 52]);
+        }
+        elf
+    }
+
+    #[test]
+    fn a_dynamic_executable_is_no_release() {
+        assert!(check_static(&elf(62, &[6, 1, 2]), 62).is_ok());
+        let error = check_static(&elf(62, &[6, 3]), 62).unwrap_err().to_string();
+        assert!(error.contains("dynamic loader"), "{error}");
+    }
+
+    #[test]
+    fn an_executable_for_another_machine_is_no_release() {
+        assert!(check_static(&elf(183, &[1]), 62).is_err());
+        assert!(check_static(b"#!/bin/sh", 62).is_err());
+        assert!(check_static(&elf(62, &[1])[..70], 62).is_ok());
+        assert!(check_static(&elf(62, &[1])[..65], 62).is_err());
+    }
+
+    #[test]
+    fn a_path_of_this_machine_in_an_executable_is_found() {
+        let places = Places([
+            ("/tmp/build-1".into(), "/src"),
+            ("/home/me/.cargo".into(), "/cargo"),
+        ]);
+        assert!(places.check_absent(b"panicked at /src/main.rs").is_ok());
+        assert!(places.check_absent(b"at /home/me/.cargo/registry").is_err());
+        assert_eq!(
+            places.remap("-f="),
+            ["-f=/tmp/build-1=/src", "-f=/home/me/.cargo=/cargo"]
+        );
+        assert_eq!(
+            places.replaced("path+file:///tmp/build-1#0.1.0"),
+            "path+file:///src#0.1.0"
+        );
+    }
+
+    #[test]
+    fn the_two_architectures_have_their_go_names() {
+        assert_eq!(
+            TARGETS.map(|target| target.architecture),
+            ["amd64", "arm64"]
+        );
+    }
+}
