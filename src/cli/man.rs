@@ -47,6 +47,6 @@ mod tests {
         expected.insert("kube-retry-proxy.1".to_owned());
         assert_eq!(pages, expected);
         let page = fs::read_to_string(folder.path().join("kube-retry-proxy-serve.1")).unwrap();
-        assert!(page.contains("KUBE_RETRY_PROXY_UPSTREAM"), "{page}");
+        assert!(page.contains(r"\fB\-\-upstream\fR"), "{page}");
     }
 }
