@@ -165,7 +165,7 @@ fn namespaces(snapshot: &Snapshot) -> String {
             "CREATED",
             "AFTER A REPLAY",
             "GAVE UP",
-            "OTHER ENDS",
+            "OTHER OUTCOMES",
         ],
         &rows,
     ) + &more(snapshot.namespaces.len())

@@ -96,4 +96,24 @@ mod tests {
             format!("{}{begin}{schema}{end}{rest}", &found[..at])
         });
     }
+
+    #[test]
+    fn the_schema_takes_a_bare_zero_only_where_no_time_at_all_is_allowed() {
+        let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+        let of = |section: &str, name: &str| {
+            let field = &schema["properties"][section]["properties"][name];
+            assert!(field.is_object(), "{section}.{name}");
+            let zero = field["type"]
+                .as_array()
+                .unwrap()
+                .contains(&"integer".into());
+            (zero, field["pattern"].as_str().unwrap().contains("0|"))
+        };
+        for (section, name) in [("replay", "maxHold"), ("rateLimit", "maxWait")] {
+            assert_eq!(of(section, name), (true, true), "{section}.{name}");
+        }
+        for (section, name) in [("upstream", "idleTimeout"), ("replay", "baseDelay")] {
+            assert_eq!(of(section, name), (false, false), "{section}.{name}");
+        }
+    }
 }

@@ -16,10 +16,10 @@ settings! {
             flag "bind-address" "IP";
         /// The port to listen on. 0 takes any free port.
         secure_port: u16 = 8443, port(), flag "secure-port" "N";
-        /// The file with the PEM certificate chain, leaf first.
+        /// The file with the PEM certificate chain, leaf first. If not set, the proxy signs its own
+        /// certificate (see `selfSigned`).
         ///
         /// Set it together with `tlsPrivateKeyFile`. The proxy reads replaced files without a restart.
-        /// If not set, the proxy signs its own certificate (see `selfSigned`).
         tls_cert_file: Option<PathBuf> = None, optional(path()), flag "tls-cert-file" "FILE";
         /// The file with the PEM private key of the certificate in `tlsCertFile`.
         tls_private_key_file: Option<PathBuf> = None, optional(path()),
@@ -62,9 +62,8 @@ settings! {
     /// The CA and certificate that the proxy makes at start when it has no certificate file.
     #[derive(Eq)]
     pub struct SelfSigned {
-        /// The names and addresses that the certificate is valid for.
-        ///
-        /// Clients must connect to one of them. The first one is the server in the kubeconfig.
+        /// The names and addresses that the certificate is valid for. Clients must connect to one of
+        /// them. The first one is the server in the kubeconfig.
         hosts: Vec<String> = vec![
             "localhost".into(),
             Ipv4Addr::LOCALHOST.to_string(),

@@ -29,7 +29,8 @@ settings! {
         /// the address of a load balancer: all replicas of the proxy then pin a namespace to the same
         /// kube-apiserver, and the proxy probes each of them.
         servers: Vec<Uri> = Vec::new(), list_or_none(upstream_url());
-        /// Find every kube-apiserver instead of listing them in `upstream.servers`.
+        /// Find every kube-apiserver with the token in `upstream.discoverTokenFile`, instead of listing
+        /// them in `upstream.servers`.
         ///
         /// The proxy asks for them at `url`, which in a cluster is the address of the Service. Until it
         /// has found them, it sends all requests to `url`. Their certificates must have the name in
@@ -52,9 +53,7 @@ settings! {
         ca as "caFile": Option<CaSource> = None, optional(path_of(CaSource::File, show_ca)),
             flag "upstream-ca-file" "FILE";
         /// The name that the certificate of every kube-apiserver must have. The proxy also sends it
-        /// as SNI.
-        ///
-        /// If not set, it is the host of each URL.
+        /// as SNI. If not set, it is the host of each URL.
         server_name: Option<String> = None, optional(host()), flag "upstream-server-name" "NAME";
         /// How long TCP, TLS and the HTTP handshake together may take.
         ///

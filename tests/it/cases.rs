@@ -68,8 +68,9 @@ macro_rules! cases {
 /// Checks every row, and then fails with all that failed: for tables whose rows share what is too
 /// dear to be made for each.
 pub async fn every<T: Debug>(rows: impl IntoIterator<Item = T>, mut check: impl AsyncFnMut(T)) {
-    let mut failed = Vec::new();
+    let (mut checked, mut failed) = (0, Vec::new());
     for row in rows {
+        checked += 1;
         let name = format!("{:.200}", format!("{row:?}"));
         let mut checking = pin!(check(row));
         let passed =
@@ -84,4 +85,17 @@ pub async fn every<T: Debug>(rows: impl IntoIterator<Item = T>, mut check: impl 
         }
     }
     assert!(failed.is_empty(), "these rows failed: {failed:#?}");
+    assert!(checked > 0, "there is no row to check");
+}
+
+#[tokio::test]
+#[should_panic(expected = "these rows failed: [\n    \"2\",\n    \"3\",\n]")]
+async fn all_rows_that_fail_are_named() {
+    every([1, 2, 3], async |row| assert!(row == 1)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "there is no row to check")]
+async fn a_table_without_rows_fails() {
+    every(Vec::<u8>::new(), async |_| {}).await;
 }

@@ -314,6 +314,28 @@ fn flags_that_break_a_rule_with_the_file_are_refused() {
 }
 
 #[test]
+fn the_help_says_what_holds_without_a_flag() {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    let serve = command.find_subcommand_mut("serve").unwrap();
+    let help = |flag: &str| {
+        let found = serve
+            .get_arguments()
+            .find(|arg| arg.get_long() == Some(flag));
+        found.unwrap().get_help().unwrap().to_string()
+    };
+    every(
+        [
+            ("secure-port", "[default: 8443]"),
+            ("upstream-server-name", "it is the host of each URL"),
+            ("upstream-discover", "upstream.discoverTokenFile"),
+            ("tls-cert-file", "the proxy signs its own certificate"),
+            ("self-signed-hosts", "the server in the kubeconfig"),
+        ],
+        |(flag, words)| assert!(help(flag).contains(words), "{}", help(flag)),
+    );
+}
+
+#[test]
 fn wrong_usage_is_refused() {
     every(
         [

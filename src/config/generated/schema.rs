@@ -6,8 +6,8 @@ use serde_json::{Map, Value as Json, json};
 use super::super::declare::{Declared, Shape, plain};
 use super::super::declared;
 
-/// Go's durations, without signs.
-const DURATION: &str = "^(0|(([0-9]+\\.?[0-9]*|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$";
+/// Go's durations, without signs and without a bare 0.
+const DURATION: &str = "(([0-9]+\\.?[0-9]*|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+";
 /// Kubernetes quantities, without signs and exponents.
 const BYTES: &str = "^([0-9]+\\.?[0-9]*|\\.[0-9]+)([kMGT]|[KMGT]i)?$";
 
@@ -57,9 +57,14 @@ fn of(shape: &Shape) -> Map<String, Json> {
         Shape::Number { min, max } => {
             object(json!({ "type": "number", "minimum": min, "maximum": max }))
         }
-        // Bounds hold for numbers only, a pattern holds for texts only.
+        // Bounds hold for numbers only, a pattern holds for texts only. 0 is the only number that is
+        // a duration.
+        Shape::Duration { min, .. } if min == "0s" => object(json!({
+            "type": ["string", "integer"], "pattern": format!("^(0|{DURATION})$"),
+            "minimum": 0, "maximum": 0
+        })),
         Shape::Duration { .. } => object(json!({
-            "type": ["string", "integer"], "pattern": DURATION, "minimum": 0, "maximum": 0
+            "type": "string", "pattern": format!("^{DURATION}$")
         })),
         Shape::Bytes { min, max } => object(json!({
             "type": ["string", "integer"], "pattern": BYTES, "minimum": min, "maximum": max

@@ -19,6 +19,20 @@ async fn the_status_command_prints_the_same_numbers() {
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
+    let page = rig.admin("/").await.text();
+    for heading in [
+        "Conflicts",
+        "Created",
+        "After a replay",
+        "Gave up",
+        "Other outcomes",
+    ] {
+        assert!(page.contains(&format!(">{heading}<")), "{heading}");
+        assert!(
+            printed.stdout.contains(&heading.to_uppercase()),
+            "{heading}"
+        );
+    }
     for line in [
         "absorbed in the last minute 2",
         "absorbed since the start 2 of 2",
