@@ -12,10 +12,10 @@ use std::time::Duration;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
-use kube_retry_proxy::backoff::{Backoff, Limits, Spent};
+use kube_retry_proxy::backoff::{Backoff, ReplayLimits, Spent};
 use kube_retry_proxy::headers::{self, Upgrade};
 use kube_retry_proxy::metrics::{Metrics, RouteLabel};
-use kube_retry_proxy::route::{Matched, Route, timeout};
+use kube_retry_proxy::route::{MatchedResources, Route, timeout};
 use kube_retry_proxy::status::protobuf::{Message, encode_object};
 use kube_retry_proxy::status::{Encoding, Status, object_meta};
 use kube_retry_proxy::verdict::{Class, Outcome, classify};
@@ -69,7 +69,7 @@ fn main() {
 
 fn routes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
-    let matched = Matched::new([("", "v1", "pods")], false);
+    let matched = MatchedResources::new([("", "v1", "pods")], false);
     let headers = header_map(CLIENT_GO);
     let requests = [
         ("pod create", Method::POST, "/api/v1/namespaces/argo/pods"),
@@ -241,7 +241,7 @@ fn pauses(criterion: &mut Criterion) {
         base: Duration::from_millis(100),
         cap: Duration::from_secs(2),
     };
-    let limits = Limits {
+    let limits = ReplayLimits {
         max_attempts: 8,
         max_hold: Duration::from_secs(8),
     };

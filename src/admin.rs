@@ -1,7 +1,7 @@
 //! The admin port: the status page, probes, metrics and debug pages, over plain HTTP/1.1. It is
 //! read-only and asks for no credentials.
 //!
-//! `app` serves it on an address of its own, since on the proxy's port every path belongs to the
+//! `app` serves it on a separate address, since on the proxy's port every path belongs to the
 //! apiserver. Probes are answered under any load: when all connections are in use, the port closes
 //! the one that has waited longest without sending a whole head, or else the one that has been
 //! answered for longest.
@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::config::Config;
-use crate::connections::{Connections, Limits, Place, socket};
+use crate::connections::{ConnectionLimits, Connections, Place, socket};
 use crate::decisions::Decisions;
 use crate::metrics::{self, Metrics};
 use crate::snapshot::Snapshot;
@@ -49,7 +49,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// too. It is longer than Prometheus waits by default (10 s).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much longer a connection that keeps a page live may take. A browser that still shows the
-/// page connects again by itself; a client that no longer reads gives its place up.
+/// page connects again. A client that no longer reads frees its place.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long open connections may take to finish when the process stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ pub struct Admin {
     pub servers: Box<dyn Fn() -> Vec<ServerStatus> + Send + Sync>,
 }
 
-/// What all connections of the port share.
+/// The parts that all connections of the port share.
 struct AdminPort {
     admin: Admin,
     history: History,
@@ -141,10 +141,10 @@ impl AdminPort {
 }
 
 async fn accept(listener: TcpListener, port: &Arc<AdminPort>, tasks: &TaskTracker) {
-    let limits = Limits {
+    let limits = ConnectionLimits {
         max: MAX_CONNECTIONS,
         per_address: MAX_CONNECTIONS,
-        answered_too: true,
+        close_busy: true,
         requests: usize::MAX,
     };
     let connections = Connections::new(metrics::Port::Admin, limits, &port.admin.metrics);
@@ -188,7 +188,7 @@ async fn connection(stream: TcpStream, port: Arc<AdminPort>, place: Place) {
         .serve_connection(TokioIo::new(stream), service);
     let served = tokio::select! {
         served = serving => served,
-        () = place.told_to_leave() => return debug!("Closed an admin connection to make room for a new one"),
+        () = place.told_to_close() => return debug!("Closed an admin connection to make room for a new one"),
         () = outlived(&place) => return debug!("Closed an admin connection that took too long"),
     };
     if let Err(error) = served {

@@ -25,7 +25,7 @@ pub use reload::ConfigSource;
 use crate::admin::{self, Admin, Check, Readiness};
 use crate::body::Buffers;
 use crate::config::{self, Config};
-use crate::create::{Creates, Settings};
+use crate::create::{CreateSettings, Creates};
 use crate::decisions::Decisions;
 use crate::drain::{Drain, Stage};
 use crate::events::Recorder;
@@ -33,7 +33,7 @@ use crate::headers::Via;
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::route::Matched;
+use crate::route::MatchedResources;
 use crate::tls::{self, ServingCertificate, TlsError};
 use crate::trace::Tracer;
 use crate::upgrade::Tunnels;
@@ -124,11 +124,12 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
 
     let (drain, watcher) = Drain::new();
     let (given_up, recorder) = Recorder::new(&config.events, &upstream, &metrics).unzip();
-    let decisions = Arc::new(Decisions::new(config.metrics.decisions.size()).telling(given_up));
+    let decisions =
+        Arc::new(Decisions::new(config.metrics.decisions.size()).report_given_up(given_up));
     let stop = CancellationToken::new();
     let (tracer, exporter) = Tracer::new(&config.tracing, &metrics).unzip();
     let creates = Creates {
-        settings: ArcSwap::from_pointee(Settings::new(&config)),
+        settings: ArcSwap::from_pointee(CreateSettings::new(&config)),
         upstream: Arc::clone(&upstream),
         buffers: Buffers::new(
             config.creates.max_buffered,
@@ -144,7 +145,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         drain: watcher.clone(),
     };
     let proxy = Arc::new(Proxy {
-        matched: Matched::from(&config.creates),
+        matched: MatchedResources::from(&config.creates),
         creates,
         upstream: Arc::clone(&upstream),
         tunnels: Tunnels {
@@ -158,7 +159,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let listener = Listener {
         proxy: Arc::clone(&proxy),
         tls,
-        limits: listener::Limits::from(&config.serving),
+        limits: listener::ListenerLimits::from(&config.serving),
         metrics: Arc::clone(&metrics),
         drain: watcher,
         connections: connections.clone(),
@@ -195,14 +196,14 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         stop.clone()
             .run_until_cancelled_owned(watch_upstream(Arc::clone(&upstream), reachable)),
     );
-    let reload = reload::Reload {
+    let reloader = reload::Reloader {
         source,
         current: Arc::clone(&current),
         proxy: Arc::clone(&proxy),
         certificate,
         metrics: Arc::clone(&metrics),
     };
-    background.spawn(stop.clone().run_until_cancelled_owned(reload.run()));
+    background.spawn(stop.clone().run_until_cancelled_owned(reloader.run()));
     if let Some(exporter) = exporter {
         background.spawn(exporter.run(stop.clone()));
     }
@@ -299,7 +300,7 @@ pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<Stopped
 
 /// The serving certificate and, if it is self-signed, its CA as PEM.
 fn certificate(
-    serving: &config::Serving,
+    serving: &config::ServingConfig,
 ) -> Result<(ServingCertificate, Option<String>), StartError> {
     if let (Some(certificate), Some(key)) = (&serving.tls_cert_file, &serving.tls_private_key_file)
     {

@@ -21,14 +21,14 @@ pub struct Backoff {
 
 /// How much one create may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReplayLimits {
     /// All attempts, including the first.
     pub max_attempts: u32,
     /// The longest time from the arrival of a create to the start of its last attempt.
     pub max_hold: Duration,
 }
 
-/// What one create has cost so far.
+/// The cost of one create so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent {
     /// Attempts made.
@@ -40,7 +40,7 @@ pub struct Spent {
     pub longest: Duration,
 }
 
-/// Which limit ends the replays.
+/// The limit that ends the replays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exhausted {
     /// The create has had all its attempts.
@@ -77,7 +77,7 @@ impl Backoff {
     }
 }
 
-impl Limits {
+impl ReplayLimits {
     /// The pause before the next attempt, which is `delay`, or the limit that forbids the attempt.
     ///
     /// `client_remaining` is the rest of the client's own timeout, if the client sent one. After it
@@ -142,7 +142,7 @@ mod tests {
         base: Duration::from_millis(100),
         cap: Duration::from_secs(2),
     };
-    const LIMITS: Limits = Limits {
+    const LIMITS: ReplayLimits = ReplayLimits {
         max_attempts: 8,
         max_hold: Duration::from_secs(8),
     };
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_at_the_first_limit_in_the_way() {
+    fn stops_at_the_first_limit_reached() {
         let table = [
             // attempts made, elapsed, the longest attempt, the rest of the client's timeout, pause
             (1, 0, 0, None, 100, Ok(millis(100))),
@@ -246,14 +246,14 @@ mod tests {
             longest: Duration::ZERO,
         };
         assert_eq!(
-            Limits {
+            ReplayLimits {
                 max_attempts: 0,
                 ..LIMITS
             }
             .next(nothing, None, Duration::ZERO),
             Err(Exhausted::Attempts)
         );
-        let patient = Limits {
+        let patient = ReplayLimits {
             max_hold: Duration::MAX,
             ..LIMITS
         };

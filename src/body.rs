@@ -59,7 +59,7 @@ enum Source {
     Kept(Box<KeptBody>),
 }
 
-/// The bytes that were read of a body before it was decided to stream it.
+/// The bytes that were read of a body before the decision to stream it.
 #[derive(Debug)]
 struct Prefix {
     data: Bytes,
@@ -76,7 +76,7 @@ pub enum BodyError {
     /// The stream was reset without an error code, or the connection was cut.
     #[error("the body ended before it was complete")]
     Unfinished,
-    /// The proxy let go of it, because nobody read it while memory was short.
+    /// The proxy cancelled it, because nobody read it while memory was short.
     #[error("the answer was not read while many others were not")]
     LetGo,
 }
@@ -174,7 +174,8 @@ impl<G> Body<G> {
             Source::Kept(kept) => kept.put_back(read),
             Source::Buffered { data, .. } => *data = read,
             Source::Counted(flow) => {
-                // A body that the proxy has let go of ends in an error, whatever was read before.
+                // A body that the proxy has cancelled ends in an error, even if bytes of it were
+                // read.
                 if let Some((rest, flows, cost)) = flow.stop() {
                     self.source = Source::Streamed {
                         prefix: Prefix::of(read, room),

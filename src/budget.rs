@@ -12,11 +12,11 @@ use tower::retry::budget::{Budget as _, TpsBudget};
 
 use crate::config;
 use crate::keyed::Keyed;
-pub use crate::metrics::{BudgetKind as Kind, Scope};
+pub use crate::metrics::{BudgetKind, Scope};
 
 /// How long a create counts. Tower allows 1 to 60 s.
 const TTL: Duration = Duration::from_secs(10);
-/// How many namespaces have a budget of their own. Further ones use only the global one.
+/// How many namespaces have their own budget. Further ones use only the global one.
 const MAX_NAMESPACES: usize = 10_000;
 /// Longer than `TTL` and the longest hold together, so that a dropped budget has nothing to
 /// remember.
@@ -69,7 +69,7 @@ impl NamespaceBudget {
     ///
     /// # Errors
     /// The scope whose budget is spent. The create must not be replayed.
-    pub fn withdraw(&self, kind: Kind) -> Result<(), Scope> {
+    pub fn withdraw(&self, kind: BudgetKind) -> Result<(), Scope> {
         // The namespace comes first: a namespace without budget must not use up the global one.
         if self
             .namespace
@@ -105,10 +105,10 @@ impl Pair {
         self.other.deposit();
     }
 
-    fn of(&self, kind: Kind) -> &TpsBudget {
+    fn of(&self, kind: BudgetKind) -> &TpsBudget {
         match kind {
-            Kind::QuotaConflict => &self.quota_conflict,
-            Kind::Other => &self.other,
+            BudgetKind::QuotaConflict => &self.quota_conflict,
+            BudgetKind::Other => &self.other,
         }
     }
 }
@@ -117,7 +117,7 @@ impl Pair {
 /// above 1 is exact to a thousandth.
 ///
 /// tower asserts its ranges. The ranges of the configuration's types are narrower.
-fn tps(budget: config::Budget) -> TpsBudget {
+fn tps(budget: config::BudgetConfig) -> TpsBudget {
     let ratio = budget.ratio.get() as f32;
     TpsBudget::new(TTL, budget.per_second.get(), ratio)
 }
@@ -129,13 +129,13 @@ mod tests {
 
     fn budgets(ratio: f64, per_second: u32) -> Budget {
         Budget::new(&config::Budgets {
-            quota_conflict: config::Budget::new(ratio, per_second),
-            other: config::Budget::new(0.2, 0),
+            quota_conflict: config::BudgetConfig::new(ratio, per_second),
+            other: config::BudgetConfig::new(0.2, 0),
         })
     }
 
     /// How often `withdraw` succeeds, up to 10,000.
-    fn drain(budget: &NamespaceBudget, kind: Kind) -> usize {
+    fn drain(budget: &NamespaceBudget, kind: BudgetKind) -> usize {
         (0..10_000)
             .take_while(|_| budget.withdraw(kind).is_ok())
             .count()
@@ -145,7 +145,7 @@ mod tests {
     async fn the_reserve_allows_replays_even_with_few_creates() {
         let budget = budgets(0.0, 3);
         assert_eq!(
-            drain(&budget.create("a"), Kind::QuotaConflict),
+            drain(&budget.create("a"), BudgetKind::QuotaConflict),
             30,
             "3 a second over 10 s"
         );
@@ -158,8 +158,12 @@ mod tests {
         for _ in 1..50 {
             last = budget.create("a");
         }
-        assert_eq!(drain(&last, Kind::QuotaConflict), 50);
-        assert_eq!(drain(&last, Kind::Other), 10, "the kinds do not share");
+        assert_eq!(drain(&last, BudgetKind::QuotaConflict), 50);
+        assert_eq!(
+            drain(&last, BudgetKind::Other),
+            10,
+            "the kinds do not share"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -167,26 +171,32 @@ mod tests {
         let budget = budgets(1.0, 0);
         let noisy = budget.create("noisy");
         let quiet = budget.create("quiet");
-        assert_eq!(noisy.withdraw(Kind::QuotaConflict), Ok(()));
-        assert_eq!(noisy.withdraw(Kind::QuotaConflict), Err(Scope::Namespace));
-        assert_eq!(quiet.withdraw(Kind::QuotaConflict), Ok(()));
+        assert_eq!(noisy.withdraw(BudgetKind::QuotaConflict), Ok(()));
+        assert_eq!(
+            noisy.withdraw(BudgetKind::QuotaConflict),
+            Err(Scope::Namespace)
+        );
+        assert_eq!(quiet.withdraw(BudgetKind::QuotaConflict), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn all_namespaces_together_have_a_limit_too() {
         let budget = budgets(0.0, 1);
         let handles: Vec<_> = (0..3).map(|n| budget.create(&format!("ns-{n}"))).collect();
-        assert_eq!(drain(&handles[0], Kind::QuotaConflict), 10);
-        assert_eq!(handles[1].withdraw(Kind::QuotaConflict), Err(Scope::Global));
+        assert_eq!(drain(&handles[0], BudgetKind::QuotaConflict), 10);
+        assert_eq!(
+            handles[1].withdraw(BudgetKind::QuotaConflict),
+            Err(Scope::Global)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_spent_budget_refills() {
         let budget = budgets(0.0, 2);
         let handle = budget.create("a");
-        assert_eq!(drain(&handle, Kind::QuotaConflict), 20);
+        assert_eq!(drain(&handle, BudgetKind::QuotaConflict), 20);
         tokio::time::advance(TTL + Duration::from_secs(2)).await;
-        assert_eq!(drain(&handle, Kind::QuotaConflict), 20);
+        assert_eq!(drain(&handle, BudgetKind::QuotaConflict), 20);
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,11 +206,14 @@ mod tests {
         let known = budget.create("a");
         let unknown = budget.create("b");
         assert_eq!(
-            drain(&unknown, Kind::QuotaConflict),
+            drain(&unknown, BudgetKind::QuotaConflict),
             2,
             "what both creates earned"
         );
-        assert_eq!(known.withdraw(Kind::QuotaConflict), Err(Scope::Global));
+        assert_eq!(
+            known.withdraw(BudgetKind::QuotaConflict),
+            Err(Scope::Global)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,7 +221,7 @@ mod tests {
         every([0.0, 1e-300, 10.0], |ratio| {
             let _ = budgets(ratio, 1_000_000)
                 .create("a")
-                .withdraw(Kind::QuotaConflict);
+                .withdraw(BudgetKind::QuotaConflict);
         });
     }
 }

@@ -1,7 +1,7 @@
 //! The command line: arguments in, exit code out.
 //!
-//! This file lists the commands and runs them; each command has a file of its own. Flags are
-//! spelled like those of kube-apiserver. Only `cli` and `main` write to stdout and stderr.
+//! This file lists the commands and runs them; each command has its own file. Flags are spelled
+//! like those of kube-apiserver. Only `cli` and `main` write to stdout and stderr.
 
 mod admin;
 pub mod check_config;
@@ -129,7 +129,7 @@ pub enum Output {
 
 /// Why a command failed. clap handles wrong usage before a command runs.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum CliError {
     /// The configuration for `serve` has mistakes or lacks something.
     #[error("the proxy cannot be configured")]
     Serve(#[from] serve::ServeError),
@@ -183,7 +183,7 @@ fn without_credentials(mut error: clap::Error) -> clap::Error {
 }
 
 /// Runs a command to its end.
-pub fn run(cli: Cli) -> Result<ExitCode, Error> {
+pub fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Serve(args) => serve(args),
         Command::Status(args) => status::run(&args, &mut io::stdout().lock()),
@@ -202,17 +202,17 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Demo(args) => demo(&args, &mut io::stdout().lock()),
         Command::Completion(args) => completion(args.shell, &mut io::stdout().lock()),
         Command::Man(args) => {
-            man::write(&args).map_err(Error::Man)?;
+            man::write(&args).map_err(CliError::Man)?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
 /// Writes the script to a buffer first, because clap_complete panics when it cannot write.
-fn completion(shell: Shell, out: &mut impl Write) -> Result<ExitCode, Error> {
+fn completion(shell: Shell, out: &mut impl Write) -> Result<ExitCode, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kube-retry-proxy", &mut script);
-    out.write_all(&script).map_err(Error::Stdout)?;
+    out.write_all(&script).map_err(CliError::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -232,7 +232,7 @@ fn printable(text: &str) -> String {
 
 /// Serves until a signal arrives. With `--config`, the configuration is reloaded when the file
 /// changes.
-fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
+fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, CliError> {
     let config = serve::load(&args)?;
     telemetry::init(&config.logging)?;
     let source = args
@@ -250,7 +250,7 @@ fn serve(args: Box<serve::ServeArgs>) -> Result<ExitCode, Error> {
 }
 
 #[cfg(feature = "demo")]
-fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, CliError> {
     if args.serve {
         return serve_demo(out);
     }
@@ -262,12 +262,12 @@ fn demo(args: &DemoArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
         Output::Table => write!(out, "{}", report.table()),
         Output::Json => writeln!(out, "{}", report.json()),
     }
-    .map_err(Error::Stdout)?;
+    .map_err(CliError::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(feature = "demo")]
-fn serve_demo(out: &mut impl Write) -> Result<ExitCode, Error> {
+fn serve_demo(out: &mut impl Write) -> Result<ExitCode, CliError> {
     let interrupted = async {
         // If signals cannot be received, the demo ends at once.
         let _ = tokio::signal::ctrl_c().await;
@@ -281,15 +281,15 @@ fn serve_demo(out: &mut impl Write) -> Result<ExitCode, Error> {
         .and_then(|()| out.flush());
     };
     runtime()?.block_on(demo::serve(interrupted, announce))?;
-    printed.map_err(Error::Stdout)?;
+    printed.map_err(CliError::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(Error::Runtime)
+        .map_err(CliError::Runtime)
 }
 
 #[cfg(test)]

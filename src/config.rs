@@ -1,10 +1,10 @@
 //! The configuration: one struct for each section, with plain values in their own units.
 //!
 //! Each setting is declared once, in one of the `settings!` blocks here and in the files below
-//! `config/`. What the block says is all there is: the reader of the file (`config/file.rs`),
-//! `/configz`, the flags of `serve`, `config/example.yaml`, `docs/configuration.md` and the schema of
-//! the Helm chart's values are derived from it (`config/generated.rs`). Rules between settings are in
-//! `config/rules.rs`. Every component takes its own section.
+//! `config/`. Everything else is derived from that block: the reader of the file
+//! (`config/file.rs`), `/configz`, the flags of `serve`, and the generated `config/example.yaml`,
+//! `docs/configuration.md` and schema of the Helm chart's values (`config/generated.rs`). Rules
+//! between settings are in `config/rules.rs`. Each component gets only its own section.
 
 mod creates;
 pub mod declare;
@@ -25,18 +25,20 @@ pub(crate) mod yaml;
 
 use std::time::Duration;
 
-pub use creates::{Creates, Resource};
+pub use creates::{CreatesConfig, Resource};
 pub use mistake::{Mistake, Mistakes, Problem};
-pub use operation::{Drain, Events, LogFormat, Logging, Metrics, Tracing};
-pub use replay::{Budget, Budgets, OptIn, Rate, RateLimit, Replay};
-pub use serving::{Admin, SelfSigned, Serving};
-pub use types::{
-    Attempts, Burst, Connections, Count, Held, OutOfRange, Qps, Ratio, Requests, Streams, Wait,
+pub use operation::{
+    DrainConfig, EventsConfig, LogFormat, LoggingConfig, MetricsConfig, TracingConfig,
 };
-pub use upstream::{CaSource, Discover, Pin, Upstream};
+pub use replay::{BudgetConfig, Budgets, OptIn, Rate, RateLimitConfig, ReplayConfig};
+pub use serving::{AdminConfig, SelfSignedConfig, ServingConfig};
+pub use types::{
+    Attempts, Burst, ConnectionCount, Count, Held, OutOfRange, Qps, Ratio, Requests, Streams, Wait,
+};
+pub use upstream::{CaSource, Discover, Pin, UpstreamConfig};
 
 use declare::{Declared, Settings, settings, words};
-use kind::{Sub, word};
+use kind::{Subsection, word};
 
 /// Where a pod finds the token of its service account.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -53,33 +55,33 @@ settings! {
         /// Reloaded at run time.
         mode: Mode = Mode::Enforce, word(), flag "mode" "MODE";
         /// How the proxy reaches kube-apiserver, and how it keeps connections to it.
-        upstream: Upstream = Upstream::default(), Sub;
+        upstream: UpstreamConfig = UpstreamConfig::default(), Subsection;
         /// The port that clients connect to. It is always TLS.
-        serving: Serving = Serving::default(), Sub;
+        serving: ServingConfig = ServingConfig::default(), Subsection;
         /// The port for probes, metrics and debugging. It is plain HTTP, read-only, and asks for no
         /// credentials.
-        admin: Admin = Admin::default(), Sub;
+        admin: AdminConfig = AdminConfig::default(), Subsection;
         /// Which requests count as creates, and how much memory they may use.
-        creates: Creates = Creates::default(), Sub;
+        creates: CreatesConfig = CreatesConfig::default(), Subsection;
         /// When and how often the proxy sends a create again. Reloaded at run time.
-        replay: Replay = Replay::default(), Sub;
+        replay: ReplayConfig = ReplayConfig::default(), Subsection;
         /// How many creates a second the proxy lets through. A create waits for its turn for up to
         /// `maxWait`. After that the proxy answers 429 with `Retry-After`, and client-go sends the
         /// create again by itself. Reloaded at run time.
-        rate_limit: RateLimit = RateLimit::default(), Sub;
+        rate_limit: RateLimitConfig = RateLimitConfig::default(), Subsection;
         /// How the proxy stops.
-        drain: Drain = Drain::default(), Sub;
+        drain: DrainConfig = DrainConfig::default(), Subsection;
         /// How much the proxy counts and remembers for operators.
-        metrics: Metrics = Metrics::default(), Sub;
+        metrics: MetricsConfig = MetricsConfig::default(), Subsection;
         /// What the proxy logs.
-        logging: Logging = Logging::default(), Sub;
+        logging: LoggingConfig = LoggingConfig::default(), Subsection;
         /// OpenTelemetry traces of creates: one span for each create, and one for each of its
         /// attempts. `docs/tracing.md` describes them.
-        tracing: Tracing = Tracing::default(), Sub;
-        /// Kubernetes Events about creates that the proxy gave up at a limit. An Event has the reason
-        /// `CreateGivenUp` and is written to the namespace of the create, at most one every 30
-        /// seconds.
-        events: Events = Events::default(), Sub;
+        tracing: TracingConfig = TracingConfig::default(), Subsection;
+        /// Kubernetes Events about creates that the proxy gave up at a limit. An Event has the
+        /// reason `CreateGivenUp` and is written to the namespace of the create, at most one every
+        /// 30 seconds.
+        events: EventsConfig = EventsConfig::default(), Subsection;
     }
 }
 
@@ -101,9 +103,9 @@ pub fn declared() -> Vec<Declared> {
     Config::declared()
 }
 
-/// The effective configuration as JSON, in the shape of the file, so that what `/configz` prints
-/// can be pasted into one. It holds no secrets: credentials are the callers' own, and keys are named
-/// by their paths.
+/// The effective configuration as JSON, in the structure of the file, so that the output of
+/// `/configz` is a valid file. It has no secrets: the configuration contains no credentials, and
+/// keys only as paths.
 #[must_use]
 pub fn show(config: &Config) -> serde_json::Value {
     let mut shown = config.show();

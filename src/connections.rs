@@ -1,12 +1,12 @@
-//! Which connections of a port are open, how long each has been idle, and which one closes to make
-//! room for a new one.
+//! Tracks the open connections of a port and how long each has been idle, and chooses the one that
+//! closes to make room for a new one.
 //!
 //! A port has a number of places, and one address may have a share of them. When all are taken, the
-//! connection that has been idle longest is told to leave. A connection with a request in flight is
-//! never told to leave, unless the port allows it. This module only counts: each connection closes
+//! connection that has been idle longest is told to close. A connection with a request in flight is
+//! never told to close, unless the port allows it. This module only counts: each connection closes
 //! itself. `listener` and `admin` each have their own [`Connections`].
 
-mod line;
+mod close_queue;
 pub mod socket;
 
 use std::collections::HashMap;
@@ -19,27 +19,27 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::metrics::{Closed, Metrics, Port};
-use line::{LeaveQueue, Rank};
+use close_queue::{CloseQueue, Rank};
 
-/// How many connections may have been told to leave and not have closed yet: of all addresses, and
-/// of one. They do not count as places, so a new connection need not wait until an old one has
+/// The most connections that have been told to close and are still open, of all addresses and of
+/// one address. They do not count as places, so a new connection need not wait until an old one has
 /// closed.
-const MAX_LEAVING: usize = 512;
-const MAX_LEAVING_OF_ADDRESS: usize = 64;
+const MAX_CLOSING: usize = 512;
+const MAX_CLOSING_OF_ADDRESS: usize = 64;
 
 /// While all connections are busy and a new one waits, how often to check for an idle one.
 const RECHECK: Duration = Duration::from_millis(50);
 
 /// How many connections a port takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Connections of all addresses together.
     pub max: usize,
     /// Connections of one address.
     pub per_address: usize,
-    /// Whether a connection with a request in flight may be told to leave if none is idle. The one
+    /// Whether a connection with a request in flight may be told to close if none is idle. The one
     /// whose request began first goes first.
-    pub answered_too: bool,
+    pub close_busy: bool,
     /// Requests in flight on all connections. One address may have four fifths of them.
     pub requests: usize,
 }
@@ -48,13 +48,13 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Connections {
     port: Port,
-    limits: Limits,
+    limits: ConnectionLimits,
     metrics: Arc<Metrics>,
     began: Instant,
     in_flight: AtomicUsize,
     table: Mutex<ConnectionTable>,
     /// Notified when a connection has closed.
-    departed: Notify,
+    closed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -68,11 +68,11 @@ struct ConnectionTable {
 /// The counts of one address, or of all addresses together.
 #[derive(Debug, Default)]
 struct ConnectionCounts {
-    /// Without the leaving ones.
+    /// Without the closing ones.
     open: usize,
-    /// Told to leave and not closed yet.
-    leaving: usize,
-    queue: LeaveQueue,
+    /// Told to close and not closed yet.
+    closing: usize,
+    queue: CloseQueue,
     /// Requests of one address.
     in_flight: Arc<AtomicUsize>,
 }
@@ -81,23 +81,23 @@ struct ConnectionCounts {
 struct OpenConnection {
     id: u64,
     ip: IpAddr,
-    /// The start of the clock, the same for all connections of a port.
+    /// The start of the clock, which all connections of a port share.
     began: Instant,
     /// Requests in flight on this connection.
     requests: AtomicUsize,
     /// Requests in flight of its address.
     of_address: Arc<AtomicUsize>,
-    /// Whether there was ever a request.
+    /// Whether the connection has had a request.
     served: AtomicBool,
-    /// Whether the peer does not take what was written.
+    /// Whether the peer has stopped reading.
     stalled: AtomicBool,
     /// When a request last began or ended, in milliseconds since `began`.
     since: AtomicU64,
-    /// Whether it must never be told to leave.
+    /// Whether it must never be told to close.
     kept: AtomicBool,
-    /// Whether it was told to leave. Written under the lock of the table.
-    leaving: AtomicBool,
-    leave: Notify,
+    /// Whether it was told to close. Written under the lock of the table.
+    closing: AtomicBool,
+    close_now: Notify,
 }
 
 /// The place of one connection. Dropping it makes the place free.
@@ -128,7 +128,7 @@ enum Admission {
 
 impl Connections {
     /// A port without connections.
-    pub fn new(port: Port, limits: Limits, metrics: &Arc<Metrics>) -> Arc<Self> {
+    pub fn new(port: Port, limits: ConnectionLimits, metrics: &Arc<Metrics>) -> Arc<Self> {
         let (metrics, began) = (Arc::clone(metrics), Instant::now());
         Arc::new(Self {
             port,
@@ -137,12 +137,12 @@ impl Connections {
             began,
             in_flight: AtomicUsize::new(0),
             table: Mutex::default(),
-            departed: Notify::new(),
+            closed: Notify::new(),
         })
     }
 
     /// A place for a connection from `ip`. If there is none, the connection that has been idle
-    /// longest is told to leave. If all are busy, this waits. None if the address already has its
+    /// longest is told to close. If all are busy, this waits. None if the address already has its
     /// share and all of it is busy.
     pub async fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
         loop {
@@ -153,7 +153,7 @@ impl Connections {
                     return None;
                 }
                 Admission::Full => tokio::select! {
-                    () = self.departed.notified() => {}
+                    () = self.closed.notified() => {}
                     () = sleep(RECHECK) => {}
                 },
             }
@@ -189,8 +189,8 @@ impl Connections {
             stalled: AtomicBool::new(false),
             since: AtomicU64::new(milliseconds(self.began.elapsed())),
             kept: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            leave: Notify::new(),
+            closing: AtomicBool::new(false),
+            close_now: Notify::new(),
         });
         table.by_id.insert(id, Arc::clone(&connection));
         Admission::Admitted(Place {
@@ -202,7 +202,7 @@ impl Connections {
     /// Tells the connection to leave that has been idle longest: of one address, or of all. Returns
     /// whether there was one.
     fn make_room(&self, table: &mut ConnectionTable, ip: Option<IpAddr>) -> bool {
-        if table.all.leaving >= MAX_LEAVING {
+        if table.all.closing >= MAX_CLOSING {
             return false;
         }
         let now = milliseconds(self.began.elapsed());
@@ -214,7 +214,7 @@ impl Connections {
         } = table;
         let queue = match ip {
             Some(ip) => match addresses.get_mut(&ip) {
-                Some(address) if address.leaving < MAX_LEAVING_OF_ADDRESS => &mut address.queue,
+                Some(address) if address.closing < MAX_CLOSING_OF_ADDRESS => &mut address.queue,
                 _ => return false,
             },
             None => &mut all.queue,
@@ -222,15 +222,15 @@ impl Connections {
         let first = queue.next(now, by_id, |connection| {
             let rank = connection
                 .rank()
-                .filter(|rank| self.limits.answered_too || !rank.busy);
+                .filter(|rank| self.limits.close_busy || !rank.busy);
             rank.filter(|_| ip.is_none_or(|ip| connection.ip == ip))
         });
         let Some(connection) = first else {
             return false;
         };
-        connection.leaving.store(true, Ordering::Relaxed);
+        connection.closing.store(true, Ordering::Relaxed);
         table.shift(connection.ip, -1, 1);
-        connection.leave.notify_one();
+        connection.close_now.notify_one();
         self.metrics.connection_closed(self.port, Closed::Room);
         true
     }
@@ -241,23 +241,23 @@ impl Connections {
 }
 
 impl ConnectionTable {
-    /// Adds to the counts of open and of leaving connections.
-    fn shift(&mut self, ip: IpAddr, open: isize, leaving: isize) {
+    /// Adds to the counts of open and of closing connections.
+    fn shift(&mut self, ip: IpAddr, open: isize, closing: isize) {
         let address = self.addresses.entry(ip).or_default();
         for counts in [&mut self.all, &mut *address] {
             counts.open = counts.open.saturating_add_signed(open);
-            counts.leaving = counts.leaving.saturating_add_signed(leaving);
+            counts.closing = counts.closing.saturating_add_signed(closing);
         }
-        if address.open == 0 && address.leaving == 0 {
+        if address.open == 0 && address.closing == 0 {
             self.addresses.remove(&ip);
         }
     }
 }
 
 impl OpenConnection {
-    /// Its rank among those that may be told to leave. None if it may not.
+    /// Its rank among those that may be told to close. None if it may not.
     fn rank(&self) -> Option<Rank> {
-        let stays = self.kept.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed);
+        let stays = self.kept.load(Ordering::Relaxed) || self.closing.load(Ordering::Relaxed);
         (!stays).then(|| Rank {
             busy: self.is_busy(),
             since: self.since.load(Ordering::Relaxed),
@@ -292,8 +292,8 @@ impl Place {
         }
     }
 
-    /// Whether there was ever a request.
-    pub fn was_asked(&self) -> bool {
+    /// Whether the connection has had a request.
+    pub fn has_served(&self) -> bool {
         self.connection.served.load(Ordering::Relaxed)
     }
 
@@ -302,8 +302,8 @@ impl Place {
         self.connection.is_busy()
     }
 
-    /// Returns when the connection has been idle for `bound`. If the peer does not take the last
-    /// response, the time counts from when it last took a part.
+    /// Returns when the connection has been idle for `bound`. If the peer does not read the last
+    /// response, the time counts from when it last read a part.
     pub async fn idle_for(&self, bound: Duration) {
         let mut pause = bound;
         loop {
@@ -325,20 +325,21 @@ impl Place {
     }
 
     /// Returns when the place is needed for another connection.
-    pub async fn told_to_leave(&self) {
-        self.connection.leave.notified().await;
+    pub async fn told_to_close(&self) {
+        self.connection.close_now.notified().await;
     }
 
-    /// The connection stays open after it was told to leave, because a request has come meanwhile.
+    /// Keeps the connection open although it was told to close, because a request has come
+    /// meanwhile.
     pub fn stay(&self) {
         let mut table = self.connections.lock();
-        if self.connection.leaving.swap(false, Ordering::Relaxed) {
+        if self.connection.closing.swap(false, Ordering::Relaxed) {
             table.shift(self.connection.ip, 1, -1);
         }
     }
 
-    /// The connection is never told to leave from now on: it is a tunnel, which has no requests but
-    /// is in use for as long as it is open.
+    /// Makes sure that the connection is never told to close: it is a tunnel, which has no requests
+    /// but is in use for as long as it is open.
     pub fn keep(&self) {
         self.connection.kept.store(true, Ordering::Relaxed);
         self.stay();
@@ -359,15 +360,15 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.connections.lock();
-        let leaving = self.connection.leaving.load(Ordering::Relaxed);
+        let closing = self.connection.closing.load(Ordering::Relaxed);
         table.by_id.remove(&self.connection.id);
         table.shift(
             self.connection.ip,
-            if leaving { 0 } else { -1 },
-            if leaving { -1 } else { 0 },
+            if closing { 0 } else { -1 },
+            if closing { -1 } else { 0 },
         );
         drop(table);
-        self.connections.departed.notify_one();
+        self.connections.closed.notify_one();
     }
 }
 

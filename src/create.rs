@@ -4,10 +4,10 @@
 //! `proxy` calls it for each create. The client gets exactly one answer, and where the apiserver
 //! gave one, that is its last. A create is sent again only if the last attempt provably stored
 //! nothing. During a pause it holds only its body and its place among the held creates. hyper drops
-//! the future when the client leaves, which stops the create at any point.
+//! the future when the client disconnects, which stops the create at any point.
 
 mod attempt;
-mod pass;
+mod pass_through;
 mod replay;
 mod settings;
 
@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub use settings::Settings;
+pub use settings::CreateSettings;
 
 use crate::body::{Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_within};
 use crate::budget::NamespaceBudget;
@@ -30,7 +30,7 @@ use crate::drain::Watcher;
 use crate::error::ProxyError;
 use crate::headers;
 use crate::metrics::{Metrics, NotReplayed, RouteLabel};
-use crate::ratelimit::{Admitted, Ahead, Caller};
+use crate::ratelimit::{Admitted, Caller, FirstCreate};
 use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
 use crate::trace::{Trace, Tracer};
@@ -42,11 +42,11 @@ use attempt::Received;
 /// that what has arrived occupies memory no longer than this.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
-/// What all creates share.
+/// The parts that all creates share, and the entry point for each.
 pub struct Creates {
     /// Replaced as a whole when the configuration is reloaded. A create keeps the settings that it
     /// started with.
-    pub settings: ArcSwap<Settings>,
+    pub settings: ArcSwap<CreateSettings>,
     /// Sends attempts to the apiservers.
     pub upstream: Arc<Upstream>,
     /// One permit for each create that may wait between two attempts, `creates.maxHeld` in all.
@@ -90,7 +90,7 @@ impl Creates {
         let settings = self.settings.load_full();
         if settings.mode == Mode::Off {
             return self
-                .pass(&settings, &target, request, NotReplayed::ModeOff, started)
+                .pass_through(&settings, &target, request, NotReplayed::ModeOff, started)
                 .await;
         }
         let (body, _room) = match self
@@ -101,7 +101,7 @@ impl Creates {
             Ok(whole) => whole,
             Err(why) => {
                 return self
-                    .pass_limited(&settings, &target, request, why, started)
+                    .pass_through_rate_limited(&settings, &target, request, why, started)
                     .await;
             }
         };
@@ -124,7 +124,7 @@ impl Creates {
             target: &target,
             budget: None,
             caller,
-            ahead: None,
+            first_create: None,
             head,
             body,
             started,
@@ -139,8 +139,8 @@ impl Creates {
         create.run().await
     }
 
-    /// Reads the body into memory, or says why the create must be streamed instead. What was read
-    /// of the body is put back then.
+    /// Reads the body into memory, or says why the create must be streamed instead. In that case
+    /// the bytes that were read are put back.
     async fn read(
         &self,
         request: &mut Request<Body>,
@@ -169,18 +169,18 @@ impl Creates {
 }
 
 /// One create in the loop. Dropping it reports its end to the metrics, the trace and the decisions,
-/// whether it was answered or the client left.
+/// whether it was answered or the client disconnected.
 struct Create<'a> {
     shared: &'a Creates,
-    settings: &'a Settings,
+    settings: &'a CreateSettings,
     target: &'a CreateTarget,
-    /// None until the apiserver has given an answer that is no refusal. A caller can invent
+    /// None until the apiserver has given an answer that is not a refusal. A caller can invent
     /// namespaces, and these must not occupy entries of the budget.
     budget: Option<NamespaceBudget>,
     /// The caller that the rate limit counts this create for.
     caller: Option<Caller>,
     /// Some while other creates of the caller wait for this one's answer.
-    ahead: Option<Ahead<'a>>,
+    first_create: Option<FirstCreate<'a>>,
     head: request::Parts,
     body: Buffered,
     started: Instant,
@@ -203,7 +203,7 @@ impl Create<'_> {
     ///
     /// **Invariant:** one attempt is in flight at a time, and the next one starts only after the
     /// last one provably stored nothing. So the proxy never creates an object twice, and a client
-    /// never gets `AlreadyExists` for an object of its own.
+    /// never gets `AlreadyExists` for an object that it has just created itself.
     ///
     /// - Only the verdict on the whole answer to an attempt, or on the error in its place, allows a
     ///   replay. If a lost answer counted as a refusal, the create would be sent again and
@@ -220,9 +220,12 @@ impl Create<'_> {
             .admit(self.settings, self.caller, self.target)
             .await
         {
-            Ok(Admitted { waited, ahead }) => {
+            Ok(Admitted {
+                waited,
+                first_create,
+            }) => {
                 self.waited_for_others += waited;
-                self.ahead = ahead;
+                self.first_create = first_create;
             }
             Err(rejected) => {
                 let ending = Ending {

@@ -2,8 +2,8 @@
 //! `/debug/decisions` and `/debug/held`.
 //!
 //! `create` keeps one [`Record`] for each create. When the record is dropped, the decision joins
-//! the last ones; if the create had not ended, it says that the client left. The memory is bounded
-//! in number and in size. It has names, codes and classes, never tokens or bodies.
+//! the last ones; if the create had not ended, it says that the client disconnected. The memory is
+//! bounded in number and in size. It has names, codes and classes, never tokens or bodies.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -37,7 +37,7 @@ pub struct Decisions {
     given_up: Option<mpsc::Sender<Decision>>,
 }
 
-/// What happened to one create.
+/// The attempts and the end of one create.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
@@ -104,7 +104,7 @@ pub struct HeldCreate {
     /// When its first pause began.
     #[serde(rename = "heldForMs", serialize_with = "json::since")]
     pub since: Instant,
-    /// When the next attempt starts. None: an attempt is under way.
+    /// When the next attempt starts. None: an attempt is in flight.
     #[serde(rename = "nextAttemptInMs", serialize_with = "json::until")]
     pub next_attempt: Option<Instant>,
 }
@@ -124,7 +124,7 @@ impl Decisions {
 
     /// Also sends every create that is given up to this channel, as long as it has room.
     #[must_use]
-    pub fn telling(self, given_up: Option<mpsc::Sender<Decision>>) -> Self {
+    pub fn report_given_up(self, given_up: Option<mpsc::Sender<Decision>>) -> Self {
         Self { given_up, ..self }
     }
 
@@ -161,7 +161,7 @@ impl Decisions {
 
     fn push(&self, decision: Decision) {
         if let (Outcome::GaveUp, Some(given_up)) = (decision.outcome, &self.given_up) {
-            // Best effort: a full channel already has creates that tell the same.
+            // Best effort: if the channel is full, the Events already report such creates.
             let _room = given_up.try_send(decision.clone());
         }
         if self.capacity == 0 {
@@ -176,7 +176,7 @@ impl Decisions {
 }
 
 impl Decision {
-    /// The decision as it stands if the client leaves now.
+    /// The decision of a create whose client disconnects now.
     fn new(time: SystemTime, namespace: Box<str>, resource: Box<str>) -> Self {
         Self {
             time,
@@ -192,7 +192,7 @@ impl Decision {
     }
 }
 
-/// The record of one create under way. Dropping it adds the decision to the last ones.
+/// The record of one create in progress. Dropping it adds the decision to the last ones.
 #[derive(Debug)]
 pub struct Record {
     decisions: Arc<Decisions>,
@@ -282,7 +282,7 @@ impl Record {
         }
     }
 
-    /// Notes how the create ends. Without this the client has left.
+    /// Notes how the create ends. Without this call the create counts as ended by its client.
     pub fn end(&mut self, outcome: Outcome, why: impl Into<Cow<'static, str>>) {
         self.decision.outcome = outcome;
         self.decision.why = why.into();
@@ -306,7 +306,7 @@ impl Drop for Record {
         if let Some(id) = self.held_id {
             lock(&self.decisions.held).remove(&id);
         }
-        // A drop has no value to give away, only a place. What stays there needs no memory.
+        // `drop` cannot move the decision out, so it leaves an empty one in its place.
         let nothing = Decision::new(SystemTime::UNIX_EPOCH, Box::default(), Box::default());
         self.decisions
             .push(std::mem::replace(&mut self.decision, nothing));

@@ -1,12 +1,12 @@
-//! The `demo` command: a race of creates for one quota, first straight at a control plane, then
-//! through the proxy, which once only mends the conflicts by replaying and once avoids them by
+//! The `demo` command: sends many creates that charge one quota, in three phases: without the
+//! proxy, through a proxy that only replays conflicts, and through a proxy that also avoids them by
 //! pinning.
 //!
-//! The control plane is the model, in this process: three apiservers, straight behind one load
-//! balancer, and known to the proxy by their addresses. All phases send the same creates with the
-//! same client. What was created is read back from the store, never from what the client was told.
-//! The progress bars go to stderr; printing the report is the caller's. [`serve()`] goes on for
-//! ever instead, for people who want to look at it.
+//! The control plane is the model, which runs in this process with three apiservers. Without the
+//! proxy, clients use its load balancer; the proxy uses the addresses of the apiservers. All phases
+//! send the same creates with the same client. The report counts the objects in the store, not the
+//! answers. Progress bars go to stderr, and the caller prints the report. [`serve()`] instead runs
+//! a proxy under load until it is stopped.
 
 mod phase;
 mod serve;
@@ -27,7 +27,7 @@ use model_control_plane::client::{ClientError, Endpoint};
 use model_control_plane::storm::{StormError, Wrong};
 use model_control_plane::{ControlPlane, ModelError, Settings};
 
-/// What the demo does.
+/// The size of the demo.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How many pods each phase creates.
@@ -36,39 +36,40 @@ pub struct Options {
     pub concurrency: u32,
 }
 
-/// What came of the phases.
+/// The results of the three phases.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Straight at the apiservers.
-    pub direct: Outcome,
-    /// Through the proxy with `pin: None`, which spreads creates over the apiservers and replays.
-    pub unpinned: Outcome,
-    /// Through the proxy as it is by default: all creates of the namespace go to one apiserver.
-    pub pinned: Outcome,
+    /// Without the proxy.
+    pub direct: PhaseOutcome,
+    /// Through a proxy with `pin: None`, which spreads creates over the apiservers and replays
+    /// them.
+    pub unpinned: PhaseOutcome,
+    /// Through a proxy with the default settings: all creates of the namespace go to one apiserver.
+    pub pinned: PhaseOutcome,
 }
 
-/// What came of one phase.
+/// The result of one phase.
 #[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// Creates that the client asked for.
+pub struct PhaseOutcome {
+    /// Creates that the client sent.
     pub requested: u64,
     /// Pods in the store afterwards.
     pub created: u64,
     /// Creates that the client saw fail.
     pub failed: u64,
-    /// Quota conflicts that the apiservers answered.
+    /// Quota conflicts among the answers of the apiservers.
     pub conflicts: u64,
     /// Creates that the proxy sent again; 0 without a proxy.
     pub replays: u64,
-    /// From the first create to the last answer.
+    /// Seconds from the first create to the last answer.
     pub seconds: f64,
-    /// Median time of a create, as the client sees it.
+    /// The median time that a create took for the client, in milliseconds.
     pub p50_ms: f64,
-    /// 99th percentile of the same.
+    /// The 99th percentile of that time, in milliseconds.
     pub p99_ms: f64,
 }
 
-/// Why the demo could not be run, or what it found wrong.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// The control plane did not start.
@@ -77,7 +78,7 @@ pub enum DemoError {
     /// The proxy did not start.
     #[error("the proxy cannot start")]
     Proxy(#[from] StartError),
-    /// The control plane's own address is no URI.
+    /// The control plane's address is not a URI.
     #[error("the embedded control plane has no usable address")]
     Address(#[from] http::uri::InvalidUri),
     /// The client could not be set up.
@@ -86,7 +87,7 @@ pub enum DemoError {
     /// The creates could not be sent.
     #[error("the creates cannot be sent")]
     Storm(#[from] StormError),
-    /// What is in the store is not what the clients were told.
+    /// The objects in the store differ from the answers that the clients got.
     #[error("the store and the answers disagree")]
     Wrong(#[from] Wrong),
     /// One create was stored more than once.
@@ -94,11 +95,11 @@ pub enum DemoError {
     Twice(String, usize),
 }
 
-/// Runs both phases. What it reports has been checked: no pod twice, and none missing that was
-/// acknowledged.
+/// Runs all phases. Checks that no pod was stored twice, and that every acknowledged pod was
+/// stored.
 ///
 /// # Errors
-/// If something cannot start, or a check fails.
+/// Something cannot start, or a check fails.
 pub async fn run(options: Options) -> Result<Report, DemoError> {
     let plane = ControlPlane::start(Settings::default()).await?;
     let direct = {
@@ -128,25 +129,25 @@ pub async fn run(options: Options) -> Result<Report, DemoError> {
 }
 
 impl Report {
-    /// One JSON object on one line.
+    /// The report as one line of JSON.
     pub fn json(&self) -> String {
         // Numbers and fixed names cannot fail to serialise.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// A table for people, of several lines.
+    /// The report as a table of several lines.
     pub fn table(&self) -> String {
         table::render(self)
     }
 }
 
-/// One phase through a proxy of its own, in a namespace called like the phase.
+/// Runs one phase through a new proxy, in a namespace with the name of the phase.
 async fn proxied(
     plane: &ControlPlane,
     name: &'static str,
     pin: Pin,
     options: Options,
-) -> Result<Outcome, DemoError> {
+) -> Result<PhaseOutcome, DemoError> {
     let proxy = start_proxy(plane, pin).await?;
     // The demo configures no certificate, so there always is a self-signed one.
     let ca = proxy.ca_pem.as_deref().unwrap_or_default();
@@ -169,7 +170,7 @@ async fn proxied(
     Ok(outcome)
 }
 
-/// A proxy before all apiservers, as `serve` would start it.
+/// Starts a proxy for all apiservers, as `serve` would.
 async fn start_proxy(plane: &ControlPlane, pin: Pin) -> Result<App, DemoError> {
     let mut config = Config::default();
     config.upstream.servers = plane
@@ -182,12 +183,12 @@ async fn start_proxy(plane: &ControlPlane, pin: Pin) -> Result<App, DemoError> {
     config.serving.bind_address = [127, 0, 0, 1].into();
     config.serving.secure_port = 0;
     config.admin.bind_address = SocketAddr::from(([127, 0, 0, 1], 0));
-    // Nothing is left open at the end.
+    // No connection stays open at the end, so the drain can be short.
     config.drain.timeout = Duration::from_secs(1);
     Ok(app::start(config, None).await?)
 }
 
-/// A bar on stderr; nothing where stderr is no terminal.
+/// A progress bar on stderr, or nothing if stderr is not a terminal.
 fn progress(name: &'static str, pods: u32) -> ProgressBar {
     const TEMPLATE: &str = "{prefix:8} [{bar:40}] {pos}/{len} creates, {msg}";
     let bar = ProgressBar::new(pods.into())
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn creates_everything_through_the_proxy_and_tells_so() {
+    async fn the_report_shows_that_the_proxy_created_everything() {
         let report = run(Options {
             pods: 60,
             concurrency: 20,

@@ -54,8 +54,8 @@ pub enum ProxyError {
         "the upstream of this proxy leads back to the proxy: upstream.url or upstream.servers must be the apiserver"
     )]
     Loop,
-    /// There are more requests under way than `serving.maxRequests`.
-    #[error("too many requests are under way, please try again later")]
+    /// There are more requests in flight than `serving.maxRequests`.
+    #[error("too many requests are in flight, please try again later")]
     TooManyRequests,
     /// The head of the request is larger than `serving.maxHead`.
     #[error(

@@ -1,11 +1,11 @@
 //! Writes Kubernetes Events for creates that were given up at a limit, if this is configured. The
 //! owner of a namespace sees them with `kubectl get events`.
 //!
-//! `decisions` hands over each such create. A namespace gets at most one Event in half a minute,
-//! which says how many creates it stands for. Events are best effort, as everywhere in Kubernetes:
-//! one that the apiserver does not accept is dropped and counted. The requests use a token of the
-//! proxy's own, which must be allowed to `create` `events` of `events.k8s.io` in the namespaces of
-//! the creates.
+//! `decisions` sends each such create. A namespace gets at most one Event in half a minute, which
+//! also counts the creates that got no Event since the last one. Events are best effort, as
+//! everywhere in Kubernetes: one that the apiserver does not accept is dropped and counted. The
+//! requests use the proxy's own token, which must be allowed to `create` `events` of
+//! `events.k8s.io` in the namespaces of the creates.
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -31,11 +31,11 @@ use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::upstream::{LaneKind, SendError, TokenError, Upstream, bearer};
 
-/// Creates that wait for their Event.
+/// The most creates that wait for their Event.
 const MAX_QUEUED: usize = 256;
 /// A namespace gets at most one Event in this time.
 const EVERY: Duration = Duration::from_secs(30);
-/// Namespaces that the recorder remembers for that.
+/// The most namespaces that the recorder remembers.
 const MAX_NAMESPACES: usize = 1000;
 /// How long the apiserver may take for one Event.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ impl Recorder {
     /// The channel for creates that were given up, and the recorder that reads it. None: Events are
     /// not enabled.
     pub fn new(
-        config: &config::Events,
+        config: &config::EventsConfig,
         upstream: &Arc<Upstream>,
         metrics: &Arc<Metrics>,
     ) -> Option<(mpsc::Sender<Decision>, Self)> {
@@ -116,8 +116,8 @@ impl Recorder {
         stop.run_until_cancelled(until_stopped).await;
     }
 
-    /// How many earlier creates the next Event of `namespace` stands for as well. None: it is too
-    /// soon for another Event.
+    /// How many earlier creates of `namespace` have no Event. The next Event counts them. None: it
+    /// is too soon for another Event.
     fn due(&mut self, namespace: &str, now: Instant) -> Option<u32> {
         if let Some(last) = self.last_events.get_mut(namespace) {
             if now < last.written + EVERY {
@@ -131,8 +131,9 @@ impl Recorder {
             self.last_events
                 .retain(|_, last| now < last.written + EVERY);
         }
-        // A caller cannot fill the map with invented namespaces, because the apiserver refuses
-        // these for good. If a thousand real ones give up at once, the metrics show it.
+        // A caller cannot fill the map with invented namespaces, because the apiserver always
+        // refuses creates in these. If creates in a thousand real ones are given up at once, the
+        // metrics show it.
         (self.last_events.len() < MAX_NAMESPACES).then(|| {
             self.last_events.insert(
                 namespace.into(),

@@ -26,7 +26,7 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 /// The prefix of the token that browsers put among the protocols of a WebSocket.
 const BEARER_PROTOCOL: &[u8] = b"base64url.bearer.authorization.k8s.io.";
 
-/// What to do with `Upgrade` and `Connection: upgrade`.
+/// How to handle `Upgrade` and `Connection: upgrade`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrade {
     /// Remove them, like other hop-by-hop fields.
@@ -62,8 +62,8 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
     retain(trailers, |name, _| !fields::is_forbidden_in_trailers(name));
 }
 
-/// Joins `Cookie` lines. An HTTP/2 client may split them for better compression, and RFC 9113
-/// §8.2.3 requires to join them before HTTP/1.1.
+/// Joins `Cookie` lines. An HTTP/2 client may split the header for better compression, and RFC 9113
+/// §8.2.3 requires a proxy to join them for HTTP/1.1.
 pub fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;

@@ -37,8 +37,8 @@ struct KeyedValue<V> {
 }
 
 impl<V> Keyed<V> {
-    /// An empty map. A dropped value starts anew, so `idle` should be longer than anything that the
-    /// value remembers.
+    /// An empty map. A dropped value loses its state, so `idle` should be longer than anything that
+    /// the value remembers.
     pub(crate) fn new(max: usize, idle: Duration) -> Self {
         Self {
             values: Mutex::new(KeyedValues {
@@ -75,7 +75,7 @@ impl<V> Keyed<V> {
         Some(value)
     }
 
-    /// All values, in no order.
+    /// All keys and values, in any order.
     pub(crate) fn all(&self) -> Vec<(Box<str>, Arc<V>)> {
         let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         values

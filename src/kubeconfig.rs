@@ -1,9 +1,9 @@
 //! Kubeconfig files: reads where the apiserver is (`read.rs`), and writes how clients reach the
 //! proxy (`write.rs`).
 //!
-//! Reading takes the server and its CA, never credentials: the proxy has none of its own. Rewriting
-//! works on a generic tree, so that fields that are unknown here are kept. `cli/serve.rs`,
-//! `cli/kubeconfig.rs` and `tls/self_signed.rs` call this module.
+//! Reading takes the server and its CA, never credentials, because clients send their own.
+//! Rewriting works on a generic tree, so that fields that are unknown here are kept.
+//! `cli/serve.rs`, `cli/kubeconfig.rs` and `tls/self_signed.rs` call this module.
 
 mod file;
 mod read;
@@ -13,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use file::replace_file;
-pub use read::{Endpoint, read_endpoint};
+pub use read::{ApiserverEndpoint, read_endpoint};
 pub use write::{ProxyEndpoint, Rewritten, Warning, rewrite, with_token_file};
 
 use crate::config::yaml::{SyntaxError, WriteError};
@@ -73,7 +73,7 @@ pub enum KubeconfigError {
         cluster: String,
         /// The field, as the file spells it.
         field: &'static str,
-        /// What the field must be.
+        /// The expected value, as a phrase.
         expected: &'static str,
     },
     /// The inline CA is not base64.

@@ -6,7 +6,7 @@
 //! The modules are listed in the order in which a request meets them. A module imports only modules
 //! below it in this list; `tests/it/architecture.rs` checks that.
 
-// What people call.
+// The commands.
 pub mod cli;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -14,7 +14,7 @@ pub mod demo;
 // Starts and stops the rest.
 pub mod app;
 
-// Beside the path: what tells operators how the proxy is doing.
+// Shows operators the state of the proxy.
 pub mod admin;
 pub mod events;
 
@@ -27,7 +27,7 @@ pub mod forward;
 pub mod error;
 pub mod upstream;
 
-// What requests hold on to.
+// The state that requests use.
 pub mod budget;
 pub mod ratelimit;
 pub mod keyed;

@@ -33,7 +33,7 @@ use tracing::{debug, warn};
 
 use crate::body::{Body, ConnectionShare};
 use crate::config;
-use crate::connections::{self, Connections, Place, RequestInFlight};
+use crate::connections::{self, ConnectionLimits, Connections, Place, RequestInFlight};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
 use crate::metrics::{GaugeGuard, Metrics, Port, RouteLabel};
@@ -74,14 +74,14 @@ const GRACEFUL_CLOSE: Duration = Duration::from_secs(2);
 /// How often to log that connections cannot be accepted.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
-/// What all connections share.
+/// The port for clients, with the parts that all connections share.
 pub struct Listener {
     /// Answers the requests.
     pub proxy: Arc<Proxy>,
     /// The serving certificate and ALPN.
     pub tls: Arc<ServerConfig>,
     /// The limits for clients.
-    pub limits: Limits,
+    pub limits: ListenerLimits,
     /// Counts connections and refused requests.
     pub metrics: Arc<Metrics>,
     /// Says when to stop.
@@ -92,26 +92,26 @@ pub struct Listener {
 
 /// The limits for clients.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// How long a request's head may take, and how long a connection may be idle.
     idle: Duration,
     head: HeadLimit,
-    connections: connections::Limits,
+    connections: ConnectionLimits,
 }
 
-impl From<&config::Serving> for Limits {
-    fn from(serving: &config::Serving) -> Self {
+impl From<&config::ServingConfig> for ListenerLimits {
+    fn from(serving: &config::ServingConfig) -> Self {
         let max = serving.max_connections.size();
         let per_address = serving
             .max_connections_per_address
-            .map_or(max - max / 5, config::Connections::size);
+            .map_or(max - max / 5, config::ConnectionCount::size);
         Self {
             idle: serving.head_timeout.get(),
             head: HeadLimit::of(serving.max_head),
-            connections: connections::Limits {
+            connections: ConnectionLimits {
                 max,
                 per_address,
-                answered_too: false,
+                close_busy: false,
                 requests: serving.max_requests.size(),
             },
         }
@@ -166,7 +166,7 @@ impl Listener {
                 Ok(Err(error)) => return debug!(%peer, %error, "TLS handshake failed"),
                 Err(_) => return debug!(%peer, "TLS handshake timed out"),
             },
-            () = place.told_to_leave() => return debug!(%peer, "Closed a connection during the TLS handshake to make room"),
+            () = place.told_to_close() => return debug!(%peer, "Closed a connection during the TLS handshake to make room"),
             () = self.drain.reached(Stage::Draining) => return,
         };
         let session = stream.get_ref().1;
@@ -237,7 +237,7 @@ impl Listener {
             tokio::select! {
                 ended = poll_fn(|cx| poll(connection.as_mut(), cx)) => return ended,
                 () = place.idle_for(self.limits.idle) => break,
-                () = place.told_to_leave() => match (place.is_busy(), place.was_asked()) {
+                () = place.told_to_close() => match (place.is_busy(), place.has_served()) {
                     (true, _) => place.stay(),
                     (false, true) => break,
                     // No request ever came, so no request can cross a graceful shutdown.

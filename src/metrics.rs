@@ -27,23 +27,23 @@ pub use labels::{
 pub use lanes::LaneMetrics;
 pub use readings::{NamespaceReading, Readings};
 
-use families::{Families, Route, mode_label, result};
-use namespaces::Namespaces;
+use families::{Families, RouteMetrics, mode_label, result};
+use namespaces::NamespaceLabels;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// All metrics of one proxy, in a registry of their own.
+/// All metrics of one proxy, in a separate registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     families: Families,
-    namespaces: Namespaces,
+    namespaces: NamespaceLabels,
 }
 
 impl Metrics {
-    /// All metrics at 0. At most `max_namespaces` namespaces get a label of their own. `classes`
-    /// are the labels of all classes of answers.
+    /// All metrics at 0. At most `max_namespaces` namespaces get their own label. `classes` are the
+    /// labels of all classes of answers.
     #[must_use]
     pub fn new(max_namespaces: usize, classes: &[&'static str]) -> Self {
         let registry = Registry::new();
@@ -51,7 +51,7 @@ impl Metrics {
         Self {
             registry,
             families,
-            namespaces: Namespaces::new(max_namespaces),
+            namespaces: NamespaceLabels::new(max_namespaces),
         }
     }
 
@@ -186,7 +186,7 @@ impl Metrics {
             .inc();
     }
 
-    /// The server `host:port` of the upstream is used, or is not.
+    /// The server `host:port` of the upstream went up or down.
     pub fn upstream_up(&self, server: &str, up: bool) {
         self.families
             .upstream_up
@@ -283,7 +283,7 @@ impl Metrics {
             .unwrap_or_default()
     }
 
-    fn route(&self, route: RouteLabel) -> &Route {
+    fn route(&self, route: RouteLabel) -> &RouteMetrics {
         // families.rs makes one for each label, in the same order.
         &self.families.routes[route as usize]
     }

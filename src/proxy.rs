@@ -16,7 +16,7 @@ use crate::error::ProxyError;
 use crate::forward::forward;
 use crate::headers::{self, Via};
 use crate::metrics::{Metrics, RouteLabel, StreamKind};
-use crate::route::{CreateTarget, Matched, Route, timeout};
+use crate::route::{CreateTarget, MatchedResources, Route, timeout};
 use crate::status::Encoding;
 use crate::upgrade::{Tunnels, upgrade};
 use crate::upstream::{LaneKind, Lease, Upstream};
@@ -24,10 +24,10 @@ use crate::upstream::{LaneKind, Lease, Upstream};
 /// Heads up to this size are not counted. Controllers send some hundred bytes and a token.
 const SMALL_HEAD: usize = 8 << 10;
 
-/// What answers requests.
+/// Answers requests, with the parts that each route needs.
 pub struct Proxy {
-    /// Which requests are creates.
-    pub matched: Matched,
+    /// The resources whose creates are replayed.
+    pub matched: MatchedResources,
     /// Replays creates.
     pub creates: Creates,
     /// The servers.
@@ -189,7 +189,7 @@ impl Proxy {
     }
 }
 
-/// What to do with a request.
+/// The next step for a request.
 enum Step {
     Create(CreateTarget),
     Forward(LaneKind),

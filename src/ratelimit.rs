@@ -26,14 +26,14 @@ use queue::RateQueue;
 /// moment keep their turn under the old limits.
 #[derive(Debug)]
 pub struct RateLimit {
-    namespaces: Option<Namespaces>,
+    namespaces: Option<NamespaceQueues>,
     global: Option<RateQueue>,
     max_wait: Duration,
     callers: Callers,
 }
 
 #[derive(Debug)]
-struct Namespaces {
+struct NamespaceQueues {
     rate: config::Rate,
     queues: Keyed<RateQueue>,
     /// Shared by the namespaces that do not fit into `queues`.
@@ -46,12 +46,12 @@ pub struct Admitted<'a> {
     /// How long it waited for its turn. Zero if it did not have to wait.
     pub waited: Duration,
     /// Some if other creates of the same caller wait for its response.
-    pub ahead: Option<Ahead<'a>>,
+    pub first_create: Option<FirstCreate<'a>>,
 }
 
 /// The first create of a caller, until there is a response or it is dropped without one.
 #[derive(Debug)]
-pub struct Ahead<'a> {
+pub struct FirstCreate<'a> {
     limit: &'a RateLimit,
     caller: Caller,
     namespace: &'a str,
@@ -64,7 +64,7 @@ pub struct Ahead<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the rate limit of the {} is reached", match .scope { Scope::Namespace => "namespace", Scope::Global => "proxy" })]
 pub struct Rejected {
-    /// Which limit it was.
+    /// The limit that was reached.
     pub scope: Scope,
     /// How long to wait before another try can succeed.
     pub retry_after: Duration,
@@ -73,12 +73,12 @@ pub struct Rejected {
 impl RateLimit {
     /// Limits with a full burst each.
     #[must_use]
-    pub fn new(config: &config::RateLimit) -> Self {
+    pub fn new(config: &config::RateLimitConfig) -> Self {
         let namespaces = config.namespace.map(|rate| {
             let overflow = Arc::new(RateQueue::new(rate));
             // A queue whose burst has refilled has nothing to remember.
             let idle = overflow.refill().saturating_add(config.max_wait.get());
-            Namespaces {
+            NamespaceQueues {
                 rate,
                 queues: Keyed::new(config.max_namespaces.size(), idle),
                 overflow,
@@ -110,7 +110,7 @@ impl RateLimit {
         let Some(caller) = caller else {
             return Ok(Admitted {
                 waited: Duration::ZERO,
-                ahead: None,
+                first_create: None,
             });
         };
         let start = Instant::now();
@@ -120,11 +120,11 @@ impl RateLimit {
             CallerDecision::Uncounted => {
                 return Ok(Admitted {
                     waited: Duration::ZERO,
-                    ahead: None,
+                    first_create: None,
                 });
             }
             CallerDecision::First { known_elsewhere } => {
-                let mut ahead = Ahead {
+                let mut first_create = FirstCreate {
                     limit: self,
                     caller,
                     namespace,
@@ -133,11 +133,15 @@ impl RateLimit {
                 };
                 let mut waited = false;
                 if let Some(queue) = self.global.as_ref().filter(|_| known_elsewhere) {
-                    waited = queue.pass(deadline).await.map_err(|retry_after| Rejected {
-                        scope: Scope::Global,
-                        retry_after,
-                    })?;
-                    ahead.counted = true;
+                    waited =
+                        queue
+                            .wait_for_turn(deadline)
+                            .await
+                            .map_err(|retry_after| Rejected {
+                                scope: Scope::Global,
+                                retry_after,
+                            })?;
+                    first_create.counted = true;
                 }
                 return Ok(Admitted {
                     waited: if waited {
@@ -145,7 +149,7 @@ impl RateLimit {
                     } else {
                         Duration::ZERO
                     },
-                    ahead: Some(ahead),
+                    first_create: Some(first_create),
                 });
             }
             CallerDecision::TooLate => {
@@ -159,7 +163,7 @@ impl RateLimit {
             .await
             .map(|waited| Admitted {
                 waited,
-                ahead: None,
+                first_create: None,
             })
     }
 
@@ -181,16 +185,22 @@ impl RateLimit {
         // the others.
         if let Some(namespaces) = &self.namespaces {
             let queue = namespaces.queue(namespace);
-            waited |= queue.pass(deadline).await.map_err(|retry_after| Rejected {
-                scope: Scope::Namespace,
-                retry_after,
-            })?;
+            waited |= queue
+                .wait_for_turn(deadline)
+                .await
+                .map_err(|retry_after| Rejected {
+                    scope: Scope::Namespace,
+                    retry_after,
+                })?;
         }
         if let Some(queue) = &self.global {
-            waited |= queue.pass(deadline).await.map_err(|retry_after| Rejected {
-                scope: Scope::Global,
-                retry_after,
-            })?;
+            waited |= queue
+                .wait_for_turn(deadline)
+                .await
+                .map_err(|retry_after| Rejected {
+                    scope: Scope::Global,
+                    retry_after,
+                })?;
         }
         Ok(if waited {
             start.elapsed()
@@ -208,7 +218,7 @@ impl RateLimit {
     }
 }
 
-impl Ahead<'_> {
+impl FirstCreate<'_> {
     /// Notes the response. The create counts now, unless the apiserver refused it.
     pub fn answered(mut self, refused: bool) {
         self.answered = true;
@@ -232,7 +242,7 @@ impl Ahead<'_> {
     }
 }
 
-impl Drop for Ahead<'_> {
+impl Drop for FirstCreate<'_> {
     fn drop(&mut self) {
         if !self.answered {
             self.limit.callers.unanswered(self.caller);
@@ -240,7 +250,7 @@ impl Drop for Ahead<'_> {
     }
 }
 
-impl Namespaces {
+impl NamespaceQueues {
     fn queue(&self, namespace: &str) -> Arc<RateQueue> {
         self.queues
             .get(namespace, || RateQueue::new(self.rate))

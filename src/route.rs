@@ -31,7 +31,7 @@ pub enum Route {
     Upgrade,
 }
 
-/// What a create creates, and where.
+/// The resource and the namespace of a create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTarget {
     /// The namespace, empty for cluster-scoped resources.
@@ -44,7 +44,12 @@ pub struct CreateTarget {
 
 impl Route {
     /// Decides the route of a request.
-    pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap, matched: &Matched) -> Route {
+    pub fn of(
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        matched: &MatchedResources,
+    ) -> Route {
         let query = uri.query().unwrap_or_default();
         // The apiserver uses the decoded path, in which `%2F` is a separator.
         let path = query::unescape_path(uri.path());
@@ -72,23 +77,23 @@ impl Route {
 
 /// The resources whose creates are replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Matched {
+pub struct MatchedResources {
     resources: Vec<(String, String, String)>,
     server_side_apply: bool,
 }
 
-impl Matched {
+impl MatchedResources {
     /// Matches (group, version, plural) exactly. With `server_side_apply` also matches apply
     /// patches of these resources.
     pub fn new<S: Into<String>>(
         resources: impl IntoIterator<Item = (S, S, S)>,
         server_side_apply: bool,
-    ) -> Matched {
+    ) -> MatchedResources {
         let resources = resources
             .into_iter()
             .map(|(group, version, plural)| (group.into(), version.into(), plural.into()))
             .collect();
-        Matched {
+        MatchedResources {
             resources,
             server_side_apply,
         }
@@ -101,13 +106,13 @@ impl Matched {
     }
 }
 
-impl From<&config::Creates> for Matched {
-    fn from(creates: &config::Creates) -> Matched {
+impl From<&config::CreatesConfig> for MatchedResources {
+    fn from(creates: &config::CreatesConfig) -> MatchedResources {
         let resources = creates
             .resources
             .iter()
             .map(|r| (r.group.as_str(), r.version.as_str(), r.resource.as_str()));
-        Matched::new(resources, creates.server_side_apply)
+        MatchedResources::new(resources, creates.server_side_apply)
     }
 }
 
@@ -115,7 +120,7 @@ fn create_target(
     info: &RequestInfo<'_>,
     query: &str,
     headers: &HeaderMap,
-    matched: &Matched,
+    matched: &MatchedResources,
 ) -> Option<CreateTarget> {
     let apply = match info.verb {
         "create" if info.name.is_empty() => false,

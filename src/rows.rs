@@ -1,4 +1,4 @@
-//! Tables in unit tests: all rows are checked, and those that fail are named together.
+//! Checks tables in unit tests: checks all rows, and names all that fail.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};

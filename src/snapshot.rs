@@ -1,4 +1,4 @@
-//! What is known of the proxy at one moment, as plain data.
+//! The state of the proxy at one moment, as plain data.
 //!
 //! `admin` makes a [`Snapshot`] and shows it as the status page, its live updates and
 //! `/status.json`; the `status` and `explain` commands read it back. Its numbers are those of
@@ -116,7 +116,7 @@ pub struct OutcomeSummary {
     pub count: u64,
 }
 
-/// What was counted for one namespace.
+/// The counts of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceSummary {
@@ -142,7 +142,7 @@ impl NamespaceSummary {
         self.created + self.created_after_replay + self.gave_up + self.others
     }
 
-    /// The name, or in words what the metrics' label stands for.
+    /// The name of the namespace, or the meaning of the label in words.
     #[must_use]
     pub fn title(&self) -> &str {
         match self.name.as_str() {
@@ -169,7 +169,7 @@ pub struct HeldSummary {
     pub held_for_ms: u64,
 }
 
-/// One apiserver, or one address that stands for several.
+/// One apiserver, or one address of several apiservers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerSummary {
@@ -194,7 +194,7 @@ pub struct ServerSummary {
 /// One limit of the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitSummary {
-    /// What it bounds, in words.
+    /// The name of the limit, in words.
     pub what: String,
     /// Its field in the configuration; empty if the client sets the limit.
     pub field: String,

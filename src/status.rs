@@ -27,7 +27,7 @@ pub struct Status {
     pub reason: String,
     /// The sentence for people.
     pub message: String,
-    /// What the error is about; empty if the sender gave none.
+    /// The object of the error; empty if the sender gave none.
     pub details: Details,
 }
 

@@ -2,9 +2,9 @@
 //! the only module that knows tracing-subscriber.
 //!
 //! The configured level applies to the proxy's own modules. Other crates may log only errors: h2
-//! warns about every connection that breaks the protocol, and so any client could fill the log.
-//! A crate that a directive names may log warnings too, but never more: below `warn`, h2 and hyper
-//! print whole headers, bearer tokens included.
+//! warns about every connection that breaks the protocol, so any client could fill the log. A crate
+//! that a directive names may log warnings too, but never more: below `warn`, h2 and hyper print
+//! whole headers, bearer tokens included.
 
 use std::error::Error as StdError;
 use std::fmt::{self as std_fmt, Display};
@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
-use crate::config::{LogFormat, Logging};
+use crate::config::{LogFormat, LoggingConfig};
 
 /// Why logging cannot be set up.
 #[derive(Debug, Error)]
@@ -27,7 +27,7 @@ pub enum TelemetryError {
         "the log level {level:?} is neither a level nor a list of directives such as `info,kube_retry_proxy::create=debug`"
     )]
     Level {
-        /// What was configured.
+        /// The configured level.
         level: String,
         /// Where the level is wrong.
         #[source]
@@ -42,7 +42,7 @@ pub enum TelemetryError {
 ///
 /// # Errors
 /// The level cannot be read, or logging is set up already.
-pub fn init(config: &Logging) -> Result<(), TelemetryError> {
+pub fn init(config: &LoggingConfig) -> Result<(), TelemetryError> {
     // Colours only on a terminal, unless NO_COLOR is set: https://no-color.org
     let ansi = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -55,7 +55,7 @@ pub fn init(config: &Logging) -> Result<(), TelemetryError> {
 
 /// Writes log lines to `writer`. Tests read them from there.
 fn logger<W>(
-    config: &Logging,
+    config: &LoggingConfig,
     ansi: bool,
     writer: W,
 ) -> Result<impl Subscriber + Send + Sync, TelemetryError>
@@ -139,9 +139,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Lines {
+    impl Write for LogBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -151,12 +151,12 @@ mod tests {
         }
     }
 
-    /// What `events` logs under this configuration.
+    /// The log of `events` with this configuration.
     fn logged(format: LogFormat, level: &str, events: impl FnOnce()) -> String {
-        let lines = Lines::default();
+        let lines = LogBuffer::default();
         let writer = lines.clone();
         let logger = logger(
-            &Logging {
+            &LoggingConfig {
                 format,
                 level: level.into(),
             },
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn other_crates_are_capped_at_warn_whoever_asks_for_more() {
+    fn other_crates_never_log_above_warn() {
         every(
             [
                 "trace",
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_level_that_cannot_be_read_is_an_error() {
         let error = logger(
-            &Logging {
+            &LoggingConfig {
                 format: LogFormat::Text,
                 level: "loud=very".into(),
             },

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use certificate::{Reload, ServingCertificate, server_config};
-pub use self_signed::{SelfSigned, self_signed, write_kubeconfig};
+pub use certificate::{ServingCertificate, server_config};
+pub use self_signed::{SelfSignedCertificate, self_signed, write_kubeconfig};
 pub use upstream::{UpstreamTrust, client_config, read_authority, server_name};
 
 use crate::kubeconfig::KubeconfigError;
@@ -79,9 +79,9 @@ pub enum TlsError {
     /// The key is unusable, or belongs to another certificate.
     #[error("the private key {} does not fit the certificate {}", key.display(), certificate.display())]
     Key {
-        /// The certificate's file.
+        /// The path of the certificate.
         certificate: PathBuf,
-        /// The key's file.
+        /// The path of the key.
         key: PathBuf,
         /// rustls's error.
         #[source]
@@ -124,7 +124,7 @@ pub enum TlsError {
         #[source]
         source: rcgen::Error,
     },
-    /// The kubeconfig beside the self-signed certificate could not be made.
+    /// The kubeconfig for the self-signed certificate could not be made.
     #[error("cannot make the kubeconfig for the self-signed certificate")]
     Kubeconfig(#[source] KubeconfigError),
     /// rustls refused a combination of settings.

@@ -39,9 +39,12 @@ pub struct Tracer {
 impl Tracer {
     /// The tracer, and the exporter that sends its spans to the collector. None: no collector is
     /// configured.
-    pub fn new(config: &config::Tracing, metrics: &Arc<Metrics>) -> Option<(Arc<Self>, Exporter)> {
+    pub fn new(
+        config: &config::TracingConfig,
+        metrics: &Arc<Metrics>,
+    ) -> Option<(Arc<Self>, Exporter)> {
         let (queue, exporter) =
-            export::to(config.endpoint.as_ref()?, &config.service_name, metrics);
+            export::queue_to(config.endpoint.as_ref()?, &config.service_name, metrics);
         Some((
             Arc::new(Self {
                 ratio: config.sample_ratio.get(),
@@ -74,7 +77,7 @@ impl Tracer {
         Some(Box::new(Trace {
             tracer: Arc::clone(self),
             context,
-            // Zero would mean that there is no span.
+            // A span id must not be zero.
             span_id: fastrand::u64(1..),
             method: head.method.clone(),
             name: format!("{} {route}", head.method),
@@ -94,7 +97,7 @@ impl Tracer {
     }
 }
 
-/// The spans of one create under way.
+/// The spans of one create in progress.
 #[derive(Debug)]
 pub struct Trace {
     tracer: Arc<Tracer>,
@@ -135,7 +138,7 @@ impl Trace {
     /// Begins the span of an attempt, and makes it the parent in the headers of its request.
     pub fn sending(&mut self, headers: &mut HeaderMap) {
         let span_id = fastrand::u64(1..);
-        self.context.tell(span_id, headers);
+        self.context.set_parent(span_id, headers);
         let sent = Instant::now();
         self.open_attempt = Some(OpenAttempt {
             span_id,
@@ -195,8 +198,8 @@ impl Trace {
         self.tracer.queue.push(self.ended);
     }
 
-    /// Ends the span of the open attempt, if there is one. Without `ended` the client left before
-    /// the answer came.
+    /// Ends the span of the open attempt, if there is one. None: the client disconnected before the
+    /// answer came.
     fn end_attempt(&mut self, ended: Option<AttemptEnd>) {
         let Some(OpenAttempt {
             span_id,

@@ -1,9 +1,10 @@
-//! The way to kube-apiserver: which server a request goes to, and the connections to each server.
+//! Sends requests to kube-apiserver: chooses a server for each request, and holds the connections
+//! to each server.
 //!
 //! Calls and streams are spread over the healthy servers. The creates of a namespace all go to one
-//! server. A request that provably did not reach a server goes on to the next one. If no server is
-//! left, the caller gets an error that says what the failure proves, and decides whether to send
-//! the request again. Nothing here repeats a write that may have been processed.
+//! server. A request that provably did not reach a server goes on to the next one. If every server
+//! was tried, the caller gets an error that says what the failure proves, and decides whether to
+//! send the request again. Nothing here repeats a write that may have been processed.
 
 mod choice;
 mod connect;
@@ -48,7 +49,7 @@ pub use token::{TokenError, bearer};
 /// sometimes closes between two requests. Several in a row close only while the server goes away.
 const UNSENT_TRIES: usize = 3;
 
-/// Which connections a request may use. Creates have their own, see [`Upstream::create`].
+/// The connections for a kind of request. Creates have their own, see [`Upstream::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneKind {
     /// Short requests.
@@ -76,7 +77,7 @@ pub enum SetupError {
     Address {
         /// The URL as configured.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         source: Box<AddressError>,
     },
     /// The CA cannot be read, or there is none.
@@ -89,7 +90,10 @@ impl Upstream {
     ///
     /// # Errors
     /// An address or the CA is not usable, or there is no server.
-    pub fn new(settings: &config::Upstream, metrics: &Arc<Metrics>) -> Result<Self, SetupError> {
+    pub fn new(
+        settings: &config::UpstreamConfig,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, SetupError> {
         let list = ServerList::new(settings, metrics)?;
         let service = Arc::clone(&list.load()[0]);
         let discovery = |Discover::Kubernetes| Discovery {
@@ -165,7 +169,7 @@ impl Upstream {
         .await
     }
 
-    /// Sends an upgrade request over an HTTP/1.1 connection of its own. A 101 turns that connection
+    /// Sends an upgrade request over a separate HTTP/1.1 connection. A 101 turns that connection
     /// into a tunnel.
     ///
     /// # Errors
@@ -186,10 +190,10 @@ impl Upstream {
         .await
     }
 
-    /// Handles a response that says that its server is going away or starting up. The connection
-    /// takes no more requests. If there are other servers, the server is marked down until a probe
-    /// finds it ready. Returns whether the next create goes to another server that is up.
-    pub fn leave(&self, lease: Lease, why: &str) -> bool {
+    /// Handles a response that says that its server is going away or starting up. Retires the
+    /// connection, and if there are other servers, marks the server down until a probe finds it
+    /// ready. Returns whether the next create goes to another server that is up.
+    pub fn mark_down(&self, lease: Lease, why: &str) -> bool {
         let servers = self.list.load();
         let server = servers
             .iter()

@@ -1,9 +1,8 @@
-//! What an answer to a create proves, and whether to send the create again. Pure.
+//! Decides what an answer to a create proves, and whether to send the create again. Pure.
 //!
 //! [`classify()`] puts every answer into one [`Class`]. The class says whether the answer proves
 //! that nothing was stored. [`verdict`] turns the class, with the operator's opt-ins, into relay or
-//! replay. An answer that proves nothing is relayed. Waiting, limits and budgets are the part of
-//! `create`.
+//! replay. An answer that proves nothing is relayed. Waiting, limits and budgets are in `create`.
 
 mod class;
 mod classify;
@@ -16,7 +15,7 @@ pub use outcome::Outcome;
 
 use std::time::Duration;
 
-/// What matters for a replay about an answer, or about an attempt without an answer.
+/// The result of an attempt, as far as it matters for a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassifiedAnswer {
     /// The class of the answer or of the failure.
@@ -34,7 +33,7 @@ impl From<Class> for ClassifiedAnswer {
     }
 }
 
-/// What to do after an answer.
+/// The decision after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Give the answer to the client.
@@ -50,7 +49,7 @@ pub enum Verdict {
 }
 
 /// The opt-in classes, which are replayed only if the operator enables them. Their answers prove
-/// that nothing was stored, but a replay has a cost: it holds the client for long, charges the
+/// that nothing was stored, but a replay has a cost: it makes the client wait for long, charges the
 /// quota again, or repeats side effects of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
@@ -68,7 +67,7 @@ pub struct Policy {
 /// to the load.
 const ETCD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Whether to send the create again after `answer`.
+/// Decides whether to send the create again after `answer`.
 pub fn verdict(answer: &ClassifiedAnswer, policy: &Policy) -> Verdict {
     let asked = answer.retry_after.unwrap_or_default();
     let replay = |wait_at_least, on_another_server| Verdict::Replay {

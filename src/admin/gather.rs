@@ -21,7 +21,7 @@ const HELD: usize = 10;
 /// Pinned namespaces that are named for each server.
 const PINS: usize = 12;
 
-/// What a snapshot is made from.
+/// The inputs of a snapshot.
 pub(super) struct Sources<'a> {
     pub(super) config: &'a Config,
     pub(super) readings: Readings,
@@ -189,7 +189,7 @@ fn server(status: ServerStatus) -> ServerSummary {
     }
 }
 
-/// `expiry` is in seconds since 1970; 0 stands for not known.
+/// `expiry` is in seconds since 1970; 0 if it is not known.
 fn certificate(expiry: u64, now: SystemTime) -> CertificateSummary {
     if expiry == 0 {
         return CertificateSummary {

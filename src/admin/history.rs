@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_has_no_false_start() {
+    fn the_history_is_bounded_and_starts_at_zero() {
         let history = History::new();
         (1..=2000).for_each(|step| history.sample(step));
         assert_eq!(history.per_minute(2001), vec![12; SHOWN]);

@@ -1,13 +1,13 @@
 //! Every limit of the proxy: its setting, how much of it is in use, and how many times it was
 //! reached. Pure.
 
-use crate::config::{Budget, Config, Rate};
+use crate::config::{BudgetConfig, Config, Rate};
 use crate::metrics::{BudgetKind, NotReplayed, Readings, Scope};
 use crate::snapshot::LimitSummary;
 use crate::snapshot::words::{bytes, duration, number};
 
-/// The limits in the order in which a create meets them. The opt-in classes have limits of attempts
-/// and of holding of their own. Reaching one of those counts here too.
+/// The limits in the order in which a create meets them. The opt-in classes have their own limits
+/// of attempts and holding. Reaching one of those counts here too.
 pub(super) fn of(config: &Config, readings: &Readings) -> Vec<LimitSummary> {
     let (creates, replay, rate_limit) = (&config.creates, &config.replay, &config.rate_limit);
     let kept = |reason: NotReplayed| {
@@ -111,7 +111,7 @@ fn limit(what: &str, field: &str, set: String, reached: u64) -> LimitSummary {
     }
 }
 
-fn budget(budget: &Budget) -> String {
+fn budget(budget: &BudgetConfig) -> String {
     format!(
         "{} % of creates + {}/s",
         (budget.ratio.get() * 1000.0).round() / 10.0,

@@ -39,11 +39,11 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Writes one section.
-type Section = fn(&mut String, &Snapshot) -> fmt::Result;
+type WriteSection = fn(&mut String, &Snapshot) -> fmt::Result;
 
 /// The parts of the page below the headline: the CSS class and the sections of each. A section
 /// writes exactly one element.
-const PARTS: [(&str, &[Section]); 4] = [
+const PARTS: [(&str, &[WriteSection]); 4] = [
     ("whole", &[sections::conflicts]),
     (
         "half",
@@ -56,7 +56,7 @@ const PARTS: [(&str, &[Section]); 4] = [
 /// The elements that change, the headline first. The script finds the element to replace by its id.
 pub(super) fn live(snapshot: &Snapshot) -> Vec<String> {
     let sections = PARTS.iter().flat_map(|(_, sections)| *sections);
-    std::iter::once(&(sections::headline as Section))
+    std::iter::once(&(sections::headline as WriteSection))
         .chain(sections)
         .map(|section| written(|out| section(out, snapshot)))
         .collect()

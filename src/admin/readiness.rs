@@ -1,4 +1,4 @@
-//! Whether the proxy is ready: named checks, each set by the part of the proxy that knows.
+//! The readiness of the proxy: named checks, each set by the part of the proxy that it is about.
 //!
 //! A check fails until it is first set. It fails again when its handle is dropped, so that a task
 //! that has died does not look healthy.

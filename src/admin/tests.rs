@@ -89,7 +89,7 @@ fn ok(body: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn probes_answer_as_those_of_kube_apiserver() {
+async fn probes_answer_like_kube_apiserver() {
     let admin = start().await;
     let check = admin.readiness.check("upstream");
     assert_eq!(admin.get("/livez").await, ok("ok"));
@@ -163,7 +163,7 @@ async fn the_status_page_links_to_every_other_page() {
 }
 
 #[tokio::test]
-async fn viewers_are_bounded_and_leave_their_places() {
+async fn viewers_are_limited_and_free_their_places() {
     let admin = start().await;
     let mut viewers = Vec::new();
     for _ in 0..events::MAX_VIEWERS {
@@ -239,7 +239,7 @@ async fn other_paths_and_methods_are_refused_in_clear_words() {
 }
 
 #[tokio::test]
-async fn malformed_and_oversized_requests_hurt_nobody() {
+async fn malformed_and_oversized_requests_do_not_affect_probes() {
     let admin = start().await;
     assert!(
         admin

@@ -1,4 +1,4 @@
-//! Reloads what may change while the proxy runs: `mode`, `replay` and `rateLimit` of the
+//! Reloads the parts that may change while the proxy runs: `mode`, `replay` and `rateLimit` of the
 //! configuration, the serving certificate, and the CA of the upstream. An error is logged once, and
 //! the last good state stays in use.
 //!
@@ -13,10 +13,10 @@ use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::create::Settings;
+use crate::create::CreateSettings;
 use crate::metrics::{Metrics, Reloaded};
 use crate::proxy::Proxy;
-use crate::tls::{self, ServingCertificate};
+use crate::tls::ServingCertificate;
 
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -40,7 +40,7 @@ impl ConfigSource {
     }
 }
 
-pub(super) struct Reload {
+pub(super) struct Reloader {
     /// None: only the certificate files are reloaded.
     pub source: Option<ConfigSource>,
     pub current: Arc<ArcSwap<Config>>,
@@ -49,7 +49,7 @@ pub(super) struct Reload {
     pub metrics: Arc<Metrics>,
 }
 
-impl Reload {
+impl Reloader {
     /// Looks for changes until it is dropped.
     pub(super) async fn run(self) {
         let mut logged = Logged::default();
@@ -91,14 +91,14 @@ impl Reload {
         self.proxy
             .creates
             .settings
-            .store(Arc::new(Settings::new(&new)));
+            .store(Arc::new(CreateSettings::new(&new)));
         self.metrics.mode(new.mode);
         self.current.store(Arc::new(new));
         Ok(true)
     }
 
     fn certificate(&self) -> Changed {
-        let changed = self.certificate.reload()? == tls::Reload::Reloaded;
+        let changed = self.certificate.reload()?;
         if changed {
             report_expiry(&self.metrics, &self.certificate);
         }
@@ -140,10 +140,10 @@ fn fixed_sections_changed(read: &Config, current: &Config) -> Vec<&'static str> 
         .collect()
 }
 
-/// Whether something changed.
+/// Whether a part has changed.
 type Changed = Result<bool, Box<dyn Error + Send + Sync>>;
 
-/// What the log has already, so that it is not repeated every few seconds.
+/// The messages that were logged, so that they are not repeated every few seconds.
 #[derive(Default)]
 struct Logged {
     /// The changed sections that wait for a restart.

@@ -43,8 +43,8 @@ pub async fn collect_bounded<G: Unpin>(
     body: &mut Body<G>,
     limit: u64,
 ) -> Result<Option<Buffered>, BodyError> {
-    // A declared length beyond the limit is refused before anything is read. A declared length is
-    // not trusted for anything else.
+    // A declared length beyond the limit is refused before anything is read. Nothing else relies on
+    // a declared length.
     if body.size_hint().lower() > limit {
         return Ok(None);
     }

@@ -1,10 +1,11 @@
-//! The responses in progress, and what happens to those that nobody reads.
+//! Tracks the responses in progress, and cancels those that nobody reads when they occupy too much
+//! memory.
 //!
 //! An unread response occupies what the server may send ahead, so all unread responses together
-//! have a limit. Beyond it the proxy lets go of those that have stood still the longest: it cancels
-//! their streams to the apiserver, and their readers see them break off. kube-apiserver does the
-//! same with watches that do not keep up. A response that is complete with its first frame, as most
-//! are, is not counted.
+//! have a limit. Beyond it the proxy lets go of (cancels) those that have been unread the longest:
+//! it resets their streams to the apiserver, and their readers see them break off. kube-apiserver
+//! does the same with watches that do not keep up. A response that is complete with its first
+//! frame, as most are, is not counted.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +46,7 @@ pub(super) struct Flow {
 
 #[derive(Debug)]
 struct FlowState {
-    /// None after the proxy has let go of it.
+    /// None after the proxy has cancelled it.
     rest: Mutex<Option<Inflow>>,
     /// When a frame was last read, in milliseconds and at least 1. 0 while everything that came has
     /// been read.
@@ -67,7 +68,7 @@ impl Flows {
         })
     }
 
-    /// Lets go of the responses that have stood still the longest, until the others are within the
+    /// Cancels the responses that have been unread the longest, until the others are within the
     /// limit. The caller does this about every second.
     pub fn let_go(&self) {
         let unread = self.unread.load(Ordering::Relaxed);
@@ -87,7 +88,7 @@ impl Flows {
             if state.unread_since.load(Ordering::Relaxed) == 0 {
                 continue;
             }
-            self.drained(&state);
+            self.all_read(&state);
             *rest = None;
             self.metrics.let_go();
             excess = excess.saturating_sub(state.cost);
@@ -104,7 +105,7 @@ impl Flows {
     }
 
     /// A frame was read. More may have come after it, so the response counts as unread.
-    fn taken(&self, state: &FlowState) {
+    fn frame_read(&self, state: &FlowState) {
         if state.unread_since.swap(self.now(), Ordering::Relaxed) == 0 {
             self.unread.fetch_add(state.cost, Ordering::Relaxed);
             self.metrics.bytes.rise(state.cost);
@@ -112,7 +113,7 @@ impl Flows {
     }
 
     /// Everything that came has been read, or the response has ended.
-    fn drained(&self, state: &FlowState) {
+    fn all_read(&self, state: &FlowState) {
         if state.unread_since.swap(0, Ordering::Relaxed) != 0 {
             self.unread.fetch_sub(state.cost, Ordering::Relaxed);
             self.metrics.bytes.fall(state.cost);
@@ -130,11 +131,11 @@ impl Flow {
         });
         let id = flows.next.fetch_add(1, Ordering::Relaxed);
         lock(&flows.open).insert(id, Arc::clone(&state));
-        flows.taken(&state);
+        flows.frame_read(&state);
         Self { flows, id, state }
     }
 
-    /// Stops counting and returns the parts. None if the proxy has let go of the response.
+    /// Stops counting and returns the parts. None if the proxy has cancelled the response.
     pub(super) fn stop(&mut self) -> Option<(Inflow, Arc<Flows>, u64)> {
         let rest = lock(&self.state.rest).take()?;
         Some((rest, Arc::clone(&self.flows), self.state.cost))
@@ -150,12 +151,12 @@ impl Flow {
         };
         let polled = inflow.poll_frame(cx);
         if polled.is_pending() {
-            self.flows.drained(&self.state);
+            self.flows.all_read(&self.state);
         }
         let frame = ready!(polled);
         match &frame {
-            Some(Ok(_)) => self.flows.taken(&self.state),
-            Some(Err(_)) | None => self.flows.drained(&self.state),
+            Some(Ok(_)) => self.flows.frame_read(&self.state),
+            Some(Err(_)) | None => self.flows.all_read(&self.state),
         }
         Poll::Ready(frame)
     }
@@ -175,7 +176,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.flows.drained(&self.state);
+        self.flows.all_read(&self.state);
         lock(&self.flows.open).remove(&self.id);
     }
 }

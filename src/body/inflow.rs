@@ -24,7 +24,7 @@ pub(super) struct Inflow {
     trailers: Option<HeaderMap>,
 }
 
-/// What proves that a body is complete.
+/// The sign that a body is complete.
 #[derive(Debug)]
 enum End {
     /// HTTP/2: END_STREAM. hyper does not check it, and takes every error with the code NO_ERROR
@@ -85,8 +85,8 @@ impl Inflow {
         }
     }
 
-    /// Holds back the bytes that complete the declared length, until the end has come. Returns every
-    /// other frame.
+    /// Holds back the bytes that complete the declared length, until the end has come. Returns
+    /// every other frame.
     fn hold_last(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let complete = matches!(self.end, End::Stream)
             && self.incoming.size_hint().exact() == Some(0)

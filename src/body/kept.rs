@@ -24,7 +24,7 @@ type Unsent = (Bytes, Inflow);
 /// complete.
 ///
 /// - Each frame that leaves is kept in `read` before the connection sees it. A frame that cannot be
-///   kept (it is too large, one chunk too many, or trailers) ends the returning for good:
+///   kept (it is too large, one chunk too many, or trailers) means that the body never returns:
 ///   `return_to` becomes None and never Some again.
 /// - The same holds for an error, because the rest can then not be read.
 /// - The body returns only from its drop, when the connection can send nothing more of it. What it

@@ -22,14 +22,14 @@ const ADDRESS_COUNTERS: usize = 1024;
 const ADDRESS_DIVISOR: u64 = 2;
 /// One connection may use the whole divided by this.
 const CONNECTION_DIVISOR: u64 = 4;
-/// How long a create waits for room before it passes without replay.
+/// How long a create waits for room before it is streamed without replay.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The memory for buffered creates.
 #[derive(Debug)]
 pub struct Buffers {
     limit: u64,
-    /// What one connection and what one address may use.
+    /// The limits of one connection and of one address.
     shares: (u64, u64),
     used: AtomicU64,
     addresses: Box<[AtomicU64]>,

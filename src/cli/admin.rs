@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 
-use super::Error;
+use super::CliError;
 use crate::body::{Body, BodyError, collect_bounded};
 use crate::connections::socket;
 
@@ -92,8 +92,8 @@ pub enum AdminError {
 }
 
 /// Reads the page at `path` as JSON. `address` is `HOST:PORT`; `http://` in front of it is ignored,
-/// and an address of all interfaces stands for this machine.
-pub(super) fn get<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, Error> {
+/// and an address of all interfaces means this machine.
+pub(super) fn get<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, CliError> {
     let address = destination(address);
     let fetched = super::runtime()?.block_on(async {
         let slow = |_| AdminError::Slow {
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_to_listen_on_is_one_to_connect_to() {
+    fn a_listen_address_becomes_an_address_to_connect_to() {
         let table = [
             ("localhost:8080", "localhost:8080"),
             ("http://10.0.0.1:8080/", "10.0.0.1:8080"),

@@ -1,4 +1,4 @@
-//! `check-config`: every mistake of a file, one a line, as a compiler would print them.
+//! `check-config`: prints every mistake of a file on its own line, in the format of a compiler.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Error;
+use super::CliError;
 use crate::config::file::{self, FileError};
 
 /// Arguments of `check-config`.
@@ -23,10 +23,10 @@ pub struct CheckConfigArgs {
 }
 
 /// Prints the verdict to `out`.
-pub fn run(args: &CheckConfigArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+pub fn run(args: &CheckConfigArgs, out: &mut impl Write) -> Result<ExitCode, CliError> {
     match file::load(&args.file) {
         Ok(_) => {
-            writeln!(out, "{}: ok", args.file.display()).map_err(Error::Stdout)?;
+            writeln!(out, "{}: ok", args.file.display()).map_err(CliError::Stdout)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(FileError::Mistakes { path, source }) => {
@@ -39,10 +39,10 @@ pub fn run(args: &CheckConfigArgs, out: &mut impl Write) -> Result<ExitCode, Err
                 }
                 Ok(())
             };
-            print(out).map_err(Error::Stdout)?;
+            print(out).map_err(CliError::Stdout)?;
             Ok(ExitCode::FAILURE)
         }
-        Err(error @ FileError::Read { .. }) => Err(Error::CheckConfig(error)),
+        Err(error @ FileError::Read { .. }) => Err(CliError::CheckConfig(error)),
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
         };
         assert!(matches!(
             run(&args, &mut Vec::new()),
-            Err(Error::CheckConfig(_))
+            Err(CliError::CheckConfig(_))
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! `explain`: what the proxy would do after a captured answer, or what it did about the last
+//! `explain`: shows how the proxy would treat a captured answer, or how it treated the last
 //! creates.
 //!
 //! It parses the capture, calls the same [`classify`] and [`verdict`] as the proxy, and lists the
@@ -18,10 +18,10 @@ use capture::Captured;
 use clap::Args;
 use http::StatusCode;
 
-use super::{AdminError, Error, printable};
-use crate::backoff::{Backoff, Limits, Spent};
+use super::{AdminError, CliError, printable};
+use crate::backoff::{Backoff, ReplayLimits, Spent};
 use crate::config::file::{self, FileError};
-use crate::create::Settings;
+use crate::create::CreateSettings;
 use crate::status::{Encoding, Status};
 use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict};
 
@@ -74,13 +74,13 @@ pub enum ExplainCommandError {
     Capture {
         /// The file, or `-`.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The reason, with its line.
         source: ExplainError,
     },
 }
 
 /// Reads the capture and prints what the proxy would do.
-pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, CliError> {
     if let Some(address) = &args.admin_address {
         let decisions = decided::fetch(address, args.namespace.as_deref(), args.limit)?;
         return decided::print(&decisions, out);
@@ -104,7 +104,7 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Error> 
         .map(file::load)
         .transpose()
         .map_err(ExplainCommandError::from)?;
-    let settings = Settings::new(&config.unwrap_or_default());
+    let settings = CreateSettings::new(&config.unwrap_or_default());
     let explained = explain(&raw, &settings.policy, &settings.backoff, |class| {
         settings.limits(class)
     });
@@ -112,7 +112,7 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, Error> 
         path: path.clone(),
         source,
     })?;
-    writeln!(out, "{explained}").map_err(Error::Stdout)?;
+    writeln!(out, "{explained}").map_err(CliError::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,7 +123,7 @@ fn read(input: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(raw)
 }
 
-/// What the proxy would do after a captured answer. `Display` prints it for people.
+/// How the proxy would treat a captured answer. `Display` prints it for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
     /// The status code.
@@ -208,7 +208,7 @@ pub fn explain(
     raw: &[u8],
     policy: &Policy,
     backoff: &Backoff,
-    limits: impl Fn(Class) -> Limits,
+    limits: impl Fn(Class) -> ReplayLimits,
 ) -> Result<Explanation, ExplainError> {
     if raw.trim_ascii().is_empty() {
         return Err(ExplainError::Empty);
@@ -244,7 +244,7 @@ pub fn explain(
 }
 
 /// The pauses until all attempts are used, or until even the shortest pauses exceed the hold.
-fn plan(at_least: Duration, backoff: &Backoff, limits: &Limits) -> Vec<Pause> {
+fn plan(at_least: Duration, backoff: &Backoff, limits: &ReplayLimits) -> Vec<Pause> {
     let mut plan = Vec::new();
     let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
     for replay in 1..limits.max_attempts {

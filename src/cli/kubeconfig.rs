@@ -69,7 +69,7 @@ pub enum KubeconfigCommandError {
     Rewrite {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong with the kubeconfig.
+        /// The reason.
         #[source]
         source: KubeconfigError,
     },
@@ -114,7 +114,7 @@ pub fn make(args: &KubeconfigArgs) -> Result<Rewritten, KubeconfigCommandError> 
             )
         }
         (None, token_file) => {
-            let default = config::SelfSigned::default().token_file;
+            let default = config::SelfSignedConfig::default().token_file;
             let token_file = token_file.as_ref().unwrap_or(&default);
             kubeconfig::with_token_file(proxy, token_file, args.namespace.as_deref())
                 .map_err(KubeconfigCommandError::Make)
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
-    use crate::config::SelfSigned;
+    use crate::config::SelfSignedConfig;
 
     fn args(args: &[&str]) -> Result<KubeconfigArgs, clap::Error> {
         let cli = Cli::try_parse_from(["kube-retry-proxy", "kubeconfig"].iter().chain(args))?;
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_new_kubeconfig_goes_to_a_private_file_or_to_stdout() {
         let directory = tempfile::tempdir().unwrap();
-        tls::self_signed(&SelfSigned {
+        tls::self_signed(&SelfSignedConfig {
             directory: Some(directory.path().to_owned()),
             ..Default::default()
         })
@@ -200,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_is_not_taken_for_a_ca() {
+    fn a_ca_file_with_a_private_key_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        tls::self_signed(&SelfSigned {
+        tls::self_signed(&SelfSignedConfig {
             directory: Some(directory.path().to_owned()),
             ..Default::default()
         })
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn either_a_token_file_or_an_original_is_needed_and_never_both() {
+    fn exactly_one_of_a_token_file_and_an_original_is_required() {
         args(&["--server", "https://h"]).unwrap_err();
         args(&["--server", "https://h", "--token-file", "t", "--from", "f"]).unwrap_err();
         args(&[

@@ -14,22 +14,22 @@ pub(super) use args::{LONG_ABOUT, parse_url};
 
 use crate::config::file::{self, FileError};
 use crate::config::{CaSource, Config, Mistakes, flags, rules, units};
-use crate::kubeconfig::{self, Endpoint, KubeconfigError};
+use crate::kubeconfig::{self, ApiserverEndpoint, KubeconfigError};
 
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
 /// The sources besides the flags, already read.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct ServeSources {
     /// The configuration from `--config`, or the defaults.
     pub file: Config,
     /// The apiserver of the chosen context of `--kubeconfig`.
-    pub kubeconfig: Option<Endpoint>,
+    pub kubeconfig: Option<ApiserverEndpoint>,
     /// The cluster that the process runs in. None: it does not run in a pod.
     pub cluster: Option<Cluster>,
 }
 
-/// What a pod knows about its cluster.
+/// The cluster of the pod that the process runs in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// `KUBERNETES_SERVICE_HOST`, an IP address or a name.
@@ -51,7 +51,7 @@ pub enum ServeError {
     Kubeconfig {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong with the file.
+        /// The reason.
         #[source]
         source: KubeconfigError,
     },
@@ -102,7 +102,7 @@ pub fn load(args: &ServeArgs) -> Result<Config, ServeError> {
     let cluster = Cluster::from_environment(|name| std::env::var(name).ok());
     resolve(
         args,
-        Given {
+        ServeSources {
             file,
             kubeconfig: kubeconfig.transpose()?,
             cluster,
@@ -112,8 +112,8 @@ pub fn load(args: &ServeArgs) -> Result<Config, ServeError> {
 
 /// Decides which source each setting is taken from. The result always has an upstream, and a CA for
 /// an `https` upstream.
-pub fn resolve(args: &ServeArgs, given: Given) -> Result<Config, ServeError> {
-    let Given {
+pub fn resolve(args: &ServeArgs, given: ServeSources) -> Result<Config, ServeError> {
+    let ServeSources {
         file: mut config,
         kubeconfig,
         cluster,
@@ -159,11 +159,11 @@ impl Cluster {
     }
 }
 
-/// Lays kubeconfig, flags and cluster over the file.
+/// Applies the kubeconfig, the flags and the cluster to the settings of the file.
 fn resolve_sources(
     args: &ServeArgs,
     config: &mut Config,
-    kubeconfig: Option<Endpoint>,
+    kubeconfig: Option<ApiserverEndpoint>,
     cluster: Option<Cluster>,
 ) -> Result<(), ServeError> {
     let upstream = &mut config.upstream;

@@ -1,4 +1,5 @@
-//! `status`: the snapshot of a running proxy, as its status page shows it, for a terminal.
+//! `status`: prints the snapshot of a running proxy in the terminal, with the content of its status
+//! page.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,14 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Error, Output, admin, printable};
+use super::{CliError, Output, admin, printable};
 use crate::snapshot::words::{duration, number};
 use crate::snapshot::{DecisionSummary, LimitSummary, NamespaceSummary, Snapshot};
 use crate::verdict::Outcome;
 
 /// Rows of each table; `-o json` has all.
 const ROWS: usize = 10;
-/// Points of the chart, which are the newest.
+/// The number of points in the chart. It shows the newest.
 const POINTS: usize = 60;
 
 /// Arguments of `status`.
@@ -43,7 +44,7 @@ pub struct StatusArgs {
 }
 
 /// Fetches the status and prints it.
-pub fn run(args: &StatusArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
+pub fn run(args: &StatusArgs, out: &mut impl Write) -> Result<ExitCode, CliError> {
     let snapshot: Snapshot = admin::get(&args.admin_address, "/status.json")?;
     match args.output {
         Output::Table => write!(out, "{}", text(&snapshot)),
@@ -54,7 +55,7 @@ pub fn run(args: &StatusArgs, out: &mut impl Write) -> Result<ExitCode, Error> {
             serde_json::to_string_pretty(&snapshot).unwrap_or_default()
         ),
     }
-    .map_err(Error::Stdout)?;
+    .map_err(CliError::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -283,7 +284,7 @@ fn more(rows: usize) -> String {
     }
 }
 
-/// As kubectl prints one; nothing without rows.
+/// A table in the style of kubectl. Empty without rows.
 fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();
@@ -308,7 +309,7 @@ fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     all().map(line).collect()
 }
 
-/// One character a point.
+/// A chart of one character for each point.
 fn sparkline(points: &[u64], peak: u64) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let level = |point: &u64| {
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_point_that_is_not_zero_can_be_told_from_zero() {
+    fn the_lowest_non_zero_point_differs_from_zero() {
         assert_eq!(sparkline(&[0, 1, 50, 100], 100), "▁▂▅█");
         assert_eq!(sparkline(&[0, 0], 0), "▁▁");
     }

@@ -2,29 +2,30 @@
 
 use super::Held;
 use super::declare::settings;
-use super::kind::{Each, api_group, api_name, boolean, bytes, whole};
+use super::kind::{SectionList, api_group, api_name, boolean, bytes, whole};
 
 settings! {
     /// Which requests count as creates, and how much memory they may use.
     #[derive(Eq)]
-    pub struct Creates {
+    pub struct CreatesConfig {
         /// The resources whose creates the proxy replays.
         ///
         /// The proxy forwards creates of all other resources like any other request.
         resources: Vec<Resource> = vec![Resource {
             resource: "pods".into(),
             ..Resource::default()
-        }], Each;
+        }], SectionList;
         /// Whether a server-side apply `PATCH` of these resources counts as a create too.
         server_side_apply: bool = false, boolean();
         /// The largest body that the proxy buffers for a replay.
         ///
-        /// The proxy streams a larger one to kube-apiserver and never replays it. kube-apiserver itself
-        /// refuses bodies above 3Mi.
+        /// The proxy streams a larger one to kube-apiserver and never replays it. kube-apiserver
+        /// itself refuses bodies above 3Mi.
         max_body: u64 = 3 << 20, bytes(1 << 10, 64 << 20);
         /// How much memory the bodies of all creates may use together. At least `maxBody`.
         ///
-        /// When it is used up, the proxy streams creates to kube-apiserver and does not replay them.
+        /// When it is used up, the proxy streams creates to kube-apiserver and does not replay
+        /// them.
         max_buffered: u64 = 256 << 20, bytes(1 << 10, 1 << 40);
         /// How many creates may wait for their next attempt at the same time.
         ///

@@ -1,5 +1,5 @@
-//! How a setting is declared: once, in a `settings!` block, with its documentation, its name, its
-//! type, its default and its kind, and with a flag where it has one.
+//! Declares each setting once, in a `settings!` block, with its documentation, name, type, default
+//! and kind, and with its flag if it has one.
 //!
 //! ```text
 //! settings! {
@@ -13,51 +13,52 @@
 //! }
 //! ```
 //!
-//! The block makes the struct and its `Default`, and from the kinds (`config/kind.rs`) how a section
-//! is read and shown. `Settings::declared` has everything else as plain data: the flags, the
-//! example, the reference and the schema are written from it.
+//! The macro generates the struct, its `Default`, and the code that reads and shows the section,
+//! which uses the kinds of `config/kind.rs`. `Settings::declared` returns the rest of the
+//! declaration as plain data, and the flags, the example, the reference and the schema are
+//! generated from that.
 
 use serde_json::Value as Json;
 
 use super::decode::Section;
 
-/// One setting, or one section of them, as it is declared.
+/// The declaration of one setting or one section.
 #[derive(Debug, Clone)]
 pub struct Declared {
     /// The name in the file, like `maxHead`.
     pub name: String,
-    /// The documentation, as its comment stands in the source.
+    /// The text of the documentation comment.
     pub doc: &'static str,
-    /// Whether it must be given wherever its section is.
+    /// Whether a section without this setting is a mistake.
     pub required: bool,
     /// The flag of `serve` that sets it.
     pub flag: Option<Flag>,
-    /// What its value looks like.
+    /// The shape of its value.
     pub shape: Shape,
 }
 
 /// A flag of `serve`.
 #[derive(Debug, Clone, Copy)]
 pub struct Flag {
-    /// Its name, without the dashes.
+    /// The name, without dashes.
     pub name: &'static str,
-    /// What stands for its value in the help.
+    /// The placeholder of its value in the help.
     pub value: &'static str,
 }
 
-/// What a value looks like. Bounds are in the file's own notation.
+/// The shape of a value. Bounds are in the notation of the file.
 #[derive(Debug, Clone)]
 pub enum Shape {
     /// A mapping of settings.
     Section {
-        /// The Rust type, which several settings may share.
+        /// The name of the Rust type. Several settings may have the same type.
         of: &'static str,
-        /// What it holds, in the order of the declaration.
+        /// The settings of the section, in the order of the declaration.
         fields: Vec<Declared>,
     },
-    /// May be `null`, which turns it off or leaves it to something else.
+    /// A value or `null`. `null` means that the setting is not set.
     Optional(Box<Shape>),
-    /// A list of at least one.
+    /// A list with at least one item.
     List(Box<Shape>),
     /// `true` or `false`.
     Bool,
@@ -89,13 +90,13 @@ pub enum Shape {
         /// The largest, in bytes.
         max: u64,
     },
-    /// One of a few words, each with what it means.
+    /// One of several words, each with its meaning.
     Words(Vec<(&'static str, &'static str)>),
-    /// A text.
+    /// A string.
     Text {
-        /// What it is, as a mistake names it.
+        /// The expected value, as an error message names it.
         what: &'static str,
-        /// A regular expression that holds for every right one, and for few others. Empty: none.
+        /// A regular expression that matches every valid string, and few others. Empty: none.
         pattern: &'static str,
     },
 }
@@ -105,24 +106,24 @@ pub(crate) trait Settings: Clone + Default {
     /// The settings of the section, in order.
     fn declared() -> Vec<Declared>;
 
-    /// Reads what `section` has over the values that are there. False when a required setting is
-    /// missing or wrong, which has been reported.
+    /// Overwrites these values with those of `section`. Reports mistakes, and returns false if a
+    /// required setting is missing or wrong.
     fn read(&mut self, section: &mut Section<'_>) -> bool;
 
-    /// The values in the file's own notation.
+    /// The values in the notation of the file.
     fn show(&self) -> Json;
 
     /// The shape of the section.
     fn shape() -> Shape;
 }
 
-/// A type that is one of a few words.
+/// An enum whose values are words of the file.
 pub(crate) trait Words: Copy + PartialEq + 'static {
-    /// Each word with its value and what it means.
+    /// Each word with its value and its meaning.
     const ALL: &'static [(&'static str, Self, &'static str)];
 }
 
-/// Declares a section. See the module.
+/// Declares a section. The documentation of the module has an example.
 macro_rules! settings {
     (
         $(#[doc = $about:literal])*
@@ -155,7 +156,7 @@ macro_rules! settings {
             }
 
             fn read(&mut self, section: &mut $crate::config::decode::Section<'_>) -> bool {
-                // Every field is read, also after one that was wrong.
+                // Reads every field even if one is wrong, so that all mistakes are reported.
                 [$( section.field(
                     &settings!(@name $field $($name)?),
                     &mut self.$field,
@@ -190,7 +191,7 @@ macro_rules! settings {
     (@flag) => { None };
 }
 
-/// Declares an enum whose values are words of the file.
+/// Declares an enum that implements [`Words`].
 macro_rules! words {
     (
         $(#[doc = $about:literal])*
@@ -212,7 +213,7 @@ macro_rules! words {
 
 pub(crate) use {settings, words};
 
-/// `max_head` as the file spells it.
+/// Converts `max_head` to `maxHead`.
 pub(crate) fn camel(snake: &str) -> String {
     let mut words = snake.split('_');
     let first = words.next().unwrap_or_default().to_owned();
@@ -232,8 +233,8 @@ pub(crate) fn paragraphs(doc: &str) -> Vec<String> {
         .collect()
 }
 
-/// The same for where nothing renders the marks of code: they go, and around several words become
-/// quotes.
+/// Like [`paragraphs`], for output that does not render Markdown: removes backquotes, or turns them
+/// into quotes around several words.
 pub(crate) fn plain(doc: &str) -> Vec<String> {
     let without_marks = |text: String| {
         let parts = text.split('`').enumerate().map(|(index, part)| {

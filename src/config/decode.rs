@@ -1,20 +1,20 @@
-//! Walks a YAML tree into usable values and collects every mistake on the way.
+//! Reads a YAML tree into settings, and collects every mistake.
 //!
-//! A [`Section`] is one mapping. Each field that is asked for is remembered; what was not asked for
-//! is unknown. A value that is wrong or absent leaves the default in place, so that the walk always
-//! goes on. `null` counts as absent, as everywhere in Kubernetes.
+//! A [`Section`] is one mapping. It remembers the fields that were read, so that all others are
+//! reported as unknown. A wrong or absent value leaves the default in place, so that reading always
+//! continues. `null` counts as absent, as everywhere in Kubernetes.
 
 use strsim::levenshtein;
 
 use super::kind::Kind;
 use super::mistake::{Mistake, Problem};
-use super::yaml::{Entry, Node, Value};
+use super::yaml::{Entry, Node, YamlValue};
 
-/// What the walk has found so far.
+/// The mistakes and the fields found so far.
 #[derive(Default)]
 pub(crate) struct Decoder {
     pub(super) mistakes: Vec<Mistake>,
-    /// Every field asked for, and the line where it stands.
+    /// The path of every known field, and its line if the file has it.
     pub(super) asked: Vec<(String, Option<u64>)>,
 }
 
@@ -28,7 +28,8 @@ pub(crate) struct Section<'d> {
 }
 
 impl Decoder {
-    /// Walks a mapping; what `walk` did not ask for is reported as unknown.
+    /// Reads a mapping with `walk`, and then reports the fields that `walk` did not read as
+    /// unknown.
     pub(super) fn section<T>(
         &mut self,
         path: String,
@@ -37,7 +38,7 @@ impl Decoder {
     ) -> Option<T> {
         let Node {
             line,
-            value: Value::Map(entries),
+            value: YamlValue::Map(entries),
         } = node
         else {
             self.wrong(node.line, path, node.value.to_string(), "a mapping".into());
@@ -56,7 +57,7 @@ impl Decoder {
         Some(walked)
     }
 
-    /// The line of a field that is there.
+    /// The line of a field, if the file has it.
     pub(super) fn line_of(&self, path: &str) -> Option<u64> {
         self.asked
             .iter()
@@ -79,8 +80,8 @@ impl Decoder {
 }
 
 impl Section<'_> {
-    /// Reads a field into its place. False when it must be there and is not, or is wrong; either
-    /// has been reported.
+    /// Reads a field into `place`. Reports mistakes, and returns false if a required field is
+    /// missing or wrong.
     pub(crate) fn field<T>(
         &mut self,
         name: &str,
@@ -101,7 +102,7 @@ impl Section<'_> {
         }
     }
 
-    /// Drops duplicate keys, the first one kept, and reports them.
+    /// Keeps the first of duplicate keys, and reports the others.
     fn keep(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             match self.entries.iter().find(|kept| kept.key == entry.key) {
@@ -124,7 +125,7 @@ impl Section<'_> {
             .push((self.join(name), entry.as_ref().map(|entry| entry.line)));
         entry
             .map(|entry| entry.node)
-            .filter(|node| node.value != Value::Null)
+            .filter(|node| node.value != YamlValue::Null)
     }
 
     fn report_unknown(self) {
@@ -147,7 +148,7 @@ impl Section<'_> {
     }
 }
 
-/// The known name that is a typo away from `name`, if there is one.
+/// The known name that differs from `name` only by a typo, if there is one.
 fn closest(name: &str, known: &[String]) -> Option<String> {
     let plain = |text: &str| {
         text.chars()

@@ -1,7 +1,7 @@
-//! The configuration file: `apiVersion: kube-retry-proxy/v1alpha1`, `kind: ProxyConfiguration`,
-//! strict.
+//! Reads the configuration file, which is a `ProxyConfiguration` of `kube-retry-proxy/v1alpha1`.
+//! Unknown fields are mistakes.
 //!
-//! An empty file means all defaults. Every mistake is reported at once.
+//! An empty file means all defaults. All mistakes are reported at once.
 
 use std::fs;
 use std::io;
@@ -12,8 +12,8 @@ use super::declare::Settings;
 use super::decode::{Decoder, Section};
 use super::kind::exactly;
 use super::mistake::{Mistake, Mistakes, Problem};
-use super::rules::{self, Broken};
-use super::yaml::{self, Value};
+use super::rules::{self, BrokenRule};
+use super::yaml::{self, YamlValue};
 
 pub(super) const API_VERSION: &str = "kube-retry-proxy/v1alpha1";
 pub(super) const KIND: &str = "ProxyConfiguration";
@@ -21,27 +21,27 @@ pub(super) const KIND: &str = "ProxyConfiguration";
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// It holds mistakes.
+    /// The file has mistakes.
     #[error("{} has mistakes", path.display())]
     Mistakes {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// All of them.
+        /// Every mistake.
         #[source]
         source: Mistakes,
     },
 }
 
-/// Reads a file.
+/// Reads the file at `path`.
 pub fn load(path: &Path) -> Result<Config, FileError> {
     let text = fs::read_to_string(path).map_err(|source| FileError::Read {
         path: path.to_owned(),
@@ -53,7 +53,7 @@ pub fn load(path: &Path) -> Result<Config, FileError> {
     })
 }
 
-/// Reads the text of a file; all mistakes are reported at once.
+/// Reads the text of a file. The error has every mistake.
 pub fn parse(text: &str) -> Result<Config, Mistakes> {
     let (config, decoder) = walk(text);
     if decoder.mistakes.is_empty() {
@@ -67,7 +67,7 @@ fn walk(text: &str) -> (Config, Decoder) {
     let mut config = Config::default();
     let mut decoder = Decoder::default();
     match yaml::parse(text) {
-        Ok(node) if node.value == Value::Null => {}
+        Ok(node) if node.value == YamlValue::Null => {}
         Ok(node) => {
             decoder.section(String::new(), node, |section| {
                 document(section, &mut config)
@@ -75,9 +75,9 @@ fn walk(text: &str) -> (Config, Decoder) {
             let mistaken = |decoder: &Decoder, path: &str| {
                 decoder.mistakes.iter().any(|mistake| mistake.path == path)
             };
-            for Broken { mut mistake, other } in rules::broken(&config) {
-                // A field that was read wrongly still has its default, which may break a rule that
-                // nobody broke.
+            for BrokenRule { mut mistake, other } in rules::broken(&config) {
+                // A field with a wrong value still has its default. The rule may be broken only
+                // because of that default.
                 if !mistaken(&decoder, &mistake.path) && !mistaken(&decoder, other) {
                     mistake.line = decoder
                         .line_of(&mistake.path)

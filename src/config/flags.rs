@@ -1,10 +1,10 @@
-//! Settings that are given as text, one by one: by the flags of `serve` and their environment
-//! variables. They are read as the file is, so what is right there is right here.
+//! Settings from the flags of `serve` and their environment variables. Their text is read like the
+//! file, so both accept the same values.
 
 use super::declare::{Declared, Settings, Shape};
 use super::decode::Decoder;
 use super::mistake::{Mistakes, Problem};
-use super::yaml::{Entry, Node, Value};
+use super::yaml::{Entry, Node, YamlValue};
 use super::{Config, declared};
 
 /// The settings that have a flag, each with its path in the file.
@@ -25,32 +25,32 @@ fn collect(prefix: &str, fields: Vec<Declared>, found: &mut Vec<(String, Declare
     }
 }
 
-/// A setting that was given as text.
+/// The text of one setting, as a value of the file.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Given {
-    /// Its path in the file.
+pub(crate) struct GivenSetting {
+    /// The path in the file.
     pub(crate) path: String,
-    value: Value,
+    value: YamlValue,
 }
 
-impl Given {
-    /// Texts as the file would have them at `path`: several only for a list.
+impl GivenSetting {
+    /// Converts texts to the value that the file would have at `path`. Several texts make a list.
     pub(crate) fn new(path: &str, shape: &Shape, texts: impl IntoIterator<Item = String>) -> Self {
         let mut values = texts.into_iter().map(|text| value_of(shape, text));
         let value = if is_list(shape) {
             let items = values.map(|value| Node { line: 0, value });
-            Value::List(items.collect())
+            YamlValue::List(items.collect())
         } else {
-            values.next().unwrap_or(Value::Null)
+            values.next().unwrap_or(YamlValue::Null)
         };
         let path = path.to_owned();
         Self { path, value }
     }
 
-    /// Whether it could stand in the file.
+    /// Checks whether the file could have this value.
     ///
     /// # Errors
-    /// What was expected instead.
+    /// The expected value, as a phrase.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mistakes = overlay(&mut Config::default(), std::slice::from_ref(self));
         mistakes.map_err(|Mistakes(mistakes)| {
@@ -62,7 +62,7 @@ impl Given {
     }
 }
 
-/// Whether several texts make one value.
+/// Whether the value is a list.
 pub(crate) fn is_list(shape: &Shape) -> bool {
     match shape {
         Shape::Optional(inner) => is_list(inner),
@@ -71,7 +71,7 @@ pub(crate) fn is_list(shape: &Shape) -> bool {
     }
 }
 
-/// The words that a value may be, each with what it means. None when it may be others.
+/// The words that are valid, each with its meaning. None if the value is not a word.
 pub(crate) fn words(shape: &Shape) -> Option<&[(&'static str, &'static str)]> {
     match shape {
         Shape::Optional(inner) => words(inner),
@@ -80,30 +80,32 @@ pub(crate) fn words(shape: &Shape) -> Option<&[(&'static str, &'static str)]> {
     }
 }
 
-fn value_of(shape: &Shape, text: String) -> Value {
+fn value_of(shape: &Shape, text: String) -> YamlValue {
     match shape {
         Shape::Optional(inner) | Shape::List(inner) => value_of(inner, text),
-        Shape::Whole { .. } => text.parse().map_or(Value::Text(text), Value::Integer),
-        Shape::Number { .. } => text.parse().map_or(Value::Text(text), Value::Float),
-        Shape::Bool => text.parse().map_or(Value::Text(text), Value::Bool),
-        // A shell has no reason to tell capital letters apart, a file has.
+        Shape::Whole { .. } => text
+            .parse()
+            .map_or(YamlValue::Text(text), YamlValue::Integer),
+        Shape::Number { .. } => text.parse().map_or(YamlValue::Text(text), YamlValue::Float),
+        Shape::Bool => text.parse().map_or(YamlValue::Text(text), YamlValue::Bool),
+        // Flags ignore the case of words; the file does not.
         Shape::Words(words) => {
             let word = words
                 .iter()
                 .find(|(word, _)| word.eq_ignore_ascii_case(&text));
-            Value::Text(word.map_or(text, |(word, _)| (*word).to_owned()))
+            YamlValue::Text(word.map_or(text, |(word, _)| (*word).to_owned()))
         }
-        _ => Value::Text(text),
+        _ => YamlValue::Text(text),
     }
 }
 
-/// Reads `given` over `config`, as a file that says nothing else.
+/// Overwrites the settings of `config` that `given` has.
 ///
 /// # Errors
-/// Every value that is wrong, without a line.
-pub(crate) fn overlay(config: &mut Config, given: &[Given]) -> Result<(), Mistakes> {
+/// Every wrong value, without a line.
+pub(crate) fn overlay(config: &mut Config, given: &[GivenSetting]) -> Result<(), Mistakes> {
     let mut tree = Vec::new();
-    for Given { path, value } in given {
+    for GivenSetting { path, value } in given {
         insert(&mut tree, path, value.clone());
     }
     let mut decoder = Decoder::default();
@@ -115,7 +117,7 @@ pub(crate) fn overlay(config: &mut Config, given: &[Given]) -> Result<(), Mistak
     }
 }
 
-fn insert(tree: &mut Vec<Entry>, path: &str, value: Value) {
+fn insert(tree: &mut Vec<Entry>, path: &str, value: YamlValue) {
     let (key, rest) = path.split_once('.').unwrap_or((path, ""));
     let at = tree.iter().position(|entry| entry.key == key);
     let at = at.unwrap_or_else(|| {
@@ -127,7 +129,7 @@ fn insert(tree: &mut Vec<Entry>, path: &str, value: Value) {
         tree.len() - 1
     });
     match &mut tree[at].node.value {
-        Value::Map(inner) if !rest.is_empty() => insert(inner, rest, value),
+        YamlValue::Map(inner) if !rest.is_empty() => insert(inner, rest, value),
         place => *place = value,
     }
 }
@@ -135,7 +137,7 @@ fn insert(tree: &mut Vec<Entry>, path: &str, value: Value) {
 fn map(entries: Vec<Entry>) -> Node {
     Node {
         line: 0,
-        value: Value::Map(entries),
+        value: YamlValue::Map(entries),
     }
 }
 
@@ -149,7 +151,7 @@ mod tests {
         let given = |path: &str, texts: &[&str]| {
             let (path, declared) = flags.iter().find(|(each, _)| each == path).unwrap();
             let texts = texts.iter().map(|text| (*text).to_owned());
-            Given::new(path, &declared.shape, texts)
+            GivenSetting::new(path, &declared.shape, texts)
         };
         let right = [
             given("mode", &["off"]),

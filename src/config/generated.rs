@@ -1,5 +1,6 @@
-//! What is written from the declarations of the settings: `config/example.yaml`,
-//! `docs/configuration.md` and the part of the Helm chart's `values.schema.json` about the file.
+//! Generates files from the declarations of the settings: `config/example.yaml`,
+//! `docs/configuration.md`, and the schema of the configuration in the Helm chart's
+//! `values.schema.json`.
 //!
 //! The tests below fail when one of the three is out of date.
 //! `UPDATE_SNAPSHOTS=1 cargo test --lib config::generated` writes them again.
@@ -15,7 +16,7 @@ pub use schema::schema;
 use super::declare::Shape;
 use super::units::Size;
 
-/// What a value may be, as a phrase. Words are left to their own list.
+/// The valid values of a shape, as a phrase. The words of an enum are listed without their meaning.
 fn values(shape: &Shape) -> String {
     match shape {
         Shape::Section { .. } => "a mapping".into(),

@@ -1,5 +1,5 @@
-//! The kinds of values that a setting may have: how each is read, what is expected instead of a
-//! wrong one, how it is shown, and what it looks like.
+//! The kinds of values that a setting can have. A kind reads and shows a value, describes its
+//! shape, and names the expected value in an error message.
 //!
 //! A setting's declaration names one, as in `duration(SECOND, HOUR)`. The notations themselves are
 //! in `config/units.rs`.
@@ -16,35 +16,35 @@ pub(crate) use text::{
 
 use super::declare::{Settings, Shape, Words};
 use super::decode::Decoder;
-use super::types::{Count, Real};
-use super::units::{Go, Size, go_duration, quantity};
-use super::yaml::{Node, Value};
+use super::types::{BoundedNumber, Count};
+use super::units::{GoDuration, Size, go_duration, quantity};
+use super::yaml::{Node, YamlValue};
 
-/// A value that was read, or what was expected instead.
+/// The value, or a phrase for the expected value.
 pub(crate) type Parsed<T> = Result<T, String>;
 
-/// How a setting of the type `T` is read and shown.
+/// Reads and shows a setting of the type `T`.
 pub(crate) trait Kind<T> {
-    /// What the value looks like.
+    /// The shape of the value.
     fn shape(&self) -> Shape;
 
-    /// Reads `node` into `place`. False when it is wrong: that has been reported, and `place` is as
-    /// it was.
+    /// Reads `node` into `place`. If `node` is wrong, reports that, leaves `place` unchanged and
+    /// returns false.
     fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut T) -> bool;
 
-    /// The value in the file's own notation.
+    /// The value in the notation of the file.
     fn show(&self, value: &T) -> Json;
 
-    /// What a mistake names where the value is missing.
+    /// The expected value, for the error message about a missing one.
     fn expected(&self) -> String {
         String::new()
     }
 }
 
-type Parse<T> = Box<dyn Fn(&Value) -> Parsed<T>>;
+type Parse<T> = Box<dyn Fn(&YamlValue) -> Parsed<T>>;
 type Show<T> = Box<dyn Fn(&T) -> Json>;
 
-/// A value that is no section.
+/// A value that is not a section.
 pub(crate) struct Leaf<T> {
     shape: Shape,
     parse: Parse<T>,
@@ -54,7 +54,7 @@ pub(crate) struct Leaf<T> {
 impl<T: 'static> Leaf<T> {
     fn new(
         shape: Shape,
-        parse: impl Fn(&Value) -> Parsed<T> + 'static,
+        parse: impl Fn(&YamlValue) -> Parsed<T> + 'static,
         show: impl Fn(&T) -> Json + 'static,
     ) -> Self {
         Self {
@@ -86,20 +86,20 @@ impl<T> Kind<T> for Leaf<T> {
     }
 
     fn expected(&self) -> String {
-        (self.parse)(&Value::Null).err().unwrap_or_default()
+        (self.parse)(&YamlValue::Null).err().unwrap_or_default()
     }
 }
 
-/// A section inside of another one. What it leaves out keeps the value that it has.
-pub(crate) struct Sub;
+/// A section inside another one. Settings that the file leaves out keep their values.
+pub(crate) struct Subsection;
 
-/// A section that is off when it is absent.
-pub(crate) struct Switched;
+/// A section that is off if it is absent.
+pub(crate) struct OptionalSection;
 
-/// A list of sections, at least one.
-pub(crate) struct Each;
+/// A list with at least one section.
+pub(crate) struct SectionList;
 
-impl<S: Settings> Kind<S> for Sub {
+impl<S: Settings> Kind<S> for Subsection {
     fn shape(&self) -> Shape {
         S::shape()
     }
@@ -113,14 +113,14 @@ impl<S: Settings> Kind<S> for Sub {
     }
 }
 
-impl<S: Settings> Kind<Option<S>> for Switched {
+impl<S: Settings> Kind<Option<S>> for OptionalSection {
     fn shape(&self) -> Shape {
         Shape::Optional(Box::new(S::shape()))
     }
 
     fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut Option<S>) -> bool {
         let mut value = S::default();
-        let complete = Sub.read(decoder, path, node, &mut value);
+        let complete = Subsection.read(decoder, path, node, &mut value);
         if complete {
             *place = Some(value);
         }
@@ -132,17 +132,17 @@ impl<S: Settings> Kind<Option<S>> for Switched {
     }
 }
 
-impl<S: Settings> Kind<Vec<S>> for Each {
+impl<S: Settings> Kind<Vec<S>> for SectionList {
     fn shape(&self) -> Shape {
         Shape::List(Box::new(S::shape()))
     }
 
     fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut Vec<S>) -> bool {
         let items = match node.value {
-            Value::List(items) if !items.is_empty() => items,
+            YamlValue::List(items) if !items.is_empty() => items,
             value => {
                 let found = match value {
-                    Value::List(_) => "an empty list".to_owned(),
+                    YamlValue::List(_) => "an empty list".to_owned(),
                     value => value.to_string(),
                 };
                 decoder.wrong(node.line, path, found, SOME_ITEMS.to_owned());
@@ -152,7 +152,8 @@ impl<S: Settings> Kind<Vec<S>> for Each {
         let all = items.len();
         let items = items.into_iter().enumerate().filter_map(|(index, item)| {
             let mut value = S::default();
-            Sub.read(decoder, format!("{path}[{index}]"), item, &mut value)
+            Subsection
+                .read(decoder, format!("{path}[{index}]"), item, &mut value)
                 .then_some(value)
         });
         *place = items.collect();
@@ -186,14 +187,14 @@ pub(crate) fn list<T: 'static>(item: Leaf<T>) -> Leaf<Vec<T>> {
     Leaf::new(
         Shape::List(Box::new(shape)),
         move |value| match value {
-            Value::List(nodes) if !nodes.is_empty() => nodes.iter().map(&each).collect(),
+            YamlValue::List(nodes) if !nodes.is_empty() => nodes.iter().map(&each).collect(),
             _ => Err(SOME_ITEMS.into()),
         },
         move |values: &Vec<T>| values.iter().map(&*show).collect(),
     )
 }
 
-/// A list that is empty when it is not set.
+/// A list that is empty if it is not set.
 pub(crate) fn list_or_none<T: 'static>(item: Leaf<T>) -> Leaf<Vec<T>> {
     let Leaf { shape, parse, show } = list(item);
     Leaf::new(Shape::Optional(Box::new(shape)), parse, move |values| {
@@ -211,20 +212,20 @@ where
     T: TryFrom<Duration> + Into<Duration> + Copy + 'static,
 {
     let shape = Shape::Duration {
-        min: Go(min).to_string(),
-        max: Go(max).to_string(),
+        min: GoDuration(min).to_string(),
+        max: GoDuration(max).to_string(),
     };
-    let parse = move |value: &Value| {
+    let parse = move |value: &YamlValue| {
         let parsed = match value {
-            Value::Text(text) => go_duration(text),
-            Value::Integer(0) => Some(Duration::ZERO),
+            YamlValue::Text(text) => go_duration(text),
+            YamlValue::Integer(0) => Some(Duration::ZERO),
             _ => None,
         };
         parsed
             .filter(|duration| (min..=max).contains(duration))
             .and_then(|duration| T::try_from(duration).ok())
             .ok_or_else(|| {
-                let (min, max) = (Go(min), Go(max));
+                let (min, max) = (GoDuration(min), GoDuration(max));
                 format!("a duration from {min} to {max}, like 250ms or 1m30s")
             })
     };
@@ -245,10 +246,10 @@ pub(crate) fn bytes<T>(min: u64, max: u64) -> Leaf<T>
 where
     T: TryFrom<u64> + Into<u64> + Copy + 'static,
 {
-    let parse = move |value: &Value| {
+    let parse = move |value: &YamlValue| {
         let parsed = match value {
-            Value::Text(text) => quantity(text),
-            Value::Integer(number) => u64::try_from(*number).ok(),
+            YamlValue::Text(text) => quantity(text),
+            YamlValue::Integer(number) => u64::try_from(*number).ok(),
             _ => None,
         };
         parsed
@@ -266,7 +267,7 @@ where
 
 /// A whole number within the bounds of its type.
 pub(crate) fn whole<const MIN: u32, const MAX: u32>() -> Leaf<Count<MIN, MAX>> {
-    let parse = |value: &Value| {
+    let parse = |value: &YamlValue| {
         integer(value)
             .and_then(|number: u32| Count::try_from(number).ok())
             .ok_or_else(|| format!("a whole number from {MIN} to {MAX}"))
@@ -278,7 +279,7 @@ pub(crate) fn whole<const MIN: u32, const MAX: u32>() -> Leaf<Count<MIN, MAX>> {
 /// The number of a port.
 pub(crate) fn port() -> Leaf<u16> {
     let max = u16::MAX;
-    let parse = move |value: &Value| {
+    let parse = move |value: &YamlValue| {
         integer(value).ok_or_else(|| format!("a whole number from 0 to {max}"))
     };
     let shape = Shape::Whole {
@@ -288,19 +289,19 @@ pub(crate) fn port() -> Leaf<u16> {
     Leaf::new(shape, parse, |value| json!(value))
 }
 
-fn integer<T: TryFrom<i128>>(value: &Value) -> Option<T> {
+fn integer<T: TryFrom<i128>>(value: &YamlValue) -> Option<T> {
     match value {
-        Value::Integer(number) => T::try_from(*number).ok(),
+        YamlValue::Integer(number) => T::try_from(*number).ok(),
         _ => None,
     }
 }
 
 /// A number within the bounds of its type.
-pub(crate) fn number<T: Real + 'static>(example: &'static str) -> Leaf<T> {
-    let parse = move |value: &Value| {
+pub(crate) fn number<T: BoundedNumber + 'static>(example: &'static str) -> Leaf<T> {
+    let parse = move |value: &YamlValue| {
         let parsed = match value {
-            Value::Float(number) => Some(*number),
-            Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
+            YamlValue::Float(number) => Some(*number),
+            YamlValue::Integer(number) => i32::try_from(*number).ok().map(f64::from),
             _ => None,
         };
         parsed
@@ -316,8 +317,8 @@ pub(crate) fn number<T: Real + 'static>(example: &'static str) -> Leaf<T> {
 
 /// `true` or `false`.
 pub(crate) fn boolean() -> Leaf<bool> {
-    let parse = |value: &Value| match value {
-        Value::Bool(value) => Ok(*value),
+    let parse = |value: &YamlValue| match value {
+        YamlValue::Bool(value) => Ok(*value),
         _ => Err("true or false".into()),
     };
     Leaf::new(Shape::Bool, parse, |value| json!(value))
@@ -325,7 +326,7 @@ pub(crate) fn boolean() -> Leaf<bool> {
 
 /// One of the words of an enum.
 pub(crate) fn word<T: Words>() -> Leaf<T> {
-    let parse = |value: &Value| {
+    let parse = |value: &YamlValue| {
         let found = non_empty(value)
             .and_then(|text| T::ALL.iter().find(|(word, ..)| *word == text))
             .map(|(_, value, _)| *value);
@@ -342,9 +343,9 @@ pub(crate) fn word<T: Words>() -> Leaf<T> {
     Leaf::new(Shape::Words(words), parse, show)
 }
 
-fn non_empty(value: &Value) -> Option<&str> {
+fn non_empty(value: &YamlValue) -> Option<&str> {
     match value {
-        Value::Text(text) if !text.is_empty() => Some(text),
+        YamlValue::Text(text) if !text.is_empty() => Some(text),
         _ => None,
     }
 }

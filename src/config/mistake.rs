@@ -1,48 +1,48 @@
-//! Mistakes in a configuration: all of them at once, each with its line, its path, what was found
-//! and what was expected.
+//! Mistakes in a configuration, each with its line, its path, the value found and the value
+//! expected.
 
 use std::fmt;
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// Counted from 1. None when the mistake has no place in a file, as when it came from a flag.
+    /// Counted from 1. None if the mistake is not in a file, for example in a flag.
     pub line: Option<u64>,
     /// The field in the file's spelling, like `replay.budget.quotaConflict.ratio`; empty for the
     /// file as a whole.
     pub path: String,
-    /// What is wrong with it.
+    /// The kind of mistake.
     pub problem: Problem,
 }
 
-/// What can be wrong.
+/// The kinds of mistakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// The file is not YAML, or more than one document.
     Syntax(String),
-    /// No such field.
+    /// There is no field with this name.
     Unknown {
         /// The field that was probably meant.
         suggestion: Option<String>,
     },
-    /// The field stands there already.
+    /// The mapping has the field twice.
     Duplicate {
-        /// The line of the first one.
+        /// The line of the first one, counted from 1.
         first: u64,
     },
-    /// A required field is not there.
+    /// A required field is missing.
     Missing {
-        /// What should be.
+        /// The expected value, as a phrase.
         expected: String,
     },
-    /// A value of the wrong type or out of its range.
+    /// The value has the wrong type or is out of range.
     Value {
         /// The value, shortened.
         found: String,
-        /// What would be right.
+        /// The expected value, as a phrase.
         expected: String,
     },
-    /// Fine by itself, but not beside another field.
+    /// The value is valid, but not together with another field.
     Rule(&'static str),
 }
 
@@ -63,8 +63,8 @@ impl fmt::Display for Problem {
 }
 
 impl fmt::Display for Mistake {
-    /// `path: problem`, without the line: where that belongs differs between a list and a
-    /// compiler-like `FILE:LINE:`.
+    /// `path: problem`, without the line. The caller prints it where its format needs it, as in
+    /// `FILE:LINE:`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.path.is_empty() {
             write!(f, "{}", self.problem)
@@ -79,7 +79,7 @@ impl fmt::Display for Mistake {
 pub struct Mistakes(pub Vec<Mistake>);
 
 impl fmt::Display for Mistakes {
-    /// One line each.
+    /// Prints one line for each mistake.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, mistake) in self.0.iter().enumerate() {
             if index > 0 {

@@ -14,7 +14,7 @@ use super::{Count, HOUR, Ratio, SERVICE_ACCOUNT_TOKEN};
 settings! {
     /// How the proxy stops.
     #[derive(Eq)]
-    pub struct Drain {
+    pub struct DrainConfig {
         /// How long open requests may take to end after SIGTERM before the proxy breaks them off.
         ///
         /// Keep it below the pod's `terminationGracePeriodSeconds`.
@@ -25,7 +25,7 @@ settings! {
 settings! {
     /// How much the proxy counts and remembers for operators.
     #[derive(Eq)]
-    pub struct Metrics {
+    pub struct MetricsConfig {
         /// How many namespaces have a label of their own in the metrics. All others share `_other`.
         max_namespaces: Count<0, 100_000> = Count::new(100), whole();
         /// How many of the last creates `/debug/decisions` shows.
@@ -46,7 +46,7 @@ words! {
 settings! {
     /// What the proxy logs.
     #[derive(Eq)]
-    pub struct Logging {
+    pub struct LoggingConfig {
         /// How a log line looks.
         format: LogFormat = LogFormat::Text, word(), flag "log-format" "FORMAT";
         /// The log level: `off`, `error`, `warn`, `info`, `debug` or `trace`. Or directives like
@@ -59,7 +59,7 @@ settings! {
 
 settings! {
     /// OpenTelemetry traces of creates.
-    pub struct Tracing {
+    pub struct TracingConfig {
         /// The address of the collector, as `http://host[:port]`. It must take OTLP over HTTP in
         /// protobuf, at `/v1/traces`.
         ///
@@ -78,7 +78,7 @@ settings! {
 settings! {
     /// Kubernetes Events about creates that the proxy gave up at a limit.
     #[derive(Eq)]
-    pub struct Events {
+    pub struct EventsConfig {
         /// Whether the proxy writes Events.
         ///
         /// It must be allowed to create `events.events.k8s.io` in the namespaces of the creates.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::declare::settings;
-use super::kind::{Sub, Switched, boolean, duration, number, whole};
+use super::kind::{OptionalSection, Subsection, boolean, duration, number, whole};
 use super::{Attempts, Burst, Count, HOUR, MILLISECOND, Qps, Ratio, Wait};
 
 const MAX_ATTEMPTS: Attempts = Attempts::new(8);
@@ -11,13 +11,13 @@ const MAX_HOLD: Duration = Duration::from_secs(8);
 
 settings! {
     /// When and how often the proxy sends a create again.
-    pub struct Replay {
+    pub struct ReplayConfig {
         /// The upper bound of the pause before the second attempt. It doubles with each further
         /// attempt.
         ///
         /// Each pause is a random time between zero and its upper bound. The bound should be longer
-        /// than the watch lag of the kube-apiservers (tens of milliseconds). Otherwise the replay meets
-        /// the same outdated quota.
+        /// than the watch lag of the kube-apiservers (tens of milliseconds). Otherwise the replay
+        /// meets the same outdated quota.
         base_delay: Duration = Duration::from_millis(100), duration(MILLISECOND, HOUR);
         /// The highest upper bound of a pause. At least `baseDelay`.
         max_delay: Duration = Duration::from_secs(2), duration(MILLISECOND, HOUR);
@@ -26,25 +26,26 @@ settings! {
         max_attempts: Attempts = MAX_ATTEMPTS, whole();
         /// How long after the arrival of a create its last attempt may start.
         ///
-        /// The time counts reading the body, the rate limit, attempts and pauses. Set it to half of the
-        /// clients' own timeout or less, so that the last attempt has time for its response. If a client
-        /// sends its timeout (`?timeout=`), the proxy starts an attempt only if one as slow as the
-        /// slowest so far would end in time.
+        /// The time counts reading the body, the rate limit, attempts and pauses. Set it to half of
+        /// the clients' own timeout or less, so that the last attempt has time for its response. If
+        /// a client sends its timeout (`?timeout=`), the proxy starts an attempt only if one as
+        /// slow as the slowest so far would end in time.
         max_hold: Duration = MAX_HOLD, duration(Duration::ZERO, HOUR);
-        /// How many replays the proxy may make, in each namespace and in all together. When a budget is
-        /// used up, the client gets the response that kube-apiserver gave.
-        budget: Budgets = Budgets::default(), Sub;
-        /// Whether to hold a create that was refused with `exceeded quota` until the quota has room.
+        /// How many replays the proxy may make, in each namespace and in all together. When a
+        /// budget is used up, the client gets the response that kube-apiserver gave.
+        budget: Budgets = Budgets::default(), Subsection;
+        /// Whether to hold a create that was refused with `exceeded quota` until the quota has
+        /// room.
         ///
         /// A quota has room again when pods end, which takes as long as pods run.
         exceeded_quota: OptIn = OptIn {
             enabled: false,
             max_attempts: Attempts::new(30),
             max_hold: Duration::from_secs(30),
-        }, Sub;
-        /// Whether to replay a create that was refused with `status unknown for quota`. The quota is
-        /// new, and its usage has not been counted yet.
-        quota_status_unknown: OptIn = OptIn::default(), Sub;
+        }, Subsection;
+        /// Whether to replay a create that was refused with `status unknown for quota`. The quota
+        /// is new, and its usage has not been counted yet.
+        quota_status_unknown: OptIn = OptIn::default(), Subsection;
         /// Whether to replay a create that was refused with `resource quota evaluation timed out`.
         ///
         /// kube-apiserver has spent 10 s by then, and may have charged the quota.
@@ -52,7 +53,7 @@ settings! {
             enabled: false,
             max_attempts: Attempts::new(2),
             max_hold: Duration::from_secs(25),
-        }, Sub;
+        }, Subsection;
         /// Whether to replay a create that was refused with `failed calling webhook`.
         ///
         /// Other webhooks may see the create more than once. A webhook that does not respond fails
@@ -61,7 +62,7 @@ settings! {
             enabled: false,
             max_attempts: Attempts::new(4),
             max_hold: Duration::from_secs(25),
-        }, Sub;
+        }, Subsection;
     }
 }
 
@@ -84,19 +85,19 @@ settings! {
     pub struct Budgets {
         /// Replays after a quota conflict.
         ///
-        /// A tighter budget passes conflicts on to clients in a storm: a third of all creates conflicted
-        /// in the storms that were measured.
-        quota_conflict: Budget = Budget::default(), Sub;
-        /// Replays after everything else: throttling, shutdown, etcd overload, failed connections and
-        /// the four opt-in classes below.
-        other: Budget = Budget::new(0.2, 10), Sub;
+        /// A tighter budget passes conflicts on to clients in a storm: a third of all creates
+        /// conflicted in the storms that were measured.
+        quota_conflict: BudgetConfig = BudgetConfig::default(), Subsection;
+        /// Replays after everything else: throttling, shutdown, etcd overload, failed connections
+        /// and the four opt-in classes below.
+        other: BudgetConfig = BudgetConfig::new(0.2, 10), Subsection;
     }
 }
 
 settings! {
     /// How many replays are allowed.
     #[derive(Copy)]
-    pub struct Budget {
+    pub struct BudgetConfig {
         /// How many replays each create adds to the budget.
         ratio: Ratio<10> = Ratio::new(1.0), number("1.0");
         /// How many replays a second are allowed even if there are few creates.
@@ -104,7 +105,7 @@ settings! {
     }
 }
 
-impl Budget {
+impl BudgetConfig {
     /// For constants and tests.
     ///
     /// # Panics
@@ -120,11 +121,12 @@ impl Budget {
 
 settings! {
     /// How many creates a second the proxy lets through.
-    pub struct RateLimit {
-        /// The limit of each namespace, for example `{qps: 20, burst: 30}`. If not set, there is none.
-        namespace: Option<Rate> = None, Switched;
+    pub struct RateLimitConfig {
+        /// The limit of each namespace, for example `{qps: 20, burst: 30}`. If not set, there is
+        /// none.
+        namespace: Option<Rate> = None, OptionalSection;
         /// The limit of all creates together, in the same form. If not set, there is none.
-        global: Option<Rate> = None, Switched;
+        global: Option<Rate> = None, OptionalSection;
         /// How long a create may wait for its turn. With 0s the proxy answers 429 at once.
         max_wait: Wait<0> = Wait::secs(5), duration(Duration::ZERO, HOUR);
         /// How many namespaces the proxy remembers at the same time. It forgets idle ones first.
@@ -136,7 +138,8 @@ settings! {
     /// A rate with a burst, as in client-go.
     #[derive(Copy)]
     pub struct Rate {
-        /// How many creates a second are let through in the long run. 0.5 means one every two seconds.
+        /// How many creates a second are let through in the long run. 0.5 means one every two
+        /// seconds.
         qps: Qps = Qps::new(20.0), number("20"), required true;
         /// How many creates are let through at once after a quiet time.
         burst: Burst = Burst::new(30), whole(), required true;

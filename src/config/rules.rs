@@ -1,22 +1,22 @@
-//! Rules between fields, checked once the values are known: of a file alone, and again when flags
-//! have been laid over it.
+//! Rules about two fields. They are checked for the file alone, and again after the flags have been
+//! applied.
 
 use super::mistake::{Mistake, Problem};
-use super::{Config, Serving};
+use super::{Config, ServingConfig};
 
-/// A request remembers in one word which servers it has tried.
+/// A request remembers the servers that it has tried in one 64-bit word.
 pub(crate) const MAX_SERVERS: usize = 64;
 
-/// A broken rule, and both fields that it is about.
-pub(crate) struct Broken {
-    /// Without a line. Its path is the first of the two fields.
+/// A broken rule, and the two fields that it is about.
+pub(crate) struct BrokenRule {
+    /// The mistake, without a line. Its path is the first field.
     pub(crate) mistake: Mistake,
-    /// The other field.
+    /// The path of the second field.
     pub(crate) other: &'static str,
 }
 
 /// Every rule that `config` breaks.
-pub(crate) fn broken(config: &Config) -> Vec<Broken> {
+pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
     let Config {
         upstream,
         serving,
@@ -89,7 +89,7 @@ pub(crate) fn broken(config: &Config) -> Vec<Broken> {
     rules
         .into_iter()
         .filter(|(broken, ..)| *broken)
-        .map(|(_, path, other, rule)| Broken {
+        .map(|(_, path, other, rule)| BrokenRule {
             mistake: Mistake {
                 line: None,
                 path: path.into(),
@@ -100,7 +100,7 @@ pub(crate) fn broken(config: &Config) -> Vec<Broken> {
         .collect()
 }
 
-fn same_port(serving: &Serving, config: &Config) -> bool {
+fn same_port(serving: &ServingConfig, config: &Config) -> bool {
     let (ours, admin) = (serving.bind_address, config.admin.bind_address);
     serving.secure_port != 0
         && serving.secure_port == admin.port()

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::declare::settings;
-use super::kind::{Sub, bytes, duration, host, list, optional, path, port, text, whole};
-use super::{Connections, HOUR, MILLISECOND, Requests, SERVICE_ACCOUNT_TOKEN, Wait};
+use super::kind::{Subsection, bytes, duration, host, list, optional, path, port, text, whole};
+use super::{ConnectionCount, HOUR, MILLISECOND, Requests, SERVICE_ACCOUNT_TOKEN, Wait};
 
 settings! {
     /// The port that clients connect to. It is always TLS.
-    pub struct Serving {
+    pub struct ServingConfig {
         /// The IP address to listen on. `::` means IPv6, and on most systems IPv4 too.
         bind_address: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             text("an IP address without a port, like 0.0.0.0 or ::", "^[0-9A-Fa-f.:]+$"),
@@ -19,7 +19,8 @@ settings! {
         /// The file with the PEM certificate chain, leaf first. If not set, the proxy signs its own
         /// certificate (see `selfSigned`).
         ///
-        /// Set it together with `tlsPrivateKeyFile`. The proxy reads replaced files without a restart.
+        /// Set it together with `tlsPrivateKeyFile`. The proxy reads replaced files without a
+        /// restart.
         tls_cert_file: Option<PathBuf> = None, optional(path()), flag "tls-cert-file" "FILE";
         /// The file with the PEM private key of the certificate in `tlsCertFile`.
         tls_private_key_file: Option<PathBuf> = None, optional(path()),
@@ -27,41 +28,43 @@ settings! {
         /// How long the head of a request may take to arrive, and how long a connection stays open
         /// without a request.
         ///
-        /// Keep it above the 90 s after which Go clients close an idle connection. Otherwise a client
-        /// may send a request just as the proxy closes the connection.
+        /// Keep it above the 90 s after which Go clients close an idle connection. Otherwise a
+        /// client may send a request just as the proxy closes the connection.
         head_timeout: Wait<1> = Wait::secs(120), duration(MILLISECOND, HOUR);
-        /// The largest head of a request: its request line and its headers, as HTTP/1.1 writes them.
+        /// The largest head of a request: its request line and its headers, as HTTP/1.1 writes
+        /// them.
         ///
         /// The proxy answers 431 to a larger one. It answers 414 to a URL of more than 65534 bytes,
         /// whatever the limit is. 1Mi is the limit of kube-apiserver itself.
         max_head: u32 = 64 << 10, bytes(4 << 10, 1 << 20);
         /// How many client connections may be open.
         ///
-        /// At the limit, a new connection takes the place of the one that has been without a request
-        /// for longest. If all of them have requests, new ones wait in the queue of the kernel.
-        max_connections: Connections = Connections::new(10_000), whole();
+        /// At the limit, a new connection takes the place of the one that has been without a
+        /// request for longest. If all of them have requests, new ones wait in the queue of the
+        /// kernel.
+        max_connections: ConnectionCount = ConnectionCount::new(10_000), whole();
         /// How many client connections may be open from one address.
         ///
         /// At the limit, a new connection takes the place of the one from the same address that has
-        /// been without a request for longest. If all of them have requests, the proxy refuses the new
-        /// one. All clients behind a load balancer or a sidecar have the same address. If not set, it
-        /// is four fifths of `maxConnections`.
-        max_connections_per_address: Option<Connections> = None, optional(whole());
+        /// been without a request for longest. If all of them have requests, the proxy refuses the
+        /// new one. All clients behind a load balancer or a sidecar have the same address. If not
+        /// set, it is four fifths of `maxConnections`.
+        max_connections_per_address: Option<ConnectionCount> = None, optional(whole());
         /// How many requests may run at the same time, watches included.
         ///
         /// One address may have four fifths of them. Above the limit the proxy answers 429, as
         /// kube-apiserver does.
         max_requests: Requests = Requests::new(20_000), whole();
-        /// The certificate that the proxy signs itself when `tlsCertFile` is not set. It is valid for a
-        /// year, and a start in its last month renews it.
-        self_signed: SelfSigned = SelfSigned::default(), Sub;
+        /// The certificate that the proxy signs itself when `tlsCertFile` is not set. It is valid
+        /// for a year, and a start in its last month renews it.
+        self_signed: SelfSignedConfig = SelfSignedConfig::default(), Subsection;
     }
 }
 
 settings! {
     /// The CA and certificate that the proxy makes at start when it has no certificate file.
     #[derive(Eq)]
-    pub struct SelfSigned {
+    pub struct SelfSignedConfig {
         /// The names and addresses that the certificate is valid for. Clients must connect to one of
         /// them. The first one is the server in the kubeconfig.
         hosts: Vec<String> = vec![
@@ -69,8 +72,8 @@ settings! {
             Ipv4Addr::LOCALHOST.to_string(),
             Ipv6Addr::LOCALHOST.to_string(),
         ], list(host()), flag "self-signed-hosts" "HOST,…";
-        /// The directory where the proxy writes `ca.crt` and a kubeconfig for clients, and keeps the
-        /// certificate over a restart.
+        /// The directory where the proxy writes `ca.crt` and a kubeconfig for clients, and keeps
+        /// the certificate over a restart.
         ///
         /// It may be an emptyDir that the proxy shares with the controller. If not set, the proxy
         /// writes nothing, and clients cannot verify it.
@@ -84,11 +87,11 @@ settings! {
     /// The port for probes, metrics and debugging. It is plain HTTP, read-only, and asks for no
     /// credentials.
     #[derive(Eq)]
-    pub struct Admin {
+    pub struct AdminConfig {
         /// The IP address and port to listen on. Port 0 takes any free port.
         ///
-        /// `[::]:8080` listens on IPv6. `127.0.0.1:8080` hides the port from everything outside of the
-        /// pod, so that probes and Prometheus fail.
+        /// `[::]:8080` listens on IPv6. `127.0.0.1:8080` hides the port from everything outside of
+        /// the pod, so that probes and Prometheus fail.
         bind_address: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080),
             text("an address and a port, like 0.0.0.0:8080 or [::]:8080", ":[0-9]+$"),
             flag "admin-bind-address" "IP:PORT";

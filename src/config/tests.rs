@@ -1,10 +1,10 @@
-//! What is shown, and that the table of settings and the rules name the same settings.
+//! The configuration that `/configz` shows, and the settings that the rules name.
 
 use super::file::parse;
 use super::*;
 
 #[test]
-fn what_is_shown_can_be_read_again() {
+fn the_shown_configuration_can_be_read_again() {
     let mut config = Config {
         mode: Mode::Observe,
         ..Config::default()

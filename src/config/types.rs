@@ -1,7 +1,7 @@
-//! The types of settings that cannot hold nonsense. Whoever has one need not check it again.
+//! Types of settings that can only have valid values, so that no other code checks them again.
 //!
-//! The bounds are part of each type, so the range that the file accepts, the range that the
-//! documentation names and the range that the code relies on are one.
+//! The bounds are part of each type. So the range that the file accepts is also the range that the
+//! documentation names and that the code relies on.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,15 +11,15 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Count<const MIN: u32, const MAX: u32>(u32);
 
-/// Attempts for one create, the first included.
+/// Attempts of one create, including the first.
 pub type Attempts = Count<1, 1000>;
-/// Creates that may come at once.
+/// Creates of one burst.
 pub type Burst = Count<1, 1_000_000>;
 /// Client connections.
-pub type Connections = Count<1, 1_000_000>;
-/// Creates that wait between attempts. Far below what a tokio semaphore can count.
+pub type ConnectionCount = Count<1, 1_000_000>;
+/// Creates that wait between attempts. A tokio semaphore can count far more.
 pub type Held = Count<1, 1_000_000>;
-/// Requests under way.
+/// Requests in flight.
 pub type Requests = Count<1, 10_000_000>;
 /// Concurrent requests on one HTTP/2 connection.
 pub type Streams = Count<1, 10_000>;
@@ -57,7 +57,7 @@ impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
         self.0 as usize
     }
 
-    /// The number of a type that has no zero; another type does not compile.
+    /// The number as a non-zero integer. Does not compile for a type that includes 0.
     #[must_use]
     pub const fn non_zero(self) -> NonZeroU32 {
         const { assert!(MIN > 0, "the type has a zero") };
@@ -100,8 +100,8 @@ pub struct Ratio<const MAX: u32>(f64);
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Qps(f64);
 
-/// What the file reads as a number between two bounds.
-pub(crate) trait Real: Copy {
+/// A number between two bounds.
+pub(crate) trait BoundedNumber: Copy {
     const MIN: f64;
     const MAX: f64;
     fn checked(number: f64) -> Option<Self>;
@@ -128,7 +128,7 @@ macro_rules! real {
             }
         }
 
-        impl<$($generics)*> Real for $Type {
+        impl<$($generics)*> BoundedNumber for $Type {
             const MIN: f64 = $min;
             const MAX: f64 = $max;
 
@@ -160,8 +160,8 @@ impl fmt::Display for Qps {
     }
 }
 
-/// A time from `MIN_MILLIS` milliseconds to a day. For timers: an interval of nothing would spin,
-/// and a time of centuries would overflow the clock.
+/// A time from `MIN_MILLIS` milliseconds to a day. For timers: an interval of 0 would spin, and a
+/// time of centuries would overflow the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wait<const MIN_MILLIS: u64>(Duration);
 
@@ -172,7 +172,7 @@ impl<const MIN_MILLIS: u64> Wait<MIN_MILLIS> {
     /// For constants; values that come from outside go through `TryFrom`.
     ///
     /// # Panics
-    /// When it is out of range.
+    /// When `seconds` is out of range.
     #[must_use]
     pub const fn secs(seconds: u64) -> Self {
         let time = Duration::from_secs(seconds);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_neither_nothing_nor_for_ever() {
+    fn a_wait_is_within_its_bounds() {
         for nonsense in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
             assert_eq!(Wait::<1>::try_from(nonsense), Err(OutOfRange));
         }

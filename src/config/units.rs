@@ -1,7 +1,7 @@
-//! The notations of the file as text: durations, sizes, URLs, hosts, log levels.
+//! Parses and prints the notations of the file: durations, sizes, URLs, hosts and log levels.
 //!
 //! Durations are Go's and sizes are Kubernetes quantities, so that nobody has to learn a third
-//! notation. What reads a YAML value in these notations is in `config/kind.rs`.
+//! notation. `config/kind.rs` applies them to YAML values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,7 +32,7 @@ const BYTES: [(&str, u128); 9] = [
     ("Ti", 1 << 40),
 ];
 
-/// A text as it may be shown: a URL may carry a password, and mistakes are printed and logged.
+/// Hides the credentials of a URL, because mistakes are printed and logged.
 pub(crate) fn without_credentials(text: &str) -> Cow<'_, str> {
     match text.split_once("://").zip(text.rsplit_once('@')) {
         Some(((scheme, _), (_, host))) => Cow::Owned(format!("{scheme}://…@{host}")),
@@ -48,14 +48,14 @@ pub(crate) fn parse_host(text: &str) -> Option<String> {
     (is_name || text.parse::<std::net::IpAddr>().is_ok()).then(|| text.to_owned())
 }
 
-/// Whether it is a lower-case name of the Kubernetes API, as groups (with dots), versions and
-/// resources have.
+/// Whether `text` is a lower-case name of the Kubernetes API: a group (with dots), a version or a
+/// resource.
 pub(crate) fn is_api_name(text: &str) -> bool {
     text.split('.')
         .all(|label| dns_label(label) && *label == label.to_lowercase())
 }
 
-/// A log level, or directives as tracing-subscriber's `EnvFilter` takes them.
+/// A log level, or directives in the syntax of tracing-subscriber's `EnvFilter`.
 pub(crate) fn parse_log_level(text: &str) -> Option<String> {
     let level = |word: &str| {
         ["off", "error", "warn", "info", "debug", "trace"]
@@ -73,8 +73,8 @@ pub(crate) fn parse_log_level(text: &str) -> Option<String> {
         .then(|| text.to_owned())
 }
 
-/// Reads `https://host[:port]` or `http://host[:port]`, and nothing else. The error says what is
-/// wrong, or is empty when the text is no URL at all.
+/// Reads `https://host[:port]` or `http://host[:port]`, and nothing else. The error names the rule
+/// that the URL breaks. It is empty if the text is not a URL.
 pub(crate) fn parse_upstream_url(text: &str) -> Result<Uri, &'static str> {
     let uri: Uri = text.parse().map_err(|_| "")?;
     let authority = uri
@@ -111,7 +111,7 @@ fn dns_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// As Go's `time.ParseDuration`, without signs.
+/// Parses a duration like Go's `time.ParseDuration`, but without a sign.
 pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -138,7 +138,7 @@ pub(crate) fn quantity(text: &str) -> Option<u64> {
     u64::try_from(scaled(&text[..number], &text[number..], &BYTES)?).ok()
 }
 
-/// A decimal number times its unit, exact; None when it is not whole in the smallest unit.
+/// A decimal number times its unit. None if the result is not a whole number of the smallest unit.
 fn scaled(number: &str, unit: &str, units: &[(&str, u128)]) -> Option<u128> {
     let (_, scale) = units.iter().find(|(name, _)| *name == unit)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -160,26 +160,26 @@ fn scaled(number: &str, unit: &str, units: &[(&str, u128)]) -> Option<u128> {
         .checked_add(fraction / parts)
 }
 
-/// A duration as Go prints it, without needless zeros: `1m30s`, `250ms`.
-pub(crate) struct Go(pub(crate) Duration);
+/// Prints a duration like Go, but without needless zeros: `1m30s`, `250ms`.
+pub(crate) struct GoDuration(pub(crate) Duration);
 
-impl fmt::Display for Go {
+impl fmt::Display for GoDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut left = self.0.as_nanos();
-        if left == 0 {
+        let mut remaining = self.0.as_nanos();
+        if remaining == 0 {
             return f.write_str("0s");
         }
         for (unit, scale) in [NANOS[7], NANOS[6], NANOS[5], NANOS[4], NANOS[1], NANOS[0]] {
-            if left >= scale {
-                write!(f, "{}{unit}", left / scale)?;
-                left %= scale;
+            if remaining >= scale {
+                write!(f, "{}{unit}", remaining / scale)?;
+                remaining %= scale;
             }
         }
         Ok(())
     }
 }
 
-/// A size with the largest binary suffix that is exact.
+/// Prints a size with the largest binary suffix that is exact.
 pub(crate) struct Size(pub(crate) u64);
 
 impl fmt::Display for Size {

@@ -15,7 +15,7 @@ settings! {
     /// How the proxy reaches kube-apiserver, and how it keeps connections to it.
     ///
     /// Once `cli::serve::resolve` has returned, either `url` or `servers` is set.
-    pub struct Upstream {
+    pub struct UpstreamConfig {
         /// The address of kube-apiserver, as `https://host[:port]` without a path.
         ///
         /// With `http://`, bearer tokens cross the network unencrypted. If neither this nor `servers`
@@ -25,26 +25,26 @@ settings! {
         /// The addresses of all kube-apiservers, for example `[https://10.0.0.1:6443,
         /// https://10.0.0.2:6443]`.
         ///
-        /// Give up to 64 of them, each once, and do not set `url` or `discover`. This is better than
-        /// the address of a load balancer: all replicas of the proxy then pin a namespace to the same
-        /// kube-apiserver, and the proxy probes each of them.
+        /// Give up to 64 of them, each once, and do not set `url` or `discover`. This is better
+        /// than the address of a load balancer: all replicas of the proxy then pin a namespace to
+        /// the same kube-apiserver, and the proxy probes each of them.
         servers: Vec<Uri> = Vec::new(), list_or_none(upstream_url());
         /// Find every kube-apiserver with the token in `upstream.discoverTokenFile`, instead of listing
         /// them in `upstream.servers`.
         ///
-        /// The proxy asks for them at `url`, which in a cluster is the address of the Service. Until it
-        /// has found them, it sends all requests to `url`. Their certificates must have the name in
-        /// `serverName`, or else the host of `url`.
+        /// The proxy asks for them at `url`, which in a cluster is the address of the Service.
+        /// Until it has found them, it sends all requests to `url`. Their certificates must have
+        /// the name in `serverName`, or else the host of `url`.
         discover: Option<Discover> = None, optional(word()), flag "upstream-discover" "HOW";
         /// The file with the bearer token that `discover` uses.
         ///
-        /// The token must be allowed to list and watch `endpointslices.discovery.k8s.io` with the name
-        /// `kubernetes` in the namespace `default`. The proxy uses it for nothing else.
+        /// The token must be allowed to list and watch `endpointslices.discovery.k8s.io` with the
+        /// name `kubernetes` in the namespace `default`. The proxy uses it for nothing else.
         discover_token_file: PathBuf = SERVICE_ACCOUNT_TOKEN.into(), path();
         /// Which creates go to the same kube-apiserver.
         ///
-        /// Most quota conflicts happen when two kube-apiservers write the same quota. Pinning avoids
-        /// them, while replaying only repairs them.
+        /// Most quota conflicts happen when two kube-apiservers write the same quota. Pinning
+        /// avoids them, while replaying only repairs them.
         pin: Pin = Pin::Namespace, word(), flag "upstream-pin" "PIN";
         /// The file with the PEM certificates that verify kube-apiserver.
         ///
@@ -69,8 +69,8 @@ settings! {
         keep_alive_timeout: Wait<1> = Wait::secs(15), duration(SECOND, HOUR);
         /// How many HTTP/2 connections to one address the requests of one kind are spread over.
         ///
-        /// More connections reach more of the kube-apiservers behind a load balancer. If there is only
-        /// one address, the creates of a pinned namespace use only one of these connections.
+        /// More connections reach more of the kube-apiservers behind a load balancer. If there is
+        /// only one address, the creates of a pinned namespace use only one of these connections.
         connections_per_lane: Count<1, 64> = Count::new(4), whole();
         /// How many requests may run on one HTTP/2 connection at the same time.
         ///
@@ -78,13 +78,13 @@ settings! {
         max_streams_per_connection: Streams = Streams::new(100), whole();
         /// How much memory responses may use that clients have stopped reading.
         ///
-        /// One watch uses at most 128 KiB, one list at most 320 KiB. Above the limit, the proxy breaks
-        /// off the responses that have stood still for longest, and for at least 5 s.
+        /// One watch uses at most 128 KiB, one list at most 320 KiB. Above the limit, the proxy
+        /// breaks off the responses that have stood still for longest, and for at least 5 s.
         max_unread: u64 = 96 << 20, bytes(1 << 20, 1 << 40);
     }
 }
 
-/// A CA that came inline from a kubeconfig has no file to name.
+/// Shows the path of the CA. A CA inside a kubeconfig has none.
 fn show_ca(source: &CaSource) -> serde_json::Value {
     match source {
         CaSource::File(path) => path.display().to_string().into(),
@@ -92,8 +92,8 @@ fn show_ca(source: &CaSource) -> serde_json::Value {
     }
 }
 
-impl Upstream {
-    /// The addresses of the servers, as far as they are configured.
+impl UpstreamConfig {
+    /// The configured addresses of the servers.
     pub fn addresses(&self) -> Vec<Uri> {
         self.url.iter().chain(&self.servers).cloned().collect()
     }
@@ -119,7 +119,7 @@ words! {
     }
 }
 
-/// Where the certificates that verify the upstream come from.
+/// The source of the certificates that verify the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaSource {
     /// A PEM file, as in `caFile` and `certificate-authority`.

@@ -1,8 +1,8 @@
-//! YAML in and out, as trees; the only place that knows the YAML crate.
+//! Reads and writes YAML as trees. Only this module and `status` use the YAML crate.
 //!
 //! [`parse`] keeps line numbers and duplicate keys, so that every mistake in a configuration file
-//! can be reported with its place. [`parse_value`] and [`to_string`] carry a whole file through
-//! unchanged in meaning; `kubeconfig.rs` uses them.
+//! can be reported with its line. [`parse_value`] and [`to_string`] keep the meaning of a whole
+//! file; `kubeconfig.rs` uses them.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use serde_saphyr::{Options, Spanned};
 
 use super::units::without_credentials;
 
-/// Text that is not YAML, or more than one document.
+/// The text is not YAML, or has more than one document.
 ///
-/// Prints one line without an excerpt, which might show a credential.
+/// `Display` prints one line without an excerpt, which could show a credential.
 #[derive(Debug)]
 pub struct SyntaxError(Box<serde_saphyr::Error>);
 
@@ -28,7 +28,7 @@ impl fmt::Display for SyntaxError {
 impl std::error::Error for SyntaxError {}
 
 impl SyntaxError {
-    /// The line of the mistake, counted from 1, when known.
+    /// The line of the mistake, counted from 1. None if it is not known.
     pub fn line(&self) -> Option<u64> {
         self.0
             .location()
@@ -45,14 +45,14 @@ pub struct WriteError(Box<serde_saphyr::SerializeError>);
 /// A value and the line where it starts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
-    /// Counted from 1; 0 when unknown.
+    /// Counted from 1; 0 if it is not known.
     pub(crate) line: u64,
-    pub(crate) value: Value,
+    pub(crate) value: YamlValue,
 }
 
-/// What YAML can say. Maps keep their order and their duplicate keys.
+/// Any YAML value. Maps keep their order and their duplicate keys.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum YamlValue {
     Null,
     Bool(bool),
     Integer(i128),
@@ -70,8 +70,8 @@ pub(crate) struct Entry {
     pub(crate) node: Node,
 }
 
-impl fmt::Display for Value {
-    /// The value as a person would recognise it, short enough for one line.
+impl fmt::Display for YamlValue {
+    /// Prints the value on one short line, for error messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("null"),
@@ -95,13 +95,13 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     )
 }
 
-/// Parses one YAML document. An empty one is null.
+/// Parses one YAML document. An empty document is null.
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let options = options(DuplicateKeyPolicy::PassThrough);
     serde_saphyr::from_str_with_options(text, options).map_err(|error| SyntaxError(Box::new(error)))
 }
 
-/// Parses one YAML document into a tree without places; duplicate keys are a mistake.
+/// Parses one YAML document into a tree without lines. Duplicate keys are an error.
 pub(crate) fn parse_value(text: &str) -> Result<serde_json::Value, SyntaxError> {
     serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::Error))
         .map_err(|error| SyntaxError(Box::new(error)))
@@ -116,8 +116,7 @@ pub(crate) fn to_string(value: &serde_json::Value) -> Result<String, WriteError>
 }
 
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
-    // `yes` and `on` are text, and so are `0123` and `1_000`: what somebody wrote is what is read
-    // and written again.
+    // `yes`, `on`, `0123` and `1_000` are strings, so that they are written back unchanged.
     serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
         strict_booleans: true,
@@ -128,7 +127,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        let spanned = Spanned::<YamlValue>::deserialize(deserializer)?;
         Ok(Self {
             line: spanned.referenced.line(),
             value: spanned.value,
@@ -136,7 +135,7 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for YamlValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyValue)
     }
@@ -145,57 +144,57 @@ impl<'de> Deserialize<'de> for Value {
 struct AnyValue;
 
 impl<'de> Visitor<'de> for AnyValue {
-    type Value = Value;
+    type Value = YamlValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any YAML value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<YamlValue, E> {
+        Ok(YamlValue::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_none<E>(self) -> Result<YamlValue, E> {
+        Ok(YamlValue::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        Value::deserialize(deserializer)
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlValue, D::Error> {
+        YamlValue::deserialize(deserializer)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<YamlValue, E> {
+        Ok(YamlValue::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Integer(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<YamlValue, E> {
+        Ok(YamlValue::Integer(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Integer(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<YamlValue, E> {
+        Ok(YamlValue::Integer(value.into()))
     }
 
-    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
-        Ok(Value::Integer(value))
+    fn visit_i128<E>(self, value: i128) -> Result<YamlValue, E> {
+        Ok(YamlValue::Integer(value))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Float(value))
+    fn visit_f64<E>(self, value: f64) -> Result<YamlValue, E> {
+        Ok(YamlValue::Float(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<YamlValue, E> {
+        Ok(YamlValue::Text(value.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<YamlValue, A::Error> {
         let mut list = Vec::new();
         while let Some(node) = seq.next_element()? {
             list.push(node);
         }
-        Ok(Value::List(list))
+        Ok(YamlValue::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<YamlValue, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let node = map.next_value()?;
@@ -205,7 +204,7 @@ impl<'de> Visitor<'de> for AnyValue {
                 node,
             });
         }
-        Ok(Value::Map(entries))
+        Ok(YamlValue::Map(entries))
     }
 }
 
@@ -216,7 +215,7 @@ mod tests {
     #[test]
     fn keeps_lines_and_duplicate_keys() {
         let node = parse("# comment\na: 1\nb:\n  - x\n  - 2.5\na: yes\n").unwrap();
-        let Value::Map(entries) = &node.value else {
+        let YamlValue::Map(entries) = &node.value else {
             panic!("{node:?}")
         };
         let seen: Vec<_> = entries
@@ -231,20 +230,20 @@ mod tests {
                 ("a", 6, "'yes'".to_owned())
             ]
         );
-        let Value::List(list) = &entries[1].node.value else {
+        let YamlValue::List(list) = &entries[1].node.value else {
             panic!()
         };
         assert_eq!(
             list.iter()
                 .map(|n| (n.line, n.value.clone()))
                 .collect::<Vec<_>>(),
-            [(4, Value::Text("x".into())), (5, Value::Float(2.5))]
+            [(4, YamlValue::Text("x".into())), (5, YamlValue::Float(2.5))]
         );
     }
 
     #[test]
     fn shows_values_on_one_short_line_without_passwords() {
-        let shown = |text: &str| Value::Text(text.to_owned()).to_string();
+        let shown = |text: &str| YamlValue::Text(text.to_owned()).to_string();
         assert_eq!(shown("a\nb"), r"'a\nb'");
         assert_eq!(shown(&"x".repeat(200)).chars().count(), 83);
         assert_eq!(
@@ -256,12 +255,12 @@ mod tests {
     #[test]
     fn an_empty_document_is_null() {
         for text in ["", "\n", "# only a comment\n", "---\n"] {
-            assert_eq!(parse(text).unwrap().value, Value::Null, "{text:?}");
+            assert_eq!(parse(text).unwrap().value, YamlValue::Null, "{text:?}");
         }
     }
 
     #[test]
-    fn tells_the_line_of_a_syntax_mistake_and_refuses_two_documents() {
+    fn names_the_line_of_a_syntax_error_and_refuses_two_documents() {
         let error = parse("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
         assert!(error.line().is_some_and(|line| line > 1), "{error:?}");
         assert!(!error.to_string().contains('\n'), "{}", error.to_string());
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_looks_like_something_else_survives_a_round_trip() {
+    fn quoted_text_survives_a_round_trip() {
         let text = "a: \"yes\"\nb: '0123'\nc: \"null\"\nd: 0123\ne: \"1.5\"\nf: true\ng: \"\"\nh: ' # x'\ni: |\n  two\n  lines\nj: '2001-01-01'\nk: \"~\"\n";
         let tree = parse_value(text).unwrap();
         let written = to_string(&tree).unwrap();

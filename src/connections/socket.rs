@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_peer_that_is_gone_is_noticed_as_go_does() {
+    async fn keep_alive_uses_the_values_of_go() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dialled = connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = accept(&listener).await.unwrap();

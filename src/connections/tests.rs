@@ -8,15 +8,15 @@ const MINE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const THEIRS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
 fn connections(max: usize, per_address: usize) -> Arc<Connections> {
-    with(Limits {
+    with(ConnectionLimits {
         max,
         per_address,
-        answered_too: false,
+        close_busy: false,
         requests: 10,
     })
 }
 
-fn with(limits: Limits) -> Arc<Connections> {
+fn with(limits: ConnectionLimits) -> Arc<Connections> {
     Connections::new(Port::Serving, limits, &Arc::new(Metrics::new(1, &[])))
 }
 
@@ -51,7 +51,7 @@ async fn opened<const N: usize>(
 }
 
 fn told(place: &Place) -> bool {
-    now(place.told_to_leave()).is_some()
+    now(place.told_to_close()).is_some()
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +140,7 @@ async fn a_connection_that_stays_open_keeps_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tunnel_is_never_told_to_leave() {
+async fn a_tunnel_is_never_told_to_close() {
     let connections = connections(1, 1);
     let places = opened(&connections, [MINE]).await;
     places[0].keep();
@@ -149,10 +149,10 @@ async fn a_tunnel_is_never_told_to_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn if_the_port_allows_it_busy_connections_make_room_after_the_idle_ones() {
-    let connections = with(Limits {
+    let connections = with(ConnectionLimits {
         max: 3,
         per_address: 3,
-        answered_too: true,
+        close_busy: true,
         requests: 10,
     });
     let places = opened(&connections, [MINE; 3]).await;
@@ -170,15 +170,15 @@ async fn if_the_port_allows_it_busy_connections_make_room_after_the_idle_ones() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_number_of_leaving_connections_has_a_limit() {
-    let connections = connections(MAX_LEAVING + 1, usize::MAX);
+async fn the_number_of_closing_connections_has_a_limit() {
+    let connections = connections(MAX_CLOSING + 1, usize::MAX);
     let address = |number: usize| IpAddr::V4(Ipv4Addr::from_bits(number as u32));
     let mut places = Vec::new();
-    for number in 0..=MAX_LEAVING {
+    for number in 0..=MAX_CLOSING {
         places.push(now(connections.admit(address(number))).unwrap().unwrap());
     }
     a_moment().await;
-    for number in 0..MAX_LEAVING {
+    for number in 0..MAX_CLOSING {
         places.push(now(connections.admit(address(number))).unwrap().unwrap());
     }
     assert!(
@@ -219,7 +219,7 @@ async fn nothing_is_kept_of_closed_connections() {
     drop(places);
     let table = connections.lock();
     assert!(table.by_id.is_empty() && table.addresses.is_empty());
-    assert_eq!((table.all.open, table.all.leaving), (0, 0));
+    assert_eq!((table.all.open, table.all.closing), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

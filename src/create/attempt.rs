@@ -18,7 +18,7 @@ use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict
 /// smaller, and so are most pods.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
-/// What one attempt received.
+/// The result of one attempt.
 pub(super) enum Received {
     /// An answer too large to be buffered. It is relayed as it streams, so it is the last one.
     Streaming(Response<Body<Lease>>, Class),
@@ -79,10 +79,11 @@ impl Create<'_> {
     /// Tells the rate limit and the budget whether the apiserver refused the caller. None: no
     /// answer came. A refused create counts for no limit and no budget.
     fn count(&mut self, refused: Option<bool>) {
-        match (refused, self.ahead.take()) {
-            (Some(refused), Some(ahead)) => ahead.answered(refused),
+        match (refused, self.first_create.take()) {
+            (Some(refused), Some(first_create)) => first_create.answered(refused),
             (Some(true), None) => self.settings.rate_limit.refused(self.caller),
-            // Without an answer, dropping `ahead` lets the next create of the caller go ahead.
+            // Without an answer, dropping `first_create` lets the next create of the caller go
+            // first.
             (Some(false) | None, _) => {}
         }
         if refused == Some(false) {
@@ -139,7 +140,7 @@ impl Create<'_> {
                 ) = (verdict(&answer, &Policy::default()), lease)
                 {
                     self.another_server_is_up =
-                        self.shared.upstream.leave(lease, answer.class.why());
+                        self.shared.upstream.mark_down(lease, answer.class.why());
                 }
                 Received::Judged(answer, Ok(Response::from_parts(head, body)))
             }

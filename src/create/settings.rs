@@ -1,18 +1,18 @@
 //! The part of the configuration that the loop uses. It is replaced as a whole when the
 //! configuration is reloaded.
 
-use crate::backoff::{Backoff, Limits};
+use crate::backoff::{Backoff, ReplayLimits};
 use crate::budget::Budget;
 use crate::config::{self, Config, Mode};
 use crate::ratelimit::RateLimit;
 use crate::verdict::{Class, Policy};
 
-/// What `mode`, `replay` and `rateLimit` mean for the loop. Budgets and rate limits keep their
-/// state here, so they start fresh after a reload.
-pub struct Settings {
+/// The settings of the loop, from `mode`, `replay` and `rateLimit`. Budgets and rate limits keep
+/// their state here, so a reload resets them.
+pub struct CreateSettings {
     /// Whether to replay.
     pub mode: Mode,
-    /// Which opt-in classes are replayed too.
+    /// The opt-in classes that are replayed.
     pub policy: Policy,
     /// The pauses between attempts.
     pub backoff: Backoff,
@@ -20,10 +20,10 @@ pub struct Settings {
     pub budget: Budget,
     /// How many creates per second may be sent.
     pub rate_limit: RateLimit,
-    replay: config::Replay,
+    replay: config::ReplayConfig,
 }
 
-impl Settings {
+impl CreateSettings {
     /// Takes `mode`, `replay` and `rateLimit` from the configuration, with fresh budgets and
     /// limits.
     pub fn new(config: &Config) -> Self {
@@ -47,7 +47,7 @@ impl Settings {
     }
 
     /// The limits of one create after an answer of `class`. Each opt-in class has its own.
-    pub fn limits(&self, class: Class) -> Limits {
+    pub fn limits(&self, class: Class) -> ReplayLimits {
         let own = match class {
             Class::ExceededQuota => Some(&self.replay.exceeded_quota),
             Class::QuotaStatusUnknown => Some(&self.replay.quota_status_unknown),
@@ -56,11 +56,11 @@ impl Settings {
             _ => None,
         };
         match own {
-            Some(own) => Limits {
+            Some(own) => ReplayLimits {
                 max_attempts: own.max_attempts.get(),
                 max_hold: own.max_hold,
             },
-            None => Limits {
+            None => ReplayLimits {
                 max_attempts: self.replay.max_attempts.get(),
                 max_hold: self.replay.max_hold,
             },
@@ -77,8 +77,8 @@ mod tests {
     use crate::backoff::{Exhausted, Spent};
 
     #[test]
-    fn what_takes_the_apiserver_ten_seconds_is_replayed_by_the_limits_of_its_own_class_alone() {
-        let settings = Settings::new(&Config::default());
+    fn slow_opt_in_classes_use_only_their_own_limits() {
+        let settings = CreateSettings::new(&Config::default());
         let ten = Duration::from_secs(10);
         let spent = Spent {
             attempts: 1,

@@ -5,7 +5,7 @@ use super::*;
 const MS: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_replayed_create_tells_its_whole_story() {
+async fn a_replayed_create_records_every_attempt() {
     let decisions = Arc::new(Decisions::new(8));
     let mut record = decisions.begin("argo", "pods");
     record.object(&ObjectMeta::named("", "step-"));
@@ -60,7 +60,7 @@ async fn the_registry_shows_what_is_held_now() {
     assert_eq!(
         decisions.held()[0].next_attempt,
         None,
-        "the attempt is under way"
+        "the attempt is in flight"
     );
     assert_eq!(record.held(), 30 * MS);
     record.end(Outcome::Created, "");
@@ -86,7 +86,7 @@ async fn a_record_dropped_in_a_pause_says_that_the_client_left() {
 }
 
 #[test]
-fn the_oldest_make_room_and_the_newest_come_first() {
+fn the_oldest_decisions_make_room_and_the_newest_come_first() {
     let decisions = Arc::new(Decisions::new(2));
     for (namespace, name) in [("a", "1"), ("b", "2"), ("a", "3")] {
         let mut record = decisions.begin(namespace, "pods");
@@ -114,7 +114,7 @@ fn a_capacity_of_0_keeps_none() {
 }
 
 #[test]
-fn names_that_cannot_be_are_cut() {
+fn overlong_names_are_truncated() {
     let decisions = Arc::new(Decisions::new(1));
     let mut record = decisions.begin(&"é".repeat(1000), "pods");
     record.object(&ObjectMeta::named("", &"x".repeat(1000)));

@@ -1,4 +1,4 @@
-//! One phase: a storm of creates, judged by the store and its journal.
+//! Runs one phase: sends the creates, and checks the answers against the store and its journal.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,22 +6,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use indicatif::ProgressBar;
 
-use super::{DemoError, Options, Outcome};
+use super::{DemoError, Options, PhaseOutcome};
 use model_control_plane::client::Endpoint;
 use model_control_plane::storm::{Create, Ended, Retry, Storm};
 use model_control_plane::{ControlPlane, QuotaOutcome};
 
-/// Creates `options.pods` pods in a namespace of their own, which has a quota with room for all of
-/// them.
+/// Creates `options.pods` pods in a new namespace, which has a quota with room for all of them.
 pub(super) async fn run(
     plane: &ControlPlane,
     namespace: &'static str,
     endpoint: &Endpoint,
     options: Options,
     progress: ProgressBar,
-) -> Result<Outcome, DemoError> {
+) -> Result<PhaseOutcome, DemoError> {
     plane.create_namespace(namespace)?;
-    // Twice what is needed, for a create that loses may leave its charge behind.
+    // Twice the number of pods, because a create that fails may leave its charge in the quota.
     let pods = u64::from(options.pods) * 2;
     let hard = [
         ("pods", pods.to_string()),
@@ -67,13 +66,13 @@ fn shown_on(progress: ProgressBar) -> impl Fn(&Create) + Clone + Send {
     }
 }
 
-fn outcome(plane: &ControlPlane, namespace: &str, ended: &Ended, created: usize) -> Outcome {
+fn outcome(plane: &ControlPlane, namespace: &str, ended: &Ended, created: usize) -> PhaseOutcome {
     let path = format!("/api/v1/namespaces/{namespace}/pods");
     let mut conflicts = 0;
     plane.journal().for_each_create(|attempt| {
         conflicts += u64::from(attempt.path == path && attempt.quota == QuotaOutcome::Conflict)
     });
-    Outcome {
+    PhaseOutcome {
         requested: ended.creates.len() as u64,
         created: created as u64,
         failed: ended.failed() as u64,

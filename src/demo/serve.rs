@@ -1,8 +1,8 @@
-//! `demo --serve`: controllers that create and end pods for ever, most of them through the proxy,
-//! so that there is something to look at.
+//! `demo --serve`: runs controllers that create and delete pods until the demo stops, most of them
+//! through the proxy, so that the status page has something to show.
 //!
-//! Two teams share their quotas with a controller that does not use the proxy, and a third one's
-//! quota is full most of the time.
+//! In two namespaces, one controller uses the proxy and another one does not. A third namespace has
+//! little to do, and the quota of a fourth is full most of the time.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use model_control_plane::client::Endpoint;
 use model_control_plane::storm::Connection;
 use model_control_plane::{ControlPlane, Settings};
 
-/// Requests and changes that the control plane remembers: nobody judges by them here, and the demo
-/// may go on for days.
+/// How many requests and changes the control plane remembers. The demo does not read them, and it
+/// may run for days.
 const REMEMBERED: usize = 1000;
 
 /// One controller with a few workers.
@@ -29,7 +29,7 @@ struct Controller {
     workers: u32,
     /// The longest pause of a worker between two creates.
     pause: Duration,
-    /// Pods of each worker that live at the same time.
+    /// How many pods of each worker exist at the same time.
     alive: usize,
     proxied: bool,
 }
@@ -97,10 +97,10 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Serves until `stop` is ready; `announce` is told the address of the admin port.
+/// Runs until `stop` is ready. Calls `announce` with the address of the admin port.
 ///
 /// # Errors
-/// If something cannot start.
+/// Something cannot start.
 pub async fn serve(
     stop: impl Future<Output = ()>,
     announce: impl FnOnce(SocketAddr),
@@ -118,7 +118,7 @@ pub async fn serve(
         plane.create_quota(namespace, "compute-quota", &[("pods", &pods.to_string())])?;
     }
     let proxy = start_proxy(&plane, Pin::Namespace).await?;
-    // It signs its own certificate.
+    // The proxy signs its own certificate, so there is a CA.
     let ca = proxy.ca_pem.as_deref().unwrap_or_default();
     let endpoint = |proxied: bool| match proxied {
         true => Endpoint::new(
@@ -156,7 +156,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Creates pods, and ends the oldest of its own for each new one, for ever.
+/// Creates pods, and deletes the oldest pod of this worker when it has too many. Never returns.
 async fn work(
     plane: Arc<ControlPlane>,
     endpoint: Endpoint,
@@ -175,7 +175,7 @@ async fn work(
         if alive.len() > controller.alive
             && let Some(oldest) = alive.pop_front()
         {
-            // It is there: it was acknowledged, and nobody else ends it.
+            // The pod exists: its create was acknowledged, and nothing else deletes it.
             let _ = plane.store().delete_pod(controller.namespace, &oldest);
         }
     }

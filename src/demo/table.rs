@@ -1,8 +1,8 @@
-//! The report as a table. Pure.
+//! Prints the report as a table. Pure.
 
-use super::{Outcome, Report};
+use super::{PhaseOutcome, Report};
 
-/// The table, with lines on top that say what was done.
+/// The table, with an explanation above it.
 pub(super) fn render(report: &Report) -> String {
     let Report {
         direct,
@@ -12,7 +12,7 @@ pub(super) fn render(report: &Report) -> String {
     let line = |name: &str, [direct, unpinned, pinned]: [&str; 3]| {
         format!("{name:<22}{direct:>12}{unpinned:>12}{pinned:>12}\n")
     };
-    let row = |name: &str, value: &dyn Fn(&Outcome) -> String| {
+    let row = |name: &str, value: &dyn Fn(&PhaseOutcome) -> String| {
         line(name, [&*value(direct), &*value(unpinned), &*value(pinned)])
     };
     [

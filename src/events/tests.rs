@@ -5,10 +5,10 @@ use crate::decisions::Decisions;
 use crate::status::ObjectMeta;
 use crate::verdict::Outcome;
 
-/// A create as `decisions` hands it over.
+/// A create as `decisions` sends it.
 fn given_up(why: &'static str) -> Decision {
     let (sender, mut receiver) = mpsc::channel(1);
-    let decisions = Arc::new(Decisions::new(0).telling(Some(sender)));
+    let decisions = Arc::new(Decisions::new(0).report_given_up(Some(sender)));
     let mut record = decisions.begin("team", "pods");
     record.object(&ObjectMeta {
         kind: "Pod".into(),
@@ -25,14 +25,14 @@ fn given_up(why: &'static str) -> Decision {
 
 fn recorder() -> Recorder {
     let metrics = Arc::new(Metrics::new(1, &[]));
-    let settings = config::Upstream {
+    let settings = config::UpstreamConfig {
         url: Some("http://127.0.0.1:1".parse().unwrap()),
-        ..config::Upstream::default()
+        ..config::UpstreamConfig::default()
     };
     let upstream = Arc::new(Upstream::new(&settings, &metrics).unwrap());
-    let enabled = config::Events {
+    let enabled = config::EventsConfig {
         enabled: true,
-        ..config::Events::default()
+        ..config::EventsConfig::default()
     };
     Recorder::new(&enabled, &upstream, &metrics).unwrap().1
 }
@@ -60,7 +60,7 @@ fn an_event_says_what_happened_to_which_object() {
 }
 
 #[test]
-fn a_namespace_is_told_once_in_a_while_and_of_all() {
+fn a_namespace_gets_one_event_per_interval_that_counts_all_creates() {
     let mut recorder = recorder();
     let start = Instant::now();
     assert_eq!(recorder.due("a", start), Some(0));
@@ -84,7 +84,7 @@ fn namespaces_are_forgotten_when_there_are_many() {
 #[test]
 fn only_creates_that_were_given_up_are_handed_over() {
     let (sender, mut receiver) = mpsc::channel(8);
-    let decisions = Arc::new(Decisions::new(8).telling(Some(sender)));
+    let decisions = Arc::new(Decisions::new(8).report_given_up(Some(sender)));
     for outcome in Outcome::ALL {
         decisions.begin("team", "pods").end(*outcome, "");
     }

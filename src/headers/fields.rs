@@ -1,4 +1,4 @@
-//! The tables of field names: what a client must not set, what must not be in a trailer, and what
+//! The tables of field names: those that a client must not set, that must not be trailers, and that
 //! `Connection` must not name.
 //!
 //! A name that ends in `-` matches all names that begin with it. `_` counts as `-`, because a
@@ -39,7 +39,7 @@ const NOT_IN_TRAILERS: [&str; 37] = [
     "transfer-encoding",
     "upgrade",
     "via",
-    // Who the client is.
+    // Identities and credentials.
     "authorization",
     "cookie",
     IMPERSONATION,
@@ -71,14 +71,15 @@ const NOT_IN_TRAILERS: [&str; 37] = [
     "warning",
 ];
 
-/// End-to-end fields. To remove one would change who asks, what is asked, or what was answered. RFC
-/// 9110 §7.6.1 forbids to name such a field in `Connection`, because a proxy would then remove it.
+/// End-to-end fields. Removing one would change the identity of the caller, the request or the
+/// response. RFC 9110 §7.6.1 forbids naming such a field in `Connection`, because a proxy would
+/// then remove it.
 ///
 /// The list does not have fields of one connection (`Keep-Alive`, `TE`, `Upgrade`,
 /// `HTTP2-Settings`, `Trailer`, `Proxy-*`), fields that are removed anyway ([`ASSERTED`]), and
 /// fields that only two neighbours know, for which `Connection` exists.
 const END_TO_END: [&str; 35] = [
-    // Who the client is.
+    // Identities and credentials.
     "authorization",
     "cookie",
     IMPERSONATION,
@@ -89,7 +90,7 @@ const END_TO_END: [&str; 35] = [
     "user-agent",
     "www-authenticate",
     "set-cookie",
-    // What is asked, where, and with which conditions.
+    // The target of the request and its conditions.
     "accept",
     "accept-",
     "cache-control",

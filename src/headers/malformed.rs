@@ -6,16 +6,16 @@ use http::{Uri, Version};
 
 use super::{BEARER_PROTOCOL, WEBSOCKET_PROTOCOL, fields, tokens};
 
-/// What is wrong with a request.
+/// The reason why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// There is neither `Host` nor `:authority`.
+    /// The request has no `Host` and no `:authority`.
     #[error("it names no host: a Host header (in HTTP/2 :authority) is required")]
     NoHost,
-    /// The next server could use another one.
+    /// There are several `Host` headers. The next server could use another one than the proxy.
     #[error("it has more than one Host header")]
     SeveralHosts,
-    /// It is not `host[:port]`.
+    /// The `Host` is not `host[:port]`.
     #[error("its Host is not a host name or address with an optional port")]
     InvalidHost,
     /// `Host` and `:authority` of an HTTP/2 request name different servers.
@@ -37,7 +37,7 @@ pub enum Malformed {
 /// Checks whether a request may be passed on.
 ///
 /// # Errors
-/// What is wrong with it.
+/// [`Malformed`].
 pub fn check(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Malformed> {
     target(uri)?;
     host(uri, version, headers)?;
@@ -117,7 +117,7 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// A proxy must remove the fields that `Connection` names. Removing an end-to-end field would
-/// change who asks, or what is asked.
+/// change the request or its identity.
 fn connection(headers: &HeaderMap) -> Result<(), Malformed> {
     let mut named =
         tokens(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
@@ -128,7 +128,7 @@ fn connection(headers: &HeaderMap) -> Result<(), Malformed> {
 
 /// The apiserver decides which user may act as which other one. For that the request must carry
 /// credentials. Without them the apiserver would judge the connection: `system:anonymous` today, or
-/// the proxy itself if it ever has a certificate of its own.
+/// the proxy itself if it ever has its own certificate.
 fn impersonation(headers: &HeaderMap) -> Result<(), Malformed> {
     let asked = headers.keys().any(fields::is_impersonation);
     if asked && !has_credentials(headers) {

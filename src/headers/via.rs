@@ -1,5 +1,5 @@
-//! `Via` (RFC 9110 §7.6.3): adds a name of this process to each request, so that the process
-//! recognises a request that comes back and ends the loop.
+//! `Via` (RFC 9110 §7.6.3): adds the name of this process to each request, so that the process
+//! recognises a request that comes back, and refuses it.
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -28,8 +28,7 @@ impl Via {
         }
     }
 
-    /// Adds this process to a request that came in `version`, after the hops that are there
-    /// already.
+    /// Adds this process to a request that came in `version`, after the earlier hops.
     pub fn append(&self, headers: &mut HeaderMap, version: Version) {
         let [http10, http11, http2] = &self.values;
         let value = match version {
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hops_that_were_there_stay_first() {
+    fn earlier_hops_stay_first() {
         let mut headers =
             HeaderMap::from_iter([(header::VIA, HeaderValue::from_static("1.0 fred"))]);
         Via::new(7).append(&mut headers, Version::HTTP_10);

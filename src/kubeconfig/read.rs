@@ -14,9 +14,9 @@ use serde_json::Value;
 use super::KubeconfigError;
 use crate::config::{CaSource, yaml};
 
-/// The URL of an apiserver and what verifies its certificate, without credentials.
+/// The URL of an apiserver and the CA that verifies its certificate, without credentials.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Endpoint {
+pub struct ApiserverEndpoint {
     /// The `server` of the cluster, unchanged.
     pub server: String,
     /// `certificate-authority-data`, or else `certificate-authority`. None: the cluster has
@@ -27,7 +27,10 @@ pub struct Endpoint {
 }
 
 /// The endpoint of `context` in the kubeconfig at `path`. None: the current context.
-pub fn read_endpoint(path: &Path, context: Option<&str>) -> Result<Endpoint, KubeconfigError> {
+pub fn read_endpoint(
+    path: &Path,
+    context: Option<&str>,
+) -> Result<ApiserverEndpoint, KubeconfigError> {
     let text = fs::read_to_string(path).map_err(|source| KubeconfigError::Read {
         path: path.to_owned(),
         source,
@@ -37,7 +40,11 @@ pub fn read_endpoint(path: &Path, context: Option<&str>) -> Result<Endpoint, Kub
     endpoint(&name, cluster, path.parent().unwrap_or(Path::new("")))
 }
 
-fn endpoint(name: &str, cluster: &Value, directory: &Path) -> Result<Endpoint, KubeconfigError> {
+fn endpoint(
+    name: &str,
+    cluster: &Value,
+    directory: &Path,
+) -> Result<ApiserverEndpoint, KubeconfigError> {
     let field = |field, expected| KubeconfigError::Field {
         cluster: name.to_owned(),
         field,
@@ -71,7 +78,7 @@ fn endpoint(name: &str, cluster: &Value, directory: &Path) -> Result<Endpoint, K
         (None, Some(file)) => Some(CaSource::File(directory.join(file))),
         (None, None) => None,
     };
-    Ok(Endpoint {
+    Ok(ApiserverEndpoint {
         server: server.to_owned(),
         ca,
         server_name: text(cluster, "tls-server-name").map(str::to_owned),
@@ -167,7 +174,7 @@ users:
 - {name: me, user: {token: secret}}
 "#;
 
-    fn read(text: &str, context: Option<&str>) -> Result<Endpoint, KubeconfigError> {
+    fn read(text: &str, context: Option<&str>) -> Result<ApiserverEndpoint, KubeconfigError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
         fs::write(&path, text).unwrap();
@@ -182,7 +189,7 @@ users:
     fn takes_the_current_context_and_paths_relative_to_the_file() {
         assert_eq!(
             read(FILE, None).unwrap(),
-            Endpoint {
+            ApiserverEndpoint {
                 server: "https://one:6443".into(),
                 ca: Some(CaSource::File("pki/ca.crt".into())),
                 server_name: Some("kubernetes".into()),
@@ -194,7 +201,7 @@ users:
     fn takes_a_named_context_and_prefers_inline_data() {
         assert_eq!(
             read(FILE, Some("two")).unwrap(),
-            Endpoint {
+            ApiserverEndpoint {
                 server: "https://two:6443".into(),
                 ca: Some(CaSource::Pem(b"pem".to_vec())),
                 server_name: None
@@ -203,7 +210,7 @@ users:
     }
 
     #[test]
-    fn says_what_is_missing() {
+    fn errors_name_the_missing_part() {
         let message = |text: &str, context| read(text, context).unwrap_err().to_string();
         assert_eq!(
             message(FILE, Some("four")),

@@ -307,7 +307,7 @@ users:
     }
 
     #[test]
-    fn everything_else_stays_but_relative_paths_become_absolute() {
+    fn other_fields_stay_and_relative_paths_become_absolute() {
         let (tree, _) = rewritten(None);
         let original = yaml::parse_value(ORIGINAL).unwrap();
         assert_eq!(tree["contexts"], original["contexts"]);
@@ -345,7 +345,7 @@ users:
     }
 
     #[test]
-    fn warns_of_users_that_have_nothing_but_a_client_certificate() {
+    fn warns_of_users_with_only_a_client_certificate() {
         let (_, warnings) = rewritten(None);
         assert_eq!(
             warnings,

@@ -10,7 +10,7 @@ use crate::error::ProxyError;
 const MIN_LINES: u32 = 2000;
 /// How many header lines the largest limit allows.
 const MAX_LINES: u32 = 10_000;
-/// What RFC 9113 (§6.5.2) adds for each header to the size of a header list.
+/// The bytes that RFC 9113 (§6.5.2) adds for each header to the size of a header list.
 const LIST_OVERHEAD: u32 = 32;
 /// The smallest buffer of a connection.
 const MIN_BUFFER: u32 = 64 << 10;

@@ -1,7 +1,6 @@
-//! The socket that hyper uses for one connection. It notices whether the peer takes what is
-//! written, limits how much is read at once, and writes a status where hyper would only write a
-//! code (see `refusal`). It holds the connection's place for as long as it is open, also as a
-//! tunnel.
+//! The socket that hyper uses for one connection. It notices whether the peer reads, limits how
+//! much is read at once, and writes a status where hyper would only write a code (see `refusal`).
+//! It holds the connection's place for as long as it is open, also as a tunnel.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

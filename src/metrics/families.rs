@@ -47,7 +47,7 @@ const CONNECT_BUCKETS: &[f64] = &[
 #[derive(Debug)]
 pub(super) struct Families {
     pub(super) requests: IntCounterVec,
-    pub(super) routes: Vec<Route>,
+    pub(super) routes: Vec<RouteMetrics>,
     pub(super) attempts: IntCounterVec,
     pub(super) conflicts: IntCounterVec,
     pub(super) replays: IntCounterVec,
@@ -79,7 +79,7 @@ pub(super) struct Families {
 
 /// The metrics of one route. They are resolved once, so that a request looks nothing up.
 #[derive(Debug)]
-pub(super) struct Route {
+pub(super) struct RouteMetrics {
     pub(super) duration: Histogram,
     pub(super) overhead: Histogram,
     /// One counter for each status code from 100 on, made at its first use.
@@ -111,7 +111,7 @@ impl Families {
             requests,
             routes: RouteLabel::ALL
                 .iter()
-                .map(|route| Route {
+                .map(|route| RouteMetrics {
                     duration: durations.with_label_values(&[route.as_str()]),
                     overhead: overheads.with_label_values(&[route.as_str()]),
                     codes: std::iter::repeat_with(OnceLock::new).take(500).collect(),

@@ -36,7 +36,7 @@ impl Unread {
     }
 }
 
-/// A gauge of an amount. The owner must lower it by what it has raised, with a guard of its own.
+/// A gauge of an amount. The owner must lower it by the same amount, with its own guard.
 #[derive(Clone, Debug)]
 pub struct Level(IntGauge);
 

@@ -34,7 +34,7 @@ label! {
         Create = "create",
         /// Any other short request.
         Call = "call",
-        /// A watch or a followed log: the answer does not end by itself.
+        /// A watch or a followed log. The answer has no foreseeable end.
         Stream = "stream",
         /// A connection that becomes a tunnel: exec, attach, port-forward.
         Upgrade = "upgrade",
@@ -95,7 +95,7 @@ impl NotReplayed {
 }
 
 label! {
-    /// Which of the two limits was reached.
+    /// The limit that was reached.
     Scope {
         /// The limit of the create's namespace.
         Namespace = "namespace",
@@ -105,7 +105,7 @@ label! {
 }
 
 label! {
-    /// Which of the replay budgets.
+    /// The kind of a replay budget.
     BudgetKind {
         /// Replays after a quota conflict.
         QuotaConflict = "quota_conflict",
@@ -115,7 +115,7 @@ label! {
 }
 
 label! {
-    /// What kind of stream is open.
+    /// The kind of an open stream.
     StreamKind {
         /// A watch or followed log.
         Stream = "stream",
@@ -135,7 +135,7 @@ label! {
 }
 
 label! {
-    /// Which of the proxy's own ports.
+    /// One of the proxy's own ports.
     Port {
         /// The port for clients.
         Serving = "serving",
@@ -147,9 +147,10 @@ label! {
 label! {
     /// Why the proxy closed a connection to one of its ports.
     Closed {
-        /// All connections were in use when a new one arrived, and it had been idle for longest.
+        /// A new connection needed its place, and it had been idle for longest.
         Room = "room",
-        /// It was refused: its address already had its share of the connections, all of them busy.
+        /// It was refused, because its address already had its share of the connections, and all of
+        /// them were busy.
         Share = "share",
         /// It was idle for too long.
         Idle = "idle",
@@ -157,7 +158,7 @@ label! {
 }
 
 label! {
-    /// What was reloaded at run time.
+    /// The part that was reloaded at run time.
     Reloaded {
         /// The configuration file.
         Config = "config",

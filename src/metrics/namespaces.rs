@@ -9,15 +9,14 @@ pub(super) const OTHER: &str = "_other";
 /// The label for objects without a namespace.
 const CLUSTER: &str = "_cluster";
 
-/// The namespaces that have a label of their own: the first ones that were seen, until the process
-/// ends.
+/// The namespaces that have their own label: the first ones that were seen, until the process ends.
 #[derive(Debug)]
-pub(super) struct Namespaces {
+pub(super) struct NamespaceLabels {
     seen: RwLock<HashSet<Box<str>>>,
     max: usize,
 }
 
-impl Namespaces {
+impl NamespaceLabels {
     pub(super) fn new(max: usize) -> Self {
         Self {
             seen: RwLock::default(),
@@ -25,8 +24,8 @@ impl Namespaces {
         }
     }
 
-    /// The label of `namespace`. A new namespace gets a label of its own if there is room; only
-    /// that allocates.
+    /// The label of `namespace`. A new namespace gets its own label if there is room. Only that
+    /// allocates.
     pub(super) fn admit<'a>(&self, namespace: &'a str) -> &'a str {
         let label = self.label(namespace);
         if label != OTHER || !is_dns_label(namespace) {
@@ -40,7 +39,7 @@ impl Namespaces {
         namespace
     }
 
-    /// The label of `namespace`, without giving it one of its own.
+    /// The label of `namespace`. A new namespace does not get its own label.
     pub(super) fn label<'a>(&self, namespace: &'a str) -> &'a str {
         if namespace.is_empty() {
             return CLUSTER;
@@ -72,7 +71,7 @@ mod tests {
 
     #[test]
     fn namespaces_beyond_the_bound_share_one_label() {
-        let namespaces = Namespaces::new(2);
+        let namespaces = NamespaceLabels::new(2);
         assert_eq!(namespaces.admit("a"), "a");
         assert_eq!(namespaces.admit("b"), "b");
         assert_eq!(namespaces.admit("c"), OTHER);
@@ -82,8 +81,8 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_namespace_takes_no_place() {
-        let namespaces = Namespaces::new(1);
+    fn an_invalid_namespace_gets_no_label() {
+        let namespaces = NamespaceLabels::new(1);
         every(
             [
                 "_other",

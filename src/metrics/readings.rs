@@ -15,7 +15,7 @@ use crate::verdict::Outcome;
 /// be counted in only some of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Readings {
-    /// What was counted for each label of a namespace, `_other` and `_cluster` included.
+    /// The counts of each namespace label, including `_other` and `_cluster`.
     pub namespaces: BTreeMap<String, NamespaceReading>,
     /// How many creates were not sent again, for each reason.
     pub not_replayed: BTreeMap<&'static str, u64>,
@@ -35,7 +35,7 @@ pub struct Readings {
     pub certificate_expiry: u64,
 }
 
-/// What was counted for one namespace.
+/// The counts of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamespaceReading {
     /// Quota conflicts, all classes together.

@@ -81,7 +81,7 @@ fn names_types_labels_and_help_are_those_of_the_snapshot() {
 }
 
 #[test]
-fn promtool_finds_nothing_to_complain_about() {
+fn promtool_reports_no_problems() {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -190,7 +190,7 @@ fn gauges_fall_when_their_guards_are_dropped() {
 }
 
 #[test]
-fn a_stranger_cannot_use_up_the_namespace_labels() {
+fn refused_creates_do_not_use_up_the_namespace_labels() {
     let metrics = Metrics::new(1, CLASSES);
     metrics.outcome("made-up", Outcome::Refused);
     metrics.outcome("real", Outcome::Created);

@@ -1,10 +1,10 @@
-//! Which callers the rate limit counts.
+//! Decides which callers the rate limit counts.
 //!
 //! A create that the apiserver refuses must not use up the limit of others. So creates count only
 //! if the caller may create in that namespace, which the first response shows. Until then one
 //! create of the caller goes first, and the others wait for its response. If it was refused, the
 //! next ones pass without being counted, because the apiserver will refuse them too. If it was not
-//! refused, it is counted afterwards. So neither invalid tokens nor invented namespaces use up a
+//! refused, it is counted afterwards. So invalid tokens and invented namespaces do not use up a
 //! limit or take room in the map of namespaces.
 //!
 //! A caller that may create in another namespace already takes a turn of the limit over all
@@ -52,7 +52,7 @@ enum Permission {
     Refused(Instant),
 }
 
-/// Who creates, and in which namespace.
+/// The credentials and the namespace of a create, as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// The hash of the credentials.
@@ -245,7 +245,7 @@ mod tests {
                 .decide(caller(&callers, "Bearer a", "other"), soon())
                 .await,
             FIRST,
-            "nor does the same caller in another namespace"
+            "the same caller does not wait in another namespace"
         );
         callers.answered(mine, false);
         let third = caller(&callers, "Bearer a", "third");

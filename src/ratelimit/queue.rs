@@ -28,7 +28,7 @@ pub(super) struct RateQueue {
     /// Turns that were taken but not needed.
     given_back: AtomicU32,
     /// Whether the head sleeps. Then every create behind it must wait for a slot too.
-    dry: AtomicBool,
+    head_sleeps: AtomicBool,
 }
 
 impl RateQueue {
@@ -40,7 +40,7 @@ impl RateQueue {
             turn: Mutex::new(()),
             waiting: AtomicU32::new(0),
             given_back: AtomicU32::new(0),
-            dry: AtomicBool::new(false),
+            head_sleeps: AtomicBool::new(false),
         }
     }
 
@@ -74,13 +74,13 @@ impl RateQueue {
 
     /// Waits for a slot, in order of arrival. Returns whether the create had to wait. The error is
     /// how long it would have to wait, if that is beyond the deadline.
-    pub(super) async fn pass(&self, deadline: Instant) -> Result<bool, Duration> {
+    pub(super) async fn wait_for_turn(&self, deadline: Instant) -> Result<bool, Duration> {
         let position = Position::last(&self.waiting);
         // Each create ahead takes a slot, at most one a period. A create that would wait in vain
         // is refused now: waiting would only occupy memory and delay the error.
         let period = self.quota.replenish_interval();
         let ahead = period.saturating_mul(position.ahead);
-        let mut waited = self.dry.load(Ordering::Relaxed);
+        let mut waited = self.head_sleeps.load(Ordering::Relaxed);
         if waited && ahead > deadline.saturating_duration_since(Instant::now()) {
             return Err(ahead);
         }
@@ -98,7 +98,7 @@ impl RateQueue {
             if wait > deadline.saturating_duration_since(now) {
                 return Err(wait);
             }
-            let _dry = Dry::mark(&self.dry);
+            let _head_sleeps = HeadSleeps::mark(&self.head_sleeps);
             sleep(wait).await;
             waited = true;
         }
@@ -128,16 +128,16 @@ impl Drop for Position<'_> {
 }
 
 /// Marks that the head sleeps, until it is dropped.
-struct Dry<'a>(&'a AtomicBool);
+struct HeadSleeps<'a>(&'a AtomicBool);
 
-impl<'a> Dry<'a> {
-    fn mark(dry: &'a AtomicBool) -> Self {
-        dry.store(true, Ordering::Relaxed);
-        Self(dry)
+impl<'a> HeadSleeps<'a> {
+    fn mark(head_sleeps: &'a AtomicBool) -> Self {
+        head_sleeps.store(true, Ordering::Relaxed);
+        Self(head_sleeps)
     }
 }
 
-impl Drop for Dry<'_> {
+impl Drop for HeadSleeps<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Rate;
 
 fn limit(namespace: Option<Rate>, global: Option<Rate>) -> Arc<RateLimit> {
-    Arc::new(RateLimit::new(&config::RateLimit {
+    Arc::new(RateLimit::new(&config::RateLimitConfig {
         namespace,
         global,
         max_wait: config::Wait::secs(5),
@@ -98,7 +98,7 @@ async fn a_long_queue_refuses_new_creates_and_serves_the_others_in_order() {
     assert_eq!(
         refused,
         [(6, false), (7, false)],
-        "six ahead at one a second are more than 5 s"
+        "six in front at one a second are more than 5 s"
     );
     tasks.join_all().await;
     let admitted: Vec<_> = order
@@ -131,7 +131,7 @@ async fn namespaces_without_room_share_one_queue() {
     }
     assert!(
         (1000..=1001).contains(&millis(admit(&limit, "d").await)),
-        "c has just used the shared line"
+        "c has just used the shared queue"
     );
 }
 
@@ -146,7 +146,7 @@ async fn idle_namespaces_make_room() {
         assert_eq!(
             admit(&limit, namespace).await,
             AT_ONCE,
-            "{namespace} has a line of its own"
+            "{namespace} has its own queue"
         );
     }
 }
@@ -190,7 +190,7 @@ async fn first(
     let admitted = limit
         .admit(limit.caller(headers, namespace), namespace)
         .await?;
-    admitted.ahead.unwrap().answered(refused);
+    admitted.first_create.unwrap().answered(refused);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::query;
 
-/// What a request asks for. A field that does not apply is empty.
+/// The verb, resource and name of a request. A field that does not apply is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestInfo<'a> {
     /// Whether the path is that of an API resource, unlike `/healthz`, `/version` and discovery.

@@ -4,8 +4,8 @@ use super::*;
 use http::HeaderValue;
 use proptest::prelude::*;
 
-fn matched() -> Matched {
-    Matched::new(
+fn matched() -> MatchedResources {
+    MatchedResources::new(
         [
             ("", "v1", "pods"),
             ("batch", "v1", "jobs"),
@@ -153,7 +153,7 @@ fn watches_are_streams() {
 }
 
 #[test]
-fn whatever_the_apiserver_lets_last_is_a_stream() {
+fn long_running_requests_are_streams() {
     check(&[
         (
             "GET",
@@ -255,7 +255,7 @@ fn upgrades_need_both_headers() {
 }
 
 #[test]
-fn an_offer_of_http2_is_no_upgrade() {
+fn an_offer_of_http2_is_not_an_upgrade() {
     let h2c = [
         ("connection", "Upgrade, HTTP2-Settings"),
         ("upgrade", "h2c"),

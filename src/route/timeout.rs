@@ -1,9 +1,9 @@
 //! The client's own `?timeout=`: how long the client waits, when it has certainly given up, and
 //! what remains for a replay.
 //!
-//! The apiserver starts this clock anew with every attempt, so a replay must ask for less. The rest
-//! of the URL stays byte for byte. A long-running request has no such timeout, whatever its URL
-//! says: the apiserver ignores the parameter there.
+//! The apiserver starts this clock again with every attempt, so a replay must ask for less. The
+//! rest of the URL stays byte for byte. A long-running request has no such timeout, whatever its
+//! URL says: the apiserver ignores the parameter there.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::words::duration;
 use crate::verdict::Outcome;
 
-/// What happened to one create.
+/// The attempts and the end of one create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionSummary {

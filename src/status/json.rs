@@ -37,7 +37,9 @@ pub(super) fn encode(status: &Status) -> String {
 }
 
 pub(super) fn decode(body: &[u8]) -> Option<Status> {
-    serde_json::from_slice::<Wire>(body).ok()?.into_status()
+    serde_json::from_slice::<RawStatus>(body)
+        .ok()?
+        .into_status()
 }
 
 /// Writes a member unless it is empty: every field of the Go types has `omitempty`.
@@ -94,33 +96,33 @@ pub(super) fn is_meta_v1(api_version: &str) -> bool {
 /// The fields that are read from JSON and YAML. They are options because Go reads `null` as absent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Wire {
+pub(super) struct RawStatus {
     kind: String,
     api_version: String,
     status: Option<String>,
     message: Option<String>,
     reason: Option<String>,
-    details: Option<WireDetails>,
+    details: Option<RawDetails>,
     code: Option<u16>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WireDetails {
+struct RawDetails {
     name: Option<String>,
     group: Option<String>,
     kind: Option<String>,
-    causes: Option<Vec<WireCause>>,
+    causes: Option<Vec<RawCause>>,
     retry_after_seconds: Option<i32>,
 }
 
 #[derive(Deserialize)]
-struct WireCause {
+struct RawCause {
     reason: Option<String>,
     message: Option<String>,
 }
 
-impl Wire {
+impl RawStatus {
     pub(super) fn into_status(self) -> Option<Status> {
         if self.kind != "Status"
             || !is_meta_v1(&self.api_version)
@@ -134,13 +136,13 @@ impl Wire {
             message: self.message.unwrap_or_default(),
             details: self
                 .details
-                .map(WireDetails::into_details)
+                .map(RawDetails::into_details)
                 .unwrap_or_default(),
         })
     }
 }
 
-impl WireDetails {
+impl RawDetails {
     fn into_details(self) -> Details {
         let causes = self.causes.unwrap_or_default();
         Details {

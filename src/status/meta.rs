@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::protobuf::{self, Value};
+use super::protobuf::{self, FieldValue};
 
 /// The kind, names and namespace of an object in a request body (JSON or protobuf). Absent fields
 /// are empty.
@@ -57,15 +57,15 @@ fn from_protobuf(raw: &[u8]) -> Option<ObjectMeta> {
     let metadata = protobuf::fields(raw)
         .flatten()
         .find_map(|field| match field {
-            (1, Value::Bytes(bytes)) => Some(bytes),
+            (1, FieldValue::Bytes(bytes)) => Some(bytes),
             _ => None,
         })?;
     let mut meta = ObjectMeta::default();
     for field in protobuf::fields(metadata) {
         match field.ok()? {
-            (1, Value::Bytes(text)) => meta.name = str::from_utf8(text).ok()?.into(),
-            (2, Value::Bytes(text)) => meta.generate_name = str::from_utf8(text).ok()?.into(),
-            (3, Value::Bytes(text)) => meta.namespace = str::from_utf8(text).ok()?.into(),
+            (1, FieldValue::Bytes(text)) => meta.name = str::from_utf8(text).ok()?.into(),
+            (2, FieldValue::Bytes(text)) => meta.generate_name = str::from_utf8(text).ok()?.into(),
+            (3, FieldValue::Bytes(text)) => meta.namespace = str::from_utf8(text).ok()?.into(),
             _ => {}
         }
     }
@@ -86,11 +86,8 @@ impl<'de> Visitor<'de> for UntilMetadata<'_> {
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
             match &*key {
                 "metadata" => {
-                    let wire: Wire<'_> = map.next_value()?;
-                    *self.0 = Some(ObjectMeta {
-                        kind,
-                        ..wire.into()
-                    });
+                    let raw: RawMeta<'_> = map.next_value()?;
+                    *self.0 = Some(ObjectMeta { kind, ..raw.into() });
                     return Ok(());
                 }
                 "kind" => kind = map.next_value()?,
@@ -105,7 +102,7 @@ impl<'de> Visitor<'de> for UntilMetadata<'_> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire<'a> {
+struct RawMeta<'a> {
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -114,14 +111,14 @@ struct Wire<'a> {
     namespace: Option<Cow<'a, str>>,
 }
 
-impl From<Wire<'_>> for ObjectMeta {
-    fn from(wire: Wire<'_>) -> ObjectMeta {
+impl From<RawMeta<'_>> for ObjectMeta {
+    fn from(raw: RawMeta<'_>) -> ObjectMeta {
         let text = |field: Option<Cow<'_, str>>| field.map(Cow::into_owned).unwrap_or_default();
         ObjectMeta {
             kind: String::new(),
-            name: text(wire.name),
-            generate_name: text(wire.generate_name),
-            namespace: text(wire.namespace),
+            name: text(raw.name),
+            generate_name: text(raw.generate_name),
+            namespace: text(raw.namespace),
         }
     }
 }
@@ -182,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_behind_the_metadata() {
+    fn stops_after_the_metadata() {
         assert_eq!(
             object_meta(br#"{"metadata":{"name":"a"},"spec":oops"#),
             named("a", "", "")
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_nothing_where_there_is_no_metadata() {
+    fn finds_nothing_without_metadata() {
         every(
             [
                 "",

@@ -16,11 +16,11 @@ pub const MAGIC: [u8; 4] = *b"k8s\0";
 
 /// The error for bytes that are not a protobuf message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Malformed;
+pub struct MalformedProtobuf;
 
 /// The value of one field on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum FieldValue<'a> {
     /// Integers, booleans and enums.
     Varint(u64),
     /// Eight bytes, little-endian.
@@ -32,7 +32,7 @@ pub enum Value<'a> {
 }
 
 /// The fields of a message as (number, value), in the order of the bytes. The iterator ends after
-/// the first [`Malformed`].
+/// the first [`MalformedProtobuf`].
 pub fn fields(message: &[u8]) -> Fields<'_> {
     Fields { rest: message }
 }
@@ -44,13 +44,13 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u32, Value<'a>), Malformed>;
+    type Item = Result<(u32, FieldValue<'a>), MalformedProtobuf>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
         }
-        let field = self.field().ok_or(Malformed);
+        let field = self.field().ok_or(MalformedProtobuf);
         if field.is_err() {
             self.rest = &[];
         }
@@ -59,17 +59,17 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn field(&mut self) -> Option<(u32, Value<'a>)> {
+    fn field(&mut self) -> Option<(u32, FieldValue<'a>)> {
         let key = self.varint()?;
         let number = u32::try_from(key >> 3).ok().filter(|number| *number != 0)?;
         let value = match key & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
+            0 => FieldValue::Varint(self.varint()?),
+            1 => FieldValue::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
             2 => {
                 let length = usize::try_from(self.varint()?).ok()?;
-                Value::Bytes(self.take(length)?)
+                FieldValue::Bytes(self.take(length)?)
             }
-            5 => Value::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
+            5 => FieldValue::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
             // Groups existed only in proto2, and Kubernetes never used them.
             _ => return None,
         };
@@ -192,18 +192,18 @@ pub fn decode_object(body: &[u8]) -> Option<Object<'_>> {
     };
     for field in fields(body.strip_prefix(&MAGIC)?) {
         match field.ok()? {
-            (1, Value::Bytes(type_meta)) => {
+            (1, FieldValue::Bytes(type_meta)) => {
                 for field in fields(type_meta) {
                     match field.ok()? {
-                        (1, Value::Bytes(text)) => {
+                        (1, FieldValue::Bytes(text)) => {
                             object.api_version = str::from_utf8(text).ok()?
                         }
-                        (2, Value::Bytes(text)) => object.kind = str::from_utf8(text).ok()?,
+                        (2, FieldValue::Bytes(text)) => object.kind = str::from_utf8(text).ok()?,
                         _ => {}
                     }
                 }
             }
-            (2, Value::Bytes(raw)) => object.raw = raw,
+            (2, FieldValue::Bytes(raw)) => object.raw = raw,
             _ => {}
         }
     }
@@ -233,10 +233,10 @@ pub fn decode_watch_frame(stream: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let (mut event, mut object): (_, &[u8]) = ("", &[]);
     for field in fields(frame) {
         match field.ok()? {
-            (1, Value::Bytes(text)) => event = str::from_utf8(text).ok()?,
-            (2, Value::Bytes(extension)) => {
+            (1, FieldValue::Bytes(text)) => event = str::from_utf8(text).ok()?,
+            (2, FieldValue::Bytes(extension)) => {
                 for field in fields(extension) {
-                    if let (1, Value::Bytes(raw)) = field.ok()? {
+                    if let (1, FieldValue::Bytes(raw)) = field.ok()? {
                         object = raw;
                     }
                 }
@@ -289,11 +289,11 @@ pub(super) fn decode_status(body: &[u8]) -> Option<Status> {
     let mut status = Status::default();
     for field in fields(object.raw) {
         match field.ok()? {
-            (2, Value::Bytes(b"Success")) => return None,
-            (3, Value::Bytes(bytes)) => status.message = text(bytes),
-            (4, Value::Bytes(bytes)) => status.reason = text(bytes),
-            (5, Value::Bytes(bytes)) => status.details = decode_details(bytes)?,
-            (6, Value::Varint(code)) => status.code = code.try_into().ok()?,
+            (2, FieldValue::Bytes(b"Success")) => return None,
+            (3, FieldValue::Bytes(bytes)) => status.message = text(bytes),
+            (4, FieldValue::Bytes(bytes)) => status.reason = text(bytes),
+            (5, FieldValue::Bytes(bytes)) => status.details = decode_details(bytes)?,
+            (6, FieldValue::Varint(code)) => status.code = code.try_into().ok()?,
             _ => {}
         }
     }
@@ -304,12 +304,12 @@ fn decode_details(message: &[u8]) -> Option<Details> {
     let mut details = Details::default();
     for field in fields(message) {
         match field.ok()? {
-            (1, Value::Bytes(bytes)) => details.name = text(bytes),
-            (2, Value::Bytes(bytes)) => details.group = text(bytes),
-            (3, Value::Bytes(bytes)) => details.kind = text(bytes),
-            (4, Value::Bytes(bytes)) => details.causes.push(decode_cause(bytes)?),
+            (1, FieldValue::Bytes(bytes)) => details.name = text(bytes),
+            (2, FieldValue::Bytes(bytes)) => details.group = text(bytes),
+            (3, FieldValue::Bytes(bytes)) => details.kind = text(bytes),
+            (4, FieldValue::Bytes(bytes)) => details.causes.push(decode_cause(bytes)?),
             // An int32. Negative values have no meaning here.
-            (5, Value::Varint(seconds)) => {
+            (5, FieldValue::Varint(seconds)) => {
                 details.retry_after_seconds = i32::try_from(seconds).map_or(0, i32::unsigned_abs)
             }
             _ => {}
@@ -322,8 +322,8 @@ fn decode_cause(message: &[u8]) -> Option<Cause> {
     let mut cause = Cause::default();
     for field in fields(message) {
         match field.ok()? {
-            (1, Value::Bytes(bytes)) => cause.reason = text(bytes),
-            (2, Value::Bytes(bytes)) => cause.message = text(bytes),
+            (1, FieldValue::Bytes(bytes)) => cause.reason = text(bytes),
+            (2, FieldValue::Bytes(bytes)) => cause.message = text(bytes),
             _ => {}
         }
     }
@@ -352,15 +352,18 @@ mod tests {
         assert_eq!(
             read,
             [
-                (1, Value::Varint(u64::MAX)),
-                (2, Value::Bytes("é".as_bytes())),
-                (300, Value::Bytes(&[8, 0]))
+                (1, FieldValue::Varint(u64::MAX)),
+                (2, FieldValue::Bytes("é".as_bytes())),
+                (300, FieldValue::Bytes(&[8, 0]))
             ]
         );
         let fixed = [Message::new().fixed64(1, 1).as_bytes(), &[0x15, 2, 0, 0, 0]].concat();
         assert_eq!(fixed[..9], [0x09, 1, 0, 0, 0, 0, 0, 0, 0]);
         let read: Vec<_> = fields(&fixed).map(Result::unwrap).collect();
-        assert_eq!(read, [(1, Value::Fixed64(1)), (2, Value::Fixed32(2))]);
+        assert_eq!(
+            read,
+            [(1, FieldValue::Fixed64(1)), (2, FieldValue::Fixed32(2))]
+        );
     }
 
     #[test]
@@ -381,7 +384,7 @@ mod tests {
         every(bad, |bytes| {
             assert_eq!(
                 fields(bytes).collect::<Vec<_>>(),
-                [Err(Malformed)],
+                [Err(MalformedProtobuf)],
                 "{bytes:x?}"
             );
         });
@@ -411,7 +414,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_any_bytes_ends_without_panic(bytes: Vec<u8>) {
+        fn decoding_any_bytes_never_panics(bytes: Vec<u8>) {
             prop_assert!(fields(&bytes).count() <= bytes.len());
             let _ = decode_object(&bytes);
             let _ = decode_watch_frame(&bytes);

@@ -1,7 +1,7 @@
 //! A Status as YAML, in the style of `sigs.k8s.io/yaml`: keys sorted, plain scalars where possible,
 //! long lines folded after column 80.
 
-use super::json::Wire;
+use super::json::RawStatus;
 use super::{Details, Status};
 
 pub(super) fn encode(status: &Status) -> String {
@@ -23,7 +23,9 @@ pub(super) fn decode(body: &[u8]) -> Option<Status> {
     if !body.windows(5).any(|five| five == b"kind:") {
         return None;
     }
-    serde_saphyr::from_slice::<Wire>(body).ok()?.into_status()
+    serde_saphyr::from_slice::<RawStatus>(body)
+        .ok()?
+        .into_status()
 }
 
 fn encode_details(out: &mut String, details: &Details) {

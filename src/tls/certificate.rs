@@ -35,15 +35,6 @@ struct Loaded {
     private_key: Vec<u8>,
 }
 
-/// The result of a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reload {
-    /// The files had changed and are in use now.
-    Reloaded,
-    /// The files have not changed.
-    Unchanged,
-}
-
 impl ServingCertificate {
     /// Loads a PEM chain, leaf first, and the leaf's private key.
     pub fn from_files(certificate: &Path, private_key: &Path) -> Result<Self, TlsError> {
@@ -76,11 +67,12 @@ impl ServingCertificate {
         }
     }
 
-    /// Reads the files again. On an error the last good pair stays in use. If only one file has
-    /// been replaced yet, that is an error too, and the next call succeeds.
-    pub fn reload(&self) -> Result<Reload, TlsError> {
+    /// Reads the files again and returns whether they changed. On an error the last good pair stays
+    /// in use. If only one file has been replaced yet, that is an error too, and the next call
+    /// succeeds.
+    pub fn reload(&self) -> Result<bool, TlsError> {
         if !self.reloads {
-            return Ok(Reload::Unchanged);
+            return Ok(false);
         }
         let (certificate, private_key) = (
             pem::read(&self.certificate_file)?,
@@ -88,7 +80,7 @@ impl ServingCertificate {
         );
         let current = self.current.load();
         if current.certificate == certificate && current.private_key == private_key {
-            return Ok(Reload::Unchanged);
+            return Ok(false);
         }
         let loaded = Loaded::new(
             &self.certificate_file,
@@ -97,7 +89,7 @@ impl ServingCertificate {
             private_key,
         )?;
         self.current.store(Arc::new(loaded));
-        Ok(Reload::Reloaded)
+        Ok(true)
     }
 
     /// When the certificate in use expires.
@@ -154,7 +146,7 @@ impl ResolvesServerCert for ServingCertificate {
 }
 
 impl fmt::Debug for ServingCertificate {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServingCertificate")
             .field("certificate_file", &self.certificate_file)

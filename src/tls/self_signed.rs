@@ -1,5 +1,5 @@
-//! Makes a CA and a certificate at the start, for a proxy without a configured certificate: the
-//! sidecar.
+//! Makes a CA and a certificate at the start, for a proxy without a configured certificate, such as
+//! a sidecar.
 //!
 //! With a directory, the proxy keeps `ca.crt`, `tls.crt` and `tls.key` there, and the next start
 //! uses them again while they are good. Clients read the CA only once, so a restarted container
@@ -29,7 +29,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// A self-signed certificate and its CA.
 #[derive(Debug)]
-pub struct SelfSigned {
+pub struct SelfSignedCertificate {
     /// The certificate to serve.
     pub certificate: ServingCertificate,
     /// The CA for clients, in PEM.
@@ -38,7 +38,7 @@ pub struct SelfSigned {
 
 /// The certificate for `config.hosts`: the one in `config.directory` while it is good, otherwise a
 /// new one, which is then kept there.
-pub fn self_signed(config: &config::SelfSigned) -> Result<SelfSigned, TlsError> {
+pub fn self_signed(config: &config::SelfSignedConfig) -> Result<SelfSignedCertificate, TlsError> {
     let directory = config.directory.as_deref();
     if let Some(kept) = directory.and_then(|directory| kept(directory, &config.hosts)) {
         return Ok(kept);
@@ -65,7 +65,7 @@ pub fn self_signed(config: &config::SelfSigned) -> Result<SelfSigned, TlsError> 
         &key,
         (made.certificate.into_bytes(), made.key.into_bytes()),
     )?;
-    Ok(SelfSigned {
+    Ok(SelfSignedCertificate {
         certificate,
         ca_pem: made.ca,
     })
@@ -76,9 +76,10 @@ pub fn self_signed(config: &config::SelfSigned) -> Result<SelfSigned, TlsError> 
 ///
 /// The caller writes it after the port is open, because a waiting client takes the file as the sign
 /// that the proxy is ready. The file has no secret, only the path of the token file, so every user
-/// of the pod may read it. The namespace comes from the file beside the token, if there is one.
+/// of the pod may read it. The namespace comes from the file `namespace` in the directory of the
+/// token, if there is one.
 pub fn write_kubeconfig(
-    config: &config::SelfSigned,
+    config: &config::SelfSignedConfig,
     ca_pem: &str,
     port: u16,
 ) -> Result<Option<PathBuf>, TlsError> {
@@ -113,13 +114,13 @@ fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), TlsError> {
     })
 }
 
-struct Made {
+struct GeneratedPair {
     ca: String,
     certificate: String,
     key: String,
 }
 
-fn generate(hosts: &[String]) -> Result<Made, rcgen::Error> {
+fn generate(hosts: &[String]) -> Result<GeneratedPair, rcgen::Error> {
     let now = SystemTime::now();
     let params = |hosts: &[String], name: &str| {
         let mut params = CertificateParams::new(hosts)?;
@@ -140,7 +141,7 @@ fn generate(hosts: &[String]) -> Result<Made, rcgen::Error> {
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf = leaf.signed_by(&key, &ca)?;
-    Ok(Made {
+    Ok(GeneratedPair {
         ca: ca.pem(),
         certificate: leaf.pem(),
         key: key.serialize_pem(),
@@ -149,7 +150,7 @@ fn generate(hosts: &[String]) -> Result<Made, rcgen::Error> {
 
 /// The certificate of an earlier start, if clients accept it for every host until well after this
 /// start. None if anything is wrong with it, and then the caller makes a new one.
-fn kept(directory: &Path, hosts: &[String]) -> Option<SelfSigned> {
+fn kept(directory: &Path, hosts: &[String]) -> Option<SelfSignedCertificate> {
     let [ca, certificate, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| directory.join(name));
     let ca_pem = String::from_utf8(pem::read(&ca).ok()?).ok()?;
     let certificate_pem = pem::read(&certificate).ok()?;
@@ -179,7 +180,7 @@ fn kept(directory: &Path, hosts: &[String]) -> Option<SelfSigned> {
     let certificate =
         ServingCertificate::generated(&certificate, &key, (certificate_pem, pem::read(&key).ok()?))
             .ok()?;
-    Some(SelfSigned {
+    Some(SelfSignedCertificate {
         certificate,
         ca_pem,
     })

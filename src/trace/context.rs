@@ -64,7 +64,7 @@ impl Context {
     }
 
     /// Makes the span `id` the parent in the headers of an attempt.
-    pub(super) fn tell(&self, id: u64, headers: &mut HeaderMap) {
+    pub(super) fn set_parent(&self, id: u64, headers: &mut HeaderMap) {
         let text = format!(
             "00-{:032x}-{id:016x}-{:02x}",
             self.trace_id,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_the_standard_allows() {
+    fn reads_valid_trace_headers() {
         let parsed = (
             0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
             0x00f0_67aa_0ba9_02b7,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_what_the_standard_forbids() {
+    fn ignores_invalid_trace_headers() {
         let bad = [
             String::new(),
             PARENT[..54].to_owned(),
@@ -178,7 +178,7 @@ mod tests {
             (context.parent, &*context.state),
             (0x00f0_67aa_0ba9_02b7, "a=1,b=2")
         );
-        context.tell(0xabc, &mut headers);
+        context.set_parent(0xabc, &mut headers);
         assert_eq!(
             headers[TRACEPARENT],
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000abc-03"
@@ -187,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_that_begins_here_has_no_state_of_another() {
+    fn a_new_trace_does_not_keep_the_state_of_another() {
         let mut headers = headers(&[(TRACEPARENT, "nonsense"), (TRACESTATE, "a=1")]);
-        Context::root(7).tell(9, &mut headers);
+        Context::root(7).set_parent(9, &mut headers);
         assert_eq!(
             headers[TRACEPARENT],
             "00-00000000000000000000000000000007-0000000000000009-01"
@@ -199,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_any_text_ends_without_panic(text: String) {
+        fn parsing_any_text_never_panics(text: String) {
             let _ = parse(&text);
         }
     }

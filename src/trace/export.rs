@@ -1,5 +1,5 @@
 //! Sends ended spans to a collector: a bounded queue, and batches by OTLP over HTTP, one at a time,
-//! each on a connection of its own.
+//! each on a new connection.
 //!
 //! A batch that the collector does not accept is dropped, since waiting spans cost memory. Dropped
 //! spans are counted. The log has one line when batches begin to fail, and one when they succeed
@@ -27,13 +27,14 @@ use crate::metrics::Metrics;
 use crate::status::protobuf::Message;
 use crate::telemetry::chain;
 
-/// Spans in the queue, about 2 MiB.
+/// The most spans in the queue, about 2 MiB.
 const MAX_QUEUED: usize = 4096;
-/// Spans in one batch.
+/// The most spans in one batch.
 const MAX_BATCH: usize = 512;
 /// How long a batch waits for more spans if it is not full.
 const GATHER: Duration = Duration::from_secs(1);
-/// How long the collector may take for one batch, and for all remaining spans at the end.
+/// How long the collector may take for one batch, and in total for the spans that remain at
+/// shutdown.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The default port of OTLP over HTTP.
 const DEFAULT_PORT: u16 = 4318;
@@ -81,7 +82,11 @@ enum ExportError {
 }
 
 /// A queue, and the exporter that sends its spans to the collector at `endpoint`.
-pub(super) fn to(endpoint: &Uri, service_name: &str, metrics: &Arc<Metrics>) -> (Queue, Exporter) {
+pub(super) fn queue_to(
+    endpoint: &Uri,
+    service_name: &str,
+    metrics: &Arc<Metrics>,
+) -> (Queue, Exporter) {
     let (sender, receiver) = mpsc::channel(MAX_QUEUED);
     let exporter = Exporter {
         spans: receiver,
@@ -231,7 +236,7 @@ mod tests {
     #[test]
     fn a_trace_that_finds_no_room_is_dropped_whole_and_counted() {
         let metrics = Arc::new(Metrics::new(1, &[]));
-        let (queue, exporter) = to(&Uri::from_static("http://localhost"), "test", &metrics);
+        let (queue, exporter) = queue_to(&Uri::from_static("http://localhost"), "test", &metrics);
         assert_eq!(
             (&*exporter.collector.host, exporter.collector.port),
             ("localhost", 4318)

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::status::protobuf::{Malformed, Message, Value, fields};
+use crate::status::protobuf::{FieldValue, MalformedProtobuf, Message, fields};
 
 /// `Status.StatusCode` of a span that failed.
 const STATUS_ERROR: u64 = 2;
 
-/// Which side of a request a span describes; the numbers of `Span.SpanKind`.
+/// The side of a request that a span describes, with the numbers of `Span.SpanKind`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum SpanKind {
     Server = 2,
@@ -117,14 +117,14 @@ pub(super) fn request(service_name: &str, spans: &[Message]) -> Bytes {
 }
 
 /// How many spans an `ExportTraceServiceResponse` says were rejected.
-pub(super) fn rejected(response: &[u8]) -> Result<u64, Malformed> {
+pub(super) fn rejected(response: &[u8]) -> Result<u64, MalformedProtobuf> {
     let mut rejected = 0;
     for field in fields(response) {
-        let (1, Value::Bytes(partial_success)) = field? else {
+        let (1, FieldValue::Bytes(partial_success)) = field? else {
             continue;
         };
         for field in fields(partial_success) {
-            if let (1, Value::Varint(spans)) = field? {
+            if let (1, FieldValue::Varint(spans)) = field? {
                 rejected = spans;
             }
         }
@@ -141,6 +141,6 @@ mod tests {
         assert_eq!(rejected(&[]), Ok(0));
         let partial = Message::new().message(1, &Message::new().int(1, 3).string(2, "too old"));
         assert_eq!(rejected(partial.as_bytes()), Ok(3));
-        assert_eq!(rejected(b"<html>"), Err(Malformed));
+        assert_eq!(rejected(b"<html>"), Err(MalformedProtobuf));
     }
 }

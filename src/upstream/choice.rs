@@ -1,4 +1,4 @@
-//! Which server a request goes to. Pure: it compares what is known of the servers.
+//! Chooses the server for a request. Pure: it compares the health and the load of the servers.
 
 use std::sync::Arc;
 

@@ -58,7 +58,7 @@ pub(super) struct Connectors {
 
 impl Connectors {
     /// Reads the CA, unless none of `urls` uses TLS.
-    pub(super) fn new(settings: &config::Upstream, urls: &[Uri]) -> Result<Self, TlsError> {
+    pub(super) fn new(settings: &config::UpstreamConfig, urls: &[Uri]) -> Result<Self, TlsError> {
         let trust = if urls.iter().all(is_plain) {
             None
         } else {

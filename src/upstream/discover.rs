@@ -58,7 +58,7 @@ enum DiscoverError {
     TooLarge,
 }
 
-/// What one line of a watch says.
+/// The content of one line of a watch.
 #[derive(Debug, PartialEq, Eq)]
 enum Update {
     Servers {
@@ -119,7 +119,7 @@ struct Event {
 }
 
 impl Discovery {
-    /// Calls `found` with the servers once and whenever they change, for ever. The list can be
+    /// Calls `found` with the servers once and whenever they change. Never returns. The list can be
     /// empty.
     pub(super) async fn run(&self, found: impl Fn(Vec<Uri>)) {
         let mut pause = FIRST_PAUSE;
@@ -160,7 +160,7 @@ impl Discovery {
             let query = format!(
                 "&watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
             );
-            let mut lines = Lines {
+            let mut lines = WatchLines {
                 body: self
                     .get(LaneKind::Stream, &format!("{SLICES}{query}"))
                     .await?
@@ -256,12 +256,12 @@ fn update(line: &[u8]) -> Result<Update, serde_json::Error> {
     })
 }
 
-struct Lines {
+struct WatchLines {
     body: Body<Lease>,
     read: BytesMut,
 }
 
-impl Lines {
+impl WatchLines {
     /// The next line. None at the end; an incomplete last line is dropped.
     async fn next(&mut self) -> Result<Option<BytesMut>, DiscoverError> {
         loop {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_when_to_list_again() {
+    fn deletions_and_errors_list_again() {
         assert_eq!(
             event("BOOKMARK", r#"{"metadata":{"resourceVersion":"9"}}"#).unwrap(),
             Update::Version("9".into())

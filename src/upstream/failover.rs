@@ -1,4 +1,4 @@
-//! Offers one request to one server after another until a server has it.
+//! Sends one request to one server after another until a server has received it.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ where
     }
 }
 
-/// The servers that one request was offered to, by their index in the list.
+/// The servers that were tried for one request, by their index in the list.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tried(u64);
 

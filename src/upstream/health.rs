@@ -1,4 +1,5 @@
-//! Whether requests should go to a server, and when to probe it next. Pure, except for its lock.
+//! The health of a server: decides whether requests should go to it, and when to probe it next.
+//! Pure, except for its lock.
 //!
 //! One failure marks a server down, because a request that cannot connect can go to another server
 //! at no cost. Only a probe marks it up again. If it fails soon after that, the pause before the
@@ -49,7 +50,7 @@ pub(super) struct Health {
     went_down: Notify,
 }
 
-/// What requests and probes have shown of a server.
+/// The state of a server as requests and probes have shown it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HealthRecord {
     pub(super) condition: Condition,
@@ -217,7 +218,7 @@ impl Health {
             let pause = self.lock().pause(fastrand::f64());
             tokio::select! {
                 () = tokio::time::sleep(pause) => return,
-                // The server went down: the pause starts anew.
+                // The server went down: start again with its new pause.
                 () = self.went_down.notified() => {}
             }
         }
@@ -318,7 +319,11 @@ mod tests {
             record.succeeded(now);
         }
         down(&mut record, now + STEADY);
-        assert_eq!(longest(&record), FIRST_PAUSE, "a lasting one does not");
+        assert_eq!(
+            longest(&record),
+            FIRST_PAUSE,
+            "a server that stayed up starts again"
+        );
     }
 
     #[test]
@@ -327,7 +332,7 @@ mod tests {
         let mut record = HealthRecord::new(now);
         assert!(
             !record.is_starting(ProbeAnswer::Forbidden),
-            "it may always forbid the probe"
+            "it may forbid the probe to everybody"
         );
         down(&mut record, now);
         assert!(!record.is_starting(ProbeAnswer::Forbidden));

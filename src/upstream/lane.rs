@@ -6,9 +6,9 @@
 //! A lane can spread over several connections, so that a load balancer spreads them over
 //! apiservers; it then uses the least loaded one. A lane that spreads over one connection uses the
 //! oldest until its streams run out. Either way the lane dials the next connection before the
-//! streams run out. Dials run in tasks of their own, one for each connection that waiting requests
-//! need. A new place goes to the request that has waited longest. So a client that disconnects
-//! wastes no connection and does not delay the other requests.
+//! streams run out. Each dial runs in a separate task, and there is one for each connection that
+//! waiting requests need. A new place goes to the request that has waited longest. So a client that
+//! disconnects wastes no connection and does not delay the other requests.
 
 mod lease;
 mod pool;
@@ -62,7 +62,7 @@ impl Lane {
     pub(super) fn new(
         profile: LaneProfile,
         connector: Arc<Connector>,
-        settings: &config::Upstream,
+        settings: &config::UpstreamConfig,
         metrics: LaneMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -202,7 +202,7 @@ impl Lane {
     /// How many streams the connection may carry.
     fn capacity(&self, shared: &SharedConnection) -> usize {
         // If a server allows no streams for now, its requests must wait. At 0 the lane would dial
-        // for ever.
+        // without end.
         self.max_streams
             .min(shared.allowed.load(Ordering::Relaxed))
             .max(1)

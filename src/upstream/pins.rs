@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn replicas_agree_whatever_the_order_of_the_servers(
+        fn the_order_of_the_servers_does_not_matter(
             namespace in "[a-z0-9-]{1,63}", servers in prop::collection::hash_set("[a-z0-9.]{1,12}:[0-9]{1,4}", 1..8),
         ) {
             let known: Vec<&str> = servers.iter().map(String::as_str).collect();

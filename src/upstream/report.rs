@@ -1,4 +1,4 @@
-//! What readiness and operators are told about the servers.
+//! Reports the state of the servers to the readiness check and to operators.
 
 use std::sync::Arc;
 use std::time::SystemTime;

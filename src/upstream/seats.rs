@@ -1,8 +1,8 @@
-//! Which server the creates of each namespace use now: the seat of the namespace.
+//! Records which server the creates of each namespace use now: the seat of the namespace.
 //!
 //! Quota conflicts come from creates of one namespace at two apiservers. So a namespace moves as a
 //! whole. When its own server comes back, new creates wait until those in flight at the other
-//! server have been answered, and then until that server's writes have reached the cache of the own
+//! server have been answered, and then until that server's writes have reached the cache of its own
 //! server. A namespace leaves a failed server at once. A namespace without creates in flight moves
 //! without a wait.
 
@@ -58,7 +58,7 @@ pub(super) struct Seated {
     moves: u64,
 }
 
-enum Decision {
+enum SeatDecision {
     /// The create may go. The namespace moved, if a move is named.
     Go(Option<PinMove>),
     /// Decide again at this time, or when the seat has changed.
@@ -114,7 +114,7 @@ impl Seats {
                 )
             };
             match decision {
-                Decision::Go(moved) => {
+                SeatDecision::Go(moved) => {
                     if let Some(moved) = moved {
                         self.metrics.pin_moved(moved);
                         seat.changed.notify_waiters();
@@ -127,7 +127,7 @@ impl Seats {
                         }),
                     ));
                 }
-                Decision::Wait(until) => tokio::select! {
+                SeatDecision::Wait(until) => tokio::select! {
                     () = tokio::time::sleep_until(until) => {}
                     () = changed => {}
                 },
@@ -135,7 +135,7 @@ impl Seats {
         }
     }
 
-    /// Every remembered namespace and its server, in no order.
+    /// Every remembered namespace and its server, in any order.
     pub(super) fn all(&self) -> Vec<(Box<str>, Arc<Health>)> {
         let all = self.namespaces.all().into_iter();
         all.filter_map(|(namespace, seat)| {
@@ -161,12 +161,12 @@ impl Occupancy {
         settle: Duration,
         now: Instant,
         deadline: Instant,
-    ) -> Decision {
+    ) -> SeatDecision {
         let moved = match &self.server {
             None => None,
             Some(server) if Arc::ptr_eq(server, preferred) => {
                 self.in_flight += 1;
-                return Decision::Go(None);
+                return SeatDecision::Go(None);
             }
             Some(server) if !server.is_usable() => Some(PinMove::Failed),
             Some(_) => {
@@ -177,7 +177,7 @@ impl Occupancy {
                     settled.min(deadline)
                 };
                 if now < may_move {
-                    return Decision::Wait(may_move);
+                    return SeatDecision::Wait(may_move);
                 }
                 Some(PinMove::Returned)
             }
@@ -188,7 +188,7 @@ impl Occupancy {
             last_answered: None,
             moves: self.moves + 1,
         };
-        Decision::Go(moved)
+        SeatDecision::Go(moved)
     }
 }
 
@@ -234,7 +234,7 @@ mod tests {
             rig
         }
 
-        /// Which server a create goes to, how long it waited, and the create.
+        /// Sends one create. Returns its server, its wait, and its guard.
         async fn create(&self) -> (&'static str, Duration, Seated) {
             let started = Instant::now();
             let prefer = || {

@@ -1,4 +1,4 @@
-//! Why a request got no response, and what the failure proves about the request.
+//! The errors for a request that got no response, and what each proves about the request.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl SendError {
         Self::Lost(error)
     }
 
-    /// Whether the connection closed instead of carrying something that is no response.
+    /// Whether the connection closed, as opposed to carrying bytes that are not a response.
     pub(super) fn is_closed_connection(&self) -> bool {
         let Self::Lost(error) = self else {
             return false;
@@ -81,7 +81,7 @@ impl SendError {
         }
     }
 
-    /// What the failure proves about the request.
+    /// The class of the failure, which says what it proves about the request.
     pub fn class(&self) -> Class {
         match self {
             Self::Connect(_) | Self::Unsent => Class::ConnectFailed,

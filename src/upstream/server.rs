@@ -30,7 +30,7 @@ use probe::Prober;
 /// bodies, and little compared with the buffers of a connection.
 const MAX_KEPT: usize = 16 << 10;
 
-/// Responses to creates are small.
+/// The window is small, because responses to creates are.
 const CREATE: LaneProfile = LaneProfile {
     name: "create",
     spread: 1,
@@ -71,7 +71,7 @@ pub(super) struct Server {
     prober: Prober,
 }
 
-/// What all servers share.
+/// The parts that all servers share.
 #[derive(Debug)]
 pub(super) struct ServerContext {
     pub(super) metrics: Arc<Metrics>,
@@ -95,7 +95,7 @@ impl Server {
     /// The server that `connector` reaches. It connects for the first request.
     pub(super) fn new(
         connector: Connector,
-        settings: &config::Upstream,
+        settings: &config::UpstreamConfig,
         context: &ServerContext,
     ) -> Self {
         let ServerContext {
@@ -113,9 +113,9 @@ impl Server {
             )
         };
         let connections = settings.connections_per_lane.size();
-        // One address can stand for several apiservers, and then only a connection identifies one
-        // of them. If each apiserver has its own address, one connection would make the creates of
-        // a namespace queue: they would arrive in smaller batches and cost more quota writes.
+        // Several apiservers can share one address, and then only a connection identifies one of
+        // them. If each apiserver has its own address, one connection would make the creates of a
+        // namespace queue: they would arrive in smaller batches and cost more quota writes.
         let one_address = settings.discover.is_none() && settings.addresses().len() == 1;
         let (slots, spread) = match settings.pin {
             Pin::Namespace if one_address => (connections, 1),
@@ -258,7 +258,7 @@ impl Server {
         }
     }
 
-    /// Sends an upgrade request over an HTTP/1.1 connection of its own. A 101 turns that connection
+    /// Sends an upgrade request over a separate HTTP/1.1 connection. A 101 turns that connection
     /// into a tunnel.
     pub(super) async fn upgrade(
         &self,

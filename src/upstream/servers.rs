@@ -23,14 +23,14 @@ pub(super) struct ServerList {
     /// Notified when the list has been replaced.
     pub(super) replaced: Notify,
     connectors: Connectors,
-    settings: config::Upstream,
+    settings: config::UpstreamConfig,
     pub(super) context: ServerContext,
 }
 
 impl ServerList {
     /// The servers of `settings`, with no connection yet.
     pub(super) fn new(
-        settings: &config::Upstream,
+        settings: &config::UpstreamConfig,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, SetupError> {
         let urls = settings.addresses();
@@ -66,12 +66,13 @@ impl ServerList {
         })
     }
 
-    /// The list for a short look.
+    /// The current list, for use without an await.
     pub(super) fn load(&self) -> Guard<Arc<Vec<Arc<Server>>>> {
         self.current.load()
     }
 
-    /// The list for a look that waits: one request uses one list from its start to its end.
+    /// The current list, for use across awaits: one request uses one list from its start to its
+    /// end.
     pub(super) fn snapshot(&self) -> Arc<Vec<Arc<Server>>> {
         self.current.load_full()
     }

@@ -22,7 +22,7 @@ pub enum TokenError {
     Header {
         /// The configured path.
         path: PathBuf,
-        /// What is wrong with the value.
+        /// The reason.
         source: http::header::InvalidHeaderValue,
     },
 }

@@ -1,4 +1,4 @@
-//! The connections for upgrades. Each upgrade has a connection of its own, because a 101 turns it
+//! The connections for upgrades. Each upgrade has a separate connection, because a 101 turns it
 //! into a tunnel. A client that may not upgrade gets an ordinary response instead, and then the
 //! connection serves the next upgrade. So a client without rights that sends hundreds of upgrades
 //! costs the apiserver only a few handshakes.

@@ -1,5 +1,5 @@
-//! What runs in the background for as long as the proxy does: probes, discovery, and closing what
-//! nobody uses.
+//! The background work of the upstream while the proxy runs: probes, discovery, and closing idle
+//! connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +25,12 @@ pub(super) async fn run(list: &ServerList, discovery: Option<&Discovery>, stop: 
             None => std::future::pending().await,
         }
     };
-    stop.run_until_cancelled(async { tokio::join!(tend(list, discovery), discover) })
+    stop.run_until_cancelled(async { tokio::join!(maintain(list, discovery), discover) })
         .await;
 }
 
-/// Probes every server, closes idle connections, and lets go of responses that nobody reads.
-async fn tend(list: &ServerList, discovery: Option<&Discovery>) {
+/// Probes every server, closes idle connections, and cancels responses that nobody reads.
+async fn maintain(list: &ServerList, discovery: Option<&Discovery>) {
     let mut probes: Vec<(Arc<Server>, AbortOnDropHandle<()>)> = Vec::new();
     let mut close_idle = tokio::time::interval(CLOSE_IDLE_EVERY);
     let mut let_go = tokio::time::interval(LET_GO_EVERY);

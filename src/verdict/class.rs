@@ -194,7 +194,7 @@ impl Class {
         self.row().0
     }
 
-    /// What the answer proves.
+    /// Whether the answer proves that nothing was stored.
     pub fn safety(self) -> Safety {
         self.row().1
     }
@@ -204,7 +204,7 @@ impl Class {
         self.row().2
     }
 
-    /// Whether this is a quota's lost update, the accident that this proxy is for.
+    /// Whether this is a quota conflict, which is the reason for this proxy.
     pub fn is_quota_conflict(self) -> bool {
         matches!(
             self,

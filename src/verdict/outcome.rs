@@ -35,7 +35,7 @@ impl Outcome {
         self.row().0
     }
 
-    /// What became of the create, in words for operators.
+    /// The outcome in words, for operators.
     #[must_use]
     pub const fn in_words(self) -> &'static str {
         self.row().1
@@ -43,8 +43,8 @@ impl Outcome {
 
     /// Whether this outcome proves that the apiserver accepted the caller and the namespace.
     ///
-    /// Anybody can cause the others with any namespace, so these do not earn the namespace a label
-    /// of its own in the metrics: a stranger could otherwise use the labels up.
+    /// Anybody can cause the others with any namespace, so these do not give the namespace its own
+    /// label in the metrics. Otherwise anybody could use up the labels.
     #[must_use]
     pub const fn proves_namespace(self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! Enums that are declared as a table.
 
-/// Declares an enum with a row of constants for each variant, so that a variant, its label and what
-/// is known about it stand in one place.
+/// Declares an enum with a row of constants for each variant, so that a variant, its label and its
+/// other constants are in one place.
 ///
 /// The enum gets `ALL`, every variant in the order of the table, and a private `row`.
 macro_rules! table {

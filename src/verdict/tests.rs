@@ -119,7 +119,7 @@ fn nothing_unsafe_is_ever_replayed() {
 }
 
 #[test]
-fn waits_as_long_as_asked_and_changes_servers_when_one_is_going() {
+fn waits_as_long_as_asked_and_leaves_a_server_that_is_stopping() {
     let answer = |class, seconds| ClassifiedAnswer {
         class,
         retry_after: Some(Duration::from_secs(seconds)),

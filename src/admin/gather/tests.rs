@@ -147,7 +147,7 @@ fn namespaces_are_ranked_by_conflicts() {
 }
 
 #[test]
-fn decisions_leave_out_what_simply_succeeded_and_tell_the_rest_in_words() {
+fn decisions_omit_first_attempt_successes_and_describe_the_others() {
     let snapshot = example();
     assert_eq!(
         (snapshot.decisions.len(), snapshot.decided, snapshot.plain),
@@ -216,7 +216,7 @@ fn a_certificate_says_when_it_expires() {
 }
 
 #[test]
-fn a_snapshot_can_be_read_from_its_json() {
+fn a_snapshot_survives_json() {
     let snapshot = example();
     let json = serde_json::to_string(&snapshot).unwrap();
     assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);

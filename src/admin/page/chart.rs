@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn few_points_stand_at_the_right() {
+    fn few_points_are_drawn_at_the_right() {
         assert_eq!(path(&[0, 7], MIN_POINTS, false), "M589.8 95.0L600.0 1.0");
         assert_eq!(path(&[], MIN_POINTS, true), "");
     }

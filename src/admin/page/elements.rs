@@ -15,7 +15,8 @@ pub(super) fn close(out: &mut String) -> fmt::Result {
 }
 
 /// The start of a table. A title that begins with `#` is that of a column of numbers. A column
-/// without a title only draws the number beside it, and has no heading for screen readers.
+/// without a title draws the number in the next cell as a bar, and has no heading for screen
+/// readers.
 pub(super) fn table(out: &mut String, section: &str, titles: &[&str]) -> fmt::Result {
     writeln!(
         out,
@@ -42,7 +43,8 @@ pub(super) fn tile(out: &mut String, class: &str, title: &str, value: impl Displ
     )
 }
 
-/// A bar whose full length is `most`. Screen readers skip it: the number is in the cell beside it.
+/// A bar whose full length is `most`. Screen readers skip it, because the number is in another
+/// cell.
 pub(super) fn bar(out: &mut String, value: u64, most: u64) -> fmt::Result {
     let length = if most == 0 {
         0.0

@@ -6,7 +6,7 @@ use super::*;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'>&<img src=x onerror=alert(1)>";
 
-/// What a reader sees of the text between two marks of the page, without its tags.
+/// The visible text of a piece of HTML, without its tags.
 fn text(html: &str) -> String {
     let mut text = String::new();
     let mut inside = false;
@@ -108,7 +108,7 @@ fn no_text_of_a_snapshot_can_become_markup() {
         !page.contains("<script>alert") && !page.contains("<img") && !page.contains(HOSTILE),
         "{page}"
     );
-    // Each of them stands there as text: 12 kinds of texts at least, and no attribute ends early.
+    // Each of them is in the page as text: at least 12 kinds of texts, and no attribute ends early.
     assert!(
         page.matches("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&gt;&amp;")
             .count()
@@ -154,7 +154,7 @@ fn the_policy_allows_this_page_and_nothing_else() {
 }
 
 #[test]
-fn every_live_element_has_an_id_of_its_own_and_stands_in_the_page() {
+fn every_live_element_is_in_the_page_with_a_unique_id() {
     let snapshot = example();
     let (whole, mut ids) = (page(&snapshot), Vec::new());
     for element in live(&snapshot) {

@@ -14,7 +14,7 @@ pub(super) struct Captured<'a> {
 
 impl<'a> Captured<'a> {
     pub(super) fn parse(raw: &'a [u8]) -> Result<Captured<'a>, ExplainError> {
-        let mut lines = Lines {
+        let mut lines = CaptureLines {
             rest: raw,
             number: 0,
         };
@@ -50,14 +50,14 @@ impl<'a> Captured<'a> {
 }
 
 /// An iterator over lines, without their line ends.
-struct Lines<'a> {
+struct CaptureLines<'a> {
     /// The part that has not been read.
     rest: &'a [u8],
     /// The number of the last line, counted from 1.
     number: usize,
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for CaptureLines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -85,7 +85,7 @@ fn status_code(line: &[u8]) -> Option<StatusCode> {
     StatusCode::from_bytes(code).ok()
 }
 
-fn headers(lines: &mut Lines<'_>) -> Result<HeaderMap, ExplainError> {
+fn headers(lines: &mut CaptureLines<'_>) -> Result<HeaderMap, ExplainError> {
     let mut headers = HeaderMap::new();
     while let Some(line) = lines.next() {
         if line.is_empty() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::super::admin;
-use super::{Error, printable};
+use super::{CliError, printable};
 use crate::snapshot::words::{counted, duration};
 use crate::snapshot::{AttemptSummary, DecisionSummary};
 use crate::verdict::Class;
@@ -15,7 +15,7 @@ pub(super) fn fetch(
     address: &str,
     namespace: Option<&str>,
     limit: Option<u32>,
-) -> Result<Vec<DecisionSummary>, Error> {
+) -> Result<Vec<DecisionSummary>, CliError> {
     let mut path = "/debug/decisions".to_owned();
     if let Some(limit) = limit {
         path += &format!("?limit={limit}");
@@ -40,7 +40,7 @@ pub(super) fn parse(raw: &[u8]) -> Option<Vec<DecisionSummary>> {
 pub(super) fn print(
     decisions: &[DecisionSummary],
     out: &mut impl Write,
-) -> Result<ExitCode, Error> {
+) -> Result<ExitCode, CliError> {
     let text = if decisions.is_empty() {
         "No creates yet.\n".to_owned()
     } else {
@@ -50,7 +50,7 @@ pub(super) fn print(
             .collect::<Vec<_>>()
             .join("\n")
     };
-    out.write_all(text.as_bytes()).map_err(Error::Stdout)?;
+    out.write_all(text.as_bytes()).map_err(CliError::Stdout)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,7 +137,7 @@ why       The apiserver stored the object.
     }
 
     #[test]
-    fn an_answer_is_no_decision() {
+    fn an_answer_is_not_a_decision() {
         assert_eq!(parse(b"{\"kind\":\"Status\"}"), None);
         assert_eq!(parse(b"HTTP/1.1 409 Conflict\r\n\r\n[]"), None);
         assert_eq!(parse(b"[]\n"), Some(Vec::new()));

@@ -7,7 +7,7 @@ const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(100),
     cap: Duration::from_secs(2),
 };
-const LIMITS: Limits = Limits {
+const LIMITS: ReplayLimits = ReplayLimits {
     max_attempts: 8,
     max_hold: Duration::from_secs(8),
 };
@@ -70,7 +70,7 @@ fn explains_an_answer_that_is_relayed() {
 }
 
 #[test]
-fn a_message_cannot_steer_the_terminal() {
+fn control_characters_of_a_message_are_escaped() {
     let hostile =
         Status::new(409, "Conflict", "a \u{1b}[2J \"b\"\nclass     success").encode(Encoding::Json);
     let text = explained(&hostile).unwrap().to_string();
@@ -155,7 +155,7 @@ fn reads_captures_of_every_kind() {
 }
 
 #[test]
-fn says_what_is_wrong_and_where() {
+fn errors_name_the_problem_and_the_line() {
     let table = [
         ("", "the capture is empty"),
         (" \r\n", "the capture is empty"),

@@ -9,7 +9,7 @@ use http::Uri;
 use serde_json::Value as Json;
 
 use crate::config::declare::plain;
-use crate::config::flags::{self, Given};
+use crate::config::flags::{self, GivenSetting};
 use crate::config::{self, Config, units};
 
 const UPSTREAM: &str = "Upstream";
@@ -17,7 +17,7 @@ const SERVING: &str = "Serving";
 const REPLAY: &str = "Replay";
 const OTHERS: &str = "Logging and administration";
 
-/// What `serve --help` begins with.
+/// The beginning of `serve --help`.
 pub(crate) const LONG_ABOUT: &str = "\
 Run the proxy.
 
@@ -82,9 +82,9 @@ pub struct ServeArgs {
     pub verbosity: Option<u8>,
 }
 
-/// What the flags of settings said. The flags are made from the declarations of the settings.
+/// The settings that flags gave. The flags are made from the declarations of the settings.
 #[derive(Debug, Default)]
-pub(super) struct SettingFlags(pub(super) Vec<Given>);
+pub(super) struct SettingFlags(pub(super) Vec<GivenSetting>);
 
 impl SettingFlags {
     pub(super) fn has(&self, path: &str) -> bool {
@@ -102,7 +102,7 @@ impl FromArgMatches for SettingFlags {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         for (path, declared) in flags::flags() {
             if let Some(texts) = matches.get_many::<String>(&path) {
-                let given = Given::new(&path, &declared.shape, texts.cloned());
+                let given = GivenSetting::new(&path, &declared.shape, texts.cloned());
                 self.0.push(given);
             }
         }
@@ -147,12 +147,12 @@ impl Args for SettingFlags {
                         .ignore_case(true)
                 }
                 None => arg.value_parser(move |text: &str| {
-                    let given = Given::new(&path, &declared.shape, [text.to_owned()]);
+                    let given = GivenSetting::new(&path, &declared.shape, [text.to_owned()]);
                     given.check().map(|()| text.to_owned())
                 }),
             })
         });
-        // Alone, neither file is of use; clap says so before any file is read.
+        // Each file needs the other one. clap reports that before any file is read.
         command
             .args(flags)
             .mut_arg("serving.tlsCertFile", |arg| {
@@ -184,7 +184,7 @@ fn heading(path: &str) -> &'static str {
     }
 }
 
-/// A default as a flag would have it. None where there is nothing by default.
+/// A default in the notation of a flag. None if there is no default.
 fn one_line(default: &Json) -> Option<String> {
     match default {
         Json::Null => None,

@@ -1,4 +1,4 @@
-//! Which source wins.
+//! The order of the sources.
 
 use crate::rows::every;
 use clap::Parser;
@@ -23,8 +23,8 @@ fn cluster() -> Cluster {
     }
 }
 
-fn endpoint() -> Endpoint {
-    Endpoint {
+fn endpoint() -> ApiserverEndpoint {
+    ApiserverEndpoint {
         server: "https://kubeconfig:6443".into(),
         ca: Some(CaSource::Pem(b"pem".to_vec())),
         server_name: Some("kubernetes".into()),
@@ -50,9 +50,9 @@ fn url(config: &Config) -> String {
 fn in_a_cluster_nothing_is_needed() {
     let config = resolve(
         &args(&[]),
-        Given {
+        ServeSources {
             cluster: Some(cluster()),
-            ..Given::default()
+            ..ServeSources::default()
         },
     )
     .unwrap();
@@ -65,7 +65,7 @@ fn in_a_cluster_nothing_is_needed() {
 }
 
 #[test]
-fn the_cluster_is_told_by_the_environment() {
+fn the_environment_names_the_cluster() {
     let pod = |name: &str| match name {
         "KUBERNETES_SERVICE_HOST" => Some("fd00::1".to_owned()),
         "KUBERNETES_SERVICE_PORT" => Some("443".to_owned()),
@@ -80,7 +80,7 @@ fn the_cluster_is_told_by_the_environment() {
 
 #[test]
 fn a_flag_wins_over_the_kubeconfig_that_over_the_file_and_that_over_the_cluster() {
-    let sources = |kubeconfig| Given {
+    let sources = |kubeconfig| ServeSources {
         file: file(),
         kubeconfig,
         cluster: Some(cluster()),
@@ -123,13 +123,13 @@ fn a_flag_wins_over_the_kubeconfig_that_over_the_file_and_that_over_the_cluster(
 
 #[test]
 fn a_kubeconfig_without_a_server_name_does_not_take_the_files() {
-    let endpoint = Endpoint {
+    let endpoint = ApiserverEndpoint {
         server_name: None,
         ..endpoint()
     };
     let config = resolve(
         &args(&[]),
-        Given {
+        ServeSources {
             file: file(),
             kubeconfig: Some(endpoint),
             cluster: None,
@@ -140,12 +140,12 @@ fn a_kubeconfig_without_a_server_name_does_not_take_the_files() {
 }
 
 #[test]
-fn several_servers_come_from_the_flag_or_the_file_but_never_beside_another_address() {
+fn several_servers_come_from_the_flag_or_the_file_and_replace_any_other_address() {
     let listed = "apiVersion: kube-retry-proxy/v1alpha1
 kind: ProxyConfiguration
 upstream: {servers: ['https://file-a', 'https://file-b'], caFile: /file/ca.crt}
 ";
-    let sources = |kubeconfig| Given {
+    let sources = |kubeconfig| ServeSources {
         file: file::parse(listed).unwrap(),
         kubeconfig,
         cluster: Some(cluster()),
@@ -210,9 +210,9 @@ fn every_other_flag_wins_over_the_file() {
     ]);
     let config = resolve(
         &flags,
-        Given {
+        ServeSources {
             file: file(),
-            ..Given::default()
+            ..ServeSources::default()
         },
     )
     .unwrap();
@@ -237,12 +237,12 @@ fn every_other_flag_wins_over_the_file() {
 }
 
 #[test]
-fn without_flags_the_file_stands() {
+fn without_flags_the_file_applies() {
     let config = resolve(
         &args(&[]),
-        Given {
+        ServeSources {
             file: file(),
-            ..Given::default()
+            ..ServeSources::default()
         },
     )
     .unwrap();
@@ -256,9 +256,9 @@ fn verbosity_is_klogs() {
         |(number, level)| {
             let config = resolve(
                 &args(&["-v", number]),
-                Given {
+                ServeSources {
                     file: file(),
-                    ..Given::default()
+                    ..ServeSources::default()
                 },
             )
             .unwrap();
@@ -272,26 +272,26 @@ fn verbosity_is_klogs() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
-    let error = resolve(&args(&[]), Given::default()).unwrap_err();
+fn errors_name_the_missing_setting() {
+    let error = resolve(&args(&[]), ServeSources::default()).unwrap_err();
     assert!(error.to_string().contains("--upstream"), "{error}");
-    let error = resolve(&args(&["--upstream", "https://h"]), Given::default()).unwrap_err();
+    let error = resolve(&args(&["--upstream", "https://h"]), ServeSources::default()).unwrap_err();
     assert!(
         error
             .to_string()
             .starts_with("no CA verifies https://h/: give --upstream-ca-file"),
         "{error}"
     );
-    resolve(&args(&["--upstream", "http://h"]), Given::default()).unwrap();
-    let behind_a_path = Endpoint {
+    resolve(&args(&["--upstream", "http://h"]), ServeSources::default()).unwrap();
+    let behind_a_path = ApiserverEndpoint {
         server: "https://rancher/k8s/clusters/c-1".into(),
         ..endpoint()
     };
     let error = resolve(
         &args(&[]),
-        Given {
+        ServeSources {
             kubeconfig: Some(behind_a_path),
-            ..Given::default()
+            ..ServeSources::default()
         },
     )
     .unwrap_err();
@@ -306,7 +306,7 @@ fn flags_that_break_a_rule_with_the_file_are_refused() {
         "--upstream",
         "http://h",
     ]);
-    let error = resolve(&flags, Given::default()).unwrap_err();
+    let error = resolve(&flags, ServeSources::default()).unwrap_err();
     assert!(
         matches!(&error, ServeError::Rules(Mistakes(mistakes)) if mistakes[0].path == "admin.bindAddress"),
         "{error:?}"

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Attempts, Budget, CaSource, Discover, LogFormat, Mode, OptIn, Pin, Rate, Resource,
+    Attempts, BudgetConfig, CaSource, Discover, LogFormat, Mode, OptIn, Pin, Rate, Resource,
 };
 
 const HEADER: &str = "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\n";
@@ -115,7 +115,7 @@ colour: red
 }
 
 #[test]
-fn wrong_types_are_mistakes_wherever_they_stand() {
+fn wrong_types_are_mistakes_at_any_depth() {
     assert_eq!(
         mistakes("replay: 5\n"),
         ["line 3: replay: 5: expected a mapping"]
@@ -241,7 +241,7 @@ fn duplicate_keys_are_mistakes() {
 }
 
 #[test]
-fn a_file_that_is_something_else_is_refused() {
+fn a_file_of_another_kind_is_refused() {
     assert_eq!(
         parse("- a\n").unwrap_err().to_string(),
         "line 1: a list: expected a mapping"
@@ -306,7 +306,7 @@ logging: {format: json, level: 'warn,kube_retry_proxy=debug'}
         (read.creates.max_body, read.creates.max_buffered),
         (64 << 10, 1 << 20)
     );
-    assert_eq!(read.replay.budget.other, Budget::new(1.0, 0));
+    assert_eq!(read.replay.budget.other, BudgetConfig::new(1.0, 0));
     assert_eq!(
         read.replay.exceeded_quota,
         OptIn {

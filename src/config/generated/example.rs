@@ -43,7 +43,7 @@ pub fn example() -> String {
 
 struct Example {
     text: String,
-    /// The types of sections whose settings have been explained once.
+    /// The types of the sections whose settings have been explained.
     explained: HashSet<&'static str>,
 }
 
@@ -86,8 +86,8 @@ impl Example {
         }
     }
 
-    /// What is explained in a list: the words of a setting, or the settings of a section that is
-    /// not there by default.
+    /// The items of the list below an explanation: the words of a setting, or the settings of a
+    /// section that is off by default.
     fn parts(&mut self, shape: &Shape) -> Vec<(String, String)> {
         match shape {
             Shape::Words(words) => words
@@ -142,7 +142,7 @@ fn is_section(shape: &Shape) -> bool {
     matches!(shape, Shape::Section { .. })
 }
 
-/// The sentence about the range. Where the value itself shows what it is, there is none.
+/// A sentence about the range. None if the default value shows it.
 fn range(shape: &Shape) -> Option<String> {
     match shape {
         Shape::Optional(inner) => range(inner),

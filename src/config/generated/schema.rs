@@ -57,8 +57,8 @@ fn of(shape: &Shape) -> Map<String, Json> {
         Shape::Number { min, max } => {
             object(json!({ "type": "number", "minimum": min, "maximum": max }))
         }
-        // Bounds hold for numbers only, a pattern holds for texts only. 0 is the only number that is
-        // a duration.
+        // In JSON schema, bounds apply only to numbers, and a pattern applies only to strings. 0 is
+        // the only number that is a duration.
         Shape::Duration { min, .. } if min == "0s" => object(json!({
             "type": ["string", "integer"], "pattern": format!("^(0|{DURATION})$"),
             "minimum": 0, "maximum": 0
@@ -78,7 +78,7 @@ fn of(shape: &Shape) -> Map<String, Json> {
     }
 }
 
-/// `null` means that a setting is not set, wherever it may be left out.
+/// Allows `null` for a setting that may be left out.
 fn or_null(schema: &mut Map<String, Json>) {
     let (key, null) = match schema.contains_key("enum") {
         true => ("enum", Json::Null),
@@ -99,7 +99,7 @@ fn object(value: Json) -> Map<String, Json> {
     }
 }
 
-/// A mapping with properties takes a line for each of its keys, anything else one line.
+/// Prints a mapping with properties on a line for each key, and anything else on one line.
 fn print(text: &mut String, indent: usize, value: &Json) {
     let Json::Object(fields) = value else {
         return print_flat(text, value);

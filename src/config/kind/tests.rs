@@ -1,11 +1,11 @@
 use super::*;
 
 fn parsed<T>(kind: Leaf<T>, text: &str) -> Parsed<T> {
-    (kind.parse)(&Value::Text(text.to_owned()))
+    (kind.parse)(&YamlValue::Text(text.to_owned()))
 }
 
 #[test]
-fn says_which_duration_and_which_url_it_expected() {
+fn errors_name_the_expected_duration_and_url() {
     let minute: Leaf<Duration> = duration(Duration::from_millis(1), Duration::from_secs(60));
     assert_eq!(
         parsed(minute, "2m").unwrap_err(),

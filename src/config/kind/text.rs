@@ -1,4 +1,4 @@
-//! The kinds whose values are text: paths, addresses, names and URLs.
+//! The kinds whose values are strings: paths, addresses, names and URLs.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,34 +8,34 @@ use serde_json::{Value as Json, json};
 
 use super::super::declare::Shape;
 use super::super::units::{is_api_name, parse_host, parse_log_level, parse_upstream_url};
-use super::super::yaml::Value;
+use super::super::yaml::YamlValue;
 use super::{Leaf, non_empty};
 
-/// Nothing but one word, which needs no place.
+/// Exactly `word`. There is no value to store.
 pub(crate) fn exactly(word: &'static str) -> Leaf<()> {
     let parse = move |text: &str| (text == word).then_some(());
     text_of(word, "", parse, move |_| word.to_owned())
 }
 
-/// A path, not checked to exist.
+/// A path. The file need not exist.
 pub(crate) fn path() -> Leaf<PathBuf> {
     path_of(|path| path, |path| Json::from(path.display().to_string()))
 }
 
-/// What a path stands for.
+/// A path that `make` converts to the value.
 pub(crate) fn path_of<T: 'static>(
     make: impl Fn(PathBuf) -> T + 'static,
     show: impl Fn(&T) -> Json + 'static,
 ) -> Leaf<T> {
     let what = "the path of a file or directory";
-    let parse = move |value: &Value| {
+    let parse = move |value: &YamlValue| {
         let path = non_empty(value).map(|text| Path::new(text).to_owned());
         path.map(&make).ok_or_else(|| what.to_owned())
     };
     Leaf::new(Shape::Text { what, pattern: "" }, parse, show)
 }
 
-/// Any text that is read by `FromStr` and written by `Display`.
+/// Any type that `FromStr` reads and `Display` writes.
 pub(crate) fn text<T>(what: &'static str, pattern: &'static str) -> Leaf<T>
 where
     T: FromStr + ToString + 'static,
@@ -43,7 +43,7 @@ where
     text_of(what, pattern, |text| text.parse().ok(), T::to_string)
 }
 
-/// Text that `parse` reads and `show` writes.
+/// A string that `parse` reads and `show` writes.
 fn text_of<T: 'static>(
     what: &'static str,
     pattern: &'static str,
@@ -77,8 +77,8 @@ pub(crate) fn api_name(what: &'static str) -> Leaf<String> {
 pub(crate) fn api_group() -> Leaf<String> {
     let what = "an API group like batch, or '' for the core group";
     let named = api_name(what);
-    let parse = move |value: &Value| match value {
-        Value::Text(text) if text.is_empty() => Ok(String::new()),
+    let parse = move |value: &YamlValue| match value {
+        YamlValue::Text(text) if text.is_empty() => Ok(String::new()),
         value => (named.parse)(value),
     };
     let pattern = "^[a-z0-9.-]*$";
@@ -95,7 +95,7 @@ pub(crate) fn log_level() -> Leaf<String> {
 pub(crate) fn upstream_url() -> Leaf<Uri> {
     let what = "a URL like https://10.0.0.1:6443";
     let pattern = "^[Hh][Tt][Tt][Pp][Ss]?://[^@/?#]+/?$";
-    let parse = move |value: &Value| {
+    let parse = move |value: &YamlValue| {
         let parsed = non_empty(value).ok_or("").and_then(parse_upstream_url);
         parsed.map_err(|why| match why {
             "" => what.to_owned(),
@@ -109,7 +109,7 @@ pub(crate) fn upstream_url() -> Leaf<Uri> {
 pub(crate) fn collector_url() -> Leaf<Uri> {
     let what = "a URL like http://localhost:4318, without TLS, credentials and path";
     let pattern = "^[Hh][Tt][Tt][Pp]://[^@/?#]+/?$";
-    let parse = move |value: &Value| {
+    let parse = move |value: &YamlValue| {
         let url = non_empty(value).and_then(|text| parse_upstream_url(text).ok());
         url.filter(|url| url.scheme_str() == Some("http"))
             .ok_or_else(|| what.to_owned())

@@ -51,14 +51,17 @@ fn reads_sizes_as_kubernetes_does() {
 
 #[test]
 fn prints_bounds_as_people_write_them() {
-    assert_eq!(Go(Duration::from_millis(90_250)).to_string(), "1m30s250ms");
-    assert_eq!(Go(Duration::ZERO).to_string(), "0s");
+    assert_eq!(
+        GoDuration(Duration::from_millis(90_250)).to_string(),
+        "1m30s250ms"
+    );
+    assert_eq!(GoDuration(Duration::ZERO).to_string(), "0s");
     assert_eq!(Size(3 << 20).to_string(), "3Mi");
     assert_eq!(Size(1000).to_string(), "1000");
 }
 
 #[test]
-fn reads_upstream_urls_and_says_what_is_wrong_with_others() {
+fn reads_upstream_urls_and_explains_wrong_ones() {
     for good in [
         "https://10.0.0.1:6443",
         "https://kubernetes.default.svc",
@@ -88,7 +91,7 @@ proptest::proptest! {
     #[test]
     fn printed_durations_are_read_back(nanos: u64) {
         let duration = Duration::from_nanos(nanos);
-        assert_eq!(go_duration(&Go(duration).to_string()), Some(duration));
+        assert_eq!(go_duration(&GoDuration(duration).to_string()), Some(duration));
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn dry_runs_are_calls() {
 
 /// Go decodes the path, and go-restful and RequestInfo trim its end.
 #[test]
-fn whatever_the_apiserver_takes_for_a_create_is_one() {
+fn paths_that_the_apiserver_treats_as_creates_are_creates() {
     check(&[
         ("POST", "/api/v1/namespaces/argo/pods/", "create argo/pods"),
         ("POST", "/api/v1/namespaces/argo/pods//", "create argo/pods"),
@@ -219,7 +219,7 @@ fn server_side_apply_is_a_create_where_switched_on() {
         "call"
     );
 
-    let off = Matched::new([("", "v1", "pods")], false);
+    let off = MatchedResources::new([("", "v1", "pods")], false);
     assert_eq!(
         Route::of(
             &Method::PATCH,

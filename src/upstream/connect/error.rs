@@ -1,4 +1,4 @@
-//! Why an address is not usable, and why a connection failed.
+//! The errors for an address that is not usable and for a connection that failed.
 
 use std::io;
 use std::time::Duration;

@@ -48,7 +48,7 @@ pub(super) struct SharedConnection {
     pub(super) load: Arc<Load>,
 }
 
-/// What a shared connection carries. Its leases share this with the pool.
+/// The counts of a shared connection. Its leases share this with the pool.
 #[derive(Debug)]
 pub(super) struct Load {
     streams: AtomicUsize,

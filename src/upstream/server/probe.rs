@@ -1,4 +1,4 @@
-//! Asks a server whether it is ready, over a connection of its own.
+//! Asks a server whether it is ready, over a separate connection.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ const MAX_PROBE_RESPONSE: u64 = 64 << 10;
 
 pub(super) struct Prober {
     connector: Arc<Connector>,
-    /// Whether the server lets anybody read `/readyz` without credentials.
+    /// False once the server has answered 401 to a probe without credentials.
     anonymous: AtomicBool,
     /// The connection, between two probes.
     connection: Mutex<Option<http1::SendRequest<Body>>>,
@@ -95,8 +95,9 @@ impl Prober {
         }
     }
 
-    /// Sends the request. The probe has an HTTP/1.1 connection of its own, because kube-apiserver
-    /// closes an HTTP/2 connection after a request without credentials, whoever else uses it.
+    /// Sends the request. The probe has a separate HTTP/1.1 connection, because kube-apiserver
+    /// closes an HTTP/2 connection after a request without credentials, even if other requests use
+    /// it.
     /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L110-L122>
     async fn ask(
         &self,

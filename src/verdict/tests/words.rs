@@ -1,4 +1,4 @@
-//! What the words of a message prove, and what they do not.
+//! Words of a message prove something only in the right place.
 
 use super::*;
 

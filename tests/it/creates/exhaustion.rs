@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{HeaderName, RETRY_AFTER, WARNING};
 use http::{HeaderValue, StatusCode};
-use kube_retry_proxy::config::{Budget, Config};
+use kube_retry_proxy::config::{BudgetConfig, Config};
 use model_control_plane::{Canned, Fault};
 
 use super::{attempts, brisk, conflict, ended, held, lasting_conflict, not_replayed, patient, rig};
@@ -172,7 +172,7 @@ cases!(
 async fn the_last_answer_is_relayed_when_the_namespaces_budget_is_spent(protocol: Protocol) {
     fn one_replay(config: &mut Config) {
         brisk(config);
-        config.replay.budget.quota_conflict = Budget::new(1.0, 0);
+        config.replay.budget.quota_conflict = BudgetConfig::new(1.0, 0);
     }
     Case {
         reason: "budget",
@@ -194,7 +194,7 @@ async fn the_answer_is_relayed_when_other_namespaces_have_spent_the_global_budge
     let rig = rig(|config| {
         brisk(config);
         config.replay.max_attempts = 100.try_into().unwrap();
-        config.replay.budget.quota_conflict = Budget::new(0.0, 1);
+        config.replay.budget.quota_conflict = BudgetConfig::new(0.0, 1);
     })
     .await;
     rig.plane.create_namespace("other").unwrap();

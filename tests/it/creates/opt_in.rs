@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
-use kube_retry_proxy::config::{OptIn, Replay};
+use kube_retry_proxy::config::{OptIn, ReplayConfig};
 use model_control_plane::{Canned, Fault};
 
 use super::{attempts, brisk, not_replayed, replays, rig};
@@ -12,7 +12,7 @@ use crate::cases::every;
 use crate::support::{Answer, NAMESPACE, Protocol, assert_relayed, captured, eventually};
 
 /// A class, its switch, and an answer of it.
-type Class = (&'static str, fn(&mut Replay) -> &mut OptIn, Canned);
+type Class = (&'static str, fn(&mut ReplayConfig) -> &mut OptIn, Canned);
 
 fn classes() -> Vec<Class> {
     const WEBHOOK: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Internal error occurred: failed calling webhook \"a.example.com\": failed to call webhook: Post \"https://a.example.svc:443/?timeout=10s\": dial tcp 10.0.0.1:443: connect: connection refused","reason":"InternalError","details":{"causes":[{"message":"failed calling webhook \"a.example.com\": failed to call webhook: Post \"https://a.example.svc:443/?timeout=10s\": dial tcp 10.0.0.1:443: connect: connection refused"}]},"code":500}"#;
@@ -55,7 +55,7 @@ fn classes() -> Vec<Class> {
 }
 
 /// Every other class on, so that a switch which is wired to the wrong class shows.
-fn all_but(replay: &mut Replay, own: fn(&mut Replay) -> &mut OptIn) {
+fn all_but(replay: &mut ReplayConfig, own: fn(&mut ReplayConfig) -> &mut OptIn) {
     for (_, other, _) in classes() {
         other(replay).enabled = true;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use kube_retry_proxy::config::{Budget, Config, Mode, Rate};
+use kube_retry_proxy::config::{BudgetConfig, Config, Mode, Rate};
 use model_control_plane::Fault;
 
 use super::{json, of, rig};
@@ -147,13 +147,14 @@ async fn what_is_not_replayed_is_counted_with_its_reason() {
         "refused",
     )
     .await;
-    let spent = |config: &mut Config| config.replay.budget.quota_conflict = Budget::new(0.0, 0);
+    let spent =
+        |config: &mut Config| config.replay.budget.quota_conflict = BudgetConfig::new(0.0, 0);
     refused(spent, 1, "budget", "gave_up").await;
 }
 
 #[tokio::test]
 async fn a_spent_budget_is_counted_with_its_scope() {
-    let rig = rig(|config| config.replay.budget.quota_conflict = Budget::new(0.0, 0)).await;
+    let rig = rig(|config| config.replay.budget.quota_conflict = BudgetConfig::new(0.0, 0)).await;
     rig.plane.faults(0).unwrap().next_create(conflict());
     assert_eq!(
         rig.client(Protocol::Http1).await.create("a").await.status,

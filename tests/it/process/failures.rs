@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use http::StatusCode;
-use kube_retry_proxy::config::SelfSigned;
+use kube_retry_proxy::config::SelfSignedConfig;
 use kube_retry_proxy::tls;
 
 use crate::cases::every;
@@ -192,7 +192,7 @@ async fn an_upstream_that_is_down_at_the_start_makes_it_unready_until_it_comes_u
 #[tokio::test]
 async fn a_server_that_the_authority_did_not_sign_is_never_used() {
     let place = Place::new().await;
-    let other = tls::self_signed(&SelfSigned::default()).unwrap();
+    let other = tls::self_signed(&SelfSignedConfig::default()).unwrap();
     let other = place.write("other.crt", &other.ca_pem);
     let served = Served::start(place.serve_trusting(&other, &[])).await;
     admin::get_until(served.admin, "/readyz?verbose", |answer| {

@@ -1,7 +1,7 @@
 //! Where the settings come from, and what it says at the start.
 
 use http::{Method, StatusCode};
-use kube_retry_proxy::config::{CaSource, SelfSigned};
+use kube_retry_proxy::config::{CaSource, SelfSignedConfig};
 use kube_retry_proxy::tls;
 use model_control_plane::Settings;
 
@@ -115,7 +115,7 @@ async fn serves_with_a_configuration_file_alone() {
 async fn serves_with_a_certificate_of_its_own() {
     let place = Place::new().await;
     let own = tempfile::tempdir().unwrap();
-    let made = tls::self_signed(&SelfSigned {
+    let made = tls::self_signed(&SelfSignedConfig {
         directory: Some(own.path().to_owned()),
         ..Default::default()
     })

@@ -1,5 +1,5 @@
-//! Which connection leaves next. The answer is kept for a while, because a search through ten
-//! thousand connections for each new one would cost more than its TLS handshake.
+//! Chooses the connection that closes next. The result of a search is kept for a while, because a
+//! search through ten thousand connections for each new one would cost more than its TLS handshake.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use super::OpenConnection;
 
 /// How many connections one search finds.
 const BATCH: usize = 128;
-/// How long not to search again after a search found none, in milliseconds.
+/// The pause after a search that found none, in milliseconds.
 const PAUSE: u64 = 50;
 
-/// The order of leaving, smallest first: first the idle connections, then the busy ones. Within
-/// each, the longest first.
+/// The order of closing, smallest first: first the idle connections, then the busy ones, and among
+/// these the longest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) busy: bool,
@@ -23,15 +23,15 @@ pub(super) struct Rank {
 /// The first connections in the order at the last search. A connection that became idle later comes
 /// after them.
 #[derive(Debug, Default)]
-pub(super) struct LeaveQueue {
-    /// The next one to leave is last.
+pub(super) struct CloseQueue {
+    /// The next one to close is last.
     found: Vec<(Rank, u64)>,
     /// When to search again, in milliseconds.
     not_before: u64,
 }
 
-impl LeaveQueue {
-    /// The next connection to leave, if there is one. `rank` is None for those that must not.
+impl CloseQueue {
+    /// The next connection to close, if there is one. `rank` is None for those that must stay open.
     pub(super) fn next(
         &mut self,
         now: u64,

@@ -4,7 +4,7 @@
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::{Creates, Settings};
+use super::{CreateSettings, Creates};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::forward::until;
@@ -18,7 +18,7 @@ impl Creates {
     /// Waits until the rate limit lets this create go.
     pub(super) async fn admit<'a>(
         &self,
-        settings: &'a Settings,
+        settings: &'a CreateSettings,
         caller: Option<Caller>,
         target: &'a CreateTarget,
     ) -> Result<Admitted<'a>, Rejected> {
@@ -36,11 +36,11 @@ impl Creates {
         }
     }
 
-    /// Like [`Self::pass`], for a create that could not be buffered. It waits for the rate limit
-    /// first.
-    pub(super) async fn pass_limited(
+    /// Like [`Self::pass_through`], for a create that could not be buffered. It waits for the rate
+    /// limit first.
+    pub(super) async fn pass_through_rate_limited(
         &self,
-        settings: &Settings,
+        settings: &CreateSettings,
         target: &CreateTarget,
         request: Request<Body>,
         why: NotReplayed,
@@ -49,19 +49,21 @@ impl Creates {
         let caller = settings
             .rate_limit
             .caller(request.headers(), &target.namespace);
-        let ahead = match self.admit(settings, caller, target).await {
-            Ok(admitted) => admitted.ahead,
+        let first_create = match self.admit(settings, caller, target).await {
+            Ok(admitted) => admitted.first_create,
             Err(rejected) => {
                 self.metrics
                     .outcome(&target.namespace, Outcome::RateLimited);
                 return Err(ProxyError::RateLimited(rejected));
             }
         };
-        let answer = self.pass(settings, target, request, why, started).await;
-        if let (Ok(answer), Some(ahead)) = (&answer, ahead) {
-            // The body is not read here, so a 403 may come from admission too: it is no refusal of
-            // the caller.
-            ahead.answered(matches!(
+        let answer = self
+            .pass_through(settings, target, request, why, started)
+            .await;
+        if let (Ok(answer), Some(first_create)) = (&answer, first_create) {
+            // The body is not read here, so a 403 may come from admission too: it does not count as
+            // a refusal of the caller.
+            first_create.answered(matches!(
                 answer.status(),
                 StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND
             ));
@@ -70,9 +72,9 @@ impl Creates {
     }
 
     /// Streams a create that cannot or must not be replayed.
-    pub(super) async fn pass(
+    pub(super) async fn pass_through(
         &self,
-        settings: &Settings,
+        settings: &CreateSettings,
         target: &CreateTarget,
         request: Request<Body>,
         why: NotReplayed,
