@@ -1,31 +1,31 @@
-//! What an answer told the client of a create, judged as a person would: by the code, the reason and
-//! the sentence of the Status.
+//! The meaning of an answer to a create for the client. It is judged by the status code, the reason
+//! and the message, without the code of the proxy.
 
 use http::StatusCode;
 
 use crate::status::Status;
 
-/// What a client was told.
+/// The meaning of an answer to a create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Told {
     /// The pod is stored.
     Created,
-    /// Another writer was first at the quota. The pod is not stored.
+    /// Another write to the quota came first. The pod is not stored.
     QuotaConflict,
-    /// The quota has no room. The pod is not stored.
+    /// The quota has no room for the pod. The pod is not stored.
     QuotaExceeded,
-    /// There is a pod of this name.
+    /// A pod of this name exists.
     Exists,
-    /// Some other 4xx. The pod is not stored.
+    /// Another 4xx. The pod is not stored.
     Refused,
-    /// A 5xx, or an answer that no apiserver gives. The pod may be stored.
+    /// A 5xx, or an answer that no apiserver sends. The pod may be stored.
     Failed,
-    /// No answer. The pod may be stored.
+    /// There was no answer. The pod may be stored.
     Nothing,
 }
 
 impl Told {
-    /// The meaning of an answer to a create.
+    /// Classifies an answer to a create.
     pub fn by(code: StatusCode, body: &[u8]) -> Told {
         if code.is_success() {
             return Told::Created;
@@ -47,7 +47,8 @@ impl Told {
     }
 }
 
-/// The sentence of a lost compare-and-swap on a quota's status. OpenShift has quotas of its own.
+/// Whether the message is about a failed compare-and-swap on a quota. OpenShift has quotas of its
+/// own as well.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go>
 fn is_about_a_quota(message: &str) -> bool {
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
     use crate::Canned;
 
-    /// The captured answers that say something else than their code alone.
+    /// The captured answers whose status code alone does not decide.
     #[test]
     fn reads_the_captured_answers() {
         let mut seen = 0;
@@ -80,7 +81,7 @@ mod tests {
             let expected = match name {
                 _ if name.starts_with("quota_conflict_409") => Told::QuotaConflict,
                 _ if name.starts_with("already_exists_409") => Told::Exists,
-                // The namespace that is to be created is still there.
+                // The old namespace of this name still exists.
                 "namespace_terminating_ns_create_409" => Told::Exists,
                 _ if name.starts_with("exceeded_quota_403") => Told::QuotaExceeded,
                 _ if answer.status.is_success() => Told::Created,
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_of_another_code_and_a_text_tell_only_what_the_code_tells() {
+    fn only_the_code_counts_for_plain_text_or_a_status_of_another_code() {
         let conflict = Status::new(
             409,
             "Conflict",

@@ -28,7 +28,7 @@ fn there() -> HashSet<(String, String)> {
 }
 
 #[test]
-fn an_acknowledged_pod_must_be_there_unless_deleted() {
+fn a_created_pod_must_be_stored_unless_it_was_deleted() {
     let mut created = ended(Some(StatusCode::CREATED));
     created.check(&there()).unwrap();
     assert!(matches!(
@@ -40,7 +40,7 @@ fn an_acknowledged_pod_must_be_there_unless_deleted() {
 }
 
 #[test]
-fn a_refused_pod_must_not_be_there_but_one_without_an_answer_may() {
+fn a_refused_pod_must_not_be_stored_but_one_without_an_answer_may() {
     let refused = ended(Some(StatusCode::CONFLICT));
     refused.check(&HashSet::new()).unwrap();
     assert!(matches!(refused.check(&there()), Err(Wrong::Refused(_))));
@@ -48,7 +48,7 @@ fn a_refused_pod_must_not_be_there_but_one_without_an_answer_may() {
 }
 
 #[test]
-fn a_quantile_is_the_time_of_a_create() {
+fn a_quantile_is_the_duration_of_one_create() {
     let mut creates = ended(None);
     let one = creates.creates[0].clone();
     creates.creates = (1..=10)
