@@ -1,5 +1,5 @@
-//! A collector of traces on loopback. What it gets is read with OpenTelemetry's own types, for the
-//! proxy writes it by hand.
+//! A collector of traces on loopback. The proxy encodes spans by hand, so the collector decodes
+//! them with OpenTelemetry's own types.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -21,12 +21,12 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How a collector answers.
+/// The behaviour of a collector.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Collecting {
-    /// Takes every span, but says that it rejected so many.
+    /// Accepts every span, but reports this number as rejected.
     Rejecting(i64),
-    /// Answers with this code.
+    /// Answers every export with this status code.
     Refusing(StatusCode),
     /// Closes every connection.
     Closing,
@@ -41,7 +41,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// One that takes everything.
+    /// Starts a collector that accepts everything.
     pub async fn start() -> Self {
         Self::that(Collecting::Rejecting(0)).await
     }
@@ -58,7 +58,7 @@ impl Collector {
         }
     }
 
-    /// Everything sent so far, as bytes.
+    /// The bodies of all exports so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.got
             .lock()
@@ -68,7 +68,7 @@ impl Collector {
             .collect()
     }
 
-    /// The spans so far, in the order in which they were sent.
+    /// All spans so far, in the order in which they were sent.
     pub fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();
         for (path, headers, body) in &*self.got.lock().unwrap() {
@@ -104,7 +104,7 @@ async fn serve(
         }
         let got = Arc::clone(&got);
         let answering = service_fn(move |request| answer(request, collecting, Arc::clone(&got)));
-        // A proxy that gives up closes in the middle of it.
+        // If the proxy gives up an export, it closes the connection early.
         tokio::spawn(async move {
             drop(
                 http1::Builder::new()
@@ -146,7 +146,7 @@ async fn answer(
     Ok(answer)
 }
 
-/// The value of an attribute as text; empty where it is not there.
+/// The value of an attribute as text; empty if the attribute is missing.
 pub fn text(attributes: &[KeyValue], key: &str) -> String {
     let found = attributes
         .iter()
