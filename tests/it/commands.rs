@@ -1,4 +1,4 @@
-//! The other commands, and the help of all.
+//! Commands other than `serve`, and the help of all commands.
 
 use std::os::unix::fs::PermissionsExt;
 

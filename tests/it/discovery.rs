@@ -1,5 +1,5 @@
-//! The apiservers found in the EndpointSlice of the Service `kubernetes`, and their changes
-//! followed.
+//! The proxy finds the apiservers in the EndpointSlice of the Service `kubernetes` and follows its
+//! changes.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,7 @@ use crate::support::{Client, Protocol, Rig, admin, eventually, plane, proxy_to, 
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
-/// Three apiservers, a proxy that is told of their balancer only, and the token that it finds them
-/// with.
+/// Three apiservers, a proxy that knows only their load balancer, and the token for the discovery.
 async fn rig(edit: impl FnOnce(&ControlPlane)) -> (Rig, TempDir) {
     let plane = plane(Settings {
         own_addresses: true,
@@ -34,7 +33,8 @@ async fn rig(edit: impl FnOnce(&ControlPlane)) -> (Rig, TempDir) {
     (Rig { plane, proxy }, directory)
 }
 
-/// The servers that the proxy uses, by their index among the apiservers; the balancer is none.
+/// The servers that the proxy uses, by their index among the apiservers. The load balancer has no
+/// index.
 fn used(rig: &Rig) -> BTreeSet<usize> {
     let known = rig.plane.addresses();
     let status = rig.proxy.upstream.status();
@@ -56,7 +56,7 @@ async fn finds(rig: &Rig, expected: &[usize]) {
     .await;
 }
 
-/// Requests for the slice, watches or not.
+/// The number of requests for the slice, including watches.
 fn asked(rig: &Rig, watch: bool) -> usize {
     let is_watch = |query: &Option<String>| {
         query

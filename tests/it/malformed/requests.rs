@@ -1,4 +1,4 @@
-//! Requests without one host or path, and requests that are written in an odd way.
+//! Requests without exactly one host or path, and requests in unusual notation.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn frames(rig: &Rig) -> Frames<impl AsyncRead + AsyncWrite + Unpin + use<>
     .await
 }
 
-/// A request that passes, on the same connection.
+/// A valid request on the same connection.
 async fn still_serves<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut Raw<S>, rig: &Rig) {
     raw.write(format!(
         "GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -76,7 +76,7 @@ async fn a_request_without_one_valid_host_is_refused() {
     .await;
     assert!(rig.plane.journal().is_empty());
     still_serves(&mut raw, &rig).await;
-    // HTTP/1.0 knows clients without.
+    // HTTP/1.0 allows clients without a host.
     raw.write(format!(
         "GET /livez HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n",
         rig.plane.token()
@@ -216,7 +216,7 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Pr
     rig.stop().await;
 }
 
-/// h2 drops them, so nobody behind it can take them for anything.
+/// h2 removes them, so they cannot reach the upstream.
 #[tokio::test]
 async fn pseudo_headers_in_trailers_reach_nobody() {
     let upstream = Http2Upstream::bind().await;

@@ -1,4 +1,4 @@
-//! Which server takes which request while all are well.
+//! The choice of a server for each request while all servers are healthy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,7 +112,7 @@ async fn calls_watches_and_unpinned_creates_are_spread_over_the_apiservers() {
 async fn pinned_creates_meet_no_conflict_behind_one_address() {
     let rig = Rig::with(storming(), |_| {}).await;
     let creates = creates_without_conflict(&rig).await;
-    // Only a connection keeps to one apiserver here.
+    // Only a connection stays with one apiserver here.
     let connections: BTreeSet<_> = creates.iter().map(|create| create.connection).collect();
     assert_eq!(connections.len(), 1);
     rig.stop().await;

@@ -1,4 +1,4 @@
-//! One server fails or comes back in a storm of creates.
+//! One server fails or returns during a storm of creates.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::support::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_returns_to_its_server_in_a_storm_without_a_conflict() {
-    // News that are slow enough for a burst: at once it would be up to all creates in flight.
+    // A watch latency that is long enough for a burst of conflicts; at most all creates in flight
+    // conflict at once.
     let settings = Settings {
         seed: 1,
         watch_latency: Duration::from_millis(35),
         ..Settings::default()
     };
-    // As it says of itself, the pause outlasts the news, of which the slowest take eleven times the
-    // mean.
+    // The pause is longer than the watch latency, whose slowest events take eleven times the mean.
     let rig = Rig::listed(settings, |config| {
         config.replay.base_delay = Duration::from_millis(400)
     })
@@ -157,8 +157,8 @@ async fn an_apiserver_killed_and_restarted_in_a_storm_loses_nothing_and_moves_on
         .flatten()
         .collect();
 
-    // Of creates under way at a server that is killed nobody knows what became: those answers are
-    // 504, and are no replay's business.
+    // It is unknown whether a killed server processed the creates in flight. They are answered with
+    // 504 and not replayed.
     let unknown = answers
         .iter()
         .filter(|(_, status)| *status == StatusCode::GATEWAY_TIMEOUT)

@@ -1,4 +1,4 @@
-//! Collectors that take nothing, never answer or reject spans.
+//! Collectors that accept nothing, never answer or reject spans.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ async fn a_collector_that_takes_nothing_costs_no_create_and_is_told_once(collect
     let metrics = Arc::clone(&rig.proxy.metrics);
     for (name, dropped) in [("a", 2.0), ("b", 4.0)] {
         assert_eq!(client.create(name).await.status, StatusCode::CREATED);
-        // Two batches: the second create comes after the end of the first one.
+        // Two batches: the second create starts after the first one has ended.
         eventually("the spans are dropped", || {
             spans_counted(&metrics, "failure") == dropped
         })
@@ -49,7 +49,7 @@ async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
         StatusCode::CREATED
     );
     let metrics = Arc::clone(&rig.proxy.metrics);
-    // Fails where it takes long.
+    // Fails if the request takes long.
     rig.stop().await;
     assert_eq!(spans_counted(&metrics, "failure"), 2.0);
 }
