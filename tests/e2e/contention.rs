@@ -1,9 +1,9 @@
-//! Other writers of a namespace's quota, beside the client under test.
+//! Other writers to the quota of a namespace, in addition to the client under test.
 
 use crate::control_plane::ControlPlane;
 use crate::process::Running;
 
-/// Quotas of a contended namespace: each is one more race that a create must win.
+/// The quotas of a contended namespace. A create has to win a race for each one.
 pub const QUOTAS: usize = 3;
 
 /// A creator at the apiserver of the client under test, one at another apiserver, and a writer that
