@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::app::{self, App, StartError};
 use crate::config::{CaSource, Config, Pin};
 use model_control_plane::client::{ClientError, Endpoint};
-use model_control_plane::storm::{StormError, Wrong};
+use model_control_plane::storm::{Mismatch, StormError};
 use model_control_plane::{ControlPlane, ModelError, Settings};
 
 /// What the demo does.
@@ -88,7 +88,7 @@ pub enum DemoError {
     Storm(#[from] StormError),
     /// What is in the store is not what the clients were told.
     #[error("the store and the answers disagree")]
-    Wrong(#[from] Wrong),
+    Mismatch(#[from] Mismatch),
     /// One create was stored more than once.
     #[error("the pod {0:?} was stored {1} times")]
     Twice(String, usize),

@@ -14,7 +14,7 @@ use crate::policy::Policy;
 /// The race for a quota, by policy. Each axis takes a list; a run is one storm of creates.
 #[derive(Debug, Parser)]
 pub(crate) struct Args {
-    /// Run on the control plane that controlplane.sh made in this directory instead of on the
+    /// Run on the control plane in this directory (of `cargo xtask control-plane`) instead of on the
     /// model.
     #[arg(long, value_name = "DIRECTORY")]
     control_plane: Option<PathBuf>,

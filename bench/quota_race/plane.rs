@@ -1,8 +1,8 @@
-//! Where the race is held: the model control plane in this process, or a real one that
-//! controlplane.sh has started.
+//! The control plane of a run: the model in this process, or a real one started by `cargo xtask
+//! control-plane`.
 //!
-//! Both are read over HTTP with the same requests. They differ in how namespaces come to be, where
-//! quota writes are counted, and in the journal, which only the model has.
+//! The benchmark reads both with the same HTTP requests. They differ in how namespaces are created,
+//! where quota writes are counted, and in the journal, which only the model has.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,7 +13,7 @@ use http::{Method, Version};
 use model_control_plane::amounts::Amounts;
 use model_control_plane::client::{Client, Endpoint};
 use model_control_plane::store::QuotaWrites;
-use model_control_plane::storm::Ended;
+use model_control_plane::storm::StormResult;
 use model_control_plane::{ControlPlane, Settings};
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ impl Plane {
 
     fn real(directory: &Path, apiservers: usize) -> Plane {
         let read = |name| {
-            fs::read_to_string(directory.join(name)).expect("a directory that controlplane.sh made")
+            fs::read_to_string(directory.join(name)).expect("the directory of a control plane")
         };
         let mut servers: Vec<_> = read("servers").lines().map(str::to_owned).collect();
         assert!(
@@ -274,7 +274,7 @@ impl Plane {
     }
 
     /// If there is a journal, it must have every created pod exactly once.
-    pub(crate) fn check_journal(&self, ended: &Ended) {
+    pub(crate) fn check_journal(&self, ended: &StormResult) {
         let Some(model) = &self.model else { return };
         assert_eq!(
             model.journal().stored_twice(),
@@ -325,12 +325,11 @@ impl Plane {
     }
 }
 
-/// The id of the process that serves `url`, as controlplane.sh has written it down: `NAME.url` and
-/// `NAME.pid`.
+/// The id of the process that serves `url`. The control plane's folder has it in `NAME.pid`, beside
+/// `NAME.url`.
 fn process_at(directory: &Path, url: &str) -> u32 {
     let read = |path: &Path| fs::read_to_string(path).expect("a control plane that is up");
-    let entries =
-        fs::read_dir(directory.join("run")).expect("a directory that controlplane.sh made");
+    let entries = fs::read_dir(directory.join("run")).expect("the directory of a control plane");
     let mut paths = entries.map(|entry| entry.expect("an entry of the directory").path());
     let is_it = |path: &PathBuf| {
         path.extension().is_some_and(|extension| extension == "url") && read(path).trim() == url

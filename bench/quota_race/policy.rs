@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use kube_retry_proxy::app::App;
 use kube_retry_proxy::config::Pin;
-use kube_retry_proxy_support::proxy_before;
+use kube_retry_proxy_support::proxy_in_front_of;
 use model_control_plane::storm::Retry;
 
 /// One policy.
@@ -35,7 +35,7 @@ impl Proxies {
         let mut proxies = Vec::new();
         for _ in 0..replicas {
             // The only difference between the policies with a proxy.
-            let proxy = proxy_before(servers, ca_pem, |config| {
+            let proxy = proxy_in_front_of(servers, ca_pem, |config| {
                 config.upstream.pin = if pinned { Pin::Namespace } else { Pin::None };
             });
             proxies.push(proxy.await);

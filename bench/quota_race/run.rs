@@ -1,9 +1,9 @@
 //! One run: creates the namespaces, sends the storm with one policy, and compares the answers with
 //! the stored pods.
 
-use model_control_plane::Told;
+use model_control_plane::CreateResult;
 use model_control_plane::client::Endpoint;
-use model_control_plane::storm::{Create, Ended, Retry, Storm};
+use model_control_plane::storm::{Create, Retry, Storm, StormResult};
 
 use crate::args::{Cell, Plan};
 use crate::figures::Figures;
@@ -109,13 +109,13 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
 }
 
 /// The figures of a storm without a proxy. The figures of the quotas are added later.
-fn seen_by_clients(ended: &Ended) -> Figures {
+fn seen_by_clients(ended: &StormResult) -> Figures {
     let count = |of: &dyn Fn(&Create) -> bool| {
         ended.creates.iter().filter(|create| of(create)).count() as u64
     };
     let failed = ended.failed() as u64;
     let created = ended.creates.len() as u64 - failed;
-    let exceeded = |create: &Create| create.told == Told::QuotaExceeded;
+    let exceeded = |create: &Create| create.result == CreateResult::QuotaExceeded;
     let client_conflicts = ended
         .creates
         .iter()

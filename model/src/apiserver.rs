@@ -88,7 +88,7 @@ pub struct Connection {
     /// Unique over all apiservers.
     pub id: u64,
     /// Closes the connection after the answers in flight: GOAWAY over HTTP/2.
-    pub leave: CancellationToken,
+    pub go_away: CancellationToken,
     /// Closes the connection at once.
     pub cut: CancellationToken,
 }
@@ -115,7 +115,7 @@ impl Apiserver {
         if head.uri.path() == "/readyz" && !head.headers.contains_key(http::header::AUTHORIZATION) {
             if head.version == http::Version::HTTP_2 {
                 // https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L101-L109
-                connection.leave.cancel();
+                connection.go_away.cancel();
             }
             // The proxy sends probes on its own schedule, so the journal and the scripted faults
             // exclude them. kube-apiserver lets anyone read this path.
@@ -141,7 +141,7 @@ impl Apiserver {
             Some(Fault::CutAfter) => return Err(cut(&connection).await),
             Some(Fault::DelayAnswer(delay)) => sleep(delay).await,
             Some(Fault::Truncate) => answer.body_mut().truncate(),
-            Some(Fault::GoAway) => connection.leave.cancel(),
+            Some(Fault::GoAway) => connection.go_away.cancel(),
             _ => {}
         }
         if head_only {
@@ -163,7 +163,7 @@ impl Apiserver {
         if !self.tokens.admit(&head.headers) {
             if head.version == http::Version::HTTP_2 {
                 // https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L118
-                connection.leave.cancel();
+                connection.go_away.cancel();
             }
             return self.failure(&head, answer::unauthorized());
         }

@@ -161,7 +161,7 @@ struct Script {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signals {
     /// Sends a GOAWAY, or closes after the answers in flight over HTTP/1.1.
-    pub(super) leave: CancellationToken,
+    pub(super) go_away: CancellationToken,
     /// Closes the connection at once.
     pub(super) cut: CancellationToken,
 }
@@ -222,8 +222,8 @@ impl Faults {
     /// Sends a GOAWAY on every open HTTP/2 connection. HTTP/1.1 connections close after the answer
     /// in flight.
     pub fn go_away(&self) {
-        let leave = std::mem::take(&mut self.script().signals.leave);
-        leave.cancel();
+        let go_away = std::mem::take(&mut self.script().signals.go_away);
+        go_away.cancel();
     }
 
     /// Cuts every open connection, even in the middle of an answer.
@@ -290,7 +290,7 @@ impl Faults {
     pub(super) fn signals(&self) -> Signals {
         let script = self.script();
         Signals {
-            leave: script.signals.leave.child_token(),
+            go_away: script.signals.go_away.child_token(),
             cut: script.signals.cut.child_token(),
         }
     }

@@ -28,7 +28,7 @@ pub mod store;
 pub mod storm;
 pub mod tasks;
 pub mod tokens;
-pub mod told;
+pub mod create_result;
 pub mod wire;
 
 mod balancer;
@@ -47,6 +47,7 @@ use apiserver::{Apiserver, Endpoints, Logs};
 use balancer::Backend;
 pub use body::BodyError;
 use controller::{Controller, Pace};
+pub use create_result::CreateResult;
 use dice::Dice;
 pub use encoding::Encoding;
 pub use faults::{Canned, Fault, Faults};
@@ -60,7 +61,6 @@ pub use status::Status;
 use store::{QuotaWrites, Store};
 use tasks::Tasks;
 use tokens::Tokens;
-pub use told::Told;
 
 /// Why the control plane could not start, or why a change to it failed.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +199,7 @@ impl ControlPlane {
             self.servers.clone(),
             self.tasks.clone(),
         ));
-        self.list_apiservers(&Vec::from_iter(0..self.servers.len()));
+        self.set_listed_apiservers(&Vec::from_iter(0..self.servers.len()));
         Ok(self)
     }
 
@@ -228,7 +228,7 @@ impl ControlPlane {
 
     /// Sets the apiservers (counted from 0) that the EndpointSlice of the Service `kubernetes`
     /// lists. All are listed at the start.
-    pub fn list_apiservers(&self, apiservers: &[usize]) {
+    pub fn set_listed_apiservers(&self, apiservers: &[usize]) {
         let addresses = apiservers
             .iter()
             .filter_map(|index| self.servers.get(*index))
@@ -241,7 +241,7 @@ impl ControlPlane {
     }
 
     /// Drops the history of that EndpointSlice, so that every watch of it has to list again.
-    pub fn compact_apiservers(&self) {
+    pub fn compact_endpoints(&self) {
         self.endpoints.send_modify(|endpoints| {
             endpoints.revision += 1;
             endpoints.compacted = endpoints.revision;

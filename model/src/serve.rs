@@ -111,7 +111,7 @@ async fn connection(stream: TcpStream, apiserver: Arc<Apiserver>, serving: Servi
     let signals = apiserver.faults.signals();
     let connection = Connection {
         id: apiserver.journal.next_connection(),
-        leave: signals.leave.child_token(),
+        go_away: signals.go_away.child_token(),
         cut: signals.cut.child_token(),
     };
     let _ = stream.set_nodelay(true);
@@ -146,7 +146,7 @@ async fn http(
         .max_concurrent_streams(serving.max_streams)
         .max_header_list_size(MAX_HEADER_BYTES)
         .timer(TokioTimer::new());
-    let leave = connection.leave.clone();
+    let go_away = connection.go_away.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         apiserver.clone().handle(request, connection.clone())
     });
@@ -154,7 +154,7 @@ async fn http(
     tokio::pin!(served);
     tokio::select! {
         _ = served.as_mut() => return,
-        () = leave.cancelled() => served.as_mut().graceful_shutdown(),
+        () = go_away.cancelled() => served.as_mut().graceful_shutdown(),
     }
     let _ = served.await;
 }

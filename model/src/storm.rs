@@ -3,7 +3,7 @@
 //!
 //! `demo` and the benchmarks send the same storm, so that their runs differ only in the addresses
 //! and in how the client retries. This module uses sockets and judges answers, but does not know
-//! the model: [`Ended::check`] gets the stored pods from its caller.
+//! the model: [`StormResult::check`] gets the stored pods from its caller.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client::{Answer, Client, ClientError, Endpoint};
-use super::told::Told;
+use super::create_result::CreateResult;
 
 /// The load and its destination.
 #[derive(Clone)]
@@ -84,7 +84,7 @@ pub struct Create {
     /// The status code of the last answer. `None` if the connection failed.
     pub status: Option<StatusCode>,
     /// The meaning of the last answer.
-    pub told: Told,
+    pub result: CreateResult,
     /// The number of attempts by the client.
     pub attempts: u32,
     /// The number of quota conflicts that the client got.
@@ -94,7 +94,7 @@ pub struct Create {
 }
 
 impl Create {
-    /// Whether the client was told that the pod exists now.
+    /// Whether the client was result that the pod exists now.
     pub fn succeeded(&self) -> bool {
         self.status == Some(StatusCode::CREATED)
     }
@@ -102,7 +102,7 @@ impl Create {
 
 /// The results of a finished storm.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct StormResult {
     /// Every create, in no particular order.
     pub creates: Vec<Create>,
     /// The time from the first create to the last answer.
@@ -124,7 +124,7 @@ pub enum StormError {
 
 /// A disagreement between the answers and the store.
 #[derive(Debug, thiserror::Error)]
-pub enum Wrong {
+pub enum Mismatch {
     /// A create succeeded, but its pod is not stored.
     #[error("the create of the pod {0:?} succeeded, but the pod is not stored")]
     Lost(String),
@@ -143,7 +143,7 @@ impl Storm {
     pub async fn run(
         &self,
         answered: impl Fn(&Create) + Clone + Send + 'static,
-    ) -> Result<Ended, StormError> {
+    ) -> Result<StormResult, StormError> {
         let (created, to_delete) = mpsc::unbounded_channel();
         let mut deleter = JoinSet::new();
         if let Some(rate) = self.deletes_per_second {
@@ -188,7 +188,7 @@ impl Storm {
         // Deletions only race with creates, so they end together with them.
         drop(created);
         let deleted = deleter.join_next().await.transpose()?.unwrap_or_default();
-        Ok(Ended {
+        Ok(StormResult {
             creates,
             elapsed,
             deleted,
@@ -219,17 +219,20 @@ impl Storm {
         let (mut attempts, mut conflicts, mut pause) = (0, 0, self.retry.pause);
         loop {
             attempts += 1;
-            let (status, told) = match connection.create_pod(&namespace, &name).await {
-                Some(answer) => (Some(answer.status), Told::by(answer.status, &answer.body)),
-                None => (None, Told::Nothing),
+            let (status, result) = match connection.create_pod(&namespace, &name).await {
+                Some(answer) => (
+                    Some(answer.status),
+                    CreateResult::of(answer.status, &answer.body),
+                ),
+                None => (None, CreateResult::NoAnswer),
             };
-            conflicts += u32::from(told == Told::QuotaConflict);
-            if told != Told::QuotaConflict || attempts >= self.retry.steps {
+            conflicts += u32::from(result == CreateResult::QuotaConflict);
+            if result != CreateResult::QuotaConflict || attempts >= self.retry.steps {
                 return Create {
                     namespace,
                     name,
                     status,
-                    told,
+                    result,
                     attempts,
                     conflicts,
                     took: start.elapsed(),
@@ -241,7 +244,7 @@ impl Storm {
     }
 }
 
-impl Ended {
+impl StormResult {
     /// The time within which a share `part` (0 to 1) of the creates finished.
     pub fn quantile(&self, part: f64) -> Duration {
         let mut times: Vec<Duration> = self.creates.iter().map(|create| create.took).collect();
@@ -263,12 +266,12 @@ impl Ended {
     /// # Errors
     ///
     /// The first pod that is missing after a successful create, or stored after a refused one.
-    pub fn check(&self, there: &HashSet<(String, String)>) -> Result<(), Wrong> {
+    pub fn check(&self, there: &HashSet<(String, String)>) -> Result<(), Mismatch> {
         for create in &self.creates {
             let key = (create.namespace.clone(), create.name.clone());
             match (create.succeeded(), there.contains(&key)) {
-                (true, false) if !self.deleted.contains(&key) => return Err(Wrong::Lost(key.1)),
-                (false, true) if create.status.is_some() => return Err(Wrong::Refused(key.1)),
+                (true, false) if !self.deleted.contains(&key) => return Err(Mismatch::Lost(key.1)),
+                (false, true) if create.status.is_some() => return Err(Mismatch::Refused(key.1)),
                 _ => {}
             }
         }

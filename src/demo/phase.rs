@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 
 use super::{DemoError, Options, Outcome};
 use model_control_plane::client::Endpoint;
-use model_control_plane::storm::{Create, Ended, Retry, Storm};
+use model_control_plane::storm::{Create, Retry, Storm, StormResult};
 use model_control_plane::{ControlPlane, QuotaOutcome};
 
 /// Creates `options.pods` pods in a namespace of their own, which has a quota with room for all of
@@ -67,7 +67,7 @@ fn shown_on(progress: ProgressBar) -> impl Fn(&Create) + Clone + Send {
     }
 }
 
-fn outcome(plane: &ControlPlane, namespace: &str, ended: &Ended, created: usize) -> Outcome {
+fn outcome(plane: &ControlPlane, namespace: &str, ended: &StormResult, created: usize) -> Outcome {
     let path = format!("/api/v1/namespaces/{namespace}/pods");
     let mut conflicts = 0;
     plane.journal().for_each_create(|attempt| {

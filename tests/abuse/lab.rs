@@ -206,7 +206,7 @@ impl Lab {
 
     /// Waits until the upstreams cannot send more to abusers, because nobody reads. This only makes
     /// the abuse; no check depends on it.
-    pub async fn stands_still(&self) {
+    pub async fn wait_until_stalled(&self) {
         let (mut before, mut still) = (self.journal.moved(), 0);
         for _ in 0..200 {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -160,14 +160,14 @@ async fn an_http2_connection_ends_with_a_farewell_and_not_with_an_error() {
     let (_, request) = client.get("/livez");
     client.write(&request).await;
     assert!(client.data_with("ok").await);
-    assert!(client.bidden_farewell().await);
+    assert!(client.received_goaway().await);
     // The client has not acknowledged the GOAWAY yet, so this request was still allowed.
     assert!(
         client.answered("/livez").await,
-        "a request that crosses the farewell is answered"
+        "a request that crosses the GOAWAY is answered"
     );
     while client.settled().await {}
-    assert_eq!(client.broken, None);
+    assert_eq!(client.error, None);
     rig.stop().await;
 }
 
@@ -218,13 +218,13 @@ async fn a_burst_of_cancelled_requests_ends_no_watch_on_its_connection(upstream:
             .flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods"))
             .collect();
         client.write(&burst).await;
-        assert!(client.settled().await, "{:?}", client.broken);
+        assert!(client.settled().await, "{:?}", client.error);
         let name = format!("after-{round}");
         assert_eq!(writer.create(&name).await.status, StatusCode::CREATED);
         assert!(
             client.data_with(&name).await,
             "the watch goes on: {:?}",
-            client.broken
+            client.error
         );
         assert_eq!(neighbour.get("/livez").await.status, StatusCode::OK);
     }

@@ -86,7 +86,7 @@ async fn the_apiservers_are_found_and_followed() {
     assert_eq!(at.len(), 1);
     let own = at.pop_first().unwrap();
     let others: Vec<_> = (0..3).filter(|index| *index != own).collect();
-    rig.plane.list_apiservers(&others);
+    rig.plane.set_listed_apiservers(&others);
     finds(&rig, &others).await;
     assert_eq!(client.create("moved").await.status, StatusCode::CREATED);
     assert_ne!(rig.plane.journal().creates()[5].apiserver, own);
@@ -103,8 +103,8 @@ async fn the_apiservers_are_found_and_followed() {
         rig.plane.addresses()[own]
     )));
 
-    rig.plane.list_apiservers(&[]);
-    rig.plane.list_apiservers(&[0, 1, 2]);
+    rig.plane.set_listed_apiservers(&[]);
+    rig.plane.set_listed_apiservers(&[0, 1, 2]);
     finds(&rig, &[0, 1, 2]).await;
     assert_eq!(
         (asked(&rig, false), asked(&rig, true)),
@@ -116,17 +116,17 @@ async fn the_apiservers_are_found_and_followed() {
 
 #[tokio::test]
 async fn an_empty_list_keeps_the_last_good_one() {
-    let (rig, _directory) = rig(|plane| plane.list_apiservers(&[])).await;
+    let (rig, _directory) = rig(|plane| plane.set_listed_apiservers(&[])).await;
     eventually("it is watched", || asked(&rig, true) == 1).await;
     let mut client = rig.client(Protocol::Http1).await;
     assert_eq!(
         client.create("through-the-service").await.status,
         StatusCode::CREATED
     );
-    rig.plane.list_apiservers(&[1]);
+    rig.plane.set_listed_apiservers(&[1]);
     finds(&rig, &[1]).await;
-    rig.plane.list_apiservers(&[]);
-    rig.plane.compact_apiservers();
+    rig.plane.set_listed_apiservers(&[]);
+    rig.plane.compact_endpoints();
     eventually("it was listed again", || asked(&rig, false) == 2).await;
     finds(&rig, &[1]).await;
     rig.stop().await;
@@ -139,11 +139,11 @@ async fn the_list_survives_what_happens_to_its_watch() {
     eventually("it is watched", || asked(&rig, true) == 1).await;
     (0..3).for_each(|index| rig.plane.faults(index).unwrap().cut_connections());
     eventually("it is watched again", || asked(&rig, true) == 2).await;
-    rig.plane.list_apiservers(&[0, 2]);
+    rig.plane.set_listed_apiservers(&[0, 2]);
     finds(&rig, &[0, 2]).await;
-    rig.plane.compact_apiservers();
+    rig.plane.compact_endpoints();
     eventually("it is watched once more", || asked(&rig, true) == 3).await;
-    rig.plane.list_apiservers(&[0]);
+    rig.plane.set_listed_apiservers(&[0]);
     finds(&rig, &[0]).await;
     rig.stop().await;
 }

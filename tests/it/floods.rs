@@ -28,7 +28,7 @@ async fn a_long_rapid_reset_harms_nobody() {
         assert!(
             client.answered("/livez").await,
             "round {round}: {:?}",
-            client.broken
+            client.error
         );
         if round % 10 == 0 {
             assert_eq!(

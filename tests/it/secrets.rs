@@ -9,7 +9,7 @@ use http_body_util::Full;
 use model_control_plane::{Canned, Fault, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::executable::{Ended, Place, Served, command, run, serve};
+use crate::support::executable::{Exit, Place, Served, command, run, serve};
 use crate::support::{Answer, Client, Protocol, admin, conflict, eventually, pod, tls_stream};
 
 /// The secrets, each named after the place where it is sent.
@@ -282,7 +282,7 @@ async fn no_secret_is_printed_by_an_error() {
     let to = ["kubeconfig", "--server", "https://127.0.0.1:8443", "--from"];
     let mut with_environment = serve(&[]);
     with_environment.env("KUBE_RETRY_PROXY_UPSTREAM", url);
-    let refused: Vec<(&str, Ended)> = vec![
+    let refused: Vec<(&str, Exit)> = vec![
         ("a flag", run(serve(&["--upstream", url])).await),
         ("the environment", run(with_environment).await),
         (

@@ -30,7 +30,7 @@ const KUSTOMIZE: &str = "deploy/kustomize";
 const VALUES: &str = "tests/deploy/values";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum What {
+pub(crate) enum Action {
     /// Check the chart, the kustomizations, the alert rules, the dashboard and the guides' links.
     Check,
     /// Apply everything to a real control plane whose namespaces enforce Pod Security "restricted".
@@ -40,20 +40,20 @@ pub(crate) enum What {
 }
 
 /// Returns whether every check passed.
-pub(crate) fn run_checks(what: What) -> Result<bool> {
+pub(crate) fn run_checks(what: Action) -> Result<bool> {
     // All paths below are relative to the root, like the paths in the messages of the tools.
     env::set_current_dir(root())?;
     let mut report = Report::default();
     let deploy = Deploy::new()?;
     match what {
-        What::Check => {
+        Action::Check => {
             deploy.check_chart(&mut report)?;
             deploy.check_kustomize(&mut report)?;
             deploy.check_monitoring(&mut report)?;
             guides::check(&mut report)?;
         }
-        What::Cluster => cluster::check(&deploy, &mut report)?,
-        What::Update => {
+        Action::Cluster => cluster::check(&deploy, &mut report)?,
+        Action::Update => {
             deploy.build_helm()?;
             deploy.generate(Path::new(KUSTOMIZE))?;
             return Ok(true);

@@ -25,7 +25,7 @@ enum Task {
     #[command(after_help = DEPLOY_HELP)]
     DeployCheck {
         #[arg(value_enum, default_value = "check")]
-        what: deploy_check::What,
+        what: deploy_check::Action,
     },
     /// Run a real Kubernetes control plane on loopback, as plain processes.
     #[command(after_help = CONTROL_PLANE_HELP)]

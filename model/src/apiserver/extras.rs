@@ -41,7 +41,7 @@ pub(super) fn answer(
         );
         return answer;
     }
-    let told = json!({
+    let request = json!({
         "method": head.method.as_str(),
         "version": format!("{:?}", head.version),
         "authority": head.uri.authority().map(http::uri::Authority::as_str),
@@ -54,7 +54,7 @@ pub(super) fn answer(
         "bodyBase64": STANDARD.encode(body),
         "trailers": trailers.map(values),
     });
-    let mut answer = Response::new(Body::full(wire::to_bytes(&told)));
+    let mut answer = Response::new(Body::full(wire::to_bytes(&request)));
     let headers = answer.headers_mut();
     headers.insert(
         http::header::CONTENT_TYPE,

@@ -41,7 +41,7 @@ struct Watch {
 }
 
 /// The client has disconnected.
-struct Left;
+struct Disconnected;
 
 impl Apiserver {
     /// `GET …?watch=true`.
@@ -90,7 +90,7 @@ impl Apiserver {
 }
 
 impl Watch {
-    async fn run(mut self) -> Result<(), Left> {
+    async fn run(mut self) -> Result<(), Disconnected> {
         let mut changes = self.store.subscribe();
         self.start().await?;
         loop {
@@ -103,7 +103,7 @@ impl Watch {
                 tokio::select! {
                     // The store outlives this watch.
                     _ = changes.changed() => {}
-                    () = frames.closed() => return Err(Left),
+                    () = frames.closed() => return Err(Disconnected),
                 }
             }
             for event in events {
@@ -118,7 +118,7 @@ impl Watch {
     }
 
     /// Sends the existing pods, if the client asks for them.
-    async fn start(&mut self) -> Result<(), Left> {
+    async fn start(&mut self) -> Result<(), Disconnected> {
         let from = self
             .query
             .value("resourceVersion")
@@ -141,7 +141,7 @@ impl Watch {
     }
 
     /// Tells the client that it has to list again.
-    async fn expired(&self) -> Result<(), Left> {
+    async fn expired(&self) -> Result<(), Disconnected> {
         let status = Status::new(
             410,
             "Expired",
@@ -179,12 +179,12 @@ impl Watch {
         }
     }
 
-    async fn send(&self, event: &str, object: Bytes) -> Result<(), Left> {
+    async fn send(&self, event: &str, object: Bytes) -> Result<(), Disconnected> {
         let frame = match self.encoding {
             Encoding::Protobuf => envelope::watch_frame(event, &object),
             Encoding::Json | Encoding::Yaml => wire::watch_frame_json(event, &object),
         };
-        self.frames.send(frame).await.map_err(|_| Left)
+        self.frames.send(frame).await.map_err(|_| Disconnected)
     }
 }
 

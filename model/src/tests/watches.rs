@@ -128,12 +128,12 @@ async fn echo_describes_the_request() {
         .send(Method::PUT, "/echo/x?y=z", "hello")
         .await
         .unwrap();
-    let told = json(&answer);
+    let echo = json(&answer);
     assert_eq!(
         (
-            told["method"].as_str(),
-            told["query"].as_str(),
-            told["body"].as_str()
+            echo["method"].as_str(),
+            echo["query"].as_str(),
+            echo["body"].as_str()
         ),
         (Some("PUT"), Some("y=z"), Some("hello"))
     );

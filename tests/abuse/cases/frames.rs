@@ -66,7 +66,7 @@ async fn a_follower_of_short_lines_falls_behind_over_http2(size: Size) -> Outcom
         let answer = client.send(&follow(number), b"").await.unwrap();
         unread.push((client, in_time(answer).await));
     }
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(2).await;
     lab.finish(unread).await
 }
@@ -109,7 +109,7 @@ async fn a_follower_of_short_lines_falls_behind_over_http1(size: Size) -> Outcom
         );
         unread.push(client);
     }
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(2).await;
     lab.finish(unread).await
 }
@@ -159,7 +159,7 @@ async fn an_upload_in_small_frames_is_not_read(size: Size) -> Outcome {
         }
         stream
     });
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(2).await;
     upload.abort();
     lab.finish((answer, client)).await

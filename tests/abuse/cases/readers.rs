@@ -109,7 +109,7 @@ async fn three_readers_come_before_anybody_else(size: Size) -> Outcome {
     for answer in opening {
         watches.extend(in_time(answer).await.and_then(Result::ok));
     }
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.journal.events.send("event".to_owned()).unwrap();
     let mut told = 0;
     // One time limit for all watches together.
@@ -131,7 +131,7 @@ async fn followers_of_logs_over_http2_stand_still(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread2(&mut lab, size.of(24, 120), follow).await;
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
@@ -140,7 +140,7 @@ async fn followers_of_logs_over_http1_stand_still(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread1(&mut lab, size.of(24, 120), follow).await;
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
@@ -149,7 +149,7 @@ async fn lists_over_http2_are_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread2(&mut lab, size.of(24, 120), list).await;
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
@@ -158,7 +158,7 @@ async fn lists_over_http1_are_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http1, abused).await;
     lab.neighbours().await;
     let unread = unread1(&mut lab, size.of(24, 120), list).await;
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
@@ -183,7 +183,7 @@ async fn a_client_reads_its_log_at_no_window_and_calls_on(size: Size) -> Outcome
                 .map(|answer| answer.unwrap().into_body()),
         );
     }
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::own_status;
 use crate::cases::every;
-use crate::support::frames::{Ended, Fields, Frames};
+use crate::support::frames::{Fields, Frames, StreamEnd};
 use crate::support::peers::Http2Upstream;
 use crate::support::raw::{Raw, Upstream};
 use crate::support::{Client, NAMESPACE, Protocol, Rig, pod, proxy_to, soon, tls_stream};
@@ -109,7 +109,7 @@ async fn in_http2_host_and_authority_are_one() {
     ];
     every(cases, async |(lines, says)| {
         let head = [&start[..], lines, &[("authorization", &bearer)]].concat();
-        let Ended::Answered(body) = frames.ask(&head, b"", None).await else {
+        let StreamEnd::Answered(body) = frames.ask(&head, b"", None).await else {
             panic!("{lines:?}")
         };
         match says {
@@ -124,7 +124,7 @@ async fn in_http2_host_and_authority_are_one() {
     let twice = [&start[..], &[(":authority", "a"), (":authority", "b")]].concat();
     assert_eq!(
         frames.ask(&twice, b"", None).await,
-        Ended::Reset(PROTOCOL_ERROR)
+        StreamEnd::Reset(PROTOCOL_ERROR)
     );
     assert_eq!(rig.plane.journal().attempts().len(), 2);
     rig.stop().await;
@@ -164,7 +164,7 @@ async fn a_target_that_is_no_path_is_refused_and_connect_is_not_allowed() {
             None,
         )
         .await;
-    let Ended::Answered(body) = connect else {
+    let StreamEnd::Answered(body) = connect else {
         panic!("{connect:?}")
     };
     own_status(&body, 405, "MethodNotAllowed");
@@ -261,7 +261,7 @@ async fn pseudo_headers_in_trailers_reach_nobody() {
         [("x-checksum", &b"1"[..])]
     );
     answer.send_response(http::Response::new(()), true).unwrap();
-    assert_eq!(soon(asking).await.unwrap(), Ended::Answered(Vec::new()));
+    assert_eq!(soon(asking).await.unwrap(), StreamEnd::Answered(Vec::new()));
     proxy.stop().await;
 }
 

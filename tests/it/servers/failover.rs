@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 
 use super::{SERVERS, count, quick};
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Protocol, Rig, eventually, proxy_before, sample, servers_up, soon, speaking};
+use crate::support::{
+    Protocol, Rig, eventually, proxy_in_front_of, sample, servers_up, soon, speaking,
+};
 
 cases!(
     requests_go_on_to_the_next_server_where_one_cannot_be_reached,
@@ -228,7 +230,7 @@ async fn a_server_that_lets_nobody_read_its_readiness_is_alive(code: StatusCode)
             .unwrap()
             .answer_readyz(Some(Canned::new(code, "text/plain", "")));
     }
-    let proxy = proxy_before(&plane.urls(), plane.ca_pem(), |_| {}).await;
+    let proxy = proxy_in_front_of(&plane.urls(), plane.ca_pem(), |_| {}).await;
     eventually("all are up", || servers_up(&proxy) == SERVERS).await;
     Rig { plane, proxy }.stop().await;
 }

@@ -8,14 +8,14 @@ use model_control_plane::Attempt;
 
 use super::{SERVERS, conflicts, count, quick, storm, storming};
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Client, Protocol, Rig, proxy_before};
+use crate::support::{Client, Protocol, Rig, proxy_in_front_of};
 
 #[tokio::test]
 async fn creates_of_a_namespace_keep_to_one_apiserver_which_all_replicas_choose() {
     let rig = Rig::listed(quick(), |_| {}).await;
     let mut turned = rig.plane.urls();
     turned.rotate_left(1);
-    let replica = proxy_before(&turned, rig.plane.ca_pem(), |_| {}).await;
+    let replica = proxy_in_front_of(&turned, rig.plane.ca_pem(), |_| {}).await;
     let mut client = rig.client(Protocol::Http2).await;
     let mut other = Client::connect(
         replica.address,

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{SERVERS, conflicts, count, storm};
 use crate::support::{
-    Client, NAMESPACE, Protocol, Rig, eventually, proxy_before, servers_up, soon,
+    Client, NAMESPACE, Protocol, Rig, eventually, proxy_in_front_of, servers_up, soon,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +90,7 @@ async fn an_apiserver_killed_and_restarted_in_a_storm_loses_nothing_and_moves_on
         |_| {},
     )
     .await;
-    let replica = proxy_before(&rig.plane.urls(), rig.plane.ca_pem(), |_| {}).await;
+    let replica = proxy_in_front_of(&rig.plane.urls(), rig.plane.ca_pem(), |_| {}).await;
     let proxies = [&rig.proxy, &replica];
     eventually("all are up", || {
         proxies.iter().all(|proxy| servers_up(proxy) == SERVERS)

@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// The behaviour of a collector.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Collecting {
+pub enum CollectorMode {
     /// Accepts every span, but reports this number as rejected.
     Rejecting(i64),
     /// Answers every export with this status code.
@@ -43,10 +43,10 @@ pub struct Collector {
 impl Collector {
     /// Starts a collector that accepts everything.
     pub async fn start() -> Self {
-        Self::that(Collecting::Rejecting(0)).await
+        Self::with(CollectorMode::Rejecting(0)).await
     }
 
-    pub async fn that(collecting: Collecting) -> Self {
+    pub async fn with(collecting: CollectorMode) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let got = Arc::new(Mutex::new(Vec::new()));
@@ -94,12 +94,12 @@ impl Collector {
 
 async fn serve(
     listener: TcpListener,
-    collecting: Collecting,
+    collecting: CollectorMode,
     got: Arc<Mutex<Vec<(String, HeaderMap, Bytes)>>>,
 ) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        if collecting == Collecting::Closing {
+        if collecting == CollectorMode::Closing {
             continue;
         }
         let got = Arc::clone(&got);
@@ -118,7 +118,7 @@ async fn serve(
 #[expect(clippy::disallowed_methods, reason = "the proxy's batches are bounded")]
 async fn answer(
     request: Request<Incoming>,
-    collecting: Collecting,
+    collecting: CollectorMode,
     got: Arc<Mutex<Vec<(String, HeaderMap, Bytes)>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
@@ -130,7 +130,7 @@ async fn answer(
         .push((head.uri.path().to_owned(), head.headers, body.to_bytes()));
     let mut response = ExportTraceServiceResponse::default();
     let code = match collecting {
-        Collecting::Rejecting(spans) => {
+        CollectorMode::Rejecting(spans) => {
             let partial = ExportTracePartialSuccess {
                 rejected_spans: spans,
                 error_message: "too many".into(),
@@ -138,8 +138,8 @@ async fn answer(
             response.partial_success = Some(partial).filter(|_| spans > 0);
             StatusCode::OK
         }
-        Collecting::Refusing(code) => code,
-        Collecting::Closing | Collecting::Silent => std::future::pending().await,
+        CollectorMode::Refusing(code) => code,
+        CollectorMode::Closing | CollectorMode::Silent => std::future::pending().await,
     };
     let mut answer = Response::new(Full::new(response.encode_to_vec().into()));
     *answer.status_mut() = code;

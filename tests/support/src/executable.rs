@@ -43,7 +43,7 @@ pub struct Process {
 
 /// The result of a finished process.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Exit {
     /// `None` if a signal ended the process.
     pub code: Option<i32>,
     pub stdout: String,
@@ -120,7 +120,7 @@ impl Process {
     }
 
     /// Waits for the end of the process.
-    pub async fn ended(mut self) -> Ended {
+    pub async fn ended(mut self) -> Exit {
         let mut code = None;
         eventually("the end of the process", || {
             match self.child.try_wait().unwrap() {
@@ -132,7 +132,7 @@ impl Process {
             }
         })
         .await;
-        Ended {
+        Exit {
             code,
             stdout: self.stdout.rest(),
             stderr: self.stderr.rest(),
@@ -149,12 +149,12 @@ impl Drop for Process {
 }
 
 /// Runs a command to its end.
-pub async fn run(command: Command) -> Ended {
+pub async fn run(command: Command) -> Exit {
     Process::start(command).ended().await
 }
 
 /// As [`run`], with `input` on stdin.
-pub async fn run_with_input(mut command: Command, input: &[u8]) -> Ended {
+pub async fn run_with_input(mut command: Command, input: &[u8]) -> Exit {
     let mut process = Process::start({
         command.stdin(Stdio::piped());
         command

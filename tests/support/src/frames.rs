@@ -36,14 +36,14 @@ pub struct Frames<S = TlsStream<TcpStream>> {
     /// The data of all bodies received so far, in one buffer.
     pub data: Vec<u8>,
     /// The code and the debug data of a GOAWAY with an error.
-    pub broken: Option<(u32, String)>,
+    pub error: Option<(u32, String)>,
     /// Whether a GOAWAY without an error has arrived.
-    pub farewell: bool,
+    pub goaway: bool,
 }
 
 /// How a stream ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum StreamEnd {
     /// With an answer that has this body. The head is not decoded, because that would need HPACK.
     Answered(Vec<u8>),
     /// With RST_STREAM and this code.
@@ -73,8 +73,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             next: 1,
             pings: 0,
             data: Vec::new(),
-            broken: None,
-            farewell: false,
+            error: None,
+            goaway: false,
         }
     }
 
@@ -84,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         head: Fields<'_>,
         body: &[u8],
         trailers: Option<Fields<'_>>,
-    ) -> Ended {
+    ) -> StreamEnd {
         let id = self.next;
         self.next += 2;
         let last = |last: bool| if last { END_STREAM } else { 0 };
@@ -108,14 +108,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 .frame()
                 .await
                 .expect("a frame before the connection ends");
-            assert_eq!((&self.broken, self.farewell), (&None, false), "GOAWAY");
+            assert_eq!((&self.error, self.goaway), (&None, false), "GOAWAY");
             match frame {
                 Frame { id: of, .. } if of != id => continue,
                 Frame {
                     kind: RST_STREAM,
                     payload,
                     ..
-                } => return Ended::Reset(u32::from_be_bytes(payload.try_into().unwrap())),
+                } => return StreamEnd::Reset(u32::from_be_bytes(payload.try_into().unwrap())),
                 Frame {
                     kind: DATA,
                     ref payload,
@@ -124,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 _ => {}
             }
             if matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
-                return Ended::Answered(body);
+                return StreamEnd::Answered(body);
             }
         }
     }
@@ -234,8 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     /// Waits for a GOAWAY without an error. Returns false if the connection ends without one.
-    pub async fn bidden_farewell(&mut self) -> bool {
-        while !self.farewell {
+    pub async fn received_goaway(&mut self) -> bool {
+        while !self.goaway {
             if self.frame().await.is_none() {
                 return false;
             }
@@ -266,9 +266,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             DATA => self.data.extend_from_slice(&payload),
             GOAWAY if payload[4..8] != [0; 4] => {
                 let code = u32::from_be_bytes(payload[4..8].try_into().unwrap());
-                self.broken = Some((code, String::from_utf8_lossy(&payload[8..]).into_owned()));
+                self.error = Some((code, String::from_utf8_lossy(&payload[8..]).into_owned()));
             }
-            GOAWAY => self.farewell = true,
+            GOAWAY => self.goaway = true,
             _ => {}
         }
         Some(Frame {

@@ -38,7 +38,7 @@ pub use model_control_plane::client::Answer;
 pub use posted::Posted;
 pub use raw::Raw;
 pub use rig::{
-    Rig, one, plane, proxy_before, proxy_to, rig, sample, sample_of, servers_up, speaking,
+    Rig, one, plane, proxy_in_front_of, proxy_to, rig, sample, sample_of, servers_up, speaking,
 };
 pub use wait::{eventually, soon};
 

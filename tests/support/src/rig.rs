@@ -47,7 +47,7 @@ impl Rig {
     /// As [`Rig::with`], but the proxy has the address of every apiserver.
     pub async fn listed(settings: Settings, edit: impl FnOnce(&mut Config)) -> Self {
         let plane = plane(settings).await;
-        let proxy = proxy_before(&plane.urls(), plane.ca_pem(), edit).await;
+        let proxy = proxy_in_front_of(&plane.urls(), plane.ca_pem(), edit).await;
         Self { plane, proxy }
     }
 
@@ -160,11 +160,15 @@ pub fn speaking(upstream: Protocol) -> Settings {
 
 /// A proxy on free ports of loopback in front of `upstream`.
 pub async fn proxy_to(upstream: &str, ca: &str, edit: impl FnOnce(&mut Config)) -> App {
-    proxy_before(&[upstream.to_owned()], ca, edit).await
+    proxy_in_front_of(&[upstream.to_owned()], ca, edit).await
 }
 
 /// A proxy on free ports of loopback in front of these servers.
-pub async fn proxy_before(servers: &[String], ca: &str, edit: impl FnOnce(&mut Config)) -> App {
+pub async fn proxy_in_front_of(
+    servers: &[String],
+    ca: &str,
+    edit: impl FnOnce(&mut Config),
+) -> App {
     let mut config = Config::default();
     config.upstream.servers = servers.iter().map(|url| url.parse().unwrap()).collect();
     config.upstream.ca = Some(CaSource::Pem(ca.as_bytes().to_vec()));

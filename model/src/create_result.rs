@@ -7,7 +7,7 @@ use crate::status::Status;
 
 /// The meaning of an answer to a create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Told {
+pub enum CreateResult {
     /// The pod is stored.
     Created,
     /// Another write to the quota came first. The pod is not stored.
@@ -21,14 +21,14 @@ pub enum Told {
     /// A 5xx, or an answer that no apiserver sends. The pod may be stored.
     Failed,
     /// There was no answer. The pod may be stored.
-    Nothing,
+    NoAnswer,
 }
 
-impl Told {
+impl CreateResult {
     /// Classifies an answer to a create.
-    pub fn by(code: StatusCode, body: &[u8]) -> Told {
+    pub fn of(code: StatusCode, body: &[u8]) -> CreateResult {
         if code.is_success() {
-            return Told::Created;
+            return CreateResult::Created;
         }
         let status = Status::decode(body).filter(|status| status.code == i32::from(code.as_u16()));
         let (reason, message) = status
@@ -36,13 +36,13 @@ impl Told {
             .map(|status| (status.reason.as_str(), status.message.as_str()))
             .unwrap_or_default();
         match (code.as_u16(), reason) {
-            (409, "Conflict") if is_about_a_quota(message) => Told::QuotaConflict,
-            (409, "AlreadyExists") if message.ends_with(" already exists") => Told::Exists,
+            (409, "Conflict") if is_about_a_quota(message) => CreateResult::QuotaConflict,
+            (409, "AlreadyExists") if message.ends_with(" already exists") => CreateResult::Exists,
             (403, "Forbidden") if message.contains(" is forbidden: exceeded quota: ") => {
-                Told::QuotaExceeded
+                CreateResult::QuotaExceeded
             }
-            (400..500, _) => Told::Refused,
-            _ => Told::Failed,
+            (400..500, _) => CreateResult::Refused,
+            _ => CreateResult::Failed,
         }
     }
 }
@@ -79,16 +79,20 @@ mod tests {
             let name = name.trim_start_matches("v1_37_");
             let answer = Canned::captured(&std::fs::read(&path).unwrap()).unwrap();
             let expected = match name {
-                _ if name.starts_with("quota_conflict_409") => Told::QuotaConflict,
-                _ if name.starts_with("already_exists_409") => Told::Exists,
+                _ if name.starts_with("quota_conflict_409") => CreateResult::QuotaConflict,
+                _ if name.starts_with("already_exists_409") => CreateResult::Exists,
                 // The old namespace of this name still exists.
-                "namespace_terminating_ns_create_409" => Told::Exists,
-                _ if name.starts_with("exceeded_quota_403") => Told::QuotaExceeded,
-                _ if answer.status.is_success() => Told::Created,
-                _ if answer.status.is_client_error() => Told::Refused,
-                _ => Told::Failed,
+                "namespace_terminating_ns_create_409" => CreateResult::Exists,
+                _ if name.starts_with("exceeded_quota_403") => CreateResult::QuotaExceeded,
+                _ if answer.status.is_success() => CreateResult::Created,
+                _ if answer.status.is_client_error() => CreateResult::Refused,
+                _ => CreateResult::Failed,
             };
-            assert_eq!(Told::by(answer.status, &answer.body), expected, "{name}");
+            assert_eq!(
+                CreateResult::of(answer.status, &answer.body),
+                expected,
+                "{name}"
+            );
             seen += 1;
         }
         assert!(seen > 30, "{seen}");
@@ -102,14 +106,17 @@ mod tests {
             "Operation cannot be fulfilled on resourcequotas \"q\": the object has been modified",
         );
         let body = conflict.encode(crate::Encoding::Json);
-        assert_eq!(Told::by(StatusCode::CONFLICT, &body), Told::QuotaConflict);
         assert_eq!(
-            Told::by(StatusCode::INTERNAL_SERVER_ERROR, &body),
-            Told::Failed
+            CreateResult::of(StatusCode::CONFLICT, &body),
+            CreateResult::QuotaConflict
         );
         assert_eq!(
-            Told::by(StatusCode::CONFLICT, conflict.message.as_bytes()),
-            Told::Refused
+            CreateResult::of(StatusCode::INTERNAL_SERVER_ERROR, &body),
+            CreateResult::Failed
+        );
+        assert_eq!(
+            CreateResult::of(StatusCode::CONFLICT, conflict.message.as_bytes()),
+            CreateResult::Refused
         );
     }
 }
