@@ -1,11 +1,12 @@
 //! What the proxy costs: the same requests direct and through the proxy, in turns, on loopback with
-//! TLS on every connection.
+//! The cost of the proxy: the same requests directly and through the proxy, in alternating turns,
+//! on loopback with TLS on every connection.
 //!
-//! Three processors' worth of work share the machine, each on one thread or process of its own: the
-//! client and a minimal upstream (both here) and the proxy (the real binary, so that `/proc` tells
-//! its processor time). The upstream answers from memory: what the model control plane does for a
-//! create would hide what is to be measured. `bench/README.md` says how to run this and how to read
-//! it.
+//! Client, upstream and proxy share the machine, and each uses up to one CPU. The client and a
+//! minimal upstream are threads of this process. The proxy is the real binary, so that `/proc`
+//! shows its CPU time. The upstream answers from memory, because the model control plane would use
+//! too much time for a create. `bench/README.md` says how to run the benchmark and how to read its
+//! results.
 
 #![expect(
     clippy::expect_used,

@@ -1,14 +1,15 @@
-//! Processor time in seconds, from Linux's /proc.
+//! CPU time in seconds, from Linux's /proc.
 
 use std::fs;
 
-/// Ticks a second, which Linux promises to user space whatever its own clock does.
+/// The clock ticks per second. In /proc Linux always uses this value.
 const HZ: f64 = 100.0;
 
-/// What everything on this machine has spent since it started.
+/// The CPU time of the whole machine since its start.
 pub(crate) fn machine() -> f64 {
     let stat = fs::read_to_string("/proc/stat").expect("Linux's /proc");
-    // All processors: user, nice, system, idle, iowait, irq, softirq, steal; see proc_stat(5).
+    // The line for all CPUs: user, nice, system, idle, iowait, irq, softirq, steal; see
+    // proc_stat(5).
     let all = stat
         .lines()
         .next()
@@ -18,10 +19,10 @@ pub(crate) fn machine() -> f64 {
     seconds(all, &[0, 1, 2, 5, 6])
 }
 
-/// What a process has spent since it started, in user space and in the kernel.
+/// The CPU time of a process since its start, in user space and in the kernel.
 pub(crate) fn process(id: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("a running process");
-    // The name, in parentheses, may hold spaces. utime and stime are the 14th and 15th fields; see
+    // The process name in parentheses may contain spaces. utime and stime are fields 14 and 15; see
     // proc_pid_stat(5).
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
     seconds(fields.split_whitespace(), &[11, 12])

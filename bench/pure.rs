@@ -1,4 +1,4 @@
-//! The parts that decide without IO, one by one: what each costs on the path of a request.
+//! The parts without IO, measured separately: the cost of each one in the path of a request.
 
 #![expect(
     clippy::expect_used,
@@ -28,7 +28,7 @@ const QUOTA_CONFLICT_PROTOBUF: &[u8] =
 const EXCEEDED_QUOTA_JSON: &[u8] = include_bytes!("../tests/samples/exceeded_quota_403.http");
 const TOO_MANY_REQUESTS_TEXT: &[u8] = include_bytes!("../tests/samples/too_many_requests_429.http");
 
-/// What client-go sends with a create, in its order.
+/// The headers of a create from client-go, in its order.
 const CLIENT_GO: &[(&str, &str)] = &[
     ("host", "10.96.0.1:443"),
     (
@@ -46,7 +46,7 @@ const CLIENT_GO: &[(&str, &str)] = &[
     ("accept-encoding", "gzip"),
 ];
 
-/// What a hop between the client and the proxy may have added.
+/// Headers that a hop between the client and the proxy may add.
 const HOP_BY_HOP: &[(&str, &str)] = &[
     ("connection", "keep-alive, x-trace"),
     ("keep-alive", "timeout=5"),
@@ -316,8 +316,8 @@ fn body_of(sample: &[u8]) -> &[u8] {
     &sample[head + 4..]
 }
 
-/// A pod of `size` bytes; `spec`, which holds nearly all of them, stands behind the metadata as
-/// every known client writes it, or before.
+/// A pod of `size` bytes. Most of them are in `spec`, which is after the metadata, as in the
+/// requests of every known client, or before it.
 fn pod_json(size: usize, spec_first: bool) -> Vec<u8> {
     let metadata = r#""metadata":{"generateName":"nightly-build-","labels":{"workflows.argoproj.io/workflow":"nightly-build"}}"#;
     let variable =

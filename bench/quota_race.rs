@@ -1,6 +1,6 @@
-//! Who wins the race for a quota: the same storm of creates by every policy, over a grid of
-//! conditions, on the model control plane or on a real one. `bench/README.md` says how to run it
-//! and what came of it.
+//! The race for a quota: every policy sends the same storm of creates, under many conditions, on
+//! the model control plane or on a real one. `bench/README.md` says how to run the benchmark, and
+//! shows results.
 
 #![expect(
     clippy::expect_used,
@@ -41,13 +41,13 @@ async fn main() {
     let total = plan.cells.len() * plan.policies.len() * plan.runs;
     let mut done = 0;
     for cell in &plan.cells {
-        // The table keeps their order, the runs do not.
+        // The table has this order, the runs have another one.
         plan.policies
             .iter()
             .for_each(|policy| report.row(cell, policy));
-        // Whatever disturbs the machine for a while disturbs every policy. In turns of changing
-        // order, or what comes back regularly, such as a garbage collection after so many
-        // creates, would always meet the same one.
+        // A disturbance of the machine must affect every policy. The order changes in every round,
+        // so that a periodic event, such as a garbage collection, does not always affect the same
+        // policy.
         let mut turn = plan.policies.clone();
         for _ in 0..plan.runs {
             fastrand::shuffle(&mut turn);

@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::app::{self, App, StartError};
 use crate::config::{CaSource, Config, Pin};
 use model_control_plane::client::{ClientError, Endpoint};
-use model_control_plane::storm::{StormError, Wrong};
+use model_control_plane::storm::{Mismatch, StormError};
 use model_control_plane::{ControlPlane, ModelError, Settings};
 
 /// The size of the demo.
@@ -89,7 +89,7 @@ pub enum DemoError {
     Storm(#[from] StormError),
     /// The objects in the store differ from the answers that the clients got.
     #[error("the store and the answers disagree")]
-    Wrong(#[from] Wrong),
+    Mismatch(#[from] Mismatch),
     /// One create was stored more than once.
     #[error("the pod {0:?} was stored {1} times")]
     Twice(String, usize),

@@ -20,7 +20,8 @@ impl Client {
         Self(endpoint.connect().await.expect("a connection"))
     }
 
-    /// The same connection once more. None over HTTP/1.1, where there is one request at a time.
+    /// Another handle to the same connection. `None` over HTTP/1.1, which has no concurrent
+    /// requests.
     pub(crate) fn again(&self) -> Option<Self> {
         self.0.share().map(Self)
     }

@@ -1,5 +1,5 @@
-//! The client: a number of requests always in flight, each sent as soon as its predecessor is
-//! answered.
+//! The client: it always has a fixed number of requests in flight and sends a new one as soon as
+//! one is answered.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,14 +13,14 @@ use hyper::body::Incoming;
 use crate::client::Client;
 use crate::upstream::{POD, Upstream, WATCH_ID, Watch};
 
-/// Where to send it, and what verifies it.
+/// A server, and the certificate authority that verifies it.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) ca_pem: String,
 }
 
-/// What is sent.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// A small object.
@@ -58,12 +58,12 @@ impl fmt::Display for Load {
 /// The workers of one scenario, connected to one server.
 pub(crate) struct Connected(Vec<Worker>);
 
-/// What one turn measured.
+/// The measurements of one turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) latencies: Vec<Duration>,
     pub(crate) elapsed: Duration,
-    /// Of the proxy, where there is one.
+    /// The CPU time of the proxy, if there is one.
     pub(crate) processor_time: Duration,
 }
 
@@ -80,8 +80,8 @@ enum Worker {
 }
 
 impl Load {
-    /// Over HTTP/2 all requests share one connection, as in client-go; over HTTP/1.1 each has its
-    /// own.
+    /// Over HTTP/2 all requests share one connection, as in client-go. Over HTTP/1.1 each worker
+    /// has its own connection.
     pub(crate) async fn connect(self, server: &Server, upstream: &Upstream) -> Connected {
         let first = Client::connect(server, self.version).await;
         let mut workers = Vec::with_capacity(self.concurrency);

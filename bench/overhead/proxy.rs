@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::load::Server;
 use crate::processors;
 
-/// A running proxy, killed when dropped.
+/// A running proxy. It is killed when this is dropped.
 pub(crate) struct Proxy {
     child: Child,
     server: Server,
@@ -20,8 +20,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts `program`; returns when it serves. It may be a script that starts the proxy under a
-    /// profiler, as long as it ends in `exec`.
+    /// Starts `program` and waits until it serves. A script may start the proxy under a profiler,
+    /// if it ends with `exec`.
     pub(crate) fn start(program: &Path, upstream: &Server, more: &[String]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let upstream_ca = directory.path().join("upstream-ca.crt");
@@ -54,7 +54,7 @@ impl Proxy {
                     .ok()
             })
             .expect("the proxy says where it serves");
-        // A full pipe would stop the proxy.
+        // The pipe must be read: if it is full, the proxy blocks.
         thread::spawn(move || log.for_each(drop));
         let ca_pem =
             fs::read_to_string(directory.path().join("ca.crt")).expect("the proxy writes its CA");
@@ -69,20 +69,20 @@ impl Proxy {
         &self.server
     }
 
-    /// What it has used of all processors, in user space and in the kernel, since it started.
+    /// The CPU time of the proxy since its start, in user space and in the kernel.
     pub(crate) fn processor_time(&self) -> Duration {
         Duration::from_secs_f64(processors::process(self.child.id()))
     }
 }
 
 impl Drop for Proxy {
-    /// Asks first: a profiler writes its result at the end.
+    /// Ends the proxy with a signal first, so that a profiler can write its result.
     fn drop(&mut self) {
         let asked = Command::new("kill")
             .arg(self.child.id().to_string())
             .status();
         if !asked.is_ok_and(|status| status.success()) {
-            // Already gone is as good.
+            // The process may have ended already.
             let _killed = self.child.kill();
         }
         let _reaped = self.child.wait();

@@ -1,4 +1,4 @@
-//! The table, and the same as JSON.
+//! The results as a table and as JSON.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use crate::load::{Load, Turn};
 
 /// All scenarios.
 pub(crate) struct Report {
-    /// What `before` is called.
+    /// The name of the baseline.
     baseline: &'static str,
     rows: Vec<Row>,
 }
 
-/// One scenario: its turns without the proxy, or with an earlier one, and with it.
+/// One scenario: its turns with the baseline (no proxy or an earlier one), and with the proxy.
 pub(crate) struct Row {
     load: Load,
     before: Side,
     after: Side,
-    /// Requests per second, after by before, of each round.
+    /// The ratio of requests per second, proxy to baseline, in each round.
     ratios: Vec<f64>,
 }
 
@@ -111,7 +111,7 @@ impl Side {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Of the proxy, in microseconds for each request.
+    /// The CPU time of the proxy for each request, in microseconds.
     fn processor_time(&self) -> f64 {
         micros(self.processor_time) / self.latencies.len() as f64
     }
@@ -127,7 +127,7 @@ impl Side {
     }
 }
 
-/// Markdown. The latencies are the baseline's and what comes on top of them.
+/// Markdown. The columns show the latencies of the baseline, and the latency that the proxy adds.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let baseline = self.baseline;

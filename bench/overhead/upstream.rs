@@ -1,5 +1,5 @@
-//! The least that can stand in for kube-apiserver: TLS, both protocols, and answers from memory. On
-//! a thread of its own.
+//! A minimal replacement for kube-apiserver: TLS, both protocols, and answers from memory. It has
+//! its own thread.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -26,10 +26,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::load::Server;
 
-/// Names a watch, so that its events can be asked for.
+/// Identifies a watch, so that the benchmark can send events on it.
 pub(crate) const WATCH_ID: HeaderName = HeaderName::from_static("x-watch");
 
-/// A pod of 3 KiB, which is about what a workflow's step has.
+/// A pod of 3 KiB, about the size of one step of a workflow.
 pub(crate) const POD: Bytes = Bytes::from_static(include_bytes!("pod.json"));
 const LEASE: Bytes = Bytes::from_static(include_bytes!("lease.json"));
 
@@ -108,7 +108,7 @@ async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, watches: 
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http2().max_concurrent_streams(100);
             let service = service_fn(|request| answer(request, Arc::clone(&watches)));
-            // The client leaves when its scenario is over.
+            // The client disconnects at the end of its scenario.
             let _ended = builder.serve_connection(TokioIo::new(tls), service).await;
         });
     }
@@ -136,7 +136,7 @@ async fn answer(
     }) {
         Some(opened) => {
             let (sender, events) = mpsc::unbounded_channel();
-            // Nobody waits for it if the client has left.
+            // Sending fails if the client has left, which does not matter.
             let _sent = opened.send(Watch(sender));
             Either::Right(Events(events))
         }

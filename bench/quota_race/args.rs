@@ -1,4 +1,4 @@
-//! What to run: the flags, the presets, and the grid that they span.
+//! The flags, the presets, and the grid of runs that they define.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -14,7 +14,7 @@ use crate::policy::Policy;
 /// The race for a quota, by policy. Each axis takes a list; a run is one storm of creates.
 #[derive(Debug, Parser)]
 pub(crate) struct Args {
-    /// Run on the control plane that controlplane.sh made in this directory instead of on the
+    /// Run on the control plane in this directory (of `cargo xtask control-plane`) instead of on the
     /// model.
     #[arg(long, value_name = "DIRECTORY")]
     control_plane: Option<PathBuf>,
@@ -74,16 +74,16 @@ pub(crate) struct Args {
     bench: bool,
 }
 
-/// What is run, in this order.
+/// The runs, in this order.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) control_plane: Option<PathBuf>,
     pub(crate) cells: Vec<Cell>,
     pub(crate) policies: Vec<Policy>,
     pub(crate) runs: usize,
-    /// What clients speak.
+    /// The HTTP version of the clients.
     pub(crate) version: Version,
-    /// How many times the processors of the calibrated model the model has.
+    /// How many times faster the model is than the calibrated one.
     pub(crate) processors: u32,
     pub(crate) json: Option<PathBuf>,
     pub(crate) svg: Option<PathBuf>,
@@ -96,15 +96,15 @@ pub(crate) struct Cell {
     pub(crate) namespaces: usize,
     pub(crate) in_flight: usize,
     pub(crate) deletes: bool,
-    /// Of the model.
+    /// The watch latency of the model.
     pub(crate) watch_latency: Duration,
-    /// In each namespace.
+    /// The number of quotas in each namespace.
     pub(crate) quotas: usize,
     pub(crate) pods: usize,
     pub(crate) margin: Option<usize>,
 }
 
-/// The axes where no flag says otherwise.
+/// The default values of the axes.
 struct Axes {
     policies: &'static str,
     apiservers: &'static [usize],
@@ -157,7 +157,7 @@ impl Args {
             (_, true) => FULL,
             _ => DEFAULT,
         };
-        // A real control plane has the one latency that it has.
+        // A real control plane has its own watch latency, which cannot be set.
         let latencies = if self.control_plane.is_some() {
             vec![Duration::ZERO]
         } else {
@@ -244,7 +244,7 @@ fn or<T: Copy>(given: Vec<T>, otherwise: &[T]) -> Vec<T> {
     }
 }
 
-/// Every cell with every value of one more axis.
+/// Combines every cell with every value of one more axis.
 fn by<T: Copy>(cells: &[Cell], values: &[T], with: impl Fn(Cell, T) -> Cell) -> Vec<Cell> {
     cells
         .iter()

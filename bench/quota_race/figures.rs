@@ -1,4 +1,4 @@
-//! What one run measured.
+//! The measurements of one run.
 
 use std::fmt;
 
@@ -7,38 +7,38 @@ use serde::Serialize;
 /// The figures of one run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figures {
-    /// Until the last create was over, in seconds.
+    /// The time until the last create finished, in seconds.
     pub(crate) makespan: f64,
-    /// Processor time of this process meanwhile, in seconds: clients, proxies, and the model.
+    /// CPU time of this process during the run, in seconds: clients, proxies, and the model.
     pub(crate) cpu_own: f64,
-    /// The same of the whole machine, a real control plane included.
+    /// CPU time of the whole machine, including a real control plane.
     pub(crate) cpu_machine: f64,
-    /// The same of each apiserver of a real control plane, in the order in which it started them;
-    /// of the model nothing.
+    /// CPU time of each apiserver of a real control plane, in the order in which they were started.
+    /// Empty for the model.
     pub(crate) cpu_apiservers: Vec<f64>,
-    /// Creates that succeeded.
+    /// The number of successful creates.
     pub(crate) created: u64,
-    /// Creates that did not.
+    /// The number of failed creates.
     pub(crate) failed: u64,
-    /// Quota conflicts that clients were answered.
+    /// Quota conflicts in answers to clients.
     pub(crate) client_conflicts: u64,
-    /// Quota conflicts that apiservers answered, to clients or to a proxy.
+    /// Quota conflicts in answers of apiservers, to clients or to a proxy.
     pub(crate) conflicts: u64,
-    /// Creates that reached an apiserver, for each that succeeded.
+    /// Attempts that reached an apiserver for each successful create.
     pub(crate) attempts_per_success: f64,
-    /// Status updates of quotas that were stored.
+    /// Status updates of quotas that succeeded.
     pub(crate) writes_won: u64,
     /// Status updates of quotas that lost a race.
     pub(crate) writes_lost: u64,
-    /// Pods that the quotas count beyond those that are there, summed over the quotas.
+    /// Pods that the quotas count in addition to the stored ones, as a sum over the quotas.
     pub(crate) overcharge: i64,
-    /// Creates that were refused by a conflict first and for want of quota in the end.
+    /// Creates that met a conflict first, and exceeded the quota in the end.
     pub(crate) conflict_then_exceeded: u64,
-    /// Creates that were refused for want of quota.
+    /// Creates that exceeded the quota.
     pub(crate) exceeded: u64,
-    /// Median time of a create, as its client sees it, retries included.
+    /// Median duration of a create for its client, including retries.
     pub(crate) p50_ms: f64,
-    /// The 99th percentile of the same.
+    /// The 99th percentile of the duration.
     pub(crate) p99_ms: f64,
 }
 

@@ -1,8 +1,8 @@
-//! Where the race is held: the model control plane in this process, or a real one that
-//! controlplane.sh has started.
+//! The control plane of a run: the model in this process, or a real one started by `cargo xtask
+//! control-plane`.
 //!
-//! Both are read over HTTP with the same requests. They differ in how namespaces come to be, where
-//! quota writes are counted, and in the journal, which only the model has.
+//! The benchmark reads both with the same HTTP requests. They differ in how namespaces are created,
+//! where quota writes are counted, and in the journal, which only the model has.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,7 +13,7 @@ use http::{Method, Version};
 use model_control_plane::amounts::Amounts;
 use model_control_plane::client::{Client, Endpoint};
 use model_control_plane::store::QuotaWrites;
-use model_control_plane::storm::Ended;
+use model_control_plane::storm::StormResult;
 use model_control_plane::{ControlPlane, Settings};
 use serde_json::{Value, json};
 
@@ -23,29 +23,29 @@ use crate::requests::{PATIENCE, counted, get, items, post, text, until_prepared}
 
 /// A control plane.
 pub(crate) struct Plane {
-    /// Where creates go.
+    /// The servers for creates.
     servers: Vec<String>,
     ca_pem: String,
-    /// Of the clients.
+    /// The token of the clients.
     token: String,
-    /// Every apiserver, for somebody who sees everything.
+    /// Every apiserver, with the rights of an administrator.
     admin: Vec<Endpoint>,
-    /// The process ids of a real control plane's apiservers, in the order in which it started
-    /// them.
+    /// The process ids of a real control plane's apiservers, in the order in which they were
+    /// started.
     processes: Vec<u32>,
     model: Option<ControlPlane>,
 }
 
-/// What is there after a storm.
+/// The state after a storm.
 pub(crate) struct State {
     /// Namespace and name of every pod.
     pub(crate) pods: HashSet<(String, String)>,
-    /// Pods that are charged, summed over all quotas.
+    /// The charged pods, as a sum over all quotas.
     pub(crate) charged: i64,
 }
 
 impl Plane {
-    /// A fresh model, or so many apiservers of the real control plane, drawn at random.
+    /// Starts a new model, or selects this many apiservers of the real control plane at random.
     pub(crate) async fn start(apiservers: usize, watch_latency: Duration, plan: &Plan) -> Plane {
         match &plan.control_plane {
             Some(directory) => Plane::real(directory, apiservers),
@@ -72,7 +72,7 @@ impl Plane {
 
     fn real(directory: &Path, apiservers: usize) -> Plane {
         let read = |name| {
-            fs::read_to_string(directory.join(name)).expect("a directory that controlplane.sh made")
+            fs::read_to_string(directory.join(name)).expect("the directory of a control plane")
         };
         let mut servers: Vec<_> = read("servers").lines().map(str::to_owned).collect();
         assert!(
@@ -83,9 +83,9 @@ impl Plane {
             .iter()
             .map(|url| process_at(directory, url))
             .collect();
-        // They are not alike: the first also serves kube-controller-manager, and what more it keeps
-        // in memory makes it collect garbage at other times. A policy that uses few of them
-        // must not always have the same ones.
+        // The apiservers are not equal: the first one also serves kube-controller-manager, and its
+        // larger memory makes it collect garbage at other times. A policy that uses few apiservers
+        // must not always get the same ones.
         fastrand::shuffle(&mut servers);
         let mut plane = Plane::new(
             servers,
@@ -96,8 +96,8 @@ impl Plane {
         );
         plane.servers.truncate(apiservers);
         plane.processes = processes;
-        // Nor must the one that makes the namespaces, lists the pods and deletes them be the
-        // oracle's each time.
+        // The apiserver that creates the namespaces, and lists and deletes the pods, must not
+        // always be the one of the oracle policy.
         fastrand::shuffle(&mut plane.admin);
         plane
     }
@@ -128,17 +128,17 @@ impl Plane {
         &self.servers
     }
 
-    /// What signed their certificates.
+    /// The authority that signed their certificates.
     pub(crate) fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// What clients show.
+    /// The token of the clients.
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
 
-    /// Processor seconds that each apiserver of a real control plane has spent since it started.
+    /// CPU seconds that each apiserver of a real control plane has used since its start.
     pub(crate) fn apiservers_spent(&self) -> Vec<f64> {
         self.processes
             .iter()
@@ -146,12 +146,12 @@ impl Plane {
             .collect()
     }
 
-    /// Makes new namespaces with their quotas; pods can be created in them when this returns.
+    /// Creates namespaces with quotas. When this returns, they accept pods.
     pub(crate) async fn namespaces(&self, cell: &Cell) -> Vec<String> {
         let names: Vec<_> = (0..cell.namespaces)
             .map(|index| format!("race-{:08x}-{index}", fastrand::u32(..)))
             .collect();
-        // Plenty, for a create that loses a race may leave its charge behind.
+        // More than enough, because a create that loses a race may leave its charge.
         let pods = cell
             .margin
             .map_or(cell.pods * 100, |margin| {
@@ -200,8 +200,8 @@ impl Plane {
         names
     }
 
-    /// Until whatever the run before has left to the controllers is done: a real control plane goes
-    /// on for seconds after it has answered, on the processors of this machine.
+    /// Waits until the controllers have finished the work of the previous run: a real control plane
+    /// keeps using the CPUs of this machine for seconds after its answers.
     pub(crate) async fn settled(&self) {
         if self.model.is_some() {
             return;
@@ -220,7 +220,7 @@ impl Plane {
         }
     }
 
-    /// How many status updates of quotas have won and lost since the control plane started.
+    /// The number of status updates of quotas that have succeeded and failed since the start.
     pub(crate) async fn quota_writes(&self) -> QuotaWrites {
         if let Some(model) = &self.model {
             return model.quota_writes();
@@ -245,7 +245,7 @@ impl Plane {
         writes
     }
 
-    /// The pods of these namespaces, and what their quotas count.
+    /// The pods of these namespaces, and the usage in their quotas.
     pub(crate) async fn state(&self, namespaces: &[String]) -> State {
         let mut client = self.admin().await;
         let mut state = State {
@@ -264,7 +264,7 @@ impl Plane {
             )
             .await
             {
-                // 1,000 pods are `1k`.
+                // The quantity of 1,000 pods is `1k`.
                 let used = Amounts::parse([("pods", text(&quota["status"]["used"]["pods"]))])
                     .expect("a quantity");
                 state.charged += used.whole("pods");
@@ -273,8 +273,8 @@ impl Plane {
         state
     }
 
-    /// Where there is a journal, it must know every acknowledged pod, and none twice.
-    pub(crate) fn check_journal(&self, ended: &Ended) {
+    /// If there is a journal, it must have every created pod exactly once.
+    pub(crate) fn check_journal(&self, ended: &StormResult) {
         let Some(model) = &self.model else { return };
         assert_eq!(
             model.journal().stored_twice(),
@@ -297,16 +297,16 @@ impl Plane {
         );
     }
 
-    /// Stops the model; takes the pods out of a real control plane, so that the next run finds it
-    /// much as this one did. The namespaces stay: their deletion would go on for seconds, in
-    /// the way of the next run.
+    /// Stops the model, or deletes the pods from a real control plane, so that the next run starts
+    /// in the same state. The namespaces stay, because their deletion takes seconds and would
+    /// disturb the next run.
     pub(crate) async fn stop(self, namespaces: &[String]) {
         if let Some(model) = self.model {
             return model.shutdown().await;
         }
         let mut client = self.admin().await;
         for namespace in namespaces {
-            // No node has these pods, so they are gone when this is answered.
+            // No node runs these pods, so they are gone when this is answered.
             let path = format!("/api/v1/namespaces/{namespace}/pods");
             let answer = client
                 .send(Method::DELETE, &path, "")
@@ -325,12 +325,11 @@ impl Plane {
     }
 }
 
-/// The id of the process that serves `url`, as controlplane.sh has written it down: `NAME.url` and
-/// `NAME.pid`.
+/// The id of the process that serves `url`. The control plane's folder has it in `NAME.pid`, beside
+/// `NAME.url`.
 fn process_at(directory: &Path, url: &str) -> u32 {
     let read = |path: &Path| fs::read_to_string(path).expect("a control plane that is up");
-    let entries =
-        fs::read_dir(directory.join("run")).expect("a directory that controlplane.sh made");
+    let entries = fs::read_dir(directory.join("run")).expect("the directory of a control plane");
     let mut paths = entries.map(|entry| entry.expect("an entry of the directory").path());
     let is_it = |path: &PathBuf| {
         path.extension().is_some_and(|extension| extension == "url") && read(path).trim() == url

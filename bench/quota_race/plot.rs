@@ -1,5 +1,5 @@
-//! The plot: for each set of conditions the makespan and the conflicts of every policy, as bars.
-//! SVG by hand: a few rectangles and words.
+//! The plot: bars with the makespan and the conflicts of every policy, for each set of conditions.
+//! The SVG is written by hand, because it only has rectangles and text.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ const BAR: u32 = 15;
 const LABELS: u32 = 108;
 const TITLE: u32 = 62;
 
-/// What a row of panels shows.
+/// The measure shown in a row of panels.
 struct Measure {
     name: &'static str,
     of: fn(&Figures) -> f64,
@@ -37,7 +37,7 @@ const MEASURES: [Measure; 3] = [
     },
 ];
 
-/// Colours by class, so that the page decides between light and dark.
+/// CSS classes for the colours, so that the page can switch between light and dark.
 const STYLE: &str = "
   text { font: 12px system-ui, sans-serif; fill: #1f2328 }
   .name { font-weight: 600 } .quiet { fill: #59636e }
@@ -50,8 +50,8 @@ const STYLE: &str = "
   }
 ";
 
-/// One column of panels for each set of conditions, one row for each measure; within a row all bars
-/// have one scale.
+/// One column of panels for each set of conditions, and one row for each measure. All bars of a row
+/// have the same scale.
 pub(crate) fn draw(report: &Report) -> String {
     let cells: Vec<_> = report.cells().collect();
     let bars = cells
@@ -121,7 +121,7 @@ fn draw_bar(svg: &mut String, x: u32, y: u32, row: &Row, measure: &Measure, most
         _ => "proxy",
     };
     let [low, median, high] = row.spread(measure.of);
-    // The figure stands behind its bar.
+    // The value is to the right of its bar.
     let scaled = |value: f64| {
         if most > 0.0 {
             value / most * f64::from(PANEL - 44)
@@ -154,7 +154,7 @@ fn draw_bar(svg: &mut String, x: u32, y: u32, row: &Row, measure: &Measure, most
 }
 
 fn text(svg: &mut String, x: u32, y: u32, class: &str, words: &str) {
-    // Our own words only: nothing in them needs to be escaped.
+    // All texts are constants, so nothing needs escaping.
     let _ = writeln!(
         svg,
         r#"<text class="{class}" x="{x}" y="{y}">{words}</text>"#

@@ -1,23 +1,23 @@
-//! How creates come to the apiservers: straight, with client-go's retries or without, or through
-//! the proxy.
+//! How creates reach the apiservers: directly, with or without client-go's retries, or through the
+//! proxy.
 
 use std::fmt;
 use std::str::FromStr;
 
 use kube_retry_proxy::app::App;
 use kube_retry_proxy::config::Pin;
-use kube_retry_proxy_support::proxy_before;
+use kube_retry_proxy_support::proxy_in_front_of;
 use model_control_plane::storm::Retry;
 
 /// One policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Policy {
-    /// One apiserver takes everything, and nobody else writes but for the deletions: the best that
-    /// can be had.
+    /// One apiserver handles every create, and only deletions write to the quota as well: the best
+    /// possible result.
     Oracle,
-    /// Over all apiservers in turn.
+    /// Directly to all apiservers in turn.
     Direct(Retry),
-    /// Through so many proxies in turn.
+    /// Through this many proxies in turn.
     Proxied { pinned: bool, replicas: usize },
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Policy {
 pub(crate) struct Proxies(Vec<App>);
 
 impl Proxies {
-    /// Starts proxies, all alike, before `servers`.
+    /// Starts identical proxies in front of `servers`.
     pub(crate) async fn start(
         replicas: usize,
         pinned: bool,
@@ -34,8 +34,8 @@ impl Proxies {
     ) -> Proxies {
         let mut proxies = Vec::new();
         for _ in 0..replicas {
-            // The one place where the proxied policies differ.
-            let proxy = proxy_before(servers, ca_pem, |config| {
+            // The only difference between the policies with a proxy.
+            let proxy = proxy_in_front_of(servers, ca_pem, |config| {
                 config.upstream.pin = if pinned { Pin::Namespace } else { Pin::None };
             });
             proxies.push(proxy.await);
@@ -53,7 +53,7 @@ impl Proxies {
         })
     }
 
-    /// The metrics of all, in Prometheus' text format.
+    /// The metrics of all proxies, in Prometheus' text format.
     pub(crate) fn metrics(&self) -> String {
         self.0.iter().map(|app| app.metrics.render()).collect()
     }
@@ -88,12 +88,12 @@ impl FromStr for Policy {
             (_, "direct") => Ok(Policy::Direct(Retry::NONE)),
             (_, "direct-retry") => Ok(Policy::Direct(Retry::DEFAULT_RETRY)),
             (_, "direct-backoff") => Ok(Policy::Direct(Retry::DEFAULT_BACKOFF)),
-            _ => Err(format!("{name:?} is no policy")),
+            _ => Err(format!("{name:?} is not a policy")),
         }
     }
 }
 
-/// As it is parsed.
+/// The same format that is parsed.
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

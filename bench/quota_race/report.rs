@@ -1,4 +1,4 @@
-//! The table, and the same as JSON.
+//! The results as tables and as JSON.
 
 use std::fmt;
 
@@ -69,14 +69,14 @@ impl Report {
         format!("{:#}\n", rows.collect::<Value>())
     }
 
-    /// The rows in groups of the same conditions.
+    /// The rows, grouped by their conditions.
     pub(crate) fn cells(&self) -> impl Iterator<Item = &[Row]> {
         self.rows.chunk_by(|one, other| one.cell == other.cell)
     }
 }
 
 impl Row {
-    /// Low, median and high of one figure over the runs.
+    /// The minimum, median and maximum of one figure over the runs.
     pub(crate) fn spread(&self, figure: impl Fn(&Figures) -> f64) -> [f64; 3] {
         let mut values: Vec<f64> = self.runs.iter().map(figure).collect();
         values.sort_unstable_by(f64::total_cmp);
@@ -87,7 +87,7 @@ impl Row {
         ]
     }
 
-    /// The median and, where there are several runs, the range.
+    /// The median, and the range if there are several runs.
     fn text(&self, digits: usize, figure: impl Fn(&Figures) -> f64) -> String {
         let [low, median, high] = self.spread(figure);
         let range = if self.runs.len() > 1 {

@@ -1,4 +1,4 @@
-//! What a control plane is asked over HTTP, whether it is the model or a real one.
+//! HTTP requests to a control plane, the same for the model and for a real one.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use http::{Method, StatusCode};
 use model_control_plane::client::{Answer, Client};
 use serde_json::Value;
 
-/// How long the real controllers get to prepare a namespace.
+/// The limit for the real controllers to prepare a namespace.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
-/// The sum of the counters of `family` that have all of `labels`, in a page of metrics in
-/// Prometheus' text format.
+/// The sum of the counters in `family` that have all of `labels`, from metrics in Prometheus' text
+/// format.
 pub(crate) fn counted(metrics: &str, family: &str, labels: &[&str]) -> u64 {
     let of_family = metrics.lines().filter(|line| {
         line.strip_prefix(family)
@@ -23,8 +23,8 @@ pub(crate) fn counted(metrics: &str, family: &str, labels: &[&str]) -> u64 {
         .sum::<f64>() as u64
 }
 
-/// Until the quota controller has computed every quota and, without which no pod is admitted, there
-/// is a service account.
+/// Waits until the quota controller has computed every quota and the service account exists, which
+/// every pod needs.
 pub(crate) async fn until_prepared(client: &mut Client, namespace: &str) {
     let started = Instant::now();
     loop {
@@ -47,7 +47,7 @@ pub(crate) async fn until_prepared(client: &mut Client, namespace: &str) {
         }
         assert!(
             started.elapsed() < PATIENCE,
-            "the controllers do not prepare the namespace {namespace}"
+            "the controllers did not prepare the namespace {namespace}"
         );
         tokio::time::sleep(POLL).await;
     }
@@ -58,7 +58,7 @@ pub(crate) async fn items(client: &mut Client, path: &str) -> Vec<Value> {
         serde_json::from_slice(&get(client, path).await.body).expect("a list in JSON");
     match list["items"].take() {
         Value::Array(items) => items,
-        // `null` where Go has no slice.
+        // Go writes an empty slice as `null`.
         _ => Vec::new(),
     }
 }

@@ -1,9 +1,9 @@
-//! One run: makes the namespaces, sends the storm by one policy, and reads back what is really
-//! there.
+//! One run: creates the namespaces, sends the storm with one policy, and compares the answers with
+//! the stored pods.
 
-use model_control_plane::Told;
+use model_control_plane::CreateResult;
 use model_control_plane::client::Endpoint;
-use model_control_plane::storm::{Create, Ended, Retry, Storm};
+use model_control_plane::storm::{Create, Retry, Storm, StormResult};
 
 use crate::args::{Cell, Plan};
 use crate::figures::Figures;
@@ -14,10 +14,11 @@ use crate::requests::counted;
 
 const DELETES_PER_SECOND: u32 = 100;
 
-/// The storm of `cell` by `policy`.
+/// Runs the storm of `cell` with `policy`.
 ///
 /// # Panics
-/// If a pod is missing that was acknowledged, is there though it was refused, or was stored twice.
+///
+/// If a created pod is missing, a refused pod is stored, or a pod was stored twice.
 pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
     let apiservers = if *policy == Policy::Oracle {
         1
@@ -59,7 +60,7 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
         deletes_per_second: cell.deletes.then_some(DELETES_PER_SECOND),
     };
     plane.settled().await;
-    // Of this process: the clients, the proxies, and the model.
+    // CPU time of this process: the clients, the proxies, and the model.
     let spent = || {
         (
             processors::process(std::process::id()),
@@ -94,8 +95,8 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
         figures.conflicts = counted(&metrics, "kube_retry_proxy_conflicts_total", &[]);
         figures.attempts_per_success =
             (ended.creates.len() as u64 + replays) as f64 / figures.created.max(1) as f64;
-        // Nothing but quota conflicts is replayed here, and what is refused after a replay is
-        // refused for want of quota.
+        // The proxy only replays quota conflicts here, so a create that is refused after a replay
+        // has exceeded the quota.
         figures.conflict_then_exceeded = counted(
             &metrics,
             "kube_retry_proxy_outcomes_total",
@@ -107,14 +108,14 @@ pub(crate) async fn run(cell: &Cell, policy: &Policy, plan: &Plan) -> Figures {
     figures
 }
 
-/// The figures of a storm without a proxy; the quotas' own come from elsewhere.
-fn seen_by_clients(ended: &Ended) -> Figures {
+/// The figures of a storm without a proxy. The figures of the quotas are added later.
+fn seen_by_clients(ended: &StormResult) -> Figures {
     let count = |of: &dyn Fn(&Create) -> bool| {
         ended.creates.iter().filter(|create| of(create)).count() as u64
     };
     let failed = ended.failed() as u64;
     let created = ended.creates.len() as u64 - failed;
-    let exceeded = |create: &Create| create.told == Told::QuotaExceeded;
+    let exceeded = |create: &Create| create.result == CreateResult::QuotaExceeded;
     let client_conflicts = ended
         .creates
         .iter()

@@ -1,7 +1,7 @@
 //! Resource amounts: what a pod uses and what a quota allows, in thousandths of a unit.
 //!
-//! Covers the part of Kubernetes' `resource.Quantity` that quotas of pods need, and writes amounts
-//! back the way the apiserver prints them in its messages. Pure.
+//! Supports the part of Kubernetes' `resource.Quantity` that quotas on pods need. It prints amounts
+//! as the apiserver does in its messages. This module does no IO.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,12 +12,13 @@ use std::fmt::Write as _;
 pub struct Amounts(BTreeMap<String, i128>);
 
 impl Amounts {
-    /// No resource at all.
+    /// Amounts of no resource.
     pub fn new() -> Amounts {
         Amounts::default()
     }
 
-    /// Reads quantities such as `("requests.cpu", "500m")`; `None` when one of them is no quantity.
+    /// Parses quantities such as `("requests.cpu", "500m")`. Returns `None` if one of them is
+    /// malformed.
     pub fn parse<'a>(quantities: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Amounts> {
         let amounts = quantities
             .into_iter()
@@ -25,28 +26,28 @@ impl Amounts {
         amounts.collect::<Option<_>>().map(Amounts)
     }
 
-    /// The amount of one resource in thousandths, if it is listed.
+    /// The amount of one resource in thousandths; `None` if the resource is not listed.
     pub fn milli(&self, name: &str) -> Option<i128> {
         self.0.get(name).copied()
     }
 
-    /// The amount of one resource in whole units, 0 where it is not listed: `whole("pods")` counts
-    /// pods.
+    /// The amount of one resource in whole units, 0 if it is not listed: `whole("pods")` is a
+    /// number of pods.
     pub fn whole(&self, name: &str) -> i64 {
         i64::try_from(self.milli(name).unwrap_or(0) / 1000).unwrap_or(i64::MAX)
     }
 
-    /// Sets one resource, in thousandths.
+    /// Sets the amount of one resource, in thousandths.
     pub fn set(&mut self, name: &str, milli: i128) {
         self.0.insert(name.to_owned(), milli);
     }
 
-    /// The names listed, in order.
+    /// The names of the listed resources, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// Only the resources that `names` lists too.
+    /// Keeps only the resources that `names` lists as well.
     pub fn masked(&self, names: &Amounts) -> Amounts {
         Amounts(
             self.0
@@ -57,21 +58,21 @@ impl Amounts {
         )
     }
 
-    /// Adds every resource of `other`.
+    /// Adds the amounts of `other`.
     pub fn add(&mut self, other: &Amounts) {
         for (name, milli) in &other.0 {
             *self.0.entry(name.clone()).or_default() += milli;
         }
     }
 
-    /// Subtracts every resource of `other`.
+    /// Subtracts the amounts of `other`.
     pub fn subtract(&mut self, other: &Amounts) {
         for (name, milli) in &other.0 {
             *self.0.entry(name.clone()).or_default() -= milli;
         }
     }
 
-    /// The resources of `self` that exceed `hard`.
+    /// The resources whose amount is larger than their limit in `hard`.
     pub fn exceeding(&self, hard: &Amounts) -> Amounts {
         let exceeds =
             |name: &String, milli: &i128| hard.0.get(name).is_some_and(|limit| milli > limit);
@@ -84,19 +85,19 @@ impl Amounts {
         )
     }
 
-    /// Whether no resource has an amount other than zero.
+    /// Whether every amount is zero.
     pub fn is_zero(&self) -> bool {
         self.0.values().all(|milli| *milli == 0)
     }
 
-    /// Names and quantities as the API writes them.
+    /// Names and quantities in the format of the API.
     pub fn quantities(&self) -> impl Iterator<Item = (&str, String)> {
         self.0
             .iter()
             .map(|(name, milli)| (name.as_str(), format_quantity(name, *milli)))
     }
 
-    /// As in the apiserver's messages: `pods=1,requests.cpu=10m`.
+    /// The amounts as they appear in the apiserver's messages: `pods=1,requests.cpu=10m`.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L697-L712>
     pub fn pretty(&self) -> String {
@@ -110,7 +111,7 @@ impl Amounts {
     }
 }
 
-/// Suffixes and their value in thousandths.
+/// Suffixes with their factors in thousandths.
 const SUFFIXES: [(&str, i128); 12] = [
     ("Ki", 1000 << 10),
     ("Mi", 1000 << 20),
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_quantity() {
+    fn rejects_malformed_quantities() {
         for text in ["", "m", "abc", "-1", "1e3x", "1.2.3", "Mi"] {
             assert_eq!(Amounts::parse([("pods", text)]), None, "{text:?}");
         }

@@ -1,8 +1,9 @@
 //! One apiserver: HTTP handlers over the shared store and its own quota evaluator.
 //!
-//! Knows requests and answers, not sockets: `serve` feeds it. Every request enters the journal, may
-//! meet a fault, and is then handled in a task of its own, so that what has begun is finished also
-//! when the client or the timeout gave up: that is what makes a 504 ambiguous.
+//! This module handles requests and answers; `serve` handles the sockets. Every request is recorded
+//! in the journal and may meet a fault. A task of its own handles it, so the work completes even
+//! when the client has left or the request has timed out. This is why a 504 says nothing about
+//! whether the pod was stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,50 +50,50 @@ use target::Target;
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/server/config.go#L426>
 const MAX_BODY: usize = 3 << 20;
 
-/// `RequestTimeout`, which `?timeout=` can only shorten.
+/// `RequestTimeout`. `?timeout=` can only shorten it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one apiserver works with.
+/// The state of one apiserver.
 #[derive(Debug)]
 pub struct Apiserver {
-    /// Its place among the apiservers, from 0.
+    /// The index of this apiserver; the first one has 0.
     pub index: usize,
-    /// Shared with the other apiservers.
+    /// The store of the whole control plane.
     pub store: Arc<Store>,
-    /// Shared with the other apiservers.
+    /// The CPUs and the disk that all apiservers share.
     pub machine: Arc<Machine>,
-    /// Shared with the other apiservers.
+    /// The record of all requests to all apiservers.
     pub journal: Arc<Journal>,
-    /// Shared with the other apiservers.
+    /// The tokens that every apiserver accepts.
     pub tokens: Tokens,
-    /// Shared with the other apiservers.
+    /// The container logs that every apiserver serves.
     pub logs: Arc<Logs>,
-    /// Shared with the other apiservers.
+    /// The EndpointSlice of the Service `kubernetes`, the same in every apiserver.
     pub endpoints: Arc<tokio::sync::watch::Sender<Endpoints>>,
-    /// Its own.
+    /// The quota evaluator of this apiserver alone.
     pub evaluator: Evaluator,
-    /// Its own.
+    /// The faults of this apiserver alone.
     pub faults: Arc<Faults>,
-    /// Names for `generateName`, audit ids.
+    /// The source of generated names and audit ids.
     pub dice: super::dice::Dice,
-    /// How late clients hear of changes.
+    /// The delay before a watch delivers a change.
     pub watch_latency: Duration,
-    /// Where its work is done.
+    /// The set that the tasks of this apiserver belong to.
     pub tasks: Tasks,
 }
 
-/// The connection that a request came on.
+/// The connection on which a request arrived.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// Unique over all apiservers.
     pub id: u64,
-    /// Ends the connection after the answers under way (GOAWAY).
-    pub leave: CancellationToken,
-    /// Ends the connection at once.
+    /// Closes the connection after the answers in flight: GOAWAY over HTTP/2.
+    pub go_away: CancellationToken,
+    /// Closes the connection at once.
     pub cut: CancellationToken,
 }
 
-/// The request gets no answer: its stream is reset, or its HTTP/1.1 connection closed.
+/// The request gets no answer: its stream is reset, or its HTTP/1.1 connection is closed.
 #[derive(Debug, thiserror::Error)]
 #[error("the request is dropped on purpose")]
 pub struct Dropped(#[source] h2::Error);
@@ -104,7 +105,7 @@ impl Dropped {
 }
 
 impl Apiserver {
-    /// Answers one request.
+    /// Records one request, applies its fault if there is one, and answers it.
     pub async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -114,10 +115,10 @@ impl Apiserver {
         if head.uri.path() == "/readyz" && !head.headers.contains_key(http::header::AUTHORIZATION) {
             if head.version == http::Version::HTTP_2 {
                 // https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L101-L109
-                connection.leave.cancel();
+                connection.go_away.cancel();
             }
-            // Probes come by themselves: they are no part of what a test journals and scripts.
-            // kube-apiserver lets anybody read this.
+            // The proxy sends probes on its own schedule, so the journal and the scripted faults
+            // exclude them. kube-apiserver lets anyone read this path.
             return Ok(answer::canned(self.faults.readyz().unwrap_or_else(|| {
                 Canned::new(StatusCode::OK, "text/plain; charset=utf-8", "ok")
             })));
@@ -140,7 +141,7 @@ impl Apiserver {
             Some(Fault::CutAfter) => return Err(cut(&connection).await),
             Some(Fault::DelayAnswer(delay)) => sleep(delay).await,
             Some(Fault::Truncate) => answer.body_mut().truncate(),
-            Some(Fault::GoAway) => connection.leave.cancel(),
+            Some(Fault::GoAway) => connection.go_away.cancel(),
             _ => {}
         }
         if head_only {
@@ -162,7 +163,7 @@ impl Apiserver {
         if !self.tokens.admit(&head.headers) {
             if head.version == http::Version::HTTP_2 {
                 // https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/endpoints/filters/authentication.go#L118
-                connection.leave.cancel();
+                connection.go_away.cancel();
             }
             return self.failure(&head, answer::unauthorized());
         }
@@ -202,7 +203,7 @@ impl Apiserver {
         }
     }
 
-    /// Handles a short request to its end, whoever still waits for it.
+    /// Runs the handler of a short request to its end, even if nobody waits for the answer.
     async fn handled(
         &self,
         head: Parts,
@@ -215,7 +216,7 @@ impl Apiserver {
         let (body, trailers) = match whole(body, head.version, MAX_BODY).await {
             Ok(whole) => (whole.data, whole.trailers),
             Err(BodyError::TooLarge) => return self.failure(&head, answer::too_large()),
-            // Nobody is there to read this answer.
+            // Nobody reads this answer: the client has left.
             Err(_) => return self.failure(&head, answer::bad_request("unexpected EOF")),
         };
         entry.note(|attempt| {
@@ -246,7 +247,7 @@ impl Apiserver {
         answer
     }
 
-    /// An error in the encoding that the request accepts.
+    /// Encodes an error in the encoding that the request accepts.
     fn failure(&self, head: &Parts, status: Status) -> Answer {
         self.object(
             head,
@@ -258,8 +259,7 @@ impl Apiserver {
         )
     }
 
-    /// An object in the encoding that the request accepts, with the headers that every answer of an
-    /// apiserver has.
+    /// Encodes an object as the request accepts it, and adds the headers of every apiserver answer.
     fn object(
         &self,
         head: &Parts,
@@ -277,7 +277,7 @@ impl Apiserver {
     }
 }
 
-/// Cuts the connection; hyper drops this future with it.
+/// Cuts the connection and waits: hyper drops this future together with the connection.
 async fn cut(connection: &Connection) -> Dropped {
     connection.cut.cancel();
     std::future::pending().await

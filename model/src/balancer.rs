@@ -1,5 +1,5 @@
-//! A TCP load balancer before the apiservers: spreads *connections* round robin, as a ClusterIP
-//! does, and sees nothing inside them.
+//! A TCP load balancer in front of the apiservers. It distributes *connections* round robin, as a
+//! ClusterIP does, and does not look at their content.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use tokio::time::sleep;
 use super::faults::Faults;
 use super::tasks::Tasks;
 
-/// One server behind the balancer.
+/// One apiserver behind the load balancer.
 #[derive(Clone, Debug)]
 pub(super) struct Backend {
-    /// Where it listens.
+    /// The address that the apiserver listens on.
     pub(super) address: SocketAddr,
-    /// Servers that are down get no connections, as if a health check had found out.
+    /// A server that is down gets no connections, as if it had failed a health check.
     pub(super) faults: Arc<Faults>,
 }
 
-/// Accepts until the control plane stops.
+/// Accepts connections until the control plane stops.
 pub(super) async fn serve(listener: TcpListener, backends: Vec<Backend>, tasks: Tasks) {
     let mut next = 0;
     loop {
@@ -47,6 +47,6 @@ async fn relay(mut client: TcpStream, address: SocketAddr) {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    // Either side may break the connection; the other sees that.
+    // Either side may close the connection. copy_bidirectional passes that on to the other side.
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }

@@ -1,4 +1,4 @@
-//! Reads a message's body to its end, within a bound.
+//! Reads the whole body of a message, up to a limit.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Version};
@@ -6,28 +6,28 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-/// A body that came to its end.
+/// A body that was read completely.
 #[derive(Debug)]
 pub(crate) struct Whole {
     pub(crate) data: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
 }
 
-/// Why a body could not be read to its end.
+/// Why a body could not be read completely.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The connection or the stream failed.
     #[error("the body cannot be read")]
     Read(#[source] hyper::Error),
-    /// The stream ended without END_STREAM. hyper reports this as a complete body.
+    /// The stream ended without END_STREAM, which hyper reports as a complete body.
     #[error("the stream was reset before the body ended")]
     Reset,
-    /// The body is larger than the bound.
+    /// The body is larger than the limit.
     #[error("the body is too large")]
     TooLarge,
 }
 
-/// The whole body of a message of this HTTP version, of at most `most` bytes.
+/// Reads the body of a message of this HTTP version, up to `most` bytes.
 pub(crate) async fn whole(
     mut body: Incoming,
     version: Version,
@@ -49,7 +49,8 @@ pub(crate) async fn whole(
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    // hyper takes RST_STREAM with NO_ERROR or CANCEL for the end; h2 knows better.
+    // hyper treats RST_STREAM with NO_ERROR or CANCEL as the end of the body; h2 knows the
+    // difference.
     if version == Version::HTTP_2 && !body.is_end_stream() {
         return Err(BodyError::Reset);
     }

@@ -1,5 +1,5 @@
-//! The race of the measurements in bench/README.md without sockets, under paused time: fast, and
-//! the same for the same seed.
+//! Repeats the measurements of bench/README.md without sockets and under paused time, so that a run
+//! is fast and the same seed gives the same result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -146,7 +146,8 @@ async fn delete(
     }
 }
 
-/// Percent of creates refused, over a few seeds: a single run varies as widely as a real one.
+/// The percentage of creates that end in a quota conflict, over a few seeds. A single run varies as
+/// much as a run of a real control plane.
 async fn conflicts(apiservers: usize, in_flight: usize, deletes: bool) -> f64 {
     const SEEDS: usize = 5;
     let mut conflicts = 0;

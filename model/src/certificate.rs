@@ -1,4 +1,4 @@
-//! A certificate authority and one server certificate for all listeners, made at start.
+//! Creates a certificate authority and one server certificate for all listeners.
 
 use std::sync::Arc;
 
@@ -11,16 +11,17 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::ModelError;
 
-/// What the listeners serve with, and what clients trust.
+/// The TLS configuration of the servers, and the authority that clients trust.
 #[derive(Debug)]
 pub struct Certificates {
-    /// For every listener.
+    /// The configuration that every listener uses.
     pub server: Arc<ServerConfig>,
-    /// The authority's certificate.
+    /// The certificate of the authority, in PEM.
     pub ca_pem: String,
 }
 
-/// Makes both, valid for 127.0.0.1 and localhost. Without `http2` only HTTP/1.1 is offered.
+/// Creates both. The certificate is valid for 127.0.0.1 and localhost. Without `http2` the servers
+/// offer HTTP/1.1 only.
 pub fn make(http2: bool) -> Result<Certificates, ModelError> {
     let mut params = CertificateParams::default();
     params

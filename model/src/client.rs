@@ -1,8 +1,8 @@
-//! The client of everything that drives the model or the proxy: one connection, no retries, no
+//! The HTTP client of everything that drives the model or the proxy: one connection, no retries, no
 //! pool.
 //!
-//! `demo`, the tests, the benchmarks and the end-to-end suite share it, so that what they compare
-//! differs only in the address.
+//! `demo`, the tests, the benchmarks and the end-to-end suite share this client, so that the runs
+//! they compare differ only in the address.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,36 +26,36 @@ use tokio_rustls::client::TlsStream;
 use crate::body::{BodyError, whole};
 use crate::wire::posted_protobuf;
 
-/// More than any answer that this client asks for.
+/// Larger than any answer that this client asks for.
 const MAX_ANSWER: usize = 256 << 20;
 
-/// Why there is no answer.
+/// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Not `https://address:port`.
-    #[error("{0:?} is no https address with a port")]
+    /// The URL is not of the form `https://address:port`.
+    #[error("{0:?} is not an https address with a port")]
     Url(String),
-    /// The authority's certificate cannot be read or used.
-    #[error("cannot trust the authority")]
+    /// The certificate of the authority is malformed or unusable.
+    #[error("cannot use the certificate of the authority")]
     Authority(#[from] rustls::Error),
-    /// The token cannot stand in a header.
-    #[error("the token is no header value")]
+    /// The token has characters that a header cannot carry.
+    #[error("the token is not a valid header value")]
     Token(#[from] http::header::InvalidHeaderValue),
-    /// No connection, or it broke in TLS.
+    /// The TCP connection or the TLS handshake failed.
     #[error("cannot connect")]
     Connect(#[from] std::io::Error),
-    /// The connection broke before the answer was complete.
-    #[error("the connection broke")]
+    /// The connection failed before the answer was complete.
+    #[error("the connection failed")]
     Broken(#[from] hyper::Error),
-    /// The answer broke off.
+    /// The body of the answer was truncated.
     #[error("the answer is not complete")]
     Unfinished(#[from] BodyError),
-    /// The request cannot be written.
+    /// The request is malformed.
     #[error("the request is malformed")]
     Request(#[from] http::Error),
 }
 
-/// A server to talk to, and how.
+/// A server, and the TLS configuration, token and HTTP version to use with it.
 #[derive(Clone)]
 pub struct Endpoint {
     address: SocketAddr,
@@ -64,7 +64,8 @@ pub struct Endpoint {
     version: Version,
 }
 
-/// One connection, for requests with bodies of the type `B`. Over HTTP/1.1 one request at a time.
+/// One connection for requests with bodies of the type `B`. Over HTTP/1.1 it carries one request at
+/// a time.
 #[derive(Debug)]
 pub struct Client<B = Full<Bytes>> {
     sender: Sender<B>,
@@ -78,20 +79,20 @@ enum Sender<B> {
     Http2(http2::SendRequest<B>),
 }
 
-/// A whole answer.
+/// An answer that was read completely.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Its code.
+    /// The HTTP status code.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers of the answer.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body, without the trailers.
     pub body: Bytes,
-    /// Its trailers, if it has any.
+    /// The trailers, if there are any.
     pub trailers: Option<HeaderMap>,
 }
 
-/// TLS that trusts `ca_pem` alone and offers this HTTP version alone.
+/// A TLS configuration that trusts only `ca_pem` and offers only this HTTP version.
 pub fn tls(ca_pem: &str, version: Version) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()).flatten() {
@@ -111,8 +112,8 @@ pub fn tls(ca_pem: &str, version: Version) -> Result<ClientConfig, rustls::Error
 }
 
 impl Endpoint {
-    /// The server at `url` (`https://address:port`), trusted through `ca_pem`; `version` is
-    /// HTTP/1.1 or HTTP/2.
+    /// The server at `url` (`https://address:port`), whose certificate `ca_pem` has signed.
+    /// `version` is HTTP/1.1 or HTTP/2.
     pub fn new(
         url: &str,
         ca_pem: &str,
@@ -130,7 +131,7 @@ impl Endpoint {
         })
     }
 
-    /// Opens a connection, and leaves the protocol on it to the caller.
+    /// Opens a TLS connection on which the caller speaks HTTP itself.
     pub async fn connect_raw(&self) -> Result<TlsStream<TcpStream>, ClientError> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
@@ -140,7 +141,7 @@ impl Endpoint {
             .await?)
     }
 
-    /// Opens a connection.
+    /// Opens a connection and does the HTTP handshake.
     pub async fn connect(&self) -> Result<Client, ClientError> {
         let stream = self.connect_raw().await?;
         let authorization = self.authorization.clone();
@@ -148,7 +149,7 @@ impl Endpoint {
     }
 }
 
-/// The value of `Authorization` for a token.
+/// The value of `Authorization` for a bearer token.
 pub fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
     let mut authorization = HeaderValue::try_from(format!("Bearer {token}"))?;
     authorization.set_sensitive(true);
@@ -159,7 +160,7 @@ impl<B> Client<B>
 where
     B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
-    /// Over a connection that is open already.
+    /// Does the HTTP handshake on an open stream.
     pub async fn over(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         address: SocketAddr,
@@ -167,7 +168,7 @@ where
         version: Version,
     ) -> Result<Client<B>, ClientError> {
         let io = TokioIo::new(stream);
-        // The connection's end is seen through the sender.
+        // `sender` reports the end of the connection.
         let sender = if version == Version::HTTP_2 {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
             tokio::spawn(connection);
@@ -184,7 +185,8 @@ where
         })
     }
 
-    /// The same connection once more; None over HTTP/1.1.
+    /// Another handle on the same connection. Returns `None` over HTTP/1.1, which has no concurrent
+    /// requests.
     pub fn share(&self) -> Option<Client<B>> {
         match &self.sender {
             Sender::Http1(_) => None,
@@ -196,7 +198,8 @@ where
         }
     }
 
-    /// Whether the connection takes no further requests, because it has closed or was told GOAWAY.
+    /// Whether the connection accepts no further requests because it is closed or has received a
+    /// GOAWAY.
     pub fn is_closed(&self) -> bool {
         match &self.sender {
             Sender::Http1(sender) => sender.is_closed(),
@@ -204,7 +207,7 @@ where
         }
     }
 
-    /// A request with the token and, over HTTP/1.1, a `Host`. `path` begins with a slash.
+    /// Builds a request with the token and, over HTTP/1.1, a `Host`. `path` begins with a slash.
     pub fn request<R>(
         &self,
         method: Method,
@@ -230,7 +233,7 @@ where
         Ok(request)
     }
 
-    /// Sends a request and returns with the head of its answer.
+    /// Sends a request and returns as soon as the head of the answer arrives.
     pub async fn send_request(
         &mut self,
         request: Request<B>,
@@ -259,8 +262,8 @@ impl Client {
         self.send_with(method, path, HeaderMap::new(), body).await
     }
 
-    /// The same, with headers that replace the client's own. A body is JSON where they name no
-    /// `Content-Type`.
+    /// Like [`Client::send`], with headers that replace the client's own. The body is JSON unless
+    /// the headers have a `Content-Type`.
     pub async fn send_with(
         &mut self,
         method: Method,
@@ -284,7 +287,7 @@ impl Client {
         Answer::try_of(self.send_request(request).await?).await
     }
 
-    /// Posts a small pod that asks for 10m of CPU and 16 MiB of memory.
+    /// Creates a small pod that requests 10m of CPU and 16 MiB of memory.
     pub async fn create_pod(&mut self, namespace: &str, name: &str) -> Result<Answer, ClientError> {
         self.send(
             Method::POST,
@@ -296,10 +299,11 @@ impl Client {
 }
 
 impl Answer {
-    /// Reads an answer to its end.
+    /// Reads an answer completely.
     ///
     /// # Errors
-    /// If the body breaks off.
+    ///
+    /// If the body is truncated.
     pub async fn try_of(response: Response<Incoming>) -> Result<Answer, ClientError> {
         let (head, body) = response.into_parts();
         let whole = whole(body, head.version, MAX_ANSWER).await?;
@@ -311,38 +315,40 @@ impl Answer {
         })
     }
 
-    /// As [`Answer::try_of`], for tests.
+    /// Like [`Answer::try_of`], for tests.
     ///
     /// # Panics
-    /// If the body breaks off.
-    #[expect(clippy::expect_used, reason = "a test fails so")]
+    ///
+    /// If the body is truncated.
+    #[expect(clippy::expect_used, reason = "this fails the test")]
     pub async fn of(response: Response<Incoming>) -> Answer {
         Answer::try_of(response).await.expect("a whole answer")
     }
 
-    /// The body as text.
+    /// The body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON, for tests.
+    /// Parses the body as JSON, for tests.
     ///
     /// # Panics
-    /// If it is not JSON.
-    #[expect(clippy::panic, reason = "a test fails so")]
+    ///
+    /// If the body is not JSON.
+    #[expect(clippy::panic, reason = "this fails the test")]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 }
 
-/// The pod of the measurements that the model is calibrated on.
+/// The pod used in the measurements that the model is calibrated on, as JSON.
 pub fn small_pod(name: &str) -> String {
     format!(
         r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},"spec":{{"restartPolicy":"Never","containers":[{{"name":"main","image":"busybox","resources":{{"requests":{{"cpu":"10m","memory":"16Mi"}},"limits":{{"cpu":"10m","memory":"16Mi"}}}}}}]}}}}"#
     )
 }
 
-/// The same pod in protobuf.
+/// The pod of [`small_pod`] as protobuf.
 pub fn small_pod_protobuf(name: &str) -> Bytes {
     posted_protobuf(name, &[("cpu", "10m"), ("memory", "16Mi")])
 }

@@ -1,8 +1,9 @@
-//! The quota controller of kube-controller-manager: computes the status of new quotas, and
+//! The quota controller of kube-controller-manager. It computes the status of new quotas and
 //! recalculates usage when pods are deleted.
 //!
-//! It sees the store through informers that lag, and writes by compare-and-swap against what it
-//! saw: it is the one racer that a single apiserver has. No sockets; runs under paused time.
+//! It reads the store through informers that lag, and writes by compare-and-swap against what it
+//! read. With a single apiserver it is the only other writer, and so the only cause of quota
+//! conflicts. It uses no sockets and runs under paused time.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/pkg/controller/resourcequota/resource_quota_controller.go>
 
@@ -22,27 +23,27 @@ use super::quota::update_status;
 use super::store::{Store, StoreError};
 use super::tasks::Tasks;
 
-/// A failed sync is repeated after 5 ms, doubled at each failure.
+/// A failed sync is retried after 5 ms. Each further failure doubles the pause.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/client-go/util/workqueue/default_rate_limiters.go#L48-L56>
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 
-/// A cap that no model run reaches; the real one is 1,000 s.
+/// The longest pause, as in client-go. No run of the model reaches it.
 const MAX_BACKOFF: Duration = Duration::from_secs(1000);
 
-/// How the controller is paced.
+/// How often and how fast the controller writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Every quota is recalculated this often.
+    /// The interval at which every quota is recalculated.
     pub resync: Duration,
-    /// Writes per second (`--kube-api-qps`); each controller of kube-controller-manager has its
-    /// own.
+    /// Writes per second (`--kube-api-qps`). Each controller of kube-controller-manager has its own
+    /// rate limiter.
     pub qps: u32,
-    /// Writes at once (`--kube-api-burst`).
+    /// The burst of the rate limiter (`--kube-api-burst`).
     pub burst: u32,
 }
 
-/// The quota controller. Clones share it.
+/// The quota controller. All clones are the same controller.
 #[derive(Clone, Debug)]
 pub struct Controller {
     shared: Arc<Shared>,
@@ -56,10 +57,9 @@ struct Shared {
     pace: Pace,
     enabled: AtomicBool,
     caches: Mutex<Caches>,
-    /// The quotas being synced. An entry is notified when its quota has to be synced once more.
+    /// The quotas that are being synced. The `Notify` of a quota asks for one more sync.
     syncing: Mutex<HashMap<Key, Arc<Notify>>>,
-    /// When the client's rate limiter will have spent all writes so far; never more than the burst
-    /// behind now.
+    /// The time up to which the rate is used; at most the burst in the past.
     limiter: Mutex<Instant>,
 }
 
@@ -73,7 +73,8 @@ struct Caches {
 type Key = (String, String);
 
 impl Controller {
-    /// A controller whose informers lag by `lag`. It does nothing until [`Controller::run`].
+    /// Creates a controller whose informers lag by `lag`. It does nothing until
+    /// [`Controller::run`].
     pub fn new(
         store: Arc<Store>,
         machine: Arc<Machine>,
@@ -101,7 +102,7 @@ impl Controller {
         }
     }
 
-    /// Follows deletions and new quotas, for ever.
+    /// Reacts to deleted pods and new quotas; it never returns.
     pub async fn run(self) {
         let mut changes = self.shared.store.subscribe();
         let mut resync = Instant::now() + self.shared.pace.resync;
@@ -111,7 +112,8 @@ impl Controller {
             let next = self.follow(&mut known);
             let wake = next.map_or(resync, |next| next.min(resync));
             tokio::select! {
-                // The store lives as long as the controller. While an event is on its way, later ones need not wake anybody.
+                // The store outlives the controller. While an event is still on its way, later
+                // events need no wake-up.
                 _ = changes.changed(), if next.is_none() => {}
                 () = sleep_until(wake) => {}
             }
@@ -122,7 +124,7 @@ impl Controller {
         }
     }
 
-    /// Lets the controller act on what happens (the default), or not.
+    /// Turns the controller on (the default) or off.
     pub fn set_enabled(&self, enabled: bool) {
         self.shared.enabled.store(enabled, Ordering::Relaxed);
     }
@@ -134,8 +136,8 @@ impl Controller {
         }
     }
 
-    /// Applies what has arrived, queues what it calls for, and says when the next known event
-    /// arrives.
+    /// Applies the events that have arrived, queues the quotas they affect, and returns the arrival
+    /// time of the next known event.
     fn follow(&self, known: &mut u64) -> Option<Instant> {
         let shared = &self.shared;
         let deleted = shared.caches().pods.advance(&shared.store, Instant::now());
@@ -181,7 +183,7 @@ impl Controller {
 }
 
 impl Shared {
-    /// Syncs one quota, after failures again, until nothing more has been queued for it.
+    /// Syncs one quota, and retries after failures, until no further sync is queued.
     async fn sync_until_settled(&self, key: Key, again: Arc<Notify>) {
         let mut backoff = FIRST_BACKOFF;
         loop {
@@ -189,14 +191,15 @@ impl Shared {
                 Ok(()) => {
                     backoff = FIRST_BACKOFF;
                     let mut syncing = self.syncing();
-                    // A notification that is pending is taken at once.
+                    // A pending notification means one more sync at once.
                     if !pending(&again) {
                         syncing.remove(&key);
                         return;
                     }
                 }
                 Err(_) => {
-                    // A deletion meanwhile queues the quota anew, past the backoff.
+                    // A deletion in the meantime queues the quota again without waiting for the
+                    // backoff.
                     tokio::select! {
                         () = again.notified() => {}
                         () = sleep(backoff) => {}
@@ -207,7 +210,7 @@ impl Shared {
         }
     }
 
-    /// Writes the usage that the informers show, if it is another than the quota's.
+    /// Writes the usage that the informers show if it differs from the quota's.
     async fn sync(&self, (namespace, name): &Key) -> Result<(), StoreError> {
         let seen = {
             let mut caches = self.caches();
@@ -220,7 +223,7 @@ impl Shared {
                 .find(|quota| quota.name == *name);
             quota.map(|quota| (caches.pods.usage(namespace), quota))
         };
-        // A quota that the informer has not seen yet.
+        // The informer has not seen this quota yet.
         let Some((usage, quota)) = seen else {
             return Err(StoreError::NotFound);
         };
@@ -241,7 +244,7 @@ impl Shared {
             .map(drop)
     }
 
-    /// Waits for the client's rate limiter.
+    /// Waits for the rate limiter of the client.
     async fn admitted(&self) {
         if self.pace.qps == 0 {
             return;
@@ -265,7 +268,7 @@ impl Shared {
     }
 }
 
-/// Takes a pending notification, without waiting for one.
+/// Takes a pending notification if there is one; it does not wait.
 fn pending(notify: &Notify) -> bool {
     let notified = std::pin::pin!(notify.notified());
     notified.enable()
@@ -332,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deletion_corrects_what_was_overcharged() {
+    async fn a_deletion_corrects_an_overcharged_quota() {
         let (store, _controller) = start();
         let quota = store.create_quota("a", "q", amounts("99")).unwrap();
         used(&store, 0).await;
@@ -361,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_deletion_only_the_resync_corrects() {
+    async fn without_a_deletion_only_the_resync_corrects_a_quota() {
         let (store, _controller) = start();
         store.create_quota("a", "q", amounts("99")).unwrap();
         used(&store, 0).await;

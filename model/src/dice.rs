@@ -1,23 +1,23 @@
 //! Small random numbers for jitter, uids and name suffixes (splitmix64).
 //!
-//! Seedable, so that a run under paused time can be repeated; good enough for a model, not for
-//! secrets.
+//! A seed makes a run under paused time repeatable. The numbers are good enough for a model, not
+//! for secrets.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The letters of a generated name's suffix: no vowels, no look-alikes.
+/// The characters of generated name suffixes: no vowels and no look-alikes.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apimachinery/pkg/util/rand/rand.go#L84-L94>
 const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A source of random numbers that may be shared.
+/// A source of random numbers that can be shared between tasks.
 #[derive(Debug)]
 pub struct Dice(AtomicU64);
 
 impl Dice {
-    /// The same seed gives the same numbers.
+    /// Creates a source; the same seed gives the same numbers.
     pub fn seeded(seed: u64) -> Dice {
         Dice(AtomicU64::new(seed))
     }
@@ -27,17 +27,17 @@ impl Dice {
         RandomState::new().hash_one(0)
     }
 
-    /// The next number.
+    /// The next random number.
     pub fn next(&self) -> u64 {
         mix(self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
     }
 
-    /// `mean`, spread evenly over plus and minus half of it.
+    /// A random duration within half of `mean` on either side of it, evenly distributed.
     pub fn around(&self, mean: Duration) -> Duration {
         spread(self.next(), mean)
     }
 
-    /// A UUID in its usual writing.
+    /// A random UUID in its usual notation.
     pub fn uid(&self) -> String {
         let (a, b) = (self.next(), self.next());
         let (a, b) = (a & !0xf000 | 0x4000, b & (u64::MAX >> 2) | 1 << 63);
@@ -51,7 +51,7 @@ impl Dice {
         )
     }
 
-    /// The five letters that the apiserver puts behind a `generateName`.
+    /// The five characters that the apiserver appends to a `generateName`.
     pub fn suffix(&self) -> String {
         let mut number = self.next();
         let letter = |number: &mut u64| {
@@ -63,21 +63,21 @@ impl Dice {
     }
 }
 
-/// `mean` plus or minus up to half of it, chosen by `number`.
+/// A duration within half of `mean` on either side of it, chosen by `number`.
 pub fn spread(number: u64, mean: Duration) -> Duration {
-    // 1024 steps are enough for jitter, and stay clear of floats.
+    // 1024 steps are enough for jitter and avoid floats.
     mean / 2 + mean * u32::try_from(number % 1025).unwrap_or(0) / 1024
 }
 
-/// A time around `mean`, exponentially distributed, chosen by `number`: mostly shorter, seldom
-/// several times as long.
+/// A duration with this `mean`, exponentially distributed, chosen by `number`: mostly shorter,
+/// rarely several times as long.
 pub fn exponential(number: u64, mean: Duration) -> Duration {
-    // In 2^16 steps the longest is eleven times the mean.
+    // With 2^16 steps the longest duration is eleven times the mean.
     let part = f64::from(u16::try_from(number % (1 << 16)).unwrap_or(0)) / f64::from(1 << 16);
     mean.mul_f64(-(1.0 - part).ln())
 }
 
-/// Scrambles a number; neighbours come out unrelated.
+/// Scrambles a number, so that consecutive numbers give unrelated results.
 pub fn mix(number: u64) -> u64 {
     let a = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,9 +1,9 @@
-//! The three encodings in which an apiserver writes objects, and which of them a request accepts.
+//! The three encodings in which an apiserver writes objects, and content negotiation between them.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 
-/// An encoding of objects.
+/// An encoding of API objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// `application/json`.
@@ -14,11 +14,11 @@ pub enum Encoding {
     Protobuf,
 }
 
-/// In the apiserver's order: a wildcard means the first.
+/// In the apiserver's order: a wildcard selects the first.
 const ALL: [Encoding; 3] = [Encoding::Json, Encoding::Yaml, Encoding::Protobuf];
 
 impl Encoding {
-    /// The media type, without parameters.
+    /// The media type without parameters.
     pub fn media_type(self) -> &'static str {
         match self {
             Encoding::Json => "application/json",
@@ -32,7 +32,8 @@ impl Encoding {
         HeaderValue::from_static(self.media_type())
     }
 
-    /// The encoding that a request with these headers prefers; JSON where it accepts none of them.
+    /// The encoding that a request with these headers prefers. It is JSON if the request accepts
+    /// none.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/negotiation/negotiate.go>
     pub fn accepted(headers: &HeaderMap) -> Encoding {
@@ -42,7 +43,7 @@ impl Encoding {
             .split(',')
             .filter_map(Range::parse)
             .collect();
-        // A stable sort keeps the client's order among equals.
+        // The sort is stable, so ranges of equal weight keep the client's order.
         ranges.sort_by(|one, other| {
             (one.wild.cmp(&other.wild)).then(other.quality.total_cmp(&one.quality))
         });
@@ -52,7 +53,7 @@ impl Encoding {
             .unwrap_or(Encoding::Json)
     }
 
-    /// The encoding of a body. Text counts as YAML.
+    /// Detects the encoding of a body. Text that does not begin with `{` counts as YAML.
     pub fn of(body: &[u8]) -> Encoding {
         if body.starts_with(crate::envelope::MAGIC) {
             Encoding::Protobuf
@@ -64,17 +65,17 @@ impl Encoding {
     }
 }
 
-/// One media range of `Accept`.
+/// One media range of an `Accept` header.
 struct Range<'a> {
     media_type: &'a str,
-    /// How many of its two halves are wildcards.
+    /// The number of wildcards among type and subtype.
     wild: usize,
     quality: f32,
 }
 
 impl<'a> Range<'a> {
-    /// None for what is no media range, and for one that asks for another kind of object, such as
-    /// `as=Table`, which an error is never converted to.
+    /// Returns `None` for a malformed range, and for one that asks for another kind of object, such
+    /// as `as=Table`: errors are never converted.
     fn parse(text: &'a str) -> Option<Range<'a>> {
         let (media_type, parameters) = text.split_once(';').unwrap_or((text, ""));
         let media_type = media_type.trim();
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_first_range_that_it_can_write() {
+    fn selects_the_first_supported_range() {
         use Encoding::{Json, Protobuf, Yaml};
         for (accept, expected) in [
             ("application/json, */*", Json),

@@ -1,7 +1,7 @@
-//! What surrounds a protobuf object on the wire: its envelope, and the frame of a watch.
+//! The wrapping of protobuf objects on the wire: the envelope, and the frames of a watch.
 //!
-//! The messages are derived by prost. `required` stands for what gogo-protobuf does with every
-//! plain field: it is written even when it is empty.
+//! prost derives the messages. `required` mirrors gogo-protobuf, which writes every plain field
+//! even if it is empty.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use prost::Message;
@@ -11,12 +11,12 @@ use prost::Message;
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/serializer/protobuf/protobuf.go>
 pub const MAGIC: &[u8] = b"k8s\0";
 
-/// `runtime.Unknown`: an object with its version and kind.
+/// `runtime.Unknown`: an encoded object with its version and kind.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/runtime/generated.proto>
 #[derive(Clone, PartialEq, Message)]
 pub struct Unknown {
-    /// The object's version and kind.
+    /// Version and kind of the object.
     #[prost(message, required, tag = "1")]
     pub type_meta: TypeMeta,
     /// The encoded object.
@@ -39,7 +39,7 @@ pub struct TypeMeta {
     pub kind: String,
 }
 
-/// `metav1.WatchEvent`, which has no envelope of its own.
+/// `metav1.WatchEvent`, which has no envelope.
 #[derive(Clone, PartialEq, Message)]
 struct WatchEvent {
     #[prost(string, required, tag = "1")]
@@ -55,7 +55,7 @@ struct RawExtension {
     raw: Bytes,
 }
 
-/// An object of the core group in its envelope.
+/// Puts an object of the core group into an envelope.
 pub fn wrap(kind: &str, object: &impl Message) -> Bytes {
     let unknown = Unknown {
         type_meta: TypeMeta {
@@ -67,12 +67,12 @@ pub fn wrap(kind: &str, object: &impl Message) -> Bytes {
     };
     let mut body = BytesMut::with_capacity(MAGIC.len() + unknown.encoded_len());
     body.put_slice(MAGIC);
-    // It has room for everything.
+    // The capacity is sufficient.
     let _ = unknown.encode(&mut body);
     body.freeze()
 }
 
-/// The envelope of `body`; None where there is none, or it is damaged.
+/// Decodes the envelope of `body`; `None` if there is none or it is damaged.
 pub fn unwrap(body: &Bytes) -> Option<Unknown> {
     if !body.starts_with(MAGIC) {
         return None;
@@ -80,7 +80,7 @@ pub fn unwrap(body: &Bytes) -> Option<Unknown> {
     Unknown::decode(body.slice(MAGIC.len()..)).ok()
 }
 
-/// One event of a protobuf watch. `object` has its envelope.
+/// One event of a protobuf watch. `object` includes its envelope.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/framer/framer.go>
 pub fn watch_frame(event: &str, object: &Bytes) -> Bytes {
@@ -97,8 +97,8 @@ pub fn watch_frame(event: &str, object: &Bytes) -> Bytes {
     frame.freeze()
 }
 
-/// Takes the first event off a protobuf watch: its type, and its object with the envelope. None
-/// until all of it has arrived, or where it is damaged.
+/// Takes the first event from a protobuf watch: its type, and its object with the envelope. Returns
+/// `None` if the event is incomplete or damaged.
 pub fn next_watch_event(stream: &mut Bytes) -> Option<(String, Bytes)> {
     let mut rest = stream.clone();
     let length = usize::try_from(rest.try_get_u32().ok()?).ok()?;
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn watch_events_come_off_a_stream_one_by_one_when_they_are_whole() {
+    fn takes_watch_events_from_a_stream_only_when_they_are_complete() {
         let object = wrap("Status", &TypeMeta::default());
         let frame = watch_frame("ADDED", &object);
         let mut stream = Bytes::from([&frame[..], &frame[..7]].concat());

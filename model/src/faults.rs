@@ -1,8 +1,8 @@
-//! What goes wrong with one apiserver on demand: scripted answers, stalls, resets, lost answers,
-//! GOAWAY, a dead server.
+//! Faults that a test requests of one apiserver: scripted answers, stalls, resets, lost answers,
+//! GOAWAY, a server that is down.
 //!
-//! Quota conflicts are not among them: those emerge. A fault applies to the next request or to
-//! every one, until cleared.
+//! Quota conflicts are not among them, because they emerge from the race. A fault applies to the
+//! next request, or to every request until it is cleared.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,52 +13,52 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Something that goes wrong with one request.
+/// A fault of one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Answered by this instead of by a handler; nothing is stored.
+    /// Answered with this instead of by a handler. Nothing is stored.
     Answer(Canned),
-    /// Answered by this after this time; nothing is stored.
+    /// Answered with this after a delay. Nothing is stored.
     AnswerAfter(Duration, Canned),
-    /// Handled only after this time, or answered by a 504 if the request's timeout is shorter. It
-    /// is handled all the same then.
+    /// Handled only after this time. If the timeout of the request is shorter, the client gets a
+    /// 504, and the request is still handled later.
     Stall(Duration),
-    /// Like [`Fault::Stall`], until [`Faults::release`].
+    /// As [`Fault::Stall`], but until [`Faults::release`].
     Hold,
-    /// Not handled: the HTTP/2 stream is reset with INTERNAL_ERROR, an HTTP/1.1 connection is
+    /// Not handled: the HTTP/2 stream is reset with INTERNAL_ERROR, or the HTTP/1.1 connection is
     /// closed.
     Reset,
-    /// Not handled: the HTTP/2 stream is refused with REFUSED_STREAM, an HTTP/1.1 connection is
+    /// Not handled: the HTTP/2 stream is refused with REFUSED_STREAM, or the HTTP/1.1 connection is
     /// closed.
     Refuse,
     /// Not handled: the whole connection is cut.
     Cut,
-    /// Handled (and stored), then the stream is reset or the HTTP/1.1 connection closed without an
-    /// answer.
+    /// Handled and stored, but not answered: the stream is reset, or the HTTP/1.1 connection is
+    /// closed.
     LoseAnswer,
-    /// Handled (and stored), then the whole connection is cut without an answer.
+    /// Handled and stored, but not answered: the whole connection is cut.
     CutAfter,
-    /// Handled, and answered only after this time.
+    /// Handled at once, and answered after this time.
     DelayAnswer(Duration),
-    /// Handled, and the answer breaks off in the middle of its body.
+    /// Handled, but the answer is truncated in the middle of its body.
     Truncate,
-    /// Handled and answered; the connection gets a GOAWAY, or `Connection: close`.
+    /// Handled and answered. The connection gets a GOAWAY, or `Connection: close` over HTTP/1.1.
     GoAway,
 }
 
-/// An answer made beforehand.
+/// A scripted answer.
 #[derive(Clone, Debug)]
 pub struct Canned {
-    /// Its code.
+    /// The HTTP status code.
     pub status: StatusCode,
-    /// Its headers, beside `Date` and `Content-Length`.
+    /// The headers, except `Date` and `Content-Length`.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body of the answer.
     pub body: Bytes,
 }
 
 impl Canned {
-    /// An answer of one content type.
+    /// An answer with one header, `Content-Type`.
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Canned {
         let headers = HeaderMap::from_iter([(
             http::header::CONTENT_TYPE,
@@ -71,14 +71,15 @@ impl Canned {
         }
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Canned {
         self.headers.append(name, value);
         self
     }
 
-    /// The 429 of max-in-flight and of priority and fairness.
+    /// The 429 of an apiserver that is overloaded, from max-in-flight or from priority and
+    /// fairness.
     pub fn throttled(retry_after: u32) -> Canned {
         Canned::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -92,7 +93,7 @@ impl Canned {
         )
     }
 
-    /// The 429 of a server that is shutting down.
+    /// The 429 of an apiserver that is shutting down.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/server/filters/with_retry_after.go>
     pub fn shutting_down() -> Canned {
@@ -105,7 +106,7 @@ impl Canned {
         .with(http::header::CONNECTION, HeaderValue::from_static("close"))
     }
 
-    /// The 503 of a server that is starting up.
+    /// The 503 of an apiserver that is starting.
     pub fn starting_up() -> Canned {
         const BODY: &str = concat!(
             r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the request has been made before all known "#,
@@ -116,7 +117,7 @@ impl Canned {
             .with(http::header::RETRY_AFTER, HeaderValue::from(5))
     }
 
-    /// A captured HTTP/1.1 answer, head and body; `None` if it is none.
+    /// Parses a captured HTTP/1.1 answer. Returns `None` if it is malformed.
     pub fn captured(raw: &[u8]) -> Option<Canned> {
         let end = raw.windows(4).position(|window| window == b"\r\n\r\n")?;
         let mut lines = str::from_utf8(&raw[..end]).ok()?.split("\r\n");
@@ -136,11 +137,11 @@ impl Canned {
     }
 }
 
-/// The faults of one apiserver.
+/// The faults requested of one apiserver.
 #[derive(Debug)]
 pub struct Faults {
     script: Mutex<Script>,
-    /// Counts the releases.
+    /// The number of calls of [`Faults::release`].
     released: watch::Sender<u64>,
     down: watch::Sender<bool>,
 }
@@ -156,18 +157,17 @@ struct Script {
     signals: Signals,
 }
 
-/// How all present connections of an apiserver are reached. Connections made later get the next
-/// ones.
+/// Signals to all open connections of an apiserver. Connections that open later get new signals.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signals {
-    /// GOAWAY, or close after the answers under way.
-    pub(super) leave: CancellationToken,
-    /// Close at once.
+    /// Sends a GOAWAY, or closes after the answers in flight over HTTP/1.1.
+    pub(super) go_away: CancellationToken,
+    /// Closes the connection at once.
     pub(super) cut: CancellationToken,
 }
 
 impl Faults {
-    /// None yet.
+    /// No faults.
     pub fn new() -> Faults {
         Faults {
             script: Mutex::default(),
@@ -176,32 +176,34 @@ impl Faults {
         }
     }
 
-    /// One more pod create goes wrong like this, after those already lined up.
+    /// Adds a fault for one pod create, after those that are already scripted.
     pub fn next_create(&self, fault: Fault) {
         self.script().next_creates.push_back(fault);
     }
 
-    /// One more request of any kind goes wrong like this, after those already lined up.
+    /// Adds a fault for one request of any kind, after those that are already scripted.
     pub fn next_request(&self, fault: Fault) {
         self.script().next_requests.push_back(fault);
     }
 
-    /// Every pod create goes wrong like this, until changed; what is lined up comes first.
+    /// Sets the fault of every pod create until it is changed. Faults from [`Faults::next_create`]
+    /// come first.
     pub fn every_create(&self, fault: Option<Fault>) {
         self.script().every_create = fault;
     }
 
-    /// Every request goes wrong like this, until changed; what is lined up comes first.
+    /// Sets the fault of every request until it is changed. Faults from [`Faults::next_request`]
+    /// come first.
     pub fn every_request(&self, fault: Option<Fault>) {
         self.script().every_request = fault;
     }
 
-    /// Whoever asks `/readyz` without a token gets this instead of "ok", until changed.
+    /// Sets the answer to `/readyz` without a token until it is changed. `None` means "ok".
     pub fn answer_readyz(&self, answer: Option<Canned>) {
         self.script().readyz = answer;
     }
 
-    /// Forgets all that is scripted, and releases what is held.
+    /// Removes all faults, and releases the requests that [`Fault::Hold`] has stopped.
     pub fn clear(&self) {
         let mut script = self.script();
         *script = Script {
@@ -212,26 +214,27 @@ impl Faults {
         self.release();
     }
 
-    /// Lets everything go on that a [`Fault::Hold`] holds now.
+    /// Releases the requests that a [`Fault::Hold`] has stopped.
     pub fn release(&self) {
         self.released.send_modify(|count| *count += 1);
     }
 
-    /// Sends a GOAWAY on every open HTTP/2 connection; HTTP/1.1 connections close after the answer
-    /// under way.
+    /// Sends a GOAWAY on every open HTTP/2 connection. HTTP/1.1 connections close after the answer
+    /// in flight.
     pub fn go_away(&self) {
-        let leave = std::mem::take(&mut self.script().signals.leave);
-        leave.cancel();
+        let go_away = std::mem::take(&mut self.script().signals.go_away);
+        go_away.cancel();
     }
 
-    /// Cuts every open connection, in the middle of whatever it carries.
+    /// Cuts every open connection, even in the middle of an answer.
     pub fn cut_connections(&self) {
         let cut = std::mem::take(&mut self.script().signals.cut);
         cut.cancel();
     }
 
-    /// Takes the server down (its port refuses connections, those open are cut) or up again on the
-    /// same port. What it was writing to the store is still stored.
+    /// Takes the server down or up. A server that is down refuses connections, and its open
+    /// connections are cut. It returns on the same port. Writes to the store that had begun still
+    /// complete.
     pub fn set_down(&self, down: bool) {
         self.down.send_replace(down);
         if down {
@@ -244,7 +247,7 @@ impl Faults {
         *self.down.borrow()
     }
 
-    /// The fault of the request that has just arrived.
+    /// Takes the fault for a request that has just arrived.
     pub(super) fn take(&self, create: bool) -> Option<Fault> {
         let mut script = self.script();
         let next = if create {
@@ -263,36 +266,36 @@ impl Faults {
         next.or_else(|| script.every_request.clone())
     }
 
-    /// How often `/readyz` was asked without a token.
+    /// The number of requests to `/readyz` without a token.
     pub fn probes(&self) -> usize {
         self.script().probes
     }
 
-    /// The answer to a probe.
+    /// Counts a probe and returns its scripted answer, if there is one.
     pub(super) fn readyz(&self) -> Option<Canned> {
         let mut script = self.script();
         script.probes += 1;
         script.readyz.clone()
     }
 
-    /// Returns at the next release.
+    /// Waits for the next [`Faults::release`].
     pub(super) async fn held(&self) {
         let mut released = self.released.subscribe();
         released.mark_unchanged();
-        // The sender lives in `self`.
+        // `self` owns the sender, so the channel stays open.
         let _ = released.changed().await;
     }
 
-    /// The signals for a new connection.
+    /// Signals for a new connection.
     pub(super) fn signals(&self) -> Signals {
         let script = self.script();
         Signals {
-            leave: script.signals.leave.child_token(),
+            go_away: script.signals.go_away.child_token(),
             cut: script.signals.cut.child_token(),
         }
     }
 
-    /// Follows [`Faults::set_down`].
+    /// Reports the changes of [`Faults::set_down`].
     pub(super) fn watch_down(&self) -> watch::Receiver<bool> {
         self.down.subscribe()
     }
@@ -313,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripted_faults_come_before_standing_ones() {
+    fn faults_of_one_request_come_before_those_of_every_request() {
         let faults = Faults::new();
         faults.every_create(Some(Fault::Reset));
         faults.next_create(Fault::Refuse);

@@ -1,7 +1,7 @@
-//! An informer's cache: the store as one client sees it, one watch latency late.
+//! The cache of an informer: the store as one client sees it, with the latency of its watch.
 //!
-//! Nothing runs in the background. A reader says what time it is, and the events that have arrived
-//! by then are applied. That keeps the lag exact under paused time.
+//! No task runs in the background. The reader passes the current time, and the cache applies the
+//! events that have arrived by then. This keeps the lag exact under paused time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,23 +14,24 @@ use super::dice::{exponential, mix};
 use super::object::{Pod, Quota};
 use super::store::{Change, Compacted, Event, Store};
 
-/// How many events are taken from the store at a time.
+/// The number of events read from the store at a time.
 const CHUNK: usize = 1000;
 
-/// The lag of one client's watch: the time that an event is on its way, and a salt that makes its
-/// jitter its own.
+/// The lag of one watch: how long an event takes to arrive, and a salt that gives each client its
+/// own jitter.
 #[derive(Clone, Copy, Debug)]
 pub struct Lag {
-    /// The mean time from a change to its arrival on an idle machine.
+    /// The mean time from a change to its arrival, on an idle machine.
     pub mean: Duration,
-    /// What everybody who shares the processors adds to it.
+    /// The time added to the mean for each task that shares the CPUs.
     pub shared: Duration,
-    /// Tells one client's jitter from another's.
+    /// A number that makes the jitter of each client different.
     pub salt: u64,
 }
 
 impl Lag {
-    /// When the event reaches this client: exponentially distributed, as what waits in queues is.
+    /// The time at which the event reaches this client. The delay is exponentially distributed, as
+    /// queueing delays are.
     pub fn arrival<T>(&self, event: &Event<T>) -> Instant {
         event.at
             + exponential(
@@ -49,7 +50,7 @@ pub struct QuotaInformer {
 }
 
 impl QuotaInformer {
-    /// A cache that has seen nothing yet.
+    /// Creates an empty cache.
     pub fn new(lag: Lag) -> QuotaInformer {
         QuotaInformer {
             lag,
@@ -58,7 +59,7 @@ impl QuotaInformer {
         }
     }
 
-    /// The quotas of `namespace` that have arrived by `now`, by name.
+    /// The quotas of `namespace` that have arrived by `now`, sorted by name.
     pub fn list(&mut self, store: &Store, namespace: &str, now: Instant) -> Vec<Arc<Quota>> {
         for quota in self.advance(store, now) {
             self.quotas
@@ -87,8 +88,8 @@ impl QuotaInformer {
     }
 }
 
-/// What the pods of each namespace use, as one client sees them, and which namespaces have lost
-/// pods.
+/// The usage of the pods in each namespace as one client sees it, and the namespaces in which pods
+/// were deleted.
 #[derive(Debug)]
 pub struct PodInformer {
     lag: Lag,
@@ -97,7 +98,7 @@ pub struct PodInformer {
 }
 
 impl PodInformer {
-    /// A cache that has seen nothing yet.
+    /// Creates an empty cache.
     pub fn new(lag: Lag) -> PodInformer {
         PodInformer {
             lag,
@@ -106,8 +107,8 @@ impl PodInformer {
         }
     }
 
-    /// Applies what has arrived by `now`; returns the namespace of every pod seen deleted, once for
-    /// each pod.
+    /// Applies the events that have arrived by `now`. Returns the namespace of every deleted pod,
+    /// once for each pod.
     pub fn advance(&mut self, store: &Store, now: Instant) -> Vec<String> {
         let Ok(events) = arrived(&self.lag, &mut self.seen, now, |after| {
             store.pod_events(after, CHUNK)
@@ -130,12 +131,12 @@ impl PodInformer {
         deleted
     }
 
-    /// What the pods of `namespace` used when last advanced.
+    /// The usage of the pods in `namespace` at the last call of [`PodInformer::advance`].
     pub fn usage(&self, namespace: &str) -> Amounts {
         self.usage.get(namespace).cloned().unwrap_or_default()
     }
 
-    /// When the next known event arrives; `None` when every stored event has been seen.
+    /// The arrival time of the next known event. `None` if every stored event has been seen.
     pub fn next_arrival(&self, store: &Store) -> Option<Instant> {
         match store.pod_events(self.seen, 1) {
             Ok(events) => events.first().map(|event| self.lag.arrival(event)),
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sees_a_quota_one_latency_late() {
+    async fn sees_a_quota_after_the_watch_latency() {
         let store = Store::new(1);
         store.create_namespace("a").unwrap();
         store.create_quota("a", "q", one_pod()).unwrap();

@@ -1,7 +1,8 @@
-//! The journal: every request as an apiserver saw it. It is the judge of "never twice, none lost".
+//! The journal: every request as an apiserver saw it. Tests use it to prove that no create was lost
+//! and none was stored twice.
 //!
-//! An entry is made when a request's head arrives and completed as the request goes on. Nothing is
-//! removed, unless the journal was told to keep only so many.
+//! An entry is added when the head of a request arrives, and completed while the request is
+//! handled. No entry is removed unless the settings limit the length of the journal.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,83 +13,83 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::time::Instant;
 
-/// What the quota evaluator said to a create.
+/// The decision of the quota evaluator on a create.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QuotaOutcome {
-    /// The request did not get as far, or is no create.
+    /// The request is not a create, or failed before the quota check.
     #[default]
     NotAsked,
     /// No quota limits the pod.
     Unlimited,
     /// Admitted and charged.
     Charged,
-    /// Admitted, a dry run is not charged.
+    /// Admitted. A dry run is not charged.
     DryRun,
-    /// Refused: the evaluator lost the race for the quota.
+    /// Denied: the evaluator lost the race to write the quota.
     Conflict,
-    /// Refused: it does not fit.
+    /// Denied: the pod does not fit into the quota.
     Exceeded,
-    /// Refused for another reason.
+    /// Denied for another reason.
     Denied,
 }
 
 /// One request as an apiserver saw it.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// Time since the control plane's start.
+    /// The time since the start of the control plane.
     pub at: Duration,
-    /// Index of the apiserver.
+    /// The index of the apiserver.
     pub apiserver: usize,
-    /// The connection, unique over all apiservers.
+    /// The number of the connection, unique over all apiservers.
     pub connection: u64,
     /// HTTP/1.1 or HTTP/2.
     pub version: Version,
-    /// The request's method.
+    /// The HTTP method.
     pub method: Method,
-    /// The path, without the query.
+    /// The path without the query.
     pub path: String,
     /// The query, if there is one.
     pub query: Option<String>,
-    /// The headers, without `Authorization`.
+    /// The headers except `Authorization`.
     pub headers: HeaderMap,
-    /// Bytes of the body that arrived.
+    /// The number of body bytes that arrived.
     pub body: usize,
-    /// The trailers behind the body.
+    /// The trailers after the body.
     pub trailers: Option<HeaderMap>,
-    /// The name (or else `generateName`) in the posted pod; empty if the request is no create or
-    /// did not get as far.
+    /// The name in the posted pod, or else its `generateName`. Empty if the request is not a create
+    /// or failed before its body was parsed.
     pub name: String,
-    /// What the quota evaluator said.
+    /// The decision of the quota evaluator.
     pub quota: QuotaOutcome,
     /// The pod that this attempt stored.
     pub stored: Option<Stored>,
-    /// The code answered; `None` if no answer was made.
+    /// The status code of the answer. `None` if there was no answer.
     pub status: Option<StatusCode>,
-    /// Whether the answer was handed to the connection completely.
+    /// Whether the whole answer was handed to the connection.
     pub delivered: bool,
-    /// Whether the client went away before the answer had ended.
+    /// Whether the client disconnected before the end of the answer.
     pub abandoned: bool,
 }
 
-/// A stored pod in the journal.
+/// A pod that an attempt stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Its namespace.
+    /// The namespace of the pod.
     pub namespace: String,
-    /// Its name, generated or given.
+    /// The name of the pod, which may be generated.
     pub name: String,
-    /// Its uid.
+    /// The uid of the pod.
     pub uid: String,
 }
 
 impl Attempt {
-    /// Whether this is a create of a pod (not of a subresource).
+    /// Whether this is a create of a pod and not of a subresource.
     pub fn is_create(&self) -> bool {
         self.method == Method::POST && self.path.ends_with("/pods")
     }
 }
 
-/// All attempts so far.
+/// Every attempt so far.
 #[derive(Debug)]
 pub struct Journal {
     start: Instant,
@@ -100,12 +101,12 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Attempts {
     kept: VecDeque<Attempt>,
-    /// How many came before the first that is kept.
+    /// The number of attempts that were dropped from the front.
     forgotten: usize,
 }
 
 impl Journal {
-    /// An empty journal that starts now, and keeps the last `kept` attempts.
+    /// Creates an empty journal that keeps the last `kept` attempts. Its time starts now.
     pub fn new(kept: usize) -> Arc<Journal> {
         Arc::new(Journal {
             start: Instant::now(),
@@ -120,7 +121,7 @@ impl Journal {
         self.lock().kept.iter().cloned().collect()
     }
 
-    /// A copy of every create of a pod, in the order of arrival.
+    /// A copy of every pod create, in the order of arrival.
     pub fn creates(&self) -> Vec<Attempt> {
         self.lock()
             .kept
@@ -130,7 +131,7 @@ impl Journal {
             .collect()
     }
 
-    /// Shows every create of a pod, in the order of arrival, without copying: nothing arrives
+    /// Visits every pod create in the order of arrival, without copying. New requests wait
     /// meanwhile.
     pub fn for_each_create(&self, visit: impl FnMut(&Attempt)) {
         self.lock()
@@ -140,7 +141,7 @@ impl Journal {
             .for_each(visit);
     }
 
-    /// A pod that was stored more than once, and how often.
+    /// A pod that was stored more than once, with the number of times.
     pub fn stored_twice(&self) -> Option<(String, usize)> {
         let mut times: HashMap<(String, String), usize> = HashMap::new();
         self.for_each_create(|attempt| {
@@ -156,7 +157,7 @@ impl Journal {
             .map(|((_, name), times)| (name, times))
     }
 
-    /// The creates of one name (or `generateName`), in the order of arrival.
+    /// The creates with this name or `generateName`, in the order of arrival.
     pub fn creates_of(&self, name: &str) -> Vec<Attempt> {
         self.lock()
             .kept
@@ -166,22 +167,22 @@ impl Journal {
             .collect()
     }
 
-    /// How many attempts there are.
+    /// The number of attempts.
     pub fn len(&self) -> usize {
         self.lock().kept.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no attempts.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A number for a new connection.
+    /// The number of a new connection.
     pub(super) fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Notes a request whose head has arrived.
+    /// Records a request whose head has arrived.
     pub(super) fn arrive(
         self: &Arc<Journal>,
         apiserver: usize,
@@ -225,7 +226,7 @@ impl Journal {
     }
 }
 
-/// One attempt that is still going on. Clones are the same attempt.
+/// An attempt that is still being handled. All clones refer to the same attempt.
 #[derive(Clone, Debug)]
 pub struct Entry {
     journal: Arc<Journal>,
@@ -233,7 +234,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Completes the attempt's record.
+    /// Changes the record of the attempt.
     pub(super) fn note(&self, change: impl FnOnce(&mut Attempt)) {
         let mut attempts = self.journal.lock();
         let index = self.index.checked_sub(attempts.forgotten);

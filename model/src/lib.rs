@@ -1,12 +1,13 @@
 //! The model control plane: several apiservers over one store, in this process, on real sockets.
 //!
-//! Quota conflicts emerge in it from the same race as in a real control plane, calibrated on
-//! measurements (bench/README.md). `demo`, the integration tests and the benchmarks run against it.
-//! It makes the race, not the answers; what else goes wrong is asked for through [`Faults`], and
-//! the [`Journal`] keeps every attempt.
+//! Quota conflicts emerge from the same race as in a real control plane. The timing is calibrated
+//! on measurements (bench/README.md). `demo`, the integration tests and the benchmarks run against
+//! this crate. Tests request every other kind of failure through [`Faults`]. The [`Journal`]
+//! records every attempt.
 //!
-//! It judges the proxy, so it knows nothing of it: encodings, negotiation, certificates and client
-//! are its own, and deliberately made in another way.
+//! The tests judge the proxy by this crate, so it shares no code with the proxy. It has its own
+//! encodings, content negotiation, certificates and client, and it implements them in a different
+//! way.
 
 pub mod amounts;
 pub mod apiserver;
@@ -27,7 +28,7 @@ pub mod store;
 pub mod storm;
 pub mod tasks;
 pub mod tokens;
-pub mod told;
+pub mod create_result;
 pub mod wire;
 
 mod balancer;
@@ -46,6 +47,7 @@ use apiserver::{Apiserver, Endpoints, Logs};
 use balancer::Backend;
 pub use body::BodyError;
 use controller::{Controller, Pace};
+pub use create_result::CreateResult;
 use dice::Dice;
 pub use encoding::Encoding;
 pub use faults::{Canned, Fault, Faults};
@@ -59,41 +61,40 @@ pub use status::Status;
 use store::{QuotaWrites, Store};
 use tasks::Tasks;
 use tokens::Tokens;
-pub use told::Told;
 
-/// Why the control plane could not start or be changed.
+/// Why the control plane could not start, or why a change to it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// No port could be bound.
+    /// No listener could be bound.
     #[error("cannot bind a loopback port")]
     Bind(#[from] std::io::Error),
-    /// No certificate could be made.
+    /// The certificate could not be generated.
     #[error("cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
-    /// The certificate cannot be served with.
+    /// The certificate was rejected by rustls.
     #[error("cannot serve TLS")]
     Tls(#[from] rustls::Error),
     /// An object could not be stored.
     #[error("cannot store the {kind} {name:?}")]
     Store {
-        /// The kind of object.
+        /// The kind of the object.
         kind: &'static str,
-        /// Its name.
+        /// The name of the object.
         name: String,
-        /// The store's reason.
+        /// The reason that the store gave.
         #[source]
         source: store::StoreError,
     },
-    /// A limit of a quota is no quantity.
-    #[error("the limits of the quota {0:?} are no quantities")]
+    /// A limit of a quota is malformed.
+    #[error("a limit of the quota {0:?} is not a valid quantity")]
     Quantity(String),
-    /// The settings ask for no apiserver at all.
+    /// The settings have no apiserver.
     #[error("a control plane needs an apiserver")]
     NoApiserver,
 }
 
-/// A running control plane. Dropped without [`ControlPlane::shutdown`], its tasks stop without
-/// saying whether one had panicked.
+/// A running control plane. If it is dropped without [`ControlPlane::shutdown`], its tasks stop,
+/// and a panic in one of them goes unnoticed.
 #[derive(Debug)]
 pub struct ControlPlane {
     store: Arc<Store>,
@@ -109,7 +110,8 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts everything on free ports of 127.0.0.1; connections are accepted when this returns.
+    /// Starts everything on free ports of 127.0.0.1. When this returns, the servers accept
+    /// connections.
     pub async fn start(settings: Settings) -> Result<ControlPlane, ModelError> {
         if settings.apiservers == 0 {
             return Err(ModelError::NoApiserver);
@@ -197,7 +199,7 @@ impl ControlPlane {
             self.servers.clone(),
             self.tasks.clone(),
         ));
-        self.list_apiservers(&Vec::from_iter(0..self.servers.len()));
+        self.set_listed_apiservers(&Vec::from_iter(0..self.servers.len()));
         Ok(self)
     }
 
@@ -214,19 +216,19 @@ impl ControlPlane {
         self.servers.iter().map(|server| server.address).collect()
     }
 
-    /// The load balancer before all apiservers.
+    /// The URL of the load balancer in front of all apiservers.
     pub fn balanced_url(&self) -> String {
         format!("https://{}", self.balancer)
     }
 
-    /// The load balancer's address.
+    /// The address of the load balancer.
     pub fn balanced_address(&self) -> SocketAddr {
         self.balancer
     }
 
-    /// Names these apiservers, counted from 0, in the EndpointSlice of the Service `kubernetes`. At
-    /// first all are named.
-    pub fn list_apiservers(&self, apiservers: &[usize]) {
+    /// Sets the apiservers (counted from 0) that the EndpointSlice of the Service `kubernetes`
+    /// lists. All are listed at the start.
+    pub fn set_listed_apiservers(&self, apiservers: &[usize]) {
         let addresses = apiservers
             .iter()
             .filter_map(|index| self.servers.get(*index))
@@ -238,20 +240,20 @@ impl ControlPlane {
         });
     }
 
-    /// Forgets how that EndpointSlice has changed so far: who watches it has to list it again.
-    pub fn compact_apiservers(&self) {
+    /// Drops the history of that EndpointSlice, so that every watch of it has to list again.
+    pub fn compact_endpoints(&self) {
         self.endpoints.send_modify(|endpoints| {
             endpoints.revision += 1;
             endpoints.compacted = endpoints.revision;
         });
     }
 
-    /// The authority that signed the servers' certificate.
+    /// The certificate of the authority that signed the servers' certificate, in PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// A bearer token that is accepted.
+    /// A bearer token that the apiservers accept.
     pub fn token(&self) -> &str {
         self.tokens.first()
     }
@@ -266,7 +268,7 @@ impl ControlPlane {
         })
     }
 
-    /// Marks a namespace as being deleted: from now on it refuses new pods.
+    /// Marks a namespace as being deleted. It then refuses new pods.
     pub fn terminate_namespace(&self, name: &str) -> Result<(), ModelError> {
         let stored = self.store.terminate_namespace(name);
         stored.map_err(|source| ModelError::Store {
@@ -276,7 +278,7 @@ impl ControlPlane {
         })
     }
 
-    /// Stores a quota whose status is computed already: `create_quota("ns", "q", &[("pods", "100"),
+    /// Stores a quota with a computed status: `create_quota("ns", "q", &[("pods", "100"),
     /// ("requests.cpu", "10")])`.
     pub fn create_quota(
         &self,
@@ -301,53 +303,56 @@ impl ControlPlane {
         })
     }
 
-    /// The pods of a namespace, by name.
+    /// The pods of a namespace, sorted by name.
     pub fn pods(&self, namespace: &str) -> Vec<Arc<Pod>> {
         self.store.pods(Some(namespace)).0
     }
 
-    /// The Kubernetes Events that were posted, in order.
+    /// The Kubernetes Events that clients have posted, in order.
     pub fn events(&self) -> Vec<serde_json::Value> {
         self.store.events()
     }
 
-    /// One quota: `hard` and `used` are its status.
+    /// One quota. `hard` and `used` are its status.
     pub fn quota(&self, namespace: &str, name: &str) -> Option<Arc<Quota>> {
         self.store.quota(namespace, name)
     }
 
-    /// The quota controller: on, off, recalculate.
+    /// The quota controller, which a test can turn on and off, or ask to recalculate.
     pub fn controller(&self) -> &Controller {
         &self.controller
     }
 
-    /// How many writes of quota status have won and lost.
+    /// The number of status writes to quotas that won and lost the race.
     pub fn quota_writes(&self) -> QuotaWrites {
         self.store.quota_writes()
     }
 
-    /// The store itself, for whatever else a test wants to see or change behind the apiservers'
-    /// backs.
+    /// The store itself, for tests that read or change more than the methods here allow.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// Every request so far.
+    /// The journal of all requests.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
     }
 
-    /// What goes wrong with one apiserver, counted from 0; `None` if there are not so many.
+    /// The faults of one apiserver (counted from 0). `None` if there is no such apiserver.
     pub fn faults(&self, apiserver: usize) -> Option<&Arc<Faults>> {
         self.servers.get(apiserver).map(|server| &server.faults)
     }
 
-    /// The lines of container logs.
+    /// The container logs, to which tests push lines.
     pub fn logs(&self) -> &Arc<Logs> {
         &self.logs
     }
 
-    /// Stops everything and waits for it. Panics if one of the control plane's tasks had panicked.
+    /// Stops everything and waits for it.
+    ///
+    /// # Panics
+    ///
+    /// If a task of the control plane has panicked.
     pub async fn shutdown(self) {
         self.tasks.finish().await;
     }
@@ -359,7 +364,7 @@ impl Drop for ControlPlane {
     }
 }
 
-/// The requests and answers that were captured from real apiservers.
+/// The requests and answers captured from real apiservers.
 #[cfg(test)]
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/samples");
 

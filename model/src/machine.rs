@@ -1,8 +1,8 @@
-//! What things cost in time: one machine's processors, shared by everything the model runs on it,
-//! and etcd's latency.
+//! The cost of work in time: the CPUs of one machine, which all parts of the model share, and the
+//! latency of etcd.
 //!
-//! Conflicts emerge from these times and from the watch latency; nothing here knows about quotas.
-//! Works under paused time.
+//! Conflicts emerge from these times and from the watch latency. This module knows nothing about
+//! quotas. It works under paused time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,22 +15,22 @@ use super::dice::Dice;
 /// The times of the modelled machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
-    /// Processor time of one request to an apiserver, if it had the processors to itself.
+    /// CPU time of one request to an apiserver when nothing else runs.
     pub request: Duration,
-    /// The same of one status update of a quota, which an apiserver sends to itself or gets from
-    /// the quota controller.
+    /// CPU time of one status update of a quota. An apiserver sends it to itself, or the quota
+    /// controller sends it.
     pub update: Duration,
     /// Latency of one consistent read from etcd.
     pub read: Duration,
-    /// Mean latency of one write to etcd, jittered by half; writes overlap.
+    /// Mean latency of one write to etcd, with a jitter of half. Writes overlap.
     pub write: Duration,
 }
 
-/// The processors and the disk that all apiservers share.
+/// The CPUs and the disk that all apiservers share.
 #[derive(Debug)]
 pub struct Machine {
     costs: Costs,
-    /// How many are working now.
+    /// The number of tasks that use the CPUs now.
     working: Arc<AtomicU32>,
     dice: Dice,
 }
@@ -45,39 +45,39 @@ impl Machine {
         }
     }
 
-    /// How many are working, as it changes.
+    /// The number of tasks that use the CPUs, updated as it changes.
     pub fn working(&self) -> Arc<AtomicU32> {
         self.working.clone()
     }
 
-    /// Takes a request in, up to where it goes to the store: half of its work.
+    /// The work on a request until it goes to the store: half of its CPU time.
     pub async fn receive(&self) {
         self.work(self.costs.request / 2).await;
     }
 
-    /// Answers a request: the other half.
+    /// The work on the answer: the other half.
     pub async fn respond(&self) {
         self.work(self.costs.request / 2).await;
     }
 
-    /// Takes a status update in, up to where it goes to the store: seven tenths of its work.
+    /// The work on a status update until it goes to the store: seven tenths of its CPU time.
     pub async fn receive_update(&self) {
         self.work(self.costs.update / 10 * 7).await;
     }
 
-    /// Answers a status update, and gets its sender going again.
+    /// The rest of the work on a status update, including the wake-up of its sender.
     pub async fn respond_update(&self) {
         self.work(self.costs.update / 10 * 3).await;
     }
 
-    /// Reads from etcd.
+    /// A read from etcd.
     pub async fn read(&self) {
         if !self.costs.read.is_zero() {
             sleep(self.costs.read).await;
         }
     }
 
-    /// Writes to etcd: `commit` takes effect on the way, after a third of the time.
+    /// A write to etcd. `commit` takes effect after a third of the latency.
     pub async fn write<T>(&self, commit: impl FnOnce() -> T) -> T {
         let latency = self.dice.around(self.costs.write);
         if !latency.is_zero() {
@@ -90,8 +90,8 @@ impl Machine {
         result
     }
 
-    /// Shares the processors evenly with everybody who is working when it starts: short work
-    /// overtakes long, and a crowd slows all.
+    /// Uses the CPUs, shared evenly with the tasks that are working when this one starts. Short
+    /// work finishes before long work, and many tasks slow each other down.
     async fn work(&self, alone: Duration) {
         if alone.is_zero() {
             return;
@@ -101,10 +101,10 @@ impl Machine {
     }
 }
 
-/// One who is working, counted until dropped.
+/// A task that uses the CPUs. It is counted until it is dropped.
 struct Working<'a> {
     working: &'a AtomicU32,
-    /// How many were working when this one started, itself included.
+    /// The number of working tasks when this one started, including itself.
     workers: u32,
 }
 

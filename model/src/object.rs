@@ -1,7 +1,7 @@
 //! The objects that the model stores: namespaces, resource quotas and pods.
 //!
-//! A pod keeps what was posted, undecoded beyond what quota and listing need; `wire` turns it into
-//! JSON or protobuf.
+//! A pod keeps the posted object. Only the fields that quotas and lists need are decoded. `wire`
+//! writes pods as JSON or protobuf.
 
 use std::collections::BTreeMap;
 
@@ -12,38 +12,38 @@ use time::OffsetDateTime;
 use super::amounts::Amounts;
 use super::wire::ObjectMeta;
 
-/// A namespace.
+/// A stored namespace.
 #[derive(Clone, Debug)]
 pub struct Namespace {
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// Unique over time.
+    /// `metadata.uid`.
     pub uid: String,
-    /// The store's revision at its last change.
+    /// The store's revision at the last change of this object.
     pub revision: u64,
-    /// When it was created, in whole seconds.
+    /// The time of creation, in whole seconds.
     pub created: OffsetDateTime,
-    /// Whether it refuses new objects because it is being deleted.
+    /// Whether the namespace is being deleted and refuses new objects.
     pub terminating: bool,
 }
 
-/// A ResourceQuota with its status.
+/// A stored ResourceQuota with its status.
 #[derive(Clone, Debug)]
 pub struct Quota {
-    /// The namespace that it limits.
+    /// The namespace that the quota limits.
     pub namespace: String,
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// Unique over time.
+    /// `metadata.uid`.
     pub uid: String,
-    /// The store's revision at its last change: what compare-and-swap compares.
+    /// The store's revision at the last change, which compare-and-swap compares.
     pub revision: u64,
-    /// When it was created, in whole seconds.
+    /// The time of creation, in whole seconds.
     pub created: OffsetDateTime,
     /// `spec.hard`.
     pub spec: Amounts,
-    /// `status.hard`: empty until the quota controller has seen the quota, and until then nothing
-    /// is limited.
+    /// `status.hard`. It is empty until the quota controller has seen the quota; until then the
+    /// quota limits nothing.
     pub hard: Amounts,
     /// `status.used`.
     pub used: Amounts,
@@ -52,36 +52,36 @@ pub struct Quota {
 /// A pod as a client posted it.
 #[derive(Clone, Debug, Default)]
 pub struct NewPod {
-    /// `metadata.namespace`; empty when the body names none.
+    /// `metadata.namespace`; empty if the body has none.
     pub namespace: String,
-    /// `metadata.name`; empty when it is to be generated.
+    /// `metadata.name`; empty if the name is to be generated.
     pub name: String,
     /// `metadata.generateName`.
     pub generate_name: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// What the pod takes from quotas.
+    /// The amounts that the pod uses of quotas.
     pub usage: Amounts,
-    /// The compute resources that at least one container leaves open, which a quota on them does
-    /// not accept.
+    /// The compute resources that at least one container does not specify. A quota on such a
+    /// resource rejects the pod.
     pub unspecified: Vec<&'static str>,
     /// The posted object.
     pub content: Content,
 }
 
-/// What was posted, in the encoding in which it came.
+/// The posted object in its original encoding.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// `metadata` and `spec` of a JSON body.
     Json {
-        /// The whole of `metadata`.
+        /// The complete `metadata`.
         metadata: Map<String, Value>,
-        /// The whole of `spec`.
+        /// The complete `spec`.
         spec: Value,
     },
     /// `metadata` and `spec` of a protobuf body.
     Protobuf {
-        /// The whole of `metadata`.
+        /// The complete `metadata`.
         metadata: Box<ObjectMeta>,
         /// The encoded `spec`.
         spec: Bytes,
@@ -100,31 +100,31 @@ impl Default for Content {
 /// A stored pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
-    /// As posted, with namespace and name filled in.
+    /// The posted pod, with namespace and name filled in.
     pub posted: NewPod,
-    /// Unique over time.
+    /// `metadata.uid`.
     pub uid: String,
-    /// The store's revision at its creation, or at its deletion in a deletion event.
+    /// The store's revision at the creation, or at the deletion in a deletion event.
     pub revision: u64,
-    /// When it was created, in whole seconds.
+    /// The time of creation, in whole seconds.
     pub created: OffsetDateTime,
 }
 
 impl Pod {
-    /// The pod's name.
+    /// `metadata.name`, given or generated.
     pub fn name(&self) -> &str {
         &self.posted.name
     }
 
-    /// The pod's namespace.
+    /// `metadata.namespace`.
     pub fn namespace(&self) -> &str {
         &self.posted.namespace
     }
 }
 
-/// An object of which the store keeps a watch log.
+/// An object whose changes the store keeps in a watch log.
 pub trait Logged {
-    /// The namespace that the object is in.
+    /// The namespace of the object.
     fn namespace(&self) -> &str;
     /// The store's revision at the object's last change.
     fn revision(&self) -> u64;

@@ -1,9 +1,9 @@
-//! The quota evaluator of one apiserver: batches per namespace, four sleepless attempts, a cache
-//! that lags.
+//! The quota evaluator of one apiserver. It batches creates by namespace, tries each batch up to
+//! four times without a pause, and reads quotas from a cache that lags.
 //!
-//! Mirrors the admission plugin, quirks included. It decides nothing by chance: a conflict happens
-//! when another writer wins the compare-and-swap, and becomes an answer when that happens four
-//! times in a row. No sockets; runs under paused time.
+//! It mirrors the admission plugin, including its quirks. Nothing here is random: a conflict
+//! happens when another writer wins the compare-and-swap, and the client gets it as an answer when
+//! that happens four times in a row. It uses no sockets and runs under paused time.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go>
 
@@ -27,94 +27,94 @@ mod check;
 use access::Access;
 pub use access::update_status;
 
-/// Attempts after the first: `checkQuotas(quotas, admissionAttributes, 3)`.
+/// The number of retries after the first attempt: `checkQuotas(quotas, admissionAttributes, 3)`.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L210>
 const RETRIES: u32 = 3;
 
-/// Namespaces evaluated at a time (`numEvaluatorThreads` of the plugin).
+/// The number of namespaces evaluated at a time (`numEvaluatorThreads` of the plugin).
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/admission.go#L42>
 const WORKERS: usize = 10;
 
-/// How long a request waits for its batch.
+/// The longest time that a request waits for its batch.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L631-L636>
 const EVALUATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A create that asks for quota.
+/// A create that the evaluator checks and charges.
 #[derive(Clone, Debug)]
 pub struct Charge {
-    /// The namespace that is charged.
+    /// The namespace whose quotas are charged.
     pub namespace: String,
-    /// What the object uses.
+    /// The amounts that the pod uses.
     pub usage: Amounts,
-    /// Compute resources that the object leaves open.
+    /// The compute resources that at least one container does not specify.
     pub unspecified: Vec<&'static str>,
-    /// Checked, but not charged.
+    /// Whether the create is checked but not charged.
     pub dry_run: bool,
 }
 
-/// How the evaluator let a create pass.
+/// How the evaluator admitted a create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admitted {
-    /// No quota limits it.
+    /// No quota limits the pod.
     Unlimited,
-    /// It fits, and is charged in every quota that limits it.
+    /// The pod fits. Every quota that limits it is charged.
     Charged,
-    /// It fits; dry runs are not charged.
+    /// The pod fits. Dry runs are not charged.
     DryRun,
 }
 
-/// Why the evaluator refused a create.
+/// Why the evaluator denied a create.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Four compare-and-swap writes in a row lost to somebody else.
+    /// Four compare-and-swap writes in a row lost to other writers.
     #[error("conflict on quota {quota}")]
     Conflict {
         /// The quota that could not be written.
         quota: String,
     },
-    /// It does not fit.
+    /// The pod does not fit into a quota.
     #[error("exceeded quota: {quota}, requested: {requested}, used: {used}, limited: {limited}")]
     Exceeded {
-        /// The quota that is exceeded.
+        /// The exceeded quota.
         quota: String,
-        /// What was asked of the exceeded resources.
+        /// The requested amounts of the exceeded resources.
         requested: String,
-        /// What was used of them.
+        /// The used amounts of these resources.
         used: String,
-        /// Their limits.
+        /// The limits of these resources.
         limited: String,
     },
-    /// The quota limits resources that the pod leaves open.
+    /// A quota limits resources that the pod does not specify.
     #[error("failed quota: {quota}: must specify {resources}")]
     Unspecified {
-        /// The quota in question.
+        /// The quota that requires them.
         quota: String,
-        /// What to specify, with commas.
+        /// The missing resources, separated by commas.
         resources: String,
     },
     /// The quota controller has not computed the quota's usage yet.
     #[error("status unknown for quota: {quota}, resources: {resources}")]
     StatusUnknown {
-        /// The quota in question.
+        /// The quota without a status.
         quota: String,
-        /// The resources without usage, with commas.
+        /// The resources without usage, separated by commas.
         resources: String,
     },
-    /// The batch took more than ten seconds.
+    /// The batch took longer than ten seconds.
     #[error("resource quota evaluation timed out")]
     TimedOut,
-    /// The quota disappeared while it was written.
+    /// The quota was deleted before the write.
     #[error("resourcequotas {quota:?} not found")]
     Gone {
-        /// The quota in question.
+        /// The deleted quota.
         quota: String,
     },
 }
 
-/// The quota evaluator of one apiserver. Clones share it.
+/// The quota evaluator of one apiserver. All clones are the same evaluator.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
     shared: Arc<Shared>,
@@ -124,8 +124,8 @@ pub struct Evaluator {
 struct Shared {
     access: Access,
     tasks: Tasks,
-    /// The creates waiting for the next batch, by namespace. A namespace is listed while a task
-    /// works on it.
+    /// The creates that wait for the next batch, by namespace. A namespace has an entry while a
+    /// task works on it.
     waiting: Mutex<HashMap<String, Vec<Waiter>>>,
     workers: Semaphore,
 }
@@ -133,13 +133,13 @@ struct Shared {
 #[derive(Debug)]
 struct Waiter {
     charge: Charge,
-    /// `None` is the plugin's "default deny": no batch has decided yet.
+    /// `None` is the plugin's "default deny": no batch has decided on the create yet.
     result: Option<Result<Admitted, Denied>>,
     answer: oneshot::Sender<Result<Admitted, Denied>>,
 }
 
 impl Evaluator {
-    /// The evaluator of one apiserver, whose quota informer lags by `lag`.
+    /// Creates the evaluator of one apiserver. Its quota informer lags by `lag`.
     pub fn new(store: Arc<Store>, machine: Arc<Machine>, tasks: Tasks, lag: Lag) -> Evaluator {
         let access = Access::new(store, machine, lag);
         Evaluator {
@@ -152,10 +152,10 @@ impl Evaluator {
         }
     }
 
-    /// Checks and charges one create; it shares a batch with all others that wait for the same
+    /// Checks and charges one create, in a batch with all other creates that wait for the same
     /// namespace.
     ///
-    /// A caller that goes away does not undo the charge.
+    /// If the caller stops waiting, the charge stays.
     pub async fn evaluate(&self, charge: Charge) -> Result<Admitted, Denied> {
         let (answer, decision) = oneshot::channel();
         self.add_work(Waiter {
@@ -165,8 +165,8 @@ impl Evaluator {
         });
         match timeout(EVALUATION_TIMEOUT, decision).await {
             Ok(Ok(result)) => result,
-            // The worker is gone only when the control plane stops, or has panicked, which surfaces
-            // by itself.
+            // The worker is gone only if the control plane is stopping or the worker has panicked.
+            // `Tasks::finish` reports a panic.
             Ok(Err(_)) | Err(_) => Err(Denied::TimedOut),
         }
     }
@@ -187,7 +187,7 @@ impl Evaluator {
 }
 
 impl Shared {
-    /// Evaluates batch after batch of one namespace until nobody waits.
+    /// Evaluates batches of one namespace until no create waits.
     async fn work(&self, namespace: &str) {
         loop {
             let Ok(_worker) = self.workers.acquire().await else {
@@ -217,15 +217,15 @@ impl Shared {
             self.check_quotas(namespace, quotas, &mut batch).await;
         }
         for waiter in batch {
-            // A waiter may have timed out meanwhile.
+            // A waiter may have timed out in the meantime.
             let _ = waiter
                 .answer
                 .send(waiter.result.unwrap_or(Err(Denied::TimedOut)));
         }
     }
 
-    /// Adds the whole batch to copies of the quotas, writes what changed, and repeats with what
-    /// lost.
+    /// Adds the whole batch to copies of the quotas, writes the changed quotas, and repeats with
+    /// the writes that lost.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L213-L341>
     async fn check_quotas(&self, namespace: &str, mut quotas: Vec<Quota>, batch: &mut [Waiter]) {
@@ -247,7 +247,7 @@ impl Shared {
                 None => Ok(Admitted::Charged),
                 Some(denied) if remaining == 0 => Err(denied),
                 Some(_) => {
-                    // Without a pause, from a cache that may not have seen the winner's write yet.
+                    // No pause: the cache may not have the winner's write yet.
                     quotas = self.access.quotas(namespace).await;
                     quotas.retain(|quota| to_check.contains(&quota.name));
                     continue;

@@ -1,5 +1,5 @@
-//! The sockets of one apiserver: accepts, speaks TLS and HTTP/1.1 or HTTP/2, and carries out what
-//! the faults ask of connections.
+//! The sockets of one apiserver: accepts connections, speaks TLS with HTTP/1.1 or HTTP/2, and
+//! applies the faults that concern connections.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,28 +17,29 @@ use tokio_rustls::TlsAcceptor;
 use super::apiserver::{Apiserver, Connection};
 use super::tasks::Tasks;
 
-/// `http.Server.MaxHeaderBytes` is Go's default in kube-apiserver.
+/// `http.Server.MaxHeaderBytes`; kube-apiserver uses Go's default.
 const MAX_HEADER_BYTES: u32 = 1 << 20;
-/// Go counts bytes only; the parser here needs a bound.
+/// Go only limits the bytes; hyper needs a limit for the number of headers too.
 const MAX_HEADERS: usize = 10_000;
 
-/// How connections are served.
+/// The settings of all connections.
 #[derive(Clone)]
 pub(super) struct Serving {
     /// Terminates TLS.
     pub(super) tls: TlsAcceptor,
     /// SETTINGS_MAX_CONCURRENT_STREAMS.
     pub(super) max_streams: u32,
-    /// Go closes connections that have been idle for so long.
+    /// The idle time after which the server closes a connection, as Go does.
     pub(super) idle_timeout: Duration,
 }
 
-/// Binds any free port of the loopback interface.
+/// Binds a free port of the loopback interface.
 pub(super) async fn bind() -> std::io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
 }
 
-/// Binds for `count` servers: each any free port, or each the same one of an address of its own.
+/// Binds listeners for `count` servers. Each has a free port of 127.0.0.1, or each has the same
+/// port of its own address.
 pub(super) async fn bind_all(
     count: usize,
     own_addresses: bool,
@@ -46,7 +47,8 @@ pub(super) async fn bind_all(
     let mut listeners = vec![bind().await?];
     let port = listeners[0].local_addr()?.port();
     for index in 1..count {
-        // Ports are few and these addresses many: one that is taken is another test's, and seldom.
+        // Another test may use the port on one of these addresses. That is rare, because there are
+        // many addresses.
         let last = u8::try_from(index + 1).map_err(std::io::Error::other)?;
         listeners.push(if own_addresses {
             TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).await?
@@ -57,7 +59,7 @@ pub(super) async fn bind_all(
     Ok(listeners)
 }
 
-/// Accepts until the control plane stops, except while the server is down.
+/// Accepts connections until the control plane stops, except while the server is down.
 pub(super) async fn serve(
     mut listener: TcpListener,
     address: SocketAddr,
@@ -76,10 +78,10 @@ pub(super) async fn serve(
                 let served = connection(stream, apiserver.clone(), serving.clone());
                 apiserver.tasks.spawn_until_stop(served);
             }
-            // Out of file descriptors, most likely; they come back.
+            // The process is most likely out of file descriptors, which become free again.
             Some(Err(_)) => sleep(Duration::from_millis(50)).await,
             None => {
-                // Connections are refused while nobody listens.
+                // Without a listener the kernel refuses connections.
                 drop(listener);
                 if down.wait_for(|down| !*down).await.is_err() {
                     return;
@@ -90,7 +92,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Binds the same port again; whoever took it meanwhile is waited for.
+/// Binds the same port again. If another process has taken it, this waits.
 async fn rebind(address: SocketAddr) -> TcpListener {
     loop {
         let bound = TcpSocket::new_v4().and_then(|socket| {
@@ -109,12 +111,12 @@ async fn connection(stream: TcpStream, apiserver: Arc<Apiserver>, serving: Servi
     let signals = apiserver.faults.signals();
     let connection = Connection {
         id: apiserver.journal.next_connection(),
-        leave: signals.leave.child_token(),
+        go_away: signals.go_away.child_token(),
         cut: signals.cut.child_token(),
     };
     let _ = stream.set_nodelay(true);
     let cut = connection.cut.clone();
-    // Whatever ends a connection here is the client's doing, or was asked for.
+    // A connection ends because the client closed it or a test asked for it.
     cut.run_until_cancelled(async move {
         if let Ok(stream) = serving.tls.accept(stream).await {
             http(TokioIo::new(stream), apiserver, connection, &serving).await;
@@ -144,7 +146,7 @@ async fn http(
         .max_concurrent_streams(serving.max_streams)
         .max_header_list_size(MAX_HEADER_BYTES)
         .timer(TokioTimer::new());
-    let leave = connection.leave.clone();
+    let go_away = connection.go_away.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         apiserver.clone().handle(request, connection.clone())
     });
@@ -152,13 +154,13 @@ async fn http(
     tokio::pin!(served);
     tokio::select! {
         _ = served.as_mut() => return,
-        () = leave.cancelled() => served.as_mut().graceful_shutdown(),
+        () = go_away.cancelled() => served.as_mut().graceful_shutdown(),
     }
     let _ = served.await;
 }
 
-/// Runs hyper's own tasks (one for each HTTP/2 stream) among ours, so that a panic in a handler
-/// surfaces.
+/// Runs hyper's tasks (one for each HTTP/2 stream) in our own set, so that a panic in a handler is
+/// reported.
 #[derive(Clone)]
 struct StreamTasks(Tasks);
 

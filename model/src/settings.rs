@@ -1,4 +1,4 @@
-//! How a control plane is built.
+//! The settings of a control plane.
 
 use std::time::Duration;
 
@@ -7,45 +7,45 @@ use crate::informer::Lag;
 use crate::machine::Costs;
 use crate::store;
 
-/// How the control plane is built and how long things take in it. The default is calibrated on a
-/// real one.
+/// The size of the control plane and the times of its work. The defaults are calibrated on a real
+/// control plane.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many apiservers, at least one.
+    /// The number of apiservers, at least one.
     pub apiservers: usize,
-    /// Mean time until a change in the store reaches a watch or, exponentially distributed, an
-    /// informer.
+    /// The mean time until a change in the store reaches a watch or an informer. For informers it
+    /// is exponentially distributed.
     pub watch_latency: Duration,
-    /// What everybody who shares the processors adds to that on the way to an informer.
+    /// The time that each task on the shared CPUs adds to the way of a change to an informer.
     pub event_time: Duration,
     /// SETTINGS_MAX_CONCURRENT_STREAMS of HTTP/2 connections.
     pub max_streams: u32,
-    /// Processor time of one request; all apiservers share the processors.
+    /// CPU time of one request. All apiservers share the CPUs.
     pub handler_time: Duration,
-    /// Processor time of one status update of a quota.
+    /// CPU time of one status update of a quota.
     pub update_time: Duration,
     /// Latency of a consistent read from etcd.
     pub read_time: Duration,
-    /// Mean latency of a write to etcd, jittered by half.
+    /// Mean latency of a write to etcd, with a jitter of half.
     pub write_time: Duration,
-    /// Accepted bearer tokens.
+    /// The accepted bearer tokens.
     pub tokens: Vec<String>,
-    /// Offer no HTTP/2.
+    /// Whether the servers offer HTTP/1.1 only.
     pub http1_only: bool,
-    /// Every apiserver has an address of its own, 127.0.0.1, 127.0.0.2 and so on, and all have the
-    /// same port, as in a cluster. Not on every system are these addresses there.
+    /// Whether every apiserver has its own address (127.0.0.1, 127.0.0.2 and so on) and all have
+    /// the same port, as in a cluster. Some systems do not have these addresses.
     pub own_addresses: bool,
-    /// After this long without a request an HTTP/1.1 connection is closed.
+    /// The idle time after which an HTTP/1.1 connection is closed.
     pub idle_timeout: Duration,
-    /// How often the quota controller recalculates everything.
+    /// The interval at which the quota controller recalculates every quota.
     pub resync: Duration,
-    /// Quota writes per second and at once that the quota controller allows itself.
+    /// The rate limit of the quota controller: writes per second, and burst.
     pub controller_rate: (u32, u32),
-    /// How many of the last requests the journal keeps.
+    /// The number of requests that the journal keeps.
     pub journal: usize,
-    /// How many of the last changes of pods and of quotas stay readable to watches.
+    /// The number of changes of pods and of quotas that watches can still read.
     pub changes: usize,
-    /// Chooses jitter, uids and generated names.
+    /// The seed of jitter, uids and generated names.
     pub seed: u64,
 }
 
@@ -74,8 +74,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Nothing takes any time, and every cache is current, so that next to nobody loses a race: for
-    /// tests that are about something else.
+    /// Settings in which nothing takes time and every cache is current, so that conflicts are rare.
+    /// For tests of other subjects.
     pub fn quick() -> Settings {
         Settings {
             watch_latency: Duration::ZERO,
@@ -88,7 +88,7 @@ impl Settings {
         }
     }
 
-    /// The lag of one more informer.
+    /// The lag of a new informer.
     pub(crate) fn lag(&self, dice: &Dice) -> Lag {
         Lag {
             mean: self.watch_latency,

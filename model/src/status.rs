@@ -1,5 +1,5 @@
-//! `metav1.Status`, the apiserver's error object, as the other side has it: derived messages for
-//! prost and serde.
+//! `metav1.Status`, the error object of the apiserver, as messages derived with prost and serde.
+//! The proxy's own implementation is written by hand.
 
 use bytes::Bytes;
 use prost::Message;
@@ -14,22 +14,22 @@ use crate::envelope;
 #[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// Always empty.
+    /// Empty in every known error.
     #[prost(message, required, tag = "1")]
     pub metadata: ListMeta,
     /// `Failure` or `Success`.
     #[prost(string, required, tag = "2")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub status: String,
-    /// The sentence for people.
+    /// The message for people.
     #[prost(string, required, tag = "3")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The cause for programs, e.g. `Conflict`.
+    /// The reason for programs, for example `Conflict`.
     #[prost(string, required, tag = "4")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// What the error is about.
+    /// The object that the error is about, and further details.
     #[prost(message, optional, tag = "5")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
@@ -43,11 +43,11 @@ pub struct Status {
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Details {
-    /// Name of the object.
+    /// The name of the object.
     #[prost(string, required, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// API group, empty for core.
+    /// The API group; empty for the core group.
     #[prost(string, required, tag = "2")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
@@ -55,15 +55,15 @@ pub struct Details {
     #[prost(string, required, tag = "3")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
-    /// Set by some errors that are about an object's identity. In JSON it stands behind the kind.
+    /// The uid of the object, in some errors about its identity. JSON has it after the kind.
     #[prost(string, required, tag = "6")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
-    /// Single findings, e.g. of validation.
+    /// Single causes, for example of a failed validation.
     #[prost(message, repeated, tag = "4")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<Cause>,
-    /// Seconds to wait before another attempt, 0 = none given.
+    /// Seconds to wait before the next attempt; 0 if the server gives none.
     #[prost(int32, required, tag = "5")]
     #[serde(skip_serializing_if = "is_zero")]
     pub retry_after_seconds: i32,
@@ -73,15 +73,15 @@ pub struct Details {
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cause {
-    /// The cause for programs, e.g. `NamespaceTerminating`.
+    /// The reason for programs, for example `NamespaceTerminating`.
     #[prost(string, required, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// The sentence for people.
+    /// The message for people.
     #[prost(string, required, tag = "2")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The field that a finding of validation is about.
+    /// The field that a validation error is about.
     #[prost(string, required, tag = "3")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field: String,
@@ -91,7 +91,7 @@ pub struct Cause {
 #[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ListMeta {
-    /// Of old apiservers.
+    /// Only old apiservers set it.
     #[prost(string, required, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub self_link: String,
@@ -99,13 +99,13 @@ pub struct ListMeta {
     #[prost(string, required, tag = "2")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource_version: String,
-    /// Where a list in pages goes on.
+    /// The token for the next page of a list.
     #[prost(string, required, tag = "3")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub r#continue: String,
 }
 
-/// A Status with its kind and version, as JSON and YAML have them.
+/// A Status with its kind and API version, as in JSON and YAML.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Typed<S> {
@@ -127,12 +127,12 @@ impl Status {
         }
     }
 
-    /// The details; empty where there are none.
+    /// The details; empty if there are none.
     pub fn details(&self) -> Details {
         self.details.clone().unwrap_or_default()
     }
 
-    /// Adds a finding to the details.
+    /// Adds a cause to the details.
     #[must_use]
     pub fn caused_by(mut self, reason: &str, message: &str) -> Status {
         let details = self.details.get_or_insert_default();
@@ -144,7 +144,7 @@ impl Status {
         self
     }
 
-    /// The body of an answer. None of the encoders fails on plain data.
+    /// Encodes the body of an answer. No encoder fails on plain data.
     pub fn encode(&self, encoding: Encoding) -> Bytes {
         let typed = Typed {
             kind: "Status".to_owned(),
@@ -153,7 +153,7 @@ impl Status {
         };
         match encoding {
             Encoding::Json => crate::wire::to_bytes(&typed),
-            // A value of JSON has its keys sorted, as Go's YAML has them.
+            // The keys of a JSON value are sorted, as in Go's YAML.
             Encoding::Yaml => serde_json::to_value(&typed)
                 .ok()
                 .and_then(|sorted| serde_saphyr::to_string(&sorted).ok())
@@ -163,7 +163,7 @@ impl Status {
         }
     }
 
-    /// The failure in `body`, whatever its encoding; None where there is none.
+    /// Decodes the failure in `body`, in any encoding. `None` if the body is not a failure.
     pub fn decode(body: &[u8]) -> Option<Status> {
         let status = match Encoding::of(body) {
             Encoding::Json => serde_json::from_slice::<Typed<Status>>(body).ok()?.own()?,

@@ -1,7 +1,7 @@
-//! The one store behind all apiservers, in the place of etcd: objects, revisions, compare-and-swap
-//! on quotas, and a watch log.
+//! The store behind all apiservers, in place of etcd: objects, revisions, compare-and-swap on
+//! quotas, and a watch log.
 //!
-//! Pure and synchronous: what a write costs in time is the caller's business (`machine`). Every
+//! The store is synchronous; the caller accounts for the time that a write takes (`machine`). Every
 //! write takes the next revision, so revisions order all changes, as in etcd.
 
 use std::collections::BTreeMap;
@@ -23,16 +23,16 @@ mod log;
 
 pub use log::{Change, Compacted, Event, Log};
 
-/// How many changes of pods and of quotas stay readable to watches, if nobody wants fewer.
+/// The default number of changes of pods and of quotas that watches can still read.
 pub const LOG_LENGTH: usize = 100_000;
 
 /// Why a write was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// An object of that name is stored already.
+    /// An object of this name exists.
     #[error("the object exists")]
     Exists,
-    /// No object of that name is stored.
+    /// No object of this name exists.
     #[error("there is no such object")]
     NotFound,
     /// The object has changed since the revision on which the write was based.
@@ -43,13 +43,13 @@ pub enum StoreError {
 /// Counts of compare-and-swap writes to the status of quotas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuotaWrites {
-    /// Writes that found the quota as they had read it.
+    /// Writes that succeeded because the quota had not changed since it was read.
     pub won: u64,
-    /// Writes that lost to another one.
+    /// Writes that failed because another write came first.
     pub lost: u64,
 }
 
-/// Objects, revisions and watch logs behind one mutex.
+/// Objects, revisions and watch logs, protected by one mutex.
 #[derive(Debug)]
 pub struct Store {
     state: Mutex<State>,
@@ -67,17 +67,17 @@ struct State {
     quota_log: Log<Quota>,
     quota_writes: QuotaWrites,
     events: Vec<Value>,
-    /// How many share the processors of the machine, if there is one.
+    /// The number of tasks that share the CPUs of the machine, if the store has one.
     working: Option<Arc<AtomicU32>>,
 }
 
 impl Store {
-    /// An empty store; `seed` chooses the uids.
+    /// Creates an empty store. `seed` determines the uids.
     pub fn new(seed: u64) -> Store {
         Store::keeping(LOG_LENGTH, seed)
     }
 
-    /// As [`Store::new`], with `changes` of pods and of quotas readable to watches.
+    /// As [`Store::new`], but watches can read the last `changes` of pods and of quotas.
     pub fn keeping(changes: usize, seed: u64) -> Store {
         let state = State {
             pod_log: Log::new(changes),
@@ -91,7 +91,7 @@ impl Store {
         }
     }
 
-    /// Stands on `machine`: how busy it is slows the news of each change down.
+    /// Puts the store on a machine. The busier the machine, the later informers learn of a change.
     #[must_use]
     pub fn on(self, machine: &Machine) -> Store {
         self.state().working = Some(machine.working());
@@ -103,7 +103,7 @@ impl Store {
         self.state().revision
     }
 
-    /// Wakes at every change; the value is the store's revision.
+    /// A channel that reports every change; its value is the store's revision.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
@@ -127,7 +127,7 @@ impl Store {
         Ok(namespace)
     }
 
-    /// Marks a namespace as being deleted: it refuses new objects from now on.
+    /// Marks a namespace as being deleted. It then refuses new objects.
     pub fn terminate_namespace(&self, name: &str) -> Result<(), StoreError> {
         let mut state = self.state();
         let revision = state.advance();
@@ -146,13 +146,13 @@ impl Store {
         self.state().namespaces.get(name).cloned()
     }
 
-    /// All namespaces by name, with the revision at which this was true.
+    /// All namespaces sorted by name, with the revision of this listing.
     pub fn namespaces(&self) -> (Vec<Arc<Namespace>>, u64) {
         let state = self.state();
         (state.namespaces.values().cloned().collect(), state.revision)
     }
 
-    /// Keeps a Kubernetes Event, as it was posted.
+    /// Stores a Kubernetes Event as it was posted.
     pub fn add_event(&self, event: Value) {
         self.state().events.push(event);
     }
@@ -162,7 +162,7 @@ impl Store {
         self.state().events.clone()
     }
 
-    /// Stores a quota whose status the quota controller has yet to compute.
+    /// Stores a quota without a status. The quota controller computes the status later.
     pub fn create_quota(
         &self,
         namespace: &str,
@@ -172,8 +172,7 @@ impl Store {
         self.create_quota_with_status(namespace, name, spec, Amounts::new(), Amounts::new())
     }
 
-    /// Stores a quota together with its status, so that the quota controller has nothing to do with
-    /// it.
+    /// Stores a quota with its status, so that the quota controller has nothing to compute.
     pub fn create_quota_with_status(
         &self,
         namespace: &str,
@@ -213,15 +212,15 @@ impl Store {
             .cloned()
     }
 
-    /// The quotas of one namespace (`None`: of all) by name, with the revision at which this was
-    /// true.
+    /// The quotas of one namespace, or of all if it is `None`, sorted by name, with the revision of
+    /// this listing.
     pub fn quotas(&self, namespace: Option<&str>) -> (Vec<Arc<Quota>>, u64) {
         let state = self.state();
         (within(&state.quotas, namespace), state.revision)
     }
 
-    /// Writes `hard` and `used` as a quota's status if nobody has written since `based_on`: the
-    /// race that this whole model is about.
+    /// Writes `hard` and `used` as the status of a quota unless another write has happened since
+    /// the revision `based_on`. This is the race that causes quota conflicts.
     pub fn update_quota_status(
         &self,
         namespace: &str,
@@ -253,12 +252,12 @@ impl Store {
         Ok(quota)
     }
 
-    /// How many status writes have won and lost so far.
+    /// The number of status writes that succeeded and failed so far.
     pub fn quota_writes(&self) -> QuotaWrites {
         self.state().quota_writes
     }
 
-    /// Stores a pod; its name must be set and its namespace must exist.
+    /// Stores a pod. Its name must be set and its namespace must exist.
     pub fn create_pod(&self, posted: NewPod) -> Result<Arc<Pod>, StoreError> {
         let mut state = self.state();
         if !state.namespaces.contains_key(&posted.namespace) {
@@ -282,7 +281,8 @@ impl Store {
         Ok(pod)
     }
 
-    /// Removes a pod at once, without grace; returns it as it was, at the revision of its deletion.
+    /// Deletes a pod at once, without a grace period. Returns its last state with the revision of
+    /// the deletion.
     pub fn delete_pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, StoreError> {
         let mut state = self.state();
         let pod = state
@@ -308,33 +308,33 @@ impl Store {
             .cloned()
     }
 
-    /// The pods of one namespace (`None`: of all) by name, with the revision at which this was
-    /// true.
+    /// The pods of one namespace, or of all if it is `None`, sorted by name, with the revision of
+    /// this listing.
     pub fn pods(&self, namespace: Option<&str>) -> (Vec<Arc<Pod>>, u64) {
         let state = self.state();
         (within(&state.pods, namespace), state.revision)
     }
 
-    /// The changes of pods after `revision`, oldest first, at most `max`.
+    /// Up to `max` changes of pods after `revision`, oldest first.
     pub fn pod_events(&self, revision: u64, max: usize) -> Result<Vec<Event<Pod>>, Compacted> {
         self.state().pod_log.after(revision, max)
     }
 
-    /// The changes of quotas after `revision`, oldest first, at most `max`.
+    /// Up to `max` changes of quotas after `revision`, oldest first.
     pub fn quota_events(&self, revision: u64, max: usize) -> Result<Vec<Event<Quota>>, Compacted> {
         self.state().quota_log.after(revision, max)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A writer that panicked left at worst an unlogged change; the panic itself surfaces
-        // through `Tasks`.
+        // At worst, a writer that panicked has stored a change without logging it. `Tasks` reports
+        // the panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announce(&self, state: MutexGuard<'_, State>) {
         let revision = state.revision;
         drop(state);
-        // Another writer may have announced a later revision meanwhile.
+        // Another writer may already have announced a later revision.
         self.revision.send_if_modified(|announced| {
             std::mem::replace(announced, revision.max(*announced)) < revision
         });
@@ -371,7 +371,7 @@ impl State {
     }
 }
 
-/// The objects of one namespace, or of all, in order.
+/// The objects of one namespace, or of all namespaces, sorted by name.
 fn within<T>(objects: &BTreeMap<(String, String), Arc<T>>, namespace: Option<&str>) -> Vec<Arc<T>> {
     let Some(namespace) = namespace else {
         return objects.values().cloned().collect();
@@ -384,7 +384,7 @@ fn within<T>(objects: &BTreeMap<(String, String), Arc<T>>, namespace: Option<&st
         .collect()
 }
 
-/// Now, in the whole seconds of `creationTimestamp`.
+/// The current time in whole seconds, as in `creationTimestamp`.
 fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now.replace_nanosecond(0).unwrap_or(now)

@@ -1,9 +1,9 @@
-//! A storm of creates: so many in flight, each sent as soon as one before it is answered, and what
-//! their clients saw.
+//! A storm of creates: a fixed number in flight, and a new one as soon as one is answered. The
+//! storm records what the clients saw.
 //!
-//! `demo` and the benchmarks send the same storm, so that what they compare differs only in the
-//! addresses and in how the client retries. It knows sockets and answers, not the model:
-//! [`Ended::check`] takes what is really there from whoever can read it.
+//! `demo` and the benchmarks send the same storm, so that their runs differ only in the addresses
+//! and in how the client retries. This module uses sockets and judges answers, but does not know
+//! the model: [`StormResult::check`] gets the stored pods from its caller.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::client::{Answer, Client, ClientError, Endpoint};
-use super::told::Told;
+use super::create_result::CreateResult;
 
-/// What is sent, and where.
+/// The load and its destination.
 #[derive(Clone)]
 pub struct Storm {
-    /// The creates of each namespace go to these in turn.
+    /// The servers. The creates of each namespace go to them in turn.
     pub servers: Vec<Endpoint>,
-    /// The pods are spread over them evenly.
+    /// The namespaces, over which the pods are distributed evenly.
     pub namespaces: Vec<String>,
-    /// How many pods are created altogether.
+    /// The total number of pods to create.
     pub pods: usize,
-    /// How many creates are in flight at the same time.
+    /// The number of creates in flight at the same time.
     pub in_flight: usize,
-    /// What a client does about a quota conflict.
+    /// How a client retries quota conflicts.
     pub retry: Retry,
-    /// Delete every pod again once it is created, at most so many a second. None: let them stand.
+    /// Delete every created pod, at most this many a second. `None` deletes nothing.
     pub deletes_per_second: Option<u32>,
 }
 
@@ -40,18 +40,18 @@ pub struct Storm {
 /// <https://github.com/kubernetes/client-go/blob/v0.32.0/util/retry/util.go#L29-L48>
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
-    /// Attempts altogether, the first included.
+    /// Total attempts, including the first.
     pub steps: u32,
     /// The first pause.
     pub pause: Duration,
-    /// What each pause is multiplied by for the next.
+    /// The factor between one pause and the next.
     pub factor: u32,
-    /// Each pause is drawn evenly from itself to itself and this part more.
+    /// The largest part of a pause that is added to it at random.
     pub jitter: f64,
 }
 
 impl Retry {
-    /// The first answer is final.
+    /// No retries: the first answer is final.
     pub const NONE: Retry = Retry {
         steps: 1,
         pause: Duration::ZERO,
@@ -74,75 +74,76 @@ impl Retry {
     };
 }
 
-/// One create, as its client saw it end.
+/// One create with its result, as its client saw it.
 #[derive(Clone, Debug)]
 pub struct Create {
-    /// The pod's namespace.
+    /// The namespace of the pod.
     pub namespace: String,
-    /// The pod's name.
+    /// The name of the pod.
     pub name: String,
-    /// The code of the last answer; None if the connection broke.
+    /// The status code of the last answer. `None` if the connection failed.
     pub status: Option<StatusCode>,
-    /// What the last answer told the client.
-    pub told: Told,
-    /// How often the client sent it.
+    /// The meaning of the last answer.
+    pub result: CreateResult,
+    /// The number of attempts by the client.
     pub attempts: u32,
-    /// How often the client was answered with a quota conflict.
+    /// The number of quota conflicts that the client got.
     pub conflicts: u32,
-    /// From the first attempt to the last answer, pauses included.
+    /// The time from the first attempt to the last answer, including pauses.
     pub took: Duration,
 }
 
 impl Create {
-    /// Whether the pod was created.
+    /// Whether the client was result that the pod exists now.
     pub fn succeeded(&self) -> bool {
         self.status == Some(StatusCode::CREATED)
     }
 }
 
-/// A storm that is over.
+/// The results of a finished storm.
 #[derive(Clone, Debug)]
-pub struct Ended {
-    /// Every create, in no order.
+pub struct StormResult {
+    /// Every create, in no particular order.
     pub creates: Vec<Create>,
-    /// From the first create to the last answer.
+    /// The time from the first create to the last answer.
     pub elapsed: Duration,
-    /// Namespace and name of each pod that the storm itself deleted, or began to.
+    /// Namespace and name of each pod that the storm deleted or tried to delete.
     pub deleted: HashSet<(String, String)>,
 }
 
-/// Why a storm could not be sent to its end.
+/// Why a storm could not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum StormError {
-    /// A server was not there when the storm was to begin.
+    /// A server could not be reached at the start of the storm.
     #[error("a client cannot connect")]
     Connect(#[from] ClientError),
-    /// One of the clients panicked.
+    /// A client panicked.
     #[error("a client stopped early")]
     Client(#[from] JoinError),
 }
 
-/// What no storm may leave behind.
+/// A disagreement between the answers and the store.
 #[derive(Debug, thiserror::Error)]
-pub enum Wrong {
-    /// A create that was acknowledged left no pod.
-    #[error("the pod {0:?} was acknowledged, but is not there")]
+pub enum Mismatch {
+    /// A create succeeded, but its pod is not stored.
+    #[error("the create of the pod {0:?} succeeded, but the pod is not stored")]
     Lost(String),
-    /// A pod is there whose create was refused.
-    #[error("the pod {0:?} is there, but its create was refused")]
+    /// A create was refused, but its pod is stored.
+    #[error("the create of the pod {0:?} was refused, but the pod is stored")]
     Refused(String),
 }
 
 impl Storm {
-    /// Opens all connections, sends the storm, and tells `answered` of each create as it ends.
+    /// Opens all connections, sends the storm, and calls `answered` for each finished create.
     ///
     /// # Errors
-    /// If a server cannot be reached at the beginning. Later on, a create without an answer is one
-    /// of the outcomes.
+    ///
+    /// If a server cannot be reached at the start. Later, a create without an answer is a result
+    /// like any other.
     pub async fn run(
         &self,
         answered: impl Fn(&Create) + Clone + Send + 'static,
-    ) -> Result<Ended, StormError> {
+    ) -> Result<StormResult, StormError> {
         let (created, to_delete) = mpsc::unbounded_channel();
         let mut deleter = JoinSet::new();
         if let Some(rate) = self.deletes_per_second {
@@ -184,17 +185,17 @@ impl Storm {
             creates.extend(client?);
         }
         let elapsed = start.elapsed();
-        // The deletions end with the creates: what they are here for is the race between the two.
+        // Deletions only race with creates, so they end together with them.
         drop(created);
         let deleted = deleter.join_next().await.transpose()?.unwrap_or_default();
-        Ok(Ended {
+        Ok(StormResult {
             creates,
             elapsed,
             deleted,
         })
     }
 
-    /// A connection to each server.
+    /// Opens a connection to each server.
     async fn connect(&self) -> Result<Vec<Connection>, ClientError> {
         let mut connections = Vec::with_capacity(self.servers.len());
         for endpoint in &self.servers {
@@ -208,8 +209,8 @@ impl Storm {
 
     async fn create(&self, pod: usize, connections: &mut [Connection]) -> Create {
         let (round, namespace) = (pod / self.namespaces.len(), pod % self.namespaces.len());
-        // Neighbouring namespaces begin at different servers; a retry meets the same one, as over a
-        // connection that is kept.
+        // Neighbouring namespaces begin at different servers. A retry goes to the same server, as
+        // it does over a connection that stays open.
         let server = (round + namespace) % connections.len();
         let connection = &mut connections[server];
         let namespace = self.namespaces[namespace].clone();
@@ -218,17 +219,20 @@ impl Storm {
         let (mut attempts, mut conflicts, mut pause) = (0, 0, self.retry.pause);
         loop {
             attempts += 1;
-            let (status, told) = match connection.create_pod(&namespace, &name).await {
-                Some(answer) => (Some(answer.status), Told::by(answer.status, &answer.body)),
-                None => (None, Told::Nothing),
+            let (status, result) = match connection.create_pod(&namespace, &name).await {
+                Some(answer) => (
+                    Some(answer.status),
+                    CreateResult::of(answer.status, &answer.body),
+                ),
+                None => (None, CreateResult::NoAnswer),
             };
-            conflicts += u32::from(told == Told::QuotaConflict);
-            if told != Told::QuotaConflict || attempts >= self.retry.steps {
+            conflicts += u32::from(result == CreateResult::QuotaConflict);
+            if result != CreateResult::QuotaConflict || attempts >= self.retry.steps {
                 return Create {
                     namespace,
                     name,
                     status,
-                    told,
+                    result,
                     attempts,
                     conflicts,
                     took: start.elapsed(),
@@ -240,8 +244,8 @@ impl Storm {
     }
 }
 
-impl Ended {
-    /// The time within which `part` (0 to 1) of the creates were over.
+impl StormResult {
+    /// The time within which a share `part` (0 to 1) of the creates finished.
     pub fn quantile(&self, part: f64) -> Duration {
         let mut times: Vec<Duration> = self.creates.iter().map(|create| create.took).collect();
         times.sort_unstable();
@@ -249,7 +253,7 @@ impl Ended {
         times.get(index).copied().unwrap_or_default()
     }
 
-    /// How many creates did not succeed.
+    /// The number of creates that did not succeed.
     pub fn failed(&self) -> usize {
         self.creates
             .iter()
@@ -257,16 +261,17 @@ impl Ended {
             .count()
     }
 
-    /// Compares what the clients were told with the pods that are there, by namespace and name.
+    /// Compares the results that clients saw with the stored pods, given by namespace and name.
     ///
     /// # Errors
-    /// The first pod that is missing though acknowledged, or there though refused.
-    pub fn check(&self, there: &HashSet<(String, String)>) -> Result<(), Wrong> {
+    ///
+    /// The first pod that is missing after a successful create, or stored after a refused one.
+    pub fn check(&self, there: &HashSet<(String, String)>) -> Result<(), Mismatch> {
         for create in &self.creates {
             let key = (create.namespace.clone(), create.name.clone());
             match (create.succeeded(), there.contains(&key)) {
-                (true, false) if !self.deleted.contains(&key) => return Err(Wrong::Lost(key.1)),
-                (false, true) if create.status.is_some() => return Err(Wrong::Refused(key.1)),
+                (true, false) if !self.deleted.contains(&key) => return Err(Mismatch::Lost(key.1)),
+                (false, true) if create.status.is_some() => return Err(Mismatch::Refused(key.1)),
                 _ => {}
             }
         }
@@ -274,14 +279,14 @@ impl Ended {
     }
 }
 
-/// A connection that is opened when it is first used, and again after it broke.
+/// A connection that opens at its first use and reopens after a failure.
 pub struct Connection {
     endpoint: Endpoint,
     open: Option<Client>,
 }
 
 impl Connection {
-    /// One to this server.
+    /// A connection to this server, not open yet.
     pub fn new(endpoint: Endpoint) -> Connection {
         Connection {
             endpoint,
@@ -289,7 +294,7 @@ impl Connection {
         }
     }
 
-    /// [`Client::create_pod`]; None if there is no answer.
+    /// [`Client::create_pod`]. `None` if there is no answer.
     pub async fn create_pod(&mut self, namespace: &str, name: &str) -> Option<Answer> {
         let mut client = self.take().await?;
         let answer = client.create_pod(namespace, name).await.ok()?;
@@ -312,7 +317,7 @@ impl Connection {
     }
 }
 
-/// Deletes what has been created, over each server in turn, until the storm ends.
+/// Deletes created pods over each server in turn, until the storm ends.
 async fn delete(
     mut connections: Vec<Connection>,
     rate: u32,

@@ -1,8 +1,8 @@
-//! The tasks of one control plane: every one is counted, told to stop, and a panic in any of them
-//! is kept until the end.
+//! The tasks of one control plane. The set counts them, stops them, and remembers whether one has
+//! panicked.
 //!
-//! A fake that dies quietly makes a test pass for the wrong reason; [`Tasks::finish`] therefore
-//! panics again when a task did.
+//! A fake server that dies silently can make a test pass for the wrong reason. Therefore
+//! [`Tasks::finish`] panics if a task did.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Spawns and awaits the tasks of one control plane. Clones share the same set.
+/// The set of tasks of one control plane. All clones are the same set.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -21,12 +21,12 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// An empty set.
+    /// Creates an empty set.
     pub fn new() -> Tasks {
         Tasks::default()
     }
 
-    /// Runs `future` to its end, also past a stop: for work that ends by itself.
+    /// Runs `future` to its end, even after a stop. For work that ends without a signal.
     pub fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -38,7 +38,7 @@ impl Tasks {
         })
     }
 
-    /// Runs `future` until it ends or the control plane stops: for work that would go on for ever.
+    /// Runs `future` until it ends or the control plane stops. For work that may never end.
     pub fn spawn_until_stop(&self, future: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.spawn(async move {
@@ -46,29 +46,29 @@ impl Tasks {
         });
     }
 
-    /// Cancelled when the control plane stops.
+    /// A token that is cancelled when the control plane stops.
     pub fn stopped(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// Tells every task to stop, without waiting.
+    /// Signals every task to stop, without waiting.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Stops every task, waits for them, and panics if one of them had panicked.
+    /// Stops every task and waits for it. Panics if a task has panicked.
     pub async fn finish(&self) {
         self.stop();
         self.tracker.close();
         self.tracker.wait().await;
         if self.panicked.load(Ordering::SeqCst) {
-            // The panic's own message went through the panic hook when it happened.
+            // The panic hook has already printed the original message.
             std::panic::resume_unwind(Box::new("a task of the model control plane panicked"));
         }
     }
 }
 
-/// Notices that its task is unwinding.
+/// Records that its task is unwinding.
 struct PanicWatch(Arc<AtomicBool>);
 
 impl Drop for PanicWatch {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_in_a_task_surfaces_at_the_end() {
+    async fn finish_panics_if_a_task_has_panicked() {
         let tasks = Tasks::new();
         tasks.spawn(async { panic!("deliberate") });
         let finished = tokio::spawn(async move { tasks.finish().await }).await;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn endless_tasks_end_with_the_stop() {
+    async fn endless_tasks_end_at_a_stop() {
         let tasks = Tasks::new();
         tasks.spawn_until_stop(std::future::pending());
         tasks.finish().await;

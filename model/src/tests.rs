@@ -1,4 +1,4 @@
-//! The control plane on sockets.
+//! Tests of the control plane over real sockets.
 
 mod faults;
 mod watches;
@@ -129,7 +129,8 @@ async fn speaks_protobuf_when_asked() {
         Encoding::Protobuf.media_type()
     );
     assert_eq!(name_of_protobuf(&created.body).as_deref(), Some("a"));
-    // The answer is a pod: posting it under another path creates it again, now from protobuf.
+    // The answer is a protobuf pod. Posting it with another name creates a second pod from
+    // protobuf.
     let mut post = headers;
     post.insert(
         http::header::CONTENT_TYPE,
@@ -145,13 +146,14 @@ async fn speaks_protobuf_when_asked() {
 }
 
 #[tokio::test]
-async fn refuses_as_the_apiserver_does() {
+async fn errors_match_those_of_the_apiserver() {
     let plane = start(one(Settings::quick())).await;
     plane.create_namespace("closing").unwrap();
     plane.terminate_namespace("closing").unwrap();
     let mut client = first(&plane, Version::HTTP_11).await;
     let big = small_pod("big").replace("10m", "500");
-    let elsewhere = small_pod("x").replace(r#""name":"x""#, r#""name":"x","namespace":"other""#);
+    let other_namespace =
+        small_pod("x").replace(r#""name":"x""#, r#""name":"x","namespace":"other""#);
     let table = [
         (
             PODS,
@@ -173,7 +175,7 @@ async fn refuses_as_the_apiserver_does() {
         ),
         (
             PODS,
-            elsewhere,
+            other_namespace,
             400,
             "the namespace of the provided object does not match the namespace sent on the request",
         ),
@@ -193,7 +195,7 @@ async fn refuses_as_the_apiserver_does() {
         let status = Status::decode(&answer.body).unwrap();
         assert_eq!((status.code, status.message.as_str()), (code, message));
         if code == 413 {
-            // The rest of the body was not read.
+            // The server has not read the rest of the body, so this connection is unusable.
             client = first(&plane, Version::HTTP_11).await;
         }
     }
@@ -213,7 +215,7 @@ async fn refuses_as_the_apiserver_does() {
 }
 
 #[tokio::test]
-async fn a_duplicate_is_charged_and_a_dry_run_is_not() {
+async fn the_quota_is_charged_for_a_duplicate_but_not_for_a_dry_run() {
     let plane = start(one(Settings::quick())).await;
     let mut client = first(&plane, Version::HTTP_11).await;
     for _ in 0..3 {
@@ -230,7 +232,7 @@ async fn a_duplicate_is_charged_and_a_dry_run_is_not() {
 }
 
 #[tokio::test]
-async fn generates_names_that_differ() {
+async fn generates_different_names() {
     let plane = start(one(Settings::quick())).await;
     let mut client = first(&plane, Version::HTTP_11).await;
     let body = small_pod("").replace(r#""name":"""#, r#""generateName":"work-""#);
@@ -261,7 +263,7 @@ async fn generates_names_that_differ() {
 }
 
 #[tokio::test]
-async fn the_race_answers_conflicts_and_never_loses_count() {
+async fn the_race_causes_conflicts_and_the_quota_counts_every_charge() {
     let settings = Settings {
         handler_time: Duration::ZERO,
         ..Settings::default()

@@ -1,5 +1,5 @@
-//! Bearer tokens: whoever has one may do everything, whoever has none may do nothing. There is no
-//! RBAC.
+//! Bearer tokens. A request with a known token may do everything, and any other request may do
+//! nothing. There is no RBAC.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 pub struct Tokens(Vec<String>);
 
 impl Tokens {
-    /// Accepts exactly these.
+    /// Accepts exactly these tokens.
     pub fn new(tokens: Vec<String>) -> Tokens {
         Tokens(tokens)
     }
@@ -19,7 +19,7 @@ impl Tokens {
         self.0.first().map_or("", String::as_str)
     }
 
-    /// Whether the request carries one of them.
+    /// Whether the request carries an accepted token.
     pub fn admit(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers
             .get(AUTHORIZATION)

@@ -1,9 +1,8 @@
-//! Pods on the wire: what a JSON or protobuf body posts, and how pods and lists of them are
-//! answered in either encoding.
+//! Pods on the wire: decoding of posted JSON and protobuf bodies, and encoding of pods and lists.
 //!
-//! A pod comes back in the encoding of its post exactly as it was posted, with the server's fields
-//! set. In the other encoding only its metadata and status are there: translating a whole spec
-//! would take the whole schema. Pure.
+//! A pod is returned in the encoding of its create exactly as it was posted, with the fields that
+//! the server sets. In the other encoding it has only metadata and status, because translating a
+//! whole spec would need the whole schema. This module does no IO.
 
 use std::collections::BTreeMap;
 
@@ -24,17 +23,17 @@ pub use proto::{
     posted_protobuf,
 };
 
-/// RFC 3339, as in `creationTimestamp`.
+/// A time in RFC 3339, as in `creationTimestamp`.
 pub fn timestamp(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_default()
 }
 
-/// A pod as JSON.
+/// Encodes a pod as JSON.
 pub fn pod_json(pod: &Pod) -> Bytes {
     to_bytes(&PodJson::new(pod, Some("Pod")))
 }
 
-/// A list of pods as JSON.
+/// Encodes a list of pods as JSON.
 pub fn pod_list_json<'a>(pods: impl Iterator<Item = &'a Pod>, revision: u64) -> Bytes {
     let items = pods.map(|pod| PodJson::new(pod, None)).collect();
     to_bytes(&List {
@@ -45,7 +44,7 @@ pub fn pod_list_json<'a>(pods: impl Iterator<Item = &'a Pod>, revision: u64) -> 
     })
 }
 
-/// A list of other objects as JSON.
+/// Encodes a list of other objects as JSON.
 pub fn list_json(kind: &'static str, items: Vec<Value>, revision: u64) -> Bytes {
     to_bytes(&List {
         kind,
@@ -55,7 +54,7 @@ pub fn list_json(kind: &'static str, items: Vec<Value>, revision: u64) -> Bytes 
     })
 }
 
-/// A namespace as JSON.
+/// Encodes a namespace as JSON.
 pub fn namespace_json(namespace: &Namespace) -> Value {
     let phase = if namespace.terminating {
         "Terminating"
@@ -76,7 +75,7 @@ pub fn namespace_json(namespace: &Namespace) -> Value {
     })
 }
 
-/// A quota as JSON.
+/// Encodes a quota as JSON.
 pub fn quota_json(quota: &Quota) -> Value {
     let quantities = |amounts: &super::amounts::Amounts| {
         amounts
@@ -110,10 +109,10 @@ pub fn watch_frame_json(event: &str, object: &[u8]) -> Bytes {
     frame.into()
 }
 
-/// Any value as Go's encoder writes it: with a newline at its end, and with escapes for what
-/// browsers could take for HTML, or JavaScript for the end of a line.
+/// Encodes a value as Go does: with a newline at the end, and with escapes for HTML characters and
+/// for the JavaScript line separators.
 pub fn to_bytes(value: &impl Serialize) -> Bytes {
-    // Values of string keys and plain data cannot fail to serialise.
+    // Plain data with string keys always serializes.
     let mut text = serde_json::to_string(value).unwrap_or_default();
     for special in ['<', '>', '&', '\u{2028}', '\u{2029}'] {
         if text.contains(special) {
@@ -154,7 +153,7 @@ struct Status {
 }
 
 impl<'a> PodJson<'a> {
-    /// `kind` is left out inside lists.
+    /// `kind` is omitted inside lists.
     fn new(pod: &'a Pod, kind: Option<&'static str>) -> PodJson<'a> {
         let posted = &pod.posted;
         let (mut metadata, spec) = match &posted.content {

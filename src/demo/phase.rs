@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 
 use super::{DemoError, Options, PhaseOutcome};
 use model_control_plane::client::Endpoint;
-use model_control_plane::storm::{Create, Ended, Retry, Storm};
+use model_control_plane::storm::{Create, Retry, Storm, StormResult};
 use model_control_plane::{ControlPlane, QuotaOutcome};
 
 /// Creates `options.pods` pods in a new namespace, which has a quota with room for all of them.
@@ -66,7 +66,7 @@ fn shown_on(progress: ProgressBar) -> impl Fn(&Create) + Clone + Send {
     }
 }
 
-fn outcome(plane: &ControlPlane, namespace: &str, ended: &Ended, created: usize) -> PhaseOutcome {
+fn outcome(plane: &ControlPlane, namespace: &str, ended: &StormResult, created: usize) -> PhaseOutcome {
     let path = format!("/api/v1/namespaces/{namespace}/pods");
     let mut conflicts = 0;
     plane.journal().for_each_create(|attempt| {

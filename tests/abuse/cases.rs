@@ -1,5 +1,5 @@
-//! Each abuse, one function each: it sets up its peers, acts, and says what must be so beside its
-//! neighbours.
+//! The abuse cases, one function each. A case sets up its peers, acts, and states its requirements
+//! in addition to those of the neighbours.
 
 mod bodies;
 mod connections;
@@ -13,12 +13,12 @@ use crate::{Case, faults};
 
 pub use creates::quota_conflict;
 
-/// All that the lab can do.
+/// All cases of the lab.
 pub fn all() -> Vec<Case> {
     [abuses(), faults::cases()].into_iter().flatten().collect()
 }
 
-/// Those with a place in the memory table.
+/// The cases that appear in the memory table.
 pub fn abuses() -> Vec<Case> {
     let modules = [
         readers::cases(),

@@ -1,5 +1,5 @@
-//! The random run: creates and calls, each with a fault of its client, its upstream, or both, drawn
-//! from a seed. The journal judges.
+//! The random run: creates and calls with random faults of the client, the upstream, or both. The
+//! journal decides what is wrong.
 
 mod client;
 mod judge;
@@ -24,10 +24,10 @@ cases![
     faults_over_two_http2_upstreams
 ];
 
-/// Requests under way at the same time.
+/// The number of requests in flight at the same time.
 const WORKERS: usize = 24;
 
-/// Further ones would only take long to say the same.
+/// After this many unanswered requests the run ends early, because more would show nothing new.
 const ENOUGH_UNANSWERED: usize = 24;
 
 async fn faults_over_an_http1_upstream(size: Size) -> Outcome {
@@ -42,7 +42,7 @@ async fn faults_over_two_http2_upstreams(size: Size) -> Outcome {
     run(size, &[Protocol::Http2, Protocol::Http2]).await
 }
 
-/// The seed of this run: told, and given by who wants to repeat it.
+/// The seed of this run, which is printed. It can be set to repeat a run.
 fn seed() -> u64 {
     let given = std::env::var("KUBE_RETRY_PROXY_SEED").ok();
     let seed = given.map_or_else(
@@ -53,7 +53,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// What request `number` of a run draws from, for one side.
+/// The random numbers for request `number` of a run, on one side.
 fn rng(seed: u64, number: usize, side: u64) -> Rng {
     Rng::with_seed(
         seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)

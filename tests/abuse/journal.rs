@@ -1,5 +1,6 @@
-//! What the upstreams received and answered, which is what the proxy is judged by. One journal may
-//! serve several upstreams: it then is their common store, as etcd is that of apiservers.
+//! A record of everything that the upstreams received and answered. The proxy is judged by it.
+//! Several upstreams may share one journal, which is then their common store, like etcd for
+//! apiservers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -9,28 +10,29 @@ use tokio::sync::broadcast;
 
 use crate::peers::name_of;
 
-/// The number of a request in the journal. Its answer carries it in `lab-entry`.
+/// The number of a request in the journal. The answer has it in the header `lab-entry`.
 pub type Entry = usize;
 
-/// One request, as an upstream saw it.
+/// One request as an upstream saw it.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     pub method: String,
     pub path: String,
-    /// What `lab-number` says, by which a client knows it again.
+    /// The value of `lab-number`, by which a client identifies its request.
     pub number: Option<usize>,
     /// The name in its body.
     pub name: Option<String>,
-    /// How much of its body came, and whether its end did; None: nobody read it so far.
+    /// The number of body bytes received, and whether the body ended. `None` if no body was read
+    /// yet.
     pub body: Option<(usize, bool)>,
-    /// The status that was answered.
+    /// The status of the answer.
     pub status: Option<u16>,
-    /// Whether the answer had its end.
+    /// Whether the answer was complete.
     pub ended: bool,
 }
 
 impl Record {
-    /// Its end came although its text, which is JSON, has none.
+    /// Whether the body ended normally although its JSON text is truncated.
     pub fn is_cut_but_whole(&self) -> bool {
         matches!(self.body, Some((size, true)) if size > 0) && self.name.is_none()
     }
@@ -41,9 +43,9 @@ pub struct Journal {
     records: Mutex<Vec<Record>>,
     stored: Mutex<HashMap<String, usize>>,
     attempts: Mutex<HashMap<usize, u64>>,
-    /// How much upstreams sent to abusers.
+    /// The number of bytes that upstreams have sent to abusers.
     moved: AtomicUsize,
-    /// What watches get.
+    /// The events for watches.
     pub events: broadcast::Sender<String>,
 }
 
@@ -84,7 +86,7 @@ impl Journal {
         self.records.lock().unwrap()[entry].ended = true;
     }
 
-    /// An upstream got rid of some bytes.
+    /// Counts bytes that an upstream has sent.
     pub fn moves(&self, bytes: usize) {
         self.moved.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -93,7 +95,7 @@ impl Journal {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// How often the request with that number has come before.
+    /// How many requests with this number came earlier.
     pub fn attempt(&self, number: usize) -> u64 {
         let mut attempts = self.attempts.lock().unwrap();
         let attempts = attempts.entry(number).or_default();
@@ -101,7 +103,7 @@ impl Journal {
         *attempts - 1
     }
 
-    /// The numbers of the requests whose bodies had an end.
+    /// The numbers of the requests with complete bodies.
     pub fn numbers_of_whole_bodies(&self) -> HashSet<usize> {
         let records = self.records.lock().unwrap();
         records
@@ -111,7 +113,7 @@ impl Journal {
             .collect()
     }
 
-    /// Stores an object, once more if it is there already: that is then what is wrong.
+    /// Stores an object, and counts it again if it exists, which is a fault.
     pub fn store(&self, name: &str) {
         *self
             .stored
@@ -140,7 +142,7 @@ impl Journal {
         self.records.lock().unwrap()[entry].clone()
     }
 
-    /// How many requests came whose path has `part`.
+    /// The number of requests whose path contains `part`.
     pub fn count(&self, part: &str) -> usize {
         self.records
             .lock()
@@ -150,7 +152,7 @@ impl Journal {
             .count()
     }
 
-    /// How many requests are such, and how many there are.
+    /// The number of requests for which `is_so` is true, and the number of all requests.
     pub fn count_such(&self, is_so: fn(&Record) -> bool) -> (usize, usize) {
         let records = self.records.lock().unwrap();
         (

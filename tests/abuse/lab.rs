@@ -1,4 +1,4 @@
-//! What a case consists of: an upstream, a proxy before it, neighbours, and what was found out.
+//! The parts of a case: upstreams, a proxy in front of them, neighbours, and the findings.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use crate::peers::upstream::{Exchange, Script, Upstream, script};
 use crate::peers::{Protocol, http2};
 use crate::proxy::{Configuration, PATIENCE, Proxy};
 
-/// How much of an abuse.
+/// The size of an abuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Enough to see the fault, in plain `cargo test`.
+    /// Large enough to show the fault; runs in plain `cargo test`.
     Short,
-    /// As the issue has it.
+    /// The size of the original report.
     Full,
 }
 
@@ -29,24 +29,24 @@ impl Size {
     }
 }
 
-/// What no request may look like: in words, and in code.
+/// A description of a forbidden kind of request, and a test for it.
 type Forbidden = (&'static str, fn(&Record) -> bool);
 
-/// What a case found.
+/// The findings of a case.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub tally: Tally,
     pub peak_kib: u64,
     pub after_kib: u64,
     pub log_bytes: u64,
-    /// What the case itself requires and did not find, beside its neighbours.
+    /// Failed requirements of the case itself, in addition to the neighbours.
     pub faults: Vec<String>,
-    /// Figures worth telling, whatever they are.
+    /// Figures for the report.
     pub notes: Vec<String>,
 }
 
 impl Outcome {
-    /// All that is wrong.
+    /// Everything that is wrong.
     pub fn found(&self) -> Vec<String> {
         let mut found = self.faults.clone();
         if !self.tally.missed.is_empty() {
@@ -84,7 +84,7 @@ pub struct Lab {
     pub journal: Arc<Journal>,
     pub upstreams: Vec<Upstream>,
     pub proxy: Proxy,
-    /// How abusers reach the proxy: from another address than neighbours.
+    /// Abusers connect from a different address than neighbours.
     abusers: Dialer,
     forbidden: Vec<Forbidden>,
     neighbours: Vec<Neighbour>,
@@ -93,7 +93,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// One upstream, which runs `abused` for all that does not come from neighbours.
+    /// One upstream. It runs `abused` for all requests that do not come from neighbours.
     pub async fn start<F>(
         size: Size,
         protocol: Protocol,
@@ -105,7 +105,7 @@ impl Lab {
         Self::with(size, &[protocol], Configuration::default(), script(abused)).await
     }
 
-    /// As many upstreams as protocols, all with one store.
+    /// One upstream for each protocol, with a common store.
     pub async fn with(
         size: Size,
         protocols: &[Protocol],
@@ -133,7 +133,7 @@ impl Lab {
         Self::of(size, journal, upstreams, proxy)
     }
 
-    /// A proxy whose upstream is at `address`, whatever that is.
+    /// A proxy whose upstream is at `address`.
     pub async fn leading_to(size: Size, address: SocketAddr) -> Self {
         let pki = Pki::new();
         let configuration = Configuration {
@@ -161,12 +161,12 @@ impl Lab {
         }
     }
 
-    /// For abusers.
+    /// The connections of abusers.
     pub fn dialer(&self) -> &Dialer {
         &self.abusers
     }
 
-    /// Neighbours over both protocols, with connections of their own.
+    /// Starts neighbours over both protocols, with their own connections.
     pub async fn neighbours(&mut self) {
         for protocol in Protocol::BOTH {
             self.neighbours
@@ -174,39 +174,39 @@ impl Lab {
         }
     }
 
-    /// A neighbour on the same connection as the abuse.
+    /// Starts a neighbour on the connection of the abuse.
     pub async fn neighbour_on(&mut self, connection: &http2::Client) {
         self.neighbours
             .push(Neighbour::on(connection, &self.proxy.dialer, &self.journal).await);
     }
 
-    /// Lets each neighbour go so many rounds more.
+    /// Waits until each neighbour has completed this many more rounds.
     pub async fn neighbours_go_round(&self, rounds: usize) {
         for neighbour in &self.neighbours {
             neighbour.goes_round(rounds).await;
         }
     }
 
-    /// Something that has to be so, told with what was found where it is not.
+    /// Records a fault if the requirement `so` does not hold.
     pub fn require(&mut self, so: bool, found: impl Into<String>) {
         if !so {
             self.faults.push(found.into());
         }
     }
 
-    /// Something that no request may look like at the upstreams when all is over.
+    /// Forbids a kind of request. The upstreams' journal is checked at the end.
     pub fn forbid(&mut self, what: &'static str, is_so: fn(&Record) -> bool) {
         self.forbidden.push((what, is_so));
     }
 
-    /// A figure for the report.
+    /// Adds a figure to the report.
     pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
-    /// Waits until the upstreams get rid of nothing more, of what abusers asked for: nobody reads
-    /// it. It makes the abuse, and judges nothing.
-    pub async fn stands_still(&self) {
+    /// Waits until the upstreams cannot send more to abusers, because nobody reads. This only makes
+    /// the abuse; no check depends on it.
+    pub async fn wait_until_stalled(&self) {
         let (mut before, mut still) = (self.journal.moved(), 0);
         for _ in 0..200 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -219,8 +219,8 @@ impl Lab {
         }
     }
 
-    /// Waits until so many requests with `part` in their path came to the upstreams; in time, or it
-    /// is a fault.
+    /// Waits until `count` requests whose path contains `part` have reached the upstreams. It is a
+    /// fault if that takes too long.
     pub async fn arrived(&mut self, part: &str, count: usize) {
         let journal = Arc::clone(&self.journal);
         if !eventually(|| journal.count(part) >= count).await {
@@ -231,7 +231,8 @@ impl Lab {
         }
     }
 
-    /// Lets the neighbours finish while the abuse goes on, then ends it, and takes the figures.
+    /// Lets the neighbours finish while the abuse continues, then ends the abuse and collects the
+    /// figures.
     pub async fn finish(mut self, abuse: impl Sized) -> Outcome {
         let mut tally = Tally::default();
         for neighbour in self.neighbours.drain(..) {
@@ -239,7 +240,7 @@ impl Lab {
         }
         drop(abuse);
         if self.size == Size::Full {
-            // What the memory table says of the time after it.
+            // The memory table has a column for this moment.
             tokio::time::sleep(Duration::from_secs(10)).await;
         }
         let running = self.proxy.is_running();
@@ -267,7 +268,7 @@ impl Lab {
     }
 }
 
-/// Whether something becomes so in time.
+/// Waits until the condition holds. Returns false if that takes too long.
 pub async fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
     let since = Instant::now();
     while !is_so() {
@@ -279,13 +280,13 @@ pub async fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// The result, if it comes in time.
+/// The result of the future, or `None` if it takes too long.
 pub async fn in_time<T>(what: impl Future<Output = T>) -> Option<T> {
     timeout(PATIENCE, what).await.ok()
 }
 
-/// What an apiserver does: stores creates, confirms what is put, gives its watches the journal's
-/// events.
+/// The behaviour of an ordinary apiserver: stores creates, answers puts, and sends the journal's
+/// events to watches.
 pub async fn ordinary(mut exchange: Exchange) {
     let journal = Arc::clone(&exchange.journal);
     if exchange.path.contains("watch=true") {

@@ -1,9 +1,9 @@
-//! The lab: scripted clients and upstreams that abuse the real executable, beside neighbours that
-//! must not notice. It judges from outside, and shares no code with what it judges.
+//! The lab: scripted clients and upstreams abuse the real executable, while neighbours must be
+//! served normally. The lab only sees the proxy from outside, and shares no code with it.
 //!
-//! `cargo test --test abuse` runs the short forms; `cargo test --release --test abuse -- --ignored`
-//! the full ones, of which `memory` alone writes the table of peaks. `KUBE_RETRY_PROXY_SEED`
-//! repeats a run with its seed.
+//! `cargo test --test abuse` runs the short forms, and `cargo test --release --test abuse --
+//! --ignored` the full ones. Among these, only `memory` writes the table of peaks.
+//! `KUBE_RETRY_PROXY_SEED` repeats a run with its seed.
 
 #![expect(unreachable_pub, reason = "`pub` says what a module offers the others")]
 #![expect(
@@ -14,7 +14,7 @@
     reason = "clippy takes only what has #[test] for a test"
 )]
 
-/// The cases of a module, from the names of its functions.
+/// Collects the cases of a module from the names of its functions.
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
         pub fn cases() -> Vec<$crate::Case> {
@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lab::{Outcome, Size};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// A case.
+/// One abuse or fault scenario.
 pub struct Case {
     /// The name of its function.
     pub name: &'static str,
@@ -49,12 +49,12 @@ pub struct Case {
 
 type Run = fn(Size) -> Pin<Box<dyn Future<Output = Outcome>>>;
 
-/// Panics anywhere, also in a peer's task.
+/// The number of panics in any task, including those of peers.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // One abuse at a time: each wants the machine for itself.
+    // One case at a time, because each needs the whole machine.
     arguments.test_threads = Some(1);
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,5 +1,5 @@
-//! A client that does nothing wrong while others do: it creates, renews its lease, watches, and
-//! comes anew. It counts what it does not get.
+//! A client that behaves well during an abuse: it creates pods, renews its lease, watches, and
+//! opens new connections. It counts the requests that fail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::peers::tls::Dialer;
 use crate::peers::{Answer, Ask, Broken, Protocol, http2, pod};
 use crate::proxy::PATIENCE;
 
-/// What a neighbour asked for, and what it did not get.
+/// The number of requests of a neighbour, and the failed ones.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub asked: usize,
@@ -40,7 +40,7 @@ impl Tally {
     }
 }
 
-/// A neighbour at work, until it is asked for its tally.
+/// A running neighbour.
 pub struct Neighbour {
     stop: oneshot::Sender<()>,
     rounds: watch::Receiver<usize>,
@@ -48,7 +48,7 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// With connections of its own. It has had its first round before this returns.
+    /// Starts a neighbour with its own connections, and waits for its first round.
     pub async fn start(dialer: &Dialer, journal: &Arc<Journal>, protocol: Protocol) -> Self {
         let way = match protocol {
             Protocol::Http1 => Way::Http1(dialer.clone()),
@@ -63,7 +63,7 @@ impl Neighbour {
         .await
     }
 
-    /// On the connection of somebody else.
+    /// Starts a neighbour on another client's connection.
     pub async fn on(connection: &http2::Client, dialer: &Dialer, journal: &Arc<Journal>) -> Self {
         Self::begin(
             dialer,
@@ -88,7 +88,7 @@ impl Neighbour {
         let (stop, mut stopped) = oneshot::channel();
         let (told, rounds) = watch::channel(0);
         let working = tokio::spawn(async move {
-            // It is a neighbour, not a load.
+            // The pause keeps the neighbour from being a load itself.
             while timeout(Duration::from_millis(250), &mut stopped)
                 .await
                 .is_err()
@@ -106,14 +106,14 @@ impl Neighbour {
         }
     }
 
-    /// Waits for so many rounds more.
+    /// Waits for this many more rounds.
     pub async fn goes_round(&self, more: usize) {
         let mut rounds = self.rounds.clone();
         let now = *rounds.borrow();
         let _done = rounds.wait_for(|rounds| *rounds >= now + more).await;
     }
 
-    /// After one more round.
+    /// Ends the neighbour after one more round.
     pub async fn finish(self) -> Tally {
         let _working = self.stop.send(());
         self.working.await.unwrap()
@@ -187,8 +187,8 @@ impl Worker {
         .await
     }
 
-    /// Has the upstream send an event, and waits for it. The watch stays open over all rounds,
-    /// unless it broke.
+    /// Makes the upstream send an event, and waits for it. The watch stays open over all rounds
+    /// unless it fails.
     async fn event(&mut self, namespace: &str) -> Result<(), String> {
         if self.watch.is_none() {
             let ask = Ask::get(format!("{namespace}/pods?watch=true"));
@@ -235,7 +235,7 @@ impl Worker {
     }
 }
 
-/// Whether there is a whole answer with that status in time.
+/// Whether a complete answer with this status arrives in time.
 async fn answered(
     expected: u16,
     asked: impl Future<Output = Result<Answer, Broken>>,

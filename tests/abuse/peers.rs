@@ -1,5 +1,5 @@
-//! Scripted peers for both sides of the proxy. They do what real ones do on bad days, and what only
-//! an attacker does.
+//! Scripted peers for both sides of the proxy. They can fail like real peers, and do what only
+//! attackers do.
 
 pub mod http1;
 pub mod http2;
@@ -28,17 +28,17 @@ impl Protocol {
     }
 }
 
-/// An answer as a client got it.
+/// An answer as its client received it.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Whether its end came: END_STREAM, the last chunk, or all of Content-Length.
+    /// Whether the end arrived: END_STREAM, the last chunk, or all of Content-Length.
     pub whole: bool,
 }
 
-/// There was no answer: the stream or the connection broke before a head came.
+/// The stream or the connection failed before the head of an answer.
 #[derive(Clone, Debug)]
 pub struct Broken(pub String);
 
@@ -48,7 +48,7 @@ impl<E: std::error::Error> From<E> for Broken {
     }
 }
 
-/// What a client asks for.
+/// The head of a request.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub method: Method,
@@ -91,7 +91,7 @@ impl Ask {
     }
 }
 
-/// A pod of that name, filled up to `size` bytes.
+/// A pod with this name, padded to `size` bytes.
 pub fn pod(name: &str, size: usize) -> Bytes {
     let head = format!(
         r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","annotations":{{"fill":""#

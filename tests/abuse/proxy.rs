@@ -1,5 +1,5 @@
-//! The real executable as a child process, seen from outside: its two ports, its memory, its
-//! metrics, the size of its log.
+//! The real executable as a child process, observed from outside: its two ports, memory, metrics
+//! and log size.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::peers::tls::{Dialer, Pki};
 
-/// What a test waits for anything, at most. Nothing is asserted about shorter times.
+/// The limit of every wait. Shorter times are never checked.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sections of the configuration, each without its outer braces: `connectTimeout: 1s`.
@@ -23,11 +23,11 @@ pub struct Configuration {
     pub serving: String,
     pub creates: String,
     pub replay: String,
-    /// Serve with the certificate of the upstreams instead of one that the proxy signs.
+    /// Serve with the certificate of the upstreams instead of a self-signed one.
     pub served_as_upstream: bool,
 }
 
-/// A running proxy. Killed when dropped.
+/// A running proxy. It is killed when this is dropped.
 pub struct Proxy {
     child: Child,
     directory: TempDir,
@@ -36,7 +36,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of those upstreams, which `pki` certifies.
+    /// Starts a proxy in front of these upstreams, whose certificates come from `pki`.
     pub async fn start(pki: &Pki, upstreams: &[SocketAddr], configuration: &Configuration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -120,12 +120,12 @@ impl Proxy {
         }
     }
 
-    /// The most memory that it ever had, in KiB.
+    /// The peak memory of the process, in KiB.
     pub fn peak_kib(&self) -> u64 {
         self.status("VmHWM")
     }
 
-    /// The memory that it has, in KiB.
+    /// The current memory of the process, in KiB.
     pub fn memory_kib(&self) -> u64 {
         self.status("VmRSS")
     }
@@ -160,7 +160,7 @@ impl Proxy {
         String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap()).into_owned()
     }
 
-    /// The answer of the admin port, with its head; None where there is none in time.
+    /// The answer of the admin port with its head. `None` if there is none in time.
     pub async fn admin(&self, path: &str) -> Option<String> {
         let asked = async {
             let mut tcp = TcpStream::connect(self.admin).await.ok()?;
@@ -177,7 +177,7 @@ impl Proxy {
         tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
     }
 
-    /// The sum of a metric over those of its series that have `labels` in them.
+    /// The sum of a metric over the series that contain `labels`.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.admin("/metrics").await.unwrap_or_default();
         let series = text.lines().filter(|line| {
@@ -200,7 +200,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Kills what did not come so far as to be a [`Proxy`].
+/// Kills the process if the start fails before a [`Proxy`] exists.
 struct Started(Option<Child>);
 
 impl Drop for Started {

@@ -1,4 +1,4 @@
-//! The memory table: every abuse in its full size, each against a process of its own.
+//! The memory table: every abuse in full size, each against a new process.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,12 +8,12 @@ use libtest_mimic::Failed;
 use crate::lab::Size;
 use crate::{cases, runtime};
 
-/// What the process may take, at the most, under any abuse: the bound of docs/bounds.md, which is
+/// The most memory that the process may use under any abuse. docs/bounds.md states it, and it is
 /// the limit of the chart.
 const LIMIT_MIB: u64 = 1009;
 
-/// Runs them all, and writes the table to `target/tmp/abuse/memory.md` as it grows. `ABUSE` runs
-/// those whose name has it.
+/// Runs all abuses and writes the table to `target/tmp/abuse/memory.md` while it grows. `ABUSE`
+/// selects the cases whose name contains it.
 pub fn memory() -> Result<(), Failed> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("abuse");
     std::fs::create_dir_all(&directory)?;

@@ -1,5 +1,5 @@
-//! Answers through the proxy are those of the apiserver, byte for byte: each kind that a create can
-//! meet, in JSON and protobuf, over HTTP/1.1 and HTTP/2.
+//! Answers through the proxy equal those of the apiserver byte for byte: every kind of answer to a
+//! create, in JSON and protobuf, over HTTP/1.1 and HTTP/2.
 
 mod comparison;
 mod requests;
@@ -41,12 +41,12 @@ pub fn trials() -> Vec<Trial> {
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
-/// A create that is refused.
+/// A create that the apiserver refuses.
 struct Refusal {
     name: &'static str,
     namespace: String,
     pod: String,
-    /// None: no credentials that anybody knows.
+    /// `None` means a token that the apiserver does not know.
     user: Option<&'static str>,
     status: StatusCode,
     says: &'static str,
@@ -65,7 +65,7 @@ fn refusals(plane: &'static ControlPlane) {
         "--hard=pods=0",
     ]);
     let terminating = plane.namespace("answers-terminating", 0);
-    // A finalizer keeps it terminating for as long as somebody looks.
+    // A finalizer keeps the namespace terminating.
     plane.kubectl(&["create", "configmap", "keeps", "--namespace", &terminating]);
     plane.kubectl(&[
         "patch",
@@ -166,7 +166,7 @@ fn refusals(plane: &'static ControlPlane) {
         for refusal in &refusals {
             for encoding in [JSON, PROTOBUF] {
                 if refusal.name == "already_exists_409" {
-                    // The first one may succeed, or not.
+                    // The first one may succeed or fail.
                     ask(&plane.servers[0], &plane_ca, refusal, encoding);
                 }
                 let direct = ask(&plane.servers[0], &plane_ca, refusal, encoding);
@@ -202,7 +202,7 @@ fn refusals(plane: &'static ControlPlane) {
     proxy.stop();
 }
 
-/// An apiserver that handles one mutating request at a time, and one that occupies it.
+/// An apiserver that handles one mutating request at a time, and a request that occupies it.
 fn throttled(plane: &'static ControlPlane) {
     let flags = [
         "--max-requests-inflight=1",
@@ -255,7 +255,7 @@ fn throttled(plane: &'static ControlPlane) {
     keep(create.name, JSON, &direct);
     assert!(
         proxy.metric("kube_retry_proxy_replays_total", "throttled") > 0,
-        "it was sent again before the hold was over"
+        "it was replayed before the hold was over"
     );
 
     drop(occupied);
@@ -266,8 +266,8 @@ fn throttled(plane: &'static ControlPlane) {
     plane.component(&["stop", "apiserver-narrow"]);
 }
 
-/// With `mode: Off` even a quota conflict is none of the proxy's business. What it looks like goes
-/// to the fixtures.
+/// With `mode: Off` the proxy relays even quota conflicts. The captured answer goes to the
+/// fixtures.
 fn conflict(plane: &'static ControlPlane) {
     let namespace = plane.namespace("conflict", 1);
     let proxy = Proxy::start(plane, &plane.servers[..1], "mode: 'Off'\n");
@@ -313,7 +313,7 @@ fn conflict(plane: &'static ControlPlane) {
     proxy.stop();
 }
 
-/// One attempt is all that a create gets, so that the first conflict is given up.
+/// A create gets only one attempt, so the proxy gives up at the first conflict.
 fn event(plane: &'static ControlPlane) {
     let namespace = plane.namespace("event", 1);
     let more = format!(

@@ -1,6 +1,7 @@
 //! Argo's real workflow-controller, and workflows for it.
 //!
-//! There is no kubelet, so pods stay Pending: enough, for what fails is their creation.
+//! Without a kubelet all pods stay Pending. That is enough, because the tests are about the
+//! creation of pods.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,12 +13,12 @@ use serde_json::{Value, json};
 use crate::control_plane::{ControlPlane, program};
 use crate::process::{Running, output, within};
 
-/// Which Argo.
+/// The version of Argo.
 #[derive(Clone, Copy)]
 pub enum Version {
-    /// 3.4.17, of the report: client-go 0.24, JSON.
+    /// 3.4.17, the version in the original report: client-go 0.24, JSON.
     Reported,
-    /// A current one: client-go 0.33, protobuf.
+    /// A current version: client-go 0.33, protobuf.
     Current,
 }
 
@@ -29,19 +30,18 @@ impl Version {
         }
     }
 
-    /// Its executable.
+    /// The path of the executable.
     pub fn controller(self) -> Command {
         Command::new(program(&format!("argo-{}", self.name())))
     }
 }
 
-/// A running controller. It listens on a port of its own choice (6060), so there can only be one at
-/// a time.
+/// A running controller. It uses a fixed port (6060), so only one can run at a time.
 pub struct Controller(Running);
 
 impl Controller {
-    /// Installs this version's manifests and runs its controller with `kubeconfig`; returns once it
-    /// leads.
+    /// Installs this version's manifests and runs its controller with `kubeconfig`. Returns when it
+    /// is the leader.
     pub fn start(
         plane: &ControlPlane,
         version: Version,
@@ -53,7 +53,7 @@ impl Controller {
         Self::run(plane, &mut command, log_name)
     }
 
-    /// Runs a controller that has been told where its apiserver is.
+    /// Runs a controller with the given address of the apiserver.
     pub fn run(plane: &ControlPlane, command: &mut Command, log_name: &str) -> Self {
         let log = plane.logs().join(format!("argo-{log_name}.log"));
         command
@@ -66,7 +66,7 @@ impl Controller {
                 "debug",
             ])
             .env("LEADER_ELECTION_IDENTITY", log_name);
-        // Its lease outlives a controller that is killed, and the next one would wait for its end.
+        // The lease of a killed controller stays, and the next controller would wait for its end.
         plane.kubectl(&["delete", "lease", "--namespace", "argo", "--all"]);
         let mut controller = Running::logging("workflow-controller", command, &log);
         within(
@@ -83,7 +83,7 @@ impl Controller {
         Self(controller)
     }
 
-    /// Fails if it has ended: a controller that loses its lease exits.
+    /// Fails if the controller has ended. It exits when it loses its lease.
     pub fn assert_running(&mut self) {
         self.0.assert_running();
     }
@@ -94,9 +94,8 @@ pub fn install(plane: &ControlPlane, version: Version) {
     plane.component(&["argo", version.name()]);
 }
 
-/// Workflows that are submitted one after the other: an apiserver charges a quota once for all
-/// creates that have come meanwhile, so that those of a burst would be refused together or not at
-/// all.
+/// Workflows that are submitted one by one. In a burst an apiserver would charge many creates in
+/// one write, and all of them would fail or succeed together.
 #[derive(Default)]
 pub struct Submissions(BTreeMap<String, Instant>);
 
@@ -104,8 +103,8 @@ impl Submissions {
     const FEW: usize = 20;
     const MANY: usize = 100;
 
-    /// Submits one more: few, and more until they have shown what they are to show, but not more
-    /// than many. Whether these were all.
+    /// Submits one more workflow. Returns whether that was the last: after a minimum number it
+    /// stops when `shown` is true, and at the latest at the maximum.
     pub fn next(&mut self, shown: bool, submit: impl FnOnce(&str)) -> bool {
         let complete = self.0.len() >= if shown { Self::FEW } else { Self::MANY };
         if !complete {
@@ -121,7 +120,7 @@ impl Submissions {
         self.0.len()
     }
 
-    /// How long ago this one was submitted.
+    /// The time since this workflow was submitted.
     pub fn elapsed(&self, workflow: &str) -> Duration {
         self.0[workflow].elapsed()
     }
@@ -172,7 +171,7 @@ pub fn phases(plane: &ControlPlane, namespace: &str) -> BTreeMap<String, (String
         .collect()
 }
 
-/// The workflow of each pod that is there.
+/// The workflow of each existing pod.
 pub fn pods_by_workflow(plane: &ControlPlane, namespace: &str) -> BTreeMap<String, usize> {
     let mut pods = BTreeMap::new();
     for pod in get(plane, namespace, "pods") {

@@ -1,17 +1,18 @@
-//! Other writers of a namespace's quota, beside the client under test.
+//! Other writers to the quota of a namespace, in addition to the client under test.
 
 use crate::control_plane::ControlPlane;
 use crate::process::Running;
 
-/// Quotas of a contended namespace: each is one more race that a create must win.
+/// The quotas of a contended namespace. A create has to win a race for each one.
 pub const QUOTAS: usize = 3;
 
 /// A creator at the apiserver of the client under test, one at another apiserver, and a writer that
-/// gives each quota a new revision as often as it takes to refuse a fifth of their creates: of
-/// twenty attempts some are refused, and next to none eight times in a row.
+/// gives each quota a new revision so often that a fifth of their creates is refused. Of twenty
+/// attempts some are refused then, and hardly any eight times in a row.
 ///
-/// The writer writes to etcd, like one more apiserver that is quick: writers through the
-/// apiservers, which pay for a whole request each on the same two processors, win too seldom for
+/// The writer writes directly to etcd, like one more fast apiserver. A writer that goes through an
+/// apiserver pays for a whole request on the same two CPUs, and wins too rarely for twenty
+/// workflows to prove anything.
 /// twenty workflows to prove anything.
 const HOW: [&str; 6] = ["-creators", "2", "-etcd-rate", "60", "-refuse", "0.2"];
 

@@ -1,5 +1,5 @@
-//! The control plane of `cargo xtask control-plane`: one for the whole suite, brought up by the first
-//! test that needs it.
+//! The control plane of `cargo xtask control-plane`. The whole suite shares one, which the first
+//! test starts.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -14,23 +14,24 @@ use tempfile::NamedTempFile;
 
 use crate::process::{Running, output};
 
-/// How many kube-apiservers run. What needs fewer uses the first ones.
+/// The number of kube-apiservers. Tests that need fewer use the first ones.
 pub const SERVERS: usize = 3;
 
 static SHARED: OnceLock<ControlPlane> = OnceLock::new();
 
-/// See the module.
+/// A running control plane, shared by all tests unless it is made for one.
 pub struct ControlPlane {
     directory: PathBuf,
     /// `https://127.0.0.1:port` of each kube-apiserver.
     pub servers: Vec<String>,
     kubectl: PathBuf,
     driver: PathBuf,
-    /// Namespaces made so far, which makes their names unique.
+    /// The number of namespaces so far, for unique names.
     namespaces: Mutex<usize>,
 }
 
-/// What the suite needs beyond a Rust toolchain; an error names what is missing.
+/// Checks the requirements of the suite other than a Rust toolchain. The error has the missing
+/// program.
 pub fn prerequisites() -> Result<(), String> {
     for (program, argument) in [("openssl", "version"), ("go", "version")] {
         let found = Command::new(program)
@@ -53,15 +54,15 @@ impl ControlPlane {
         SHARED.get_or_init(|| Self::up("controlplane", &[]))
     }
 
-    /// Ends the suite's control plane if there is one. Its logs stay.
+    /// Stops the suite's control plane if it is running. Its logs stay.
     pub fn down() {
         if let Some(shared) = SHARED.get() {
             shared.component(&["down"]);
         }
     }
 
-    /// One of its own, whose apiservers have these addresses and enter themselves into the Service
-    /// `kubernetes`. It ends when it is dropped.
+    /// A control plane for one test, whose apiservers have these addresses and register in the
+    /// Service `kubernetes`. It stops when it is dropped.
     pub fn with_addresses(addresses: &[&str; SERVERS]) -> Self {
         Self::up("controlplane-addresses", addresses)
     }
@@ -87,7 +88,7 @@ impl ControlPlane {
         }
     }
 
-    /// The kubeconfig of `user`: admin, user or argo, at the component's own address.
+    /// The kubeconfig of `user` (admin, user or argo) for this component.
     pub fn kubeconfig(&self, user: &str, apiserver: &str) -> PathBuf {
         self.directory
             .join(format!("{user}.{apiserver}.kubeconfig"))
@@ -106,12 +107,12 @@ impl ControlPlane {
             .to_owned()
     }
 
-    /// What verifies the apiservers.
+    /// The CA that signed the apiservers' certificate.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.join("pki/ca.crt")
     }
 
-    /// Where etcd listens.
+    /// The URL of etcd.
     pub fn etcd(&self) -> String {
         format!(
             "http://127.0.0.1:{}",
@@ -121,12 +122,12 @@ impl ControlPlane {
         )
     }
 
-    /// A folder whose content survives the suite, beside the control plane's logs.
+    /// A folder that is kept after the suite, like the control plane's logs.
     pub fn logs(&self) -> PathBuf {
         self.directory.join("log")
     }
 
-    /// One more kube-apiserver, with flags of its own; its URL.
+    /// Starts one more kube-apiserver with its own flags, and returns its URL.
     pub fn add(&self, name: &str, flags: &[&str]) -> String {
         self.component(&[&["add", name], flags].concat());
         fs::read_to_string(self.directory.join("servers"))
@@ -142,7 +143,7 @@ impl ControlPlane {
         output(&mut task(&self.directory, arguments));
     }
 
-    /// The process of a component.
+    /// The process id of a component.
     pub fn process(&self, component: &str) -> u32 {
         fs::read_to_string(self.directory.join(format!("run/{component}.pid")))
             .unwrap()
@@ -151,8 +152,8 @@ impl ControlPlane {
             .unwrap()
     }
 
-    /// A new namespace with this many quotas, all with room for everything, which the quota
-    /// controller has filled in.
+    /// Creates a namespace with this many quotas that have room for everything. When this returns,
+    /// the quota controller has computed them.
     pub fn namespace(&self, purpose: &str, quotas: usize) -> String {
         let number = {
             let mut namespaces = self
@@ -176,9 +177,9 @@ impl ControlPlane {
         namespace
     }
 
-    /// Deletes the pods of a namespace, which are gone when this returns: no node has them. What is
-    /// measured next has the machine for itself; the deletion of a namespace begins five
-    /// seconds later, and goes on for many.
+    /// Deletes the pods of a namespace. They are gone when this returns, because no node runs them,
+    /// so the next measurement has the machine to itself. The deletion of the namespace starts five
+    /// seconds later and takes longer.
     pub fn empty(&self, namespace: &str) {
         self.kubectl(&[
             "delete",
@@ -187,25 +188,25 @@ impl ControlPlane {
         ]);
     }
 
-    /// Deletes a namespace with all that is in it, so that later tests do not carry its load. Does
-    /// not wait for its end.
+    /// Deletes a namespace with all its objects, so that later tests do not carry its load. Does
+    /// not wait for the end.
     pub fn discard(&self, namespace: &str) {
         self.kubectl(&["delete", "namespace", namespace, "--wait=false"]);
     }
 
-    /// What the driver reports.
+    /// Runs the driver and returns its report.
     pub fn driver<A: AsRef<OsStr> + Debug>(&self, arguments: &[A]) -> Value {
         let printed = output(Command::new(&self.driver).args(arguments));
         serde_json::from_str(&printed)
             .unwrap_or_else(|error| panic!("driver {arguments:?}: {error}: {printed}"))
     }
 
-    /// The driver in the background.
+    /// Starts the driver in the background.
     pub fn driving<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Running {
         Running::start("driver", Command::new(&self.driver).args(arguments))
     }
 
-    /// What kubectl prints as admin; it must succeed.
+    /// Runs kubectl as admin, which must succeed, and returns its output.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         output(
             self.kubectl_with(&self.kubeconfig("admin", "apiserver-0"))
@@ -220,7 +221,7 @@ impl ControlPlane {
         self.kubectl(&["create", "-f", file.path().to_str().unwrap()]);
     }
 
-    /// kubectl with a kubeconfig, and nothing of the user's own.
+    /// kubectl with a kubeconfig and without the user's own configuration.
     pub fn kubectl_with(&self, kubeconfig: &Path) -> Command {
         let mut command = Command::new(&self.kubectl);
         command
@@ -239,7 +240,7 @@ impl Drop for ControlPlane {
     }
 }
 
-/// The path of a program, built if need be.
+/// The path of a program, which is built if it is missing.
 pub fn program(name: &str) -> PathBuf {
     output(&mut task(
         Path::new(env!("CARGO_TARGET_TMPDIR")),
@@ -249,7 +250,7 @@ pub fn program(name: &str) -> PathBuf {
     .into()
 }
 
-/// A call of `cargo xtask control-plane`. What it says on the way is for people, and goes through.
+/// Runs `cargo xtask control-plane`. Its progress messages are passed through.
 fn task(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(xtask());
     command
@@ -259,8 +260,8 @@ fn task(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// The executable behind `cargo xtask`, built once. Each call by way of cargo would wait for
-/// whatever else is being built.
+/// The executable behind `cargo xtask`, built once. A call through cargo would wait for every other
+/// build.
 fn xtask() -> &'static Path {
     static XTASK: OnceLock<PathBuf> = OnceLock::new();
     XTASK.get_or_init(|| {

@@ -1,7 +1,9 @@
-//! The apiservers, found in the EndpointSlice that they themselves keep, as in a cluster.
+//! The proxy finds the apiservers in the EndpointSlice that they maintain themselves, as in a
+//! cluster.
 //!
-//! Kubernetes takes no loopback address for an endpoint. So this gives the machine three more
-//! addresses and takes them away again, which only root on Linux may do: it runs on demand.
+//! Kubernetes accepts no loopback address as an endpoint. Therefore this test adds three addresses
+//! to the machine and removes them at the end. Only root on Linux may do that, so the test runs
+//! only on request.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,11 +16,11 @@ use crate::outages::judge_storm;
 use crate::process::{output, within};
 use crate::proxy::Proxy;
 
-/// Of TEST-NET-2, which nobody has (RFC 5737).
+/// Addresses of TEST-NET-2, which are never assigned (RFC 5737).
 const ADDRESSES: [&str; SERVERS] = ["198.51.100.1", "198.51.100.2", "198.51.100.3"];
 
-/// An apiserver that was killed stays in the slice until its lease of 15 s is seen to have run out,
-/// which is looked at every 10 s.
+/// A killed apiserver stays in the slice until its lease of 15 s has expired. That is checked every
+/// 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
@@ -38,15 +40,14 @@ fn followed() {
     let plane = ControlPlane::with_addresses(&ADDRESSES);
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), token_to_discover(&plane)).unwrap();
-    // The first apiserver stands in for the Service's address, behind which there is always one
-    // that lives.
+    // The first apiserver stands for the Service's address, which always leads to a live apiserver.
     let upstream = format!(
         "url: {}, discover: Kubernetes, discoverTokenFile: {}",
         plane.servers[0],
         token.path().display()
     );
     let proxy = Proxy::before(&plane, &upstream, "");
-    // As the proxy names them, and in their order.
+    // The format and the order of the proxy.
     let all: Vec<_> = plane
         .servers
         .iter()
@@ -56,12 +57,12 @@ fn followed() {
         in_use(&proxy) == all
     });
 
-    // A storm in a namespace that is pinned to another one than the first.
+    // A storm in a namespace that is not pinned to the first server.
     let (storm, pinned) = loop {
         let namespace = plane.namespace("discovery", 1);
         let storm = plane.driving(&proxy.storm(&plane, &namespace, 3000, 50));
         let mut pinned = None;
-        within(PATIENCE, "the storm is under way", || {
+        within(PATIENCE, "the storm is running", || {
             pinned = proxy.server_of(&namespace);
             pinned.is_some()
                 && proxy.metric(
@@ -84,12 +85,14 @@ fn followed() {
     let report: Value = serde_json::from_str(&storm.finish()).unwrap();
     judge_storm(&report);
     eprintln!("killed {name}: {report}");
-    within(PATIENCE, "the one without an endpoint is left", || {
-        known(&proxy) == without
-    });
+    within(
+        PATIENCE,
+        "the server without an endpoint is removed",
+        || known(&proxy) == without,
+    );
 
     plane.component(&["start", &name]);
-    within(PATIENCE, "the one that is back is used", || {
+    within(PATIENCE, "the returned server is used", || {
         in_use(&proxy) == all
     });
     let namespace = plane.namespace("discovery", 1);
@@ -99,7 +102,7 @@ fn followed() {
     proxy.stop();
 }
 
-/// A service account with the one right that it takes, and its token.
+/// A service account that may only read the EndpointSlice, and its token.
 fn token_to_discover(plane: &ControlPlane) -> String {
     let name = "kube-retry-proxy";
     let in_default =
@@ -145,7 +148,7 @@ fn in_use(proxy: &Proxy) -> Vec<String> {
     )
 }
 
-/// Addresses of this machine for as long as this lives.
+/// Addresses of this machine, removed when this is dropped.
 struct Addresses;
 
 impl Addresses {
@@ -167,7 +170,7 @@ impl Addresses {
 impl Drop for Addresses {
     fn drop(&mut self) {
         for address in ADDRESSES {
-            // It fails where it was not added.
+            // This fails if the address was not added.
             let _ = Command::new("ip")
                 .args(["address", "del", &format!("{address}/32"), "dev", "lo"])
                 .stderr(Stdio::null())

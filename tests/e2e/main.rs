@@ -1,9 +1,9 @@
 //! The end-to-end suite: real etcd, kube-apiservers and kube-controller-manager, real client-go and
-//! Argo, and the real executable between them. `cargo test --release --test e2e`, or one part of
-//! it: `-- storm`.
+//! Argo, and the real executable between them. `cargo test --release --test e2e` runs all of it,
+//! `-- storm` one part.
 //!
-//! Not part of plain `cargo test`: it needs Go and some minutes. Where those are missing it says so
-//! and is left out, but fails in CI.
+//! Plain `cargo test` does not run it, because it needs Go and some minutes. If a requirement is
+//! missing, it prints that and is skipped; in CI it fails.
 
 #![expect(unreachable_pub, reason = "`pub` says what a module offers the others")]
 #![expect(
@@ -40,12 +40,12 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // One control plane for all, and what happens to it in one test is not for another one to see.
+    // All tests share one control plane, so they run one at a time.
     arguments.test_threads = Some(1);
     if !arguments.list
         && let Err(missing) = control_plane::prerequisites()
     {
-        eprintln!("e2e is left out: {missing}");
+        eprintln!("e2e is skipped: {missing}");
         return if std::env::var("CI").as_deref() == Ok("true") {
             ExitCode::FAILURE
         } else {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         sidecar::trials(),
         discovery::trials(),
         watches::trials(),
-        // Last: it stops what the others use.
+        // The last one, because it stops components that the others use.
         outages::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// A test that fails by panicking, as ordinary tests do.
+/// A test that fails by panicking, like ordinary tests.
 fn trial(name: &'static str, run: fn(&'static ControlPlane)) -> Trial {
     Trial::test(name, move || {
         run(ControlPlane::shared());

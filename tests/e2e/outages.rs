@@ -1,5 +1,5 @@
-//! Components that die in a storm: nothing that was acknowledged is lost, nothing is made twice,
-//! and every client gets an answer.
+//! Components that fail during a storm: no created pod is lost, none is stored twice, and every
+//! client gets an answer.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::control_plane::{ControlPlane, SERVERS};
 use crate::process::{Running, within};
 use crate::proxy::Proxy;
 
-/// Enough to last over an outage.
+/// Enough pods for a storm that is longer than the outage.
 const PODS: usize = 3000;
 
-/// Creates in flight in each of the four storms that meet an apiserver's death.
+/// Creates in flight in each of the four storms during the failure of an apiserver.
 const IN_FLIGHT: usize = 12;
 
-/// What has been created before the outage begins.
+/// The number of created pods at which the outage begins.
 const BEFORE: u64 = 300;
 
 pub fn trials() -> Vec<Trial> {
@@ -26,7 +26,7 @@ pub fn trials() -> Vec<Trial> {
             "outages::an_apiserver_is_killed_and_comes_back",
             apiserver_killed,
         ),
-        crate::trial("outages::etcd_stands_still_for_five_seconds", etcd_stopped),
+        crate::trial("outages::etcd_stalls_for_five_seconds", etcd_stopped),
     ]
 }
 
@@ -37,7 +37,7 @@ fn goaways(plane: &'static ControlPlane) {
     let url = plane.add(NAME, &["--goaway-chance=0.02"]);
     let proxy = Proxy::start(plane, &[url], "");
     let namespace = plane.namespace("goaway", 1);
-    // Deletes are calls, which the proxy does not replay.
+    // Deletes are calls, and the proxy does not replay those.
     let mut storm = proxy.storm(plane, &namespace, 2000, 50);
     storm.extend(["-deletes", "100"].map(str::to_owned));
     let report = plane.driver(&storm);
@@ -58,15 +58,15 @@ fn goaways(plane: &'static ControlPlane) {
     );
     assert!(
         connections > 10,
-        "only {connections} connections: GOAWAYs did not come"
+        "only {connections} connections: there were no GOAWAYs"
     );
     plane.discard(&namespace);
     proxy.stop();
     plane.component(&["stop", NAME]);
 }
 
-/// Two replicas pin alike: the creates of a namespace go to one apiserver by both of them, and when
-/// one apiserver dies only its own namespaces move.
+/// Two replicas pin namespaces in the same way. When an apiserver fails, only its own namespaces
+/// move.
 fn apiserver_killed(plane: &'static ControlPlane) {
     let replicas = [(), ()].map(|()| Proxy::start(plane, &plane.servers[..SERVERS], ""));
     let namespaces = pinned_apart(plane, &replicas);
@@ -97,7 +97,7 @@ fn apiserver_killed(plane: &'static ControlPlane) {
             .map(|replica| replica.metric("kube_retry_proxy_outcomes_total", "created"))
             .sum::<u64>()
     };
-    within(Duration::from_secs(60), "the storms are under way", || {
+    within(Duration::from_secs(60), "the storms are running", || {
         created() >= BEFORE
     });
     let killed = plane
@@ -129,7 +129,7 @@ fn apiserver_killed(plane: &'static ControlPlane) {
     for driver in drivers {
         let report: Value = serde_json::from_str(&driver.finish()).unwrap();
         judge_storm(&report);
-        // It answers before it has read who may do what.
+        // A starting apiserver answers before it has read the RBAC rules.
         assert_eq!(
             report["refused"], 0,
             "a create went to an apiserver that was starting up: {report}"
@@ -146,13 +146,15 @@ fn apiserver_killed(plane: &'static ControlPlane) {
             .iter()
             .all(|server| server["healthy"] == true)
     };
-    within(Duration::from_secs(60), "it is used again", || {
-        replicas.iter().all(healthy)
-    });
+    within(
+        Duration::from_secs(60),
+        "the apiserver is used again",
+        || replicas.iter().all(healthy),
+    );
     for namespace in &namespaces {
         create_by_each(plane, &replicas, namespace, "after");
     }
-    assert_eq!(pins(), before, "its namespace returned");
+    assert_eq!(pins(), before, "its namespaces return");
     namespaces
         .iter()
         .for_each(|namespace| plane.discard(namespace));
@@ -173,7 +175,7 @@ fn pinned_apart(plane: &ControlPlane, replicas: &[Proxy; 2]) -> [String; 2] {
     [one, other]
 }
 
-/// One create by each of the replicas.
+/// Sends one create through each of the replicas.
 fn create_by_each(plane: &ControlPlane, replicas: &[Proxy; 2], namespace: &str, purpose: &str) {
     for (replica, number) in replicas.iter().zip(0..) {
         let mut storm = replica.storm(plane, namespace, 1, 1);
@@ -189,10 +191,10 @@ fn etcd_stopped(plane: &'static ControlPlane) {
     std::thread::sleep(Duration::from_secs(5));
     plane.component(&["signal", "etcd", "CONT"]);
     let report = storm.finish();
-    eprintln!("etcd stood still: {report}");
+    eprintln!("etcd stalled: {report}");
 }
 
-/// A storm through a proxy that knows all apiservers, under way.
+/// A running storm through a proxy that knows all apiservers.
 struct Storm<'a> {
     plane: &'a ControlPlane,
     proxy: Proxy,
@@ -205,7 +207,7 @@ impl<'a> Storm<'a> {
         let namespace = plane.namespace("outage", 1);
         let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
         let driver = plane.driving(&proxy.storm(plane, &namespace, PODS, 50));
-        within(Duration::from_secs(60), "the storm is under way", || {
+        within(Duration::from_secs(60), "the storm is running", || {
             proxy.metric("kube_retry_proxy_outcomes_total", "created") >= BEFORE
         });
         Self {
@@ -216,8 +218,8 @@ impl<'a> Storm<'a> {
         }
     }
 
-    /// Waits for its end and judges: refusals are answers too, but what was acknowledged is there,
-    /// once, and nothing else is.
+    /// Waits for the end of the storm and checks it: creates may be refused, but every created pod
+    /// is stored once, and no other pod is.
     fn finish(self) -> Value {
         let report: Value = serde_json::from_str(&self.driver.finish()).unwrap();
         self.plane.discard(&self.namespace);
@@ -228,7 +230,7 @@ impl<'a> Storm<'a> {
     }
 }
 
-/// What holds of every storm through the proxy, whatever happens meanwhile.
+/// The requirements on every storm through the proxy.
 pub fn judge_storm(report: &Value) {
     for wrong in ["missing", "unexpected", "uidMismatch", "deletedButPresent"] {
         assert_eq!(report["judgement"][wrong], 0, "{wrong}: {report}");

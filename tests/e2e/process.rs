@@ -1,4 +1,4 @@
-//! Processes that end with whoever started them.
+//! Child processes that end together with their parent.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::processors;
 
-/// What a command prints on stdout; it must succeed. Its stderr goes through.
+/// The stdout of a command, which must succeed. Its stderr is passed through.
 pub fn output(command: &mut Command) -> String {
     let output = command
         .stdin(Stdio::null())
@@ -25,18 +25,19 @@ pub fn output(command: &mut Command) -> String {
     printed
 }
 
-/// A process in the background. Killed when dropped.
+/// A process in the background. It is killed when this is dropped.
 pub struct Running {
     name: &'static str,
     child: Child,
-    /// Lines of its stderr, where it has no log.
+    /// Lines of its stderr, if it has no log file.
     said: Option<Receiver<String>>,
-    /// Where both its outputs go, where it has one.
+    /// The log file for both outputs, if it has one.
     log: Option<PathBuf>,
 }
 
 impl Running {
-    /// Keeps its stdout for [`Running::finish`]; its stderr goes through, and to [`Running::says`].
+    /// Keeps stdout for [`Running::finish`]. Stderr is passed through, and also goes to
+    /// [`Running::says`].
     pub fn start(name: &'static str, command: &mut Command) -> Self {
         let mut running = Self::spawn(name, command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let stderr = BufReader::new(running.child.stderr.take().unwrap());
@@ -45,14 +46,14 @@ impl Running {
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 eprintln!("{name}: {line}");
-                // Nobody need listen.
+                // The receiver may be gone.
                 let _ = say.send(line);
             }
         });
         running
     }
 
-    /// Both its outputs go to a file, afresh.
+    /// Both outputs go to a new file.
     pub fn logging(name: &'static str, command: &mut Command, log: &Path) -> Self {
         let file = File::create(log).unwrap();
         let mut running = Self::spawn(name, command.stdout(file.try_clone().unwrap()).stderr(file));
@@ -73,7 +74,7 @@ impl Running {
         }
     }
 
-    /// Waits for this line on its stderr.
+    /// Waits for this line on stderr.
     pub fn says(&self, line: &str) {
         let said = self
             .said
@@ -91,8 +92,8 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Fails if it has ended, with how it did and the closing lines of its log: a machine whose
-    /// files nobody keeps has no more to tell.
+    /// Fails if the process has ended. The message has its status and the end of its log, because
+    /// CI machines do not keep the file.
     pub fn assert_running(&mut self) {
         const LINES: usize = 40;
         if let Some(status) = self.child.try_wait().unwrap() {
@@ -109,12 +110,12 @@ impl Running {
         }
     }
 
-    /// What `/proc` knows it by.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to end, waits for that, and returns what it printed; it must succeed.
+    /// Stops the process with a signal, waits for its end, and returns its output. It must succeed.
     pub fn stop(self) -> String {
         let asked = Command::new("kill")
             .arg(self.child.id().to_string())
@@ -124,7 +125,7 @@ impl Running {
         self.finish()
     }
 
-    /// Waits for its end and returns what it printed; it must succeed.
+    /// Waits for the end of the process and returns its output. It must succeed.
     pub fn finish(mut self) -> String {
         let mut printed = String::new();
         if let Some(mut stdout) = self.child.stdout.take() {
@@ -138,14 +139,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail where it has ended already.
+        // Both fail if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits until `done`, which is looked at every 50 ms; fails after `limit` with what was waited
-/// for.
+/// Waits until `done` returns true, with a check every 50 ms. Fails after `limit` with `what` in
+/// the message.
 pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
@@ -154,8 +155,8 @@ pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until this machine has been idle for a second: whatever came before goes on for a while
-/// after it has been answered, and would share the processors with what is to be measured.
+/// Waits until this machine has been idle for a second. Earlier work continues for a while after it
+/// was answered and would use the CPUs during a measurement.
 pub fn settled() {
     let started = Instant::now();
     loop {

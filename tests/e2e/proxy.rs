@@ -1,4 +1,4 @@
-//! The real executable before the control plane.
+//! The real executable in front of the control plane.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,12 +23,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Before these apiservers, with defaults and `more` sections of the configuration file.
+    /// In front of these apiservers, with defaults and `more` sections of the configuration file.
     pub fn start(plane: &ControlPlane, servers: &[String], more: &str) -> Self {
         Self::before(plane, &format!("servers: [{}]", servers.join(", ")), more)
     }
 
-    /// Before what these fields of the section `upstream` name.
+    /// In front of the upstream in these fields of the section `upstream`.
     pub fn before(plane: &ControlPlane, upstream: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -51,7 +51,7 @@ impl Proxy {
         )
     }
 
-    /// Runs a `serve` that writes its certificate and kubeconfig to `directory`; returns once it
+    /// Runs a `serve` that writes its certificate and kubeconfig to `directory`. Returns when it
     /// serves.
     pub fn run(command: &mut Command, directory: TempDir) -> Self {
         let log = directory.path().join("log");
@@ -81,7 +81,7 @@ impl Proxy {
         }
     }
 
-    /// The kubeconfig that it wrote.
+    /// The kubeconfig that the proxy has written.
     pub fn written_kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
     }
@@ -98,8 +98,8 @@ impl Proxy {
         path
     }
 
-    /// The driver's arguments for a storm through the proxy, judged by what the first apiserver
-    /// itself has.
+    /// The driver's arguments for a storm through the proxy. The driver checks the result against
+    /// the objects in the first apiserver.
     pub fn storm(
         &self,
         plane: &ControlPlane,
@@ -130,7 +130,7 @@ impl Proxy {
         .into()
     }
 
-    /// The CA of the certificate that it made for itself.
+    /// The CA of the proxy's self-signed certificate.
     pub fn ca_pem(&self) -> String {
         fs::read_to_string(self.directory.path().join("ca.crt")).unwrap()
     }
@@ -148,7 +148,7 @@ impl Proxy {
             .sum::<f64>() as u64
     }
 
-    /// Quota conflicts that it met.
+    /// The number of quota conflicts that the proxy received.
     pub fn conflicts(&self) -> u64 {
         self.metric("kube_retry_proxy_conflicts_total", "")
     }
@@ -159,7 +159,7 @@ impl Proxy {
         status["servers"].as_array().unwrap().clone()
     }
 
-    /// The address of the one that a namespace is pinned to, once it has had a create.
+    /// The address of the server that a namespace is pinned to, after its first create.
     pub fn server_of(&self, namespace: &str) -> Option<String> {
         let pinned = |server: &Value| {
             server["namespaces"]
@@ -192,18 +192,18 @@ impl Proxy {
             .to_owned()
     }
 
-    /// Its process.
+    /// The process id of the proxy.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Ends it as Kubernetes does; it must end well.
+    /// Stops the proxy with SIGTERM, as Kubernetes does. It must exit with success.
     pub fn stop(self) {
         self.process.stop();
     }
 }
 
-/// The executable, without any environment variable of the tests.
+/// The executable without the environment variables of the tests.
 pub fn command() -> Command {
     kube_retry_proxy_support::executable::command(&[])
 }

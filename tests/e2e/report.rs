@@ -1,5 +1,5 @@
-//! The failure that was reported (argo-workflows#13654), reproduced and cured: Argo v3.4.17 fails a
-//! whole workflow when its agent pod meets a quota conflict.
+//! Reproduces the reported failure (argo-workflows#13654) and shows that the proxy prevents it:
+//! Argo v3.4.17 fails a whole workflow when its agent pod meets a quota conflict.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,12 +23,12 @@ pub fn trials() -> Vec<Trial> {
     )]
 }
 
-/// What became of the workflows.
+/// The results of the workflows.
 #[derive(Debug, Default)]
 struct Outcome {
-    /// Ended in Error, because of the conflict.
+    /// Workflows that ended in Error because of the conflict.
     failed: usize,
-    /// Their agent pod is there and they go on.
+    /// Workflows that have their agent pod and continue.
     running: usize,
 }
 
@@ -81,12 +81,12 @@ fn reproduced_and_cured(plane: &'static ControlPlane) {
     assert_eq!(proxied.failed, 0, "{proxied:?}");
     assert!(
         conflicts > 0,
-        "the proxy met no conflict, so that it has shown nothing"
+        "the proxy met no conflict, so this run proves nothing"
     );
 }
 
-/// Submits workflows to a controller that uses `kubeconfig`, until they have `shown` something,
-/// while the quota is contended.
+/// Submits workflows to a controller that uses `kubeconfig`, until `shown` is true, while the quota
+/// is contended.
 fn outcome(
     plane: &ControlPlane,
     purpose: &'static str,

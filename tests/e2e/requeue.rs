@@ -1,5 +1,5 @@
-//! A current Argo with ordinary pods: it comes back from a conflict by itself, after ten seconds.
-//! How long until the pod is there?
+//! A current Argo with ordinary pods. It retries after a conflict, but only after ten seconds. The
+//! test measures the time until the pod exists.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -70,12 +70,12 @@ fn sooner_through_the_proxy(plane: &'static ControlPlane) {
     table.print();
     assert!(
         conflicts > 0,
-        "the proxy met no conflict, so that it has shown nothing"
+        "the proxy met no conflict, so this run proves nothing"
     );
 }
 
-/// How long each workflow took to have its pod, sorted; more are submitted until they have `shown`
-/// something.
+/// The time until each workflow has its pod, sorted. More workflows are submitted until `shown` is
+/// true.
 fn times(
     plane: &ControlPlane,
     purpose: &'static str,
@@ -83,7 +83,7 @@ fn times(
     shown: impl Fn() -> bool,
 ) -> Vec<Duration> {
     let namespace = plane.namespace(purpose, QUOTAS);
-    // Argo's own containers ask for nothing, which a quota of CPU and memory refuses.
+    // Argo's own containers request no resources, and a quota of CPU and memory refuses that.
     plane.create(&json!({
         "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "defaults", "namespace": namespace },
         "spec": { "limits": [{ "type": "Container", "defaultRequest": { "cpu": "10m", "memory": "16Mi" } }] },

@@ -1,6 +1,6 @@
-//! The sidecar as deploy/ describes it: its patch goes on Argo's real Deployment, and what the
-//! apiserver then says of both containers is run as processes, the controller with the kubeconfig
-//! that the proxy wrote for it.
+//! The sidecar as described in deploy/: its patch is applied to Argo's real Deployment, and both
+//! containers of the result run as processes. The controller uses the kubeconfig that the proxy has
+//! written.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::proxy::{self, Proxy};
 const PATCH: &str = "deploy/kustomize/components/sidecar/patch.yaml";
 const CONFIG: &str = "deploy/kustomize/components/sidecar/config.yaml";
 
-/// Where the containers share the proxy's files, and where the configuration is mounted.
+/// The shared volume of the containers, and the mount path of the configuration.
 const SHARED: &str = "/var/run/kube-retry-proxy";
 const CONFIGURED: &str = "/etc/kube-retry-proxy";
 
@@ -70,7 +70,8 @@ fn patched(plane: &'static ControlPlane) {
         r"jsonpath={.data.config\.yaml}",
     ]);
 
-    // What the kubelet would do: volumes are folders, and the cluster tells where its apiserver is.
+    // Replaces the kubelet: volumes are folders, and environment variables hold the address of the
+    // apiserver.
     let (shared, configured) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(configured.path().join("config.yaml"), config).unwrap();
     let folders = [
@@ -95,7 +96,7 @@ fn patched(plane: &'static ControlPlane) {
             ("KUBERNETES_SERVICE_HOST", host),
             ("KUBERNETES_SERVICE_PORT", port),
         ])
-        // The service account's volume, and ports that are free.
+        // The service account's volume, and free ports.
         .env("KUBE_RETRY_PROXY_UPSTREAM_CA_FILE", plane.ca_file())
         .env("KUBE_RETRY_PROXY_TOKEN_FILE", plane.token_file("argo"))
         .envs([
@@ -135,7 +136,7 @@ fn patched(plane: &'static ControlPlane) {
     plane.discard(&namespace);
 }
 
-/// What a container is started with.
+/// The command line and environment of a container.
 struct Container {
     args: Vec<String>,
     env: BTreeMap<String, String>,
@@ -147,7 +148,7 @@ impl Container {
             .as_array()
             .map(|args| args.iter().map(|arg| here(arg.as_str().unwrap())).collect());
         let env = container["env"].as_array().into_iter().flatten();
-        // Those that come from the pod itself have no value here.
+        // Variables that refer to fields of the pod have no value here.
         let env = env
             .filter_map(|variable| {
                 Some((

@@ -1,5 +1,5 @@
-//! Many creates at once, over one, two and three apiservers: without the proxy some fail, whatever
-//! client-go's own retries do; through it none does, and what is stored is what was acknowledged.
+//! Many creates at once, over one, two and three apiservers. Without the proxy some fail even with
+//! client-go's retries; through the proxy none fails, and exactly the created pods are stored.
 
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -10,21 +10,21 @@ use crate::table::Table;
 
 const PODS: usize = 1000;
 
-/// Pods deleted a second while others are created, where a storm has deletes.
+/// The rate of deletions per second, in storms that delete pods.
 const DELETES: usize = 100;
 
-/// Who meets the conflicts.
+/// The component that handles the conflicts.
 enum Way<'a> {
-    /// The client, with client-go's `retry.OnError` or without.
+    /// The client, with or without client-go's `retry.OnError`.
     Direct { retry: &'static str },
-    /// The proxy, which knows as many of the apiservers.
+    /// The proxy, with the same number of apiservers.
     Proxied(&'a Proxy),
 }
 
-/// What one storm is like.
+/// The parameters of one storm.
 #[derive(Clone, Copy)]
 struct Storm {
-    /// How many of the apiservers take part, the first ones.
+    /// The number of apiservers that take part, the first ones.
     servers: usize,
     in_flight: usize,
     deletes: bool,
@@ -40,7 +40,7 @@ pub fn trials() -> Vec<Trial> {
         crate::trial("storm::creates_fail_directly", |plane| {
             direct(plane, &DIRECT_SAMPLE.map(Storm::of))
         }),
-        // A quarter of an hour, and three quarters: `cargo test --test e2e -- --ignored storm`.
+        // These take 15 and 45 minutes: `cargo test --test e2e -- --ignored storm`.
         crate::trial(
             "storm::no_create_fails_through_the_proxy_in_the_whole_grid",
             |plane| proxied(plane, &grid()),
@@ -53,8 +53,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Of the grid: every value of every axis, and every pair of those that matter together:
-/// apiservers, creates in flight and deletes.
+/// A sample of the grid: every value of every axis, and every pair of values of the axes that
+/// matter together: apiservers, creates in flight and deletes.
 const SAMPLE: [Axes; 12] = [
     (1, 10, false, "json", 1),
     (1, 200, true, "protobuf", 2),
@@ -70,16 +70,16 @@ const SAMPLE: [Axes; 12] = [
     (3, 200, true, "protobuf", 2),
 ];
 
-/// Enough to see that the race is there.
+/// Enough storms to show the race.
 const DIRECT_SAMPLE: [Axes; 2] = [(3, 10, false, "protobuf", 2), (3, 50, true, "protobuf", 2)];
 
-/// How tables call the fields of a [`Storm`].
+/// The column names for the fields of a [`Storm`].
 const CONDITIONS: [&str; 5] = ["apiservers", "in flight", "deletes", "encoding", "HTTP"];
 
 /// The fields of a [`Storm`], in their order.
 type Axes = (usize, usize, bool, &'static str, usize);
 
-/// Everything with everything: 96 storms.
+/// Every combination: 96 storms.
 fn grid() -> Vec<Storm> {
     let mut storms = Vec::new();
     for servers in [1, 2, 3] {
@@ -204,7 +204,7 @@ fn direct(plane: &'static ControlPlane, storms: &[Storm]) {
     table.print();
     assert!(
         conflicts > 0,
-        "the race was not reproduced, so that nothing else here proves anything"
+        "the race was not reproduced, so the other storms prove nothing"
     );
 }
 
@@ -238,7 +238,7 @@ impl Storm {
         }
     }
 
-    /// Runs it in a namespace of its own, and checks what is stored.
+    /// Runs the storm in its own namespace, and checks the stored pods.
     fn run(self, plane: &ControlPlane, way: &Way<'_>) -> Value {
         let namespace = plane.namespace("storm", 1);
         let user = match way {
@@ -282,7 +282,7 @@ impl Storm {
         report
     }
 
-    /// Whatever was answered: what is stored is what was acknowledged, once.
+    /// Whatever the answers are, exactly the created pods are stored, each once.
     fn judge(self, report: &Value) {
         let judgement = &report["judgement"];
         for wrong in ["missing", "unexpected", "uidMismatch", "deletedButPresent"] {

@@ -1,11 +1,11 @@
-//! Tables of figures, printed and kept in `target/tmp/e2e/` for whoever wants to compare.
+//! Tables of figures, printed and stored in `target/tmp/e2e/` for comparison.
 
 use std::fmt::Display;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// A Markdown table in the making.
+/// A Markdown table under construction.
 pub struct Table {
     name: &'static str,
     text: String,

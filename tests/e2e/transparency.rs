@@ -1,5 +1,5 @@
-//! What is no create passes through as if there were no proxy: client-go's informers, leases and
-//! API uses, and kubectl.
+//! Requests other than creates pass as without a proxy: client-go's informers, leases and API
+//! calls, and kubectl.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -47,8 +47,8 @@ fn informers(plane: &'static ControlPlane) {
     proxy.stop();
 }
 
-/// Argo's controller exits when it loses its lease, so nothing may delay a renewal, a storm of
-/// creates least of all.
+/// Argo's controller exits when it loses its lease. Therefore nothing may delay a renewal, not even
+/// a storm of creates.
 fn lease(plane: &'static ControlPlane) {
     let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
     let admin = proxy.kubeconfig(plane, "admin");
@@ -106,7 +106,7 @@ fn objects(plane: &'static ControlPlane) {
     proxy.stop();
 }
 
-/// What kubectl prints and how it ends, directly and through the proxy.
+/// The output and the exit status of kubectl, directly and through the proxy.
 fn kubectl(plane: &'static ControlPlane) {
     const POD: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","labels":{"app":"a"}},"spec":{"containers":[{"name":"main","image":"busybox","resources":{"requests":{"cpu":"10m","memory":"16Mi"}}}]}}"#;
     let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
@@ -181,7 +181,7 @@ fn kubectl(plane: &'static ControlPlane) {
     proxy.stop();
 }
 
-/// How it ended and all that it printed.
+/// The exit status and the whole output.
 fn printed(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     format!(

@@ -16,28 +16,28 @@ use crate::table::Table;
 const WATCHES: u64 = 5000;
 const CREATES: usize = 2000;
 const IN_FLIGHT: usize = 200;
-/// Storms of each kind.
+/// The number of storms of each kind.
 const ROUNDS: usize = 9;
 
-/// Where the watches go. The creates always go through the proxy.
+/// The destination of the watches. The creates always go through the proxy.
 #[derive(Clone, Copy)]
 enum Watched {
-    /// There are none.
+    /// No watches.
     Nothing,
-    /// What they cost the apiservers, which share this machine.
+    /// Watches directly at the apiservers, which share this machine.
     Apiservers,
     Proxy,
 }
 
-/// What is measured of a storm, in the order of the table.
+/// The figures of a storm, in the order of the table.
 const FIGURES: [&str; 7] = [
     "seconds",
     "p50 ms",
     "p99 ms",
-    "processor s: apiservers",
-    "processor s: etcd",
-    "processor s: proxy",
-    "processor s: all",
+    "CPU s: apiservers",
+    "CPU s: etcd",
+    "CPU s: proxy",
+    "CPU s: all",
 ];
 
 pub fn trials() -> Vec<Trial> {
@@ -57,7 +57,7 @@ fn beside(plane: &'static ControlPlane) {
     let kinds = [Watched::Nothing, Watched::Apiservers, Watched::Proxy];
     let mut measured = kinds.map(|_| Vec::new());
     for round in 1..=ROUNDS {
-        // What disturbs the machine for a while disturbs every kind.
+        // A disturbance of the machine affects every kind of storm.
         let mut turn = [0, 1, 2];
         fastrand::shuffle(&mut turn);
         for kind in turn {
@@ -93,7 +93,7 @@ fn beside(plane: &'static ControlPlane) {
     proxy.stop();
 }
 
-/// Opens the watches, of a namespace where nothing happens.
+/// Opens the watches on a namespace without changes.
 fn open(plane: &ControlPlane, proxy: &Proxy, namespace: &str, watched: Watched) -> Option<Running> {
     let driving = |kubeconfig: PathBuf, servers: &[String]| {
         let (kubeconfig, count) = (kubeconfig.to_str().unwrap().to_owned(), WATCHES.to_string());
@@ -127,7 +127,7 @@ fn open(plane: &ControlPlane, proxy: &Proxy, namespace: &str, watched: Watched) 
     }
 }
 
-/// Creates pods and takes them away again.
+/// Creates pods and deletes them.
 fn storm(plane: &ControlPlane, proxy: &Proxy) -> [f64; FIGURES.len()] {
     let namespace = plane.namespace("beside", 1);
     let arguments = proxy.storm(plane, &namespace, CREATES, IN_FLIGHT);
@@ -158,7 +158,7 @@ fn storm(plane: &ControlPlane, proxy: &Proxy) -> [f64; FIGURES.len()] {
     [seconds, p50, p99, apiservers, etcd, own, machine]
 }
 
-/// Median and range.
+/// The median and the range.
 fn spread(mut figures: Vec<f64>) -> String {
     figures.sort_by(f64::total_cmp);
     format!(
@@ -173,7 +173,7 @@ impl Display for Watched {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "none",
-            Self::Apiservers => "5,000 straight at the apiservers",
+            Self::Apiservers => "5,000 directly at the apiservers",
             Self::Proxy => "5,000 through the proxy",
         })
     }

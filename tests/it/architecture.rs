@@ -1,11 +1,11 @@
-//! The shape that ARCHITECTURE.md promises: imports point down the list in `src/lib.rs`, each
-//! foreign crate has one owner, and what judges the proxy knows nothing of it.
+//! Checks the structure described in ARCHITECTURE.md: imports point down the list in `src/lib.rs`,
+//! each foreign crate has one owner, and the code that judges the proxy does not depend on it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Crates that exactly one module may name.
+/// Foreign crates that only one module may use.
 const OWNERS: [(&str, &str); 14] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
@@ -69,7 +69,8 @@ fn each_foreign_crate_has_one_owner() {
     assert!(strangers.is_empty(), "{}", strangers.join("\n"));
 }
 
-/// So that each has TCP keep-alive. The demo is a client of its own.
+/// Only one module opens TCP connections, so that all of them have keep-alive. The demo has its own
+/// client.
 #[test]
 fn every_socket_is_made_in_one_place() {
     for name in modules_in_order()
@@ -89,8 +90,8 @@ fn every_socket_is_made_in_one_place() {
     }
 }
 
-/// The model judges the proxy, the tests' support runs both, and the proxy brings the model for its
-/// demo alone.
+/// The model judges the proxy, and the test support runs both. The proxy depends on the model only
+/// for its demo.
 #[test]
 fn packages_depend_in_one_direction() {
     const MODEL: &str = "model-control-plane";
@@ -184,7 +185,7 @@ fn sources_of(name: &str) -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// The files of a folder and of those below it.
+/// The files of a folder and its subfolders.
 fn rust_files(folder: PathBuf) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder];

@@ -1,4 +1,5 @@
-//! Short requests: the same through the proxy as without it, in both protocols on both sides.
+//! Short requests have the same result through the proxy as without it, with both protocols on both
+//! sides.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
@@ -315,7 +316,7 @@ async fn an_error_of_the_apiserver_is_relayed_byte_for_byte(down: Protocol, up: 
     rig.stop().await;
 }
 
-/// Stores pods behind the apiserver's back, each with an annotation of this text.
+/// Stores pods directly in the store, each with an annotation of this text.
 fn store_pods(rig: &Rig, names: &[&str], annotation: &str) {
     for name in names {
         let body = json!({
@@ -330,7 +331,7 @@ fn store_pods(rig: &Rig, names: &[&str], annotation: &str) {
     }
 }
 
-/// With an `Audit-Id` of its own, which the apiserver would otherwise draw.
+/// Adds a fixed `Audit-Id`. Otherwise the apiserver generates one.
 fn accepting(mut request: Request<Full<Bytes>>, accept: &str) -> Request<Full<Bytes>> {
     request
         .headers_mut()

@@ -65,8 +65,8 @@ macro_rules! cases {
     };
 }
 
-/// Checks every row, and then fails with all that failed: for tables whose rows share what is too
-/// dear to be made for each.
+/// Checks every row, and then fails with all failures. For tables whose rows share an expensive
+/// setup.
 pub async fn every<T: Debug>(rows: impl IntoIterator<Item = T>, mut check: impl AsyncFnMut(T)) {
     let (mut checked, mut failed) = (0, Vec::new());
     for row in rows {

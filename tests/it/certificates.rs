@@ -1,4 +1,4 @@
-//! Client certificates: they end at the proxy, so a client that has nothing else is told so.
+//! Client certificates end at the proxy. A client without other credentials gets an explanation.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ async fn a_client_with_neither_gets_the_apiservers_own_refusal(down: Protocol) {
     rig.stop().await;
 }
 
-/// A client that shows a certificate of its own, beside its token.
+/// A client with a certificate in addition to its token.
 async fn certified(rig: &Rig, protocol: Protocol) -> Client {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(["jane".to_owned()])

@@ -1,16 +1,16 @@
-//! The other commands, and the help of all.
+//! Commands other than `serve`, and the help of all commands.
 
 use std::os::unix::fs::PermissionsExt;
 
 use crate::cases::every;
 use crate::support::admin;
-use crate::support::executable::{Ended, Place, Served, command, run, run_with_input};
+use crate::support::executable::{Exit, Place, Served, command, run, run_with_input};
 
 fn sample(name: &str) -> String {
     format!("{}/tests/samples/{name}.http", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn succeeded(ended: Ended) -> String {
+fn succeeded(ended: Exit) -> String {
     assert_eq!(
         (ended.code, ended.stderr.as_str()),
         (Some(0), ""),

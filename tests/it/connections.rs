@@ -1,5 +1,5 @@
-//! Connections of clients: whoever has no request makes room, an address has its share, idle ones
-//! end, and whoever has a request under way notices nothing of all that.
+//! Limits on client connections: idle connections make room for new ones, each address has its
+//! share, idle connections time out, and connections with a request in flight are not affected.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::support::{
 
 const JSON: &str = "application/json";
 
-/// One apiserver, and a proxy with so many places, and so many for an address.
+/// One apiserver, and a proxy with this limit of connections in total and for one address.
 async fn rig(max: u32, per_address: u32) -> Rig {
     Rig::with(speaking(Protocol::Http2), |config| {
         config.serving.max_connections = max.try_into().unwrap();
@@ -160,14 +160,14 @@ async fn an_http2_connection_ends_with_a_farewell_and_not_with_an_error() {
     let (_, request) = client.get("/livez");
     client.write(&request).await;
     assert!(client.data_with("ok").await);
-    assert!(client.bidden_farewell().await);
-    // The farewell has not been answered yet: for all that the client knew, this was in time.
+    assert!(client.received_goaway().await);
+    // The client has not acknowledged the GOAWAY yet, so this request was still allowed.
     assert!(
         client.answered("/livez").await,
-        "a request that crosses the farewell is answered"
+        "a request that crosses the GOAWAY is answered"
     );
     while client.settled().await {}
-    assert_eq!(client.broken, None);
+    assert_eq!(client.error, None);
     rig.stop().await;
 }
 
@@ -218,25 +218,25 @@ async fn a_burst_of_cancelled_requests_ends_no_watch_on_its_connection(upstream:
             .flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods"))
             .collect();
         client.write(&burst).await;
-        assert!(client.settled().await, "{:?}", client.broken);
+        assert!(client.settled().await, "{:?}", client.error);
         let name = format!("after-{round}");
         assert_eq!(writer.create(&name).await.status, StatusCode::CREATED);
         assert!(
             client.data_with(&name).await,
             "the watch goes on: {:?}",
-            client.broken
+            client.error
         );
         assert_eq!(neighbour.get("/livez").await.status, StatusCode::OK);
     }
     rig.stop().await;
 }
 
-/// How many connections of clients are open.
+/// The number of open client connections.
 fn open(proxy: &App) -> f64 {
     sample(proxy, "kube_retry_proxy_downstream_connections")
 }
 
-/// A client with this address of loopback.
+/// A client whose address is this one of loopback.
 async fn from(rig: &Rig, ip: IpAddr) -> Client {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(ip, 0)).unwrap();
@@ -254,7 +254,7 @@ fn ca(rig: &Rig) -> &str {
     rig.proxy.ca_pem.as_deref().unwrap()
 }
 
-/// A client that sends frames of its own.
+/// A client that sends HTTP/2 frames directly.
 async fn frames(rig: &Rig) -> Frames {
     Frames::connect(rig.proxy.address, ca(rig), rig.plane.token()).await
 }

@@ -1,4 +1,4 @@
-//! Creates: replayed while that is safe, and ended in the apiserver's own answer.
+//! Creates: replayed while that is safe, and otherwise answered with the apiserver's own answer.
 
 mod ambiguity;
 mod answers;
@@ -22,25 +22,25 @@ use model_control_plane::{Canned, Encoding, Status};
 
 use crate::support::{Answer, NAMESPACE, Rig, captured, conflict, eventually, rig, sample};
 
-/// A quota conflict after which the create is held for longer than any test takes, in a proxy that
-/// is [`patient`].
+/// A quota conflict after which a [`patient`] proxy holds the create for longer than any test
+/// takes.
 fn lasting_conflict() -> Canned {
     captured("quota_conflict_409").with(RETRY_AFTER, HeaderValue::from_static("3600"))
 }
 
-/// Pauses of next to nothing.
+/// A configuration with very short pauses.
 fn brisk(config: &mut Config) {
     config.replay.base_delay = Duration::from_millis(1);
     config.replay.max_delay = Duration::from_millis(1);
 }
 
-/// Also holds for as long as the apiserver asks.
+/// As above, but the proxy holds a create for as long as the apiserver asks.
 fn patient(config: &mut Config) {
     brisk(config);
     config.replay.max_hold = Duration::from_secs(2 * 3600);
 }
 
-/// Waits until `count` creates are held.
+/// Waits until the proxy holds `count` creates.
 async fn held(rig: &Rig, count: u32) {
     eventually("creates are held", || {
         sample(&rig.proxy, "kube_retry_proxy_held") == f64::from(count)
@@ -52,7 +52,8 @@ fn buffered(rig: &Rig) -> f64 {
     sample(&rig.proxy, "kube_retry_proxy_buffered_bytes")
 }
 
-/// Creates that ended so. A namespace that no answer has proved is counted as `_other`.
+/// The number of creates that ended with this outcome. A namespace that no answer has confirmed
+/// counts as `_other`.
 fn ended(rig: &Rig, outcome: &str) -> f64 {
     let in_namespace = |namespace| {
         sample(
@@ -79,12 +80,12 @@ fn replays(rig: &Rig, class: &str) -> f64 {
     )
 }
 
-/// How many creates have reached an apiserver.
+/// The number of creates that have reached an apiserver.
 fn attempts(rig: &Rig) -> usize {
     rig.plane.journal().creates().len()
 }
 
-/// Fails if a pod was stored twice, or stored without being present.
+/// Fails if a pod was stored twice, or is missing although a create stored it.
 fn assert_each_stored_once(rig: &Rig) {
     let mut stored: Vec<_> = rig
         .plane
@@ -104,7 +105,7 @@ fn assert_each_stored_once(rig: &Rig) {
     assert_eq!(stored, present);
 }
 
-/// Fails unless the proxy wrote this answer itself: a Status of this code and reason in this
+/// Checks that the proxy itself wrote this answer: a Status with this code and reason in this
 /// encoding.
 fn assert_own_status(answer: &Answer, code: u16, reason: &str, encoding: Encoding) -> Status {
     assert_eq!(answer.status.as_u16(), code, "{answer:?}");

@@ -1,5 +1,5 @@
-//! The apiservers found in the EndpointSlice of the Service `kubernetes`, and their changes
-//! followed.
+//! The proxy finds the apiservers in the EndpointSlice of the Service `kubernetes` and follows its
+//! changes.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,7 @@ use crate::support::{Client, Protocol, Rig, admin, eventually, plane, proxy_to, 
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
-/// Three apiservers, a proxy that is told of their balancer only, and the token that it finds them
-/// with.
+/// Three apiservers, a proxy that knows only their load balancer, and the token for the discovery.
 async fn rig(edit: impl FnOnce(&ControlPlane)) -> (Rig, TempDir) {
     let plane = plane(Settings {
         own_addresses: true,
@@ -34,7 +33,8 @@ async fn rig(edit: impl FnOnce(&ControlPlane)) -> (Rig, TempDir) {
     (Rig { plane, proxy }, directory)
 }
 
-/// The servers that the proxy uses, by their index among the apiservers; the balancer is none.
+/// The servers that the proxy uses, by their index among the apiservers. The load balancer has no
+/// index.
 fn used(rig: &Rig) -> BTreeSet<usize> {
     let known = rig.plane.addresses();
     let status = rig.proxy.upstream.status();
@@ -56,7 +56,7 @@ async fn finds(rig: &Rig, expected: &[usize]) {
     .await;
 }
 
-/// Requests for the slice, watches or not.
+/// The number of requests for the slice, including watches.
 fn asked(rig: &Rig, watch: bool) -> usize {
     let is_watch = |query: &Option<String>| {
         query
@@ -86,7 +86,7 @@ async fn the_apiservers_are_found_and_followed() {
     assert_eq!(at.len(), 1);
     let own = at.pop_first().unwrap();
     let others: Vec<_> = (0..3).filter(|index| *index != own).collect();
-    rig.plane.list_apiservers(&others);
+    rig.plane.set_listed_apiservers(&others);
     finds(&rig, &others).await;
     assert_eq!(client.create("moved").await.status, StatusCode::CREATED);
     assert_ne!(rig.plane.journal().creates()[5].apiserver, own);
@@ -103,8 +103,8 @@ async fn the_apiservers_are_found_and_followed() {
         rig.plane.addresses()[own]
     )));
 
-    rig.plane.list_apiservers(&[]);
-    rig.plane.list_apiservers(&[0, 1, 2]);
+    rig.plane.set_listed_apiservers(&[]);
+    rig.plane.set_listed_apiservers(&[0, 1, 2]);
     finds(&rig, &[0, 1, 2]).await;
     assert_eq!(
         (asked(&rig, false), asked(&rig, true)),
@@ -116,17 +116,17 @@ async fn the_apiservers_are_found_and_followed() {
 
 #[tokio::test]
 async fn an_empty_list_keeps_the_last_good_one() {
-    let (rig, _directory) = rig(|plane| plane.list_apiservers(&[])).await;
+    let (rig, _directory) = rig(|plane| plane.set_listed_apiservers(&[])).await;
     eventually("it is watched", || asked(&rig, true) == 1).await;
     let mut client = rig.client(Protocol::Http1).await;
     assert_eq!(
         client.create("through-the-service").await.status,
         StatusCode::CREATED
     );
-    rig.plane.list_apiservers(&[1]);
+    rig.plane.set_listed_apiservers(&[1]);
     finds(&rig, &[1]).await;
-    rig.plane.list_apiservers(&[]);
-    rig.plane.compact_apiservers();
+    rig.plane.set_listed_apiservers(&[]);
+    rig.plane.compact_endpoints();
     eventually("it was listed again", || asked(&rig, false) == 2).await;
     finds(&rig, &[1]).await;
     rig.stop().await;
@@ -139,11 +139,11 @@ async fn the_list_survives_what_happens_to_its_watch() {
     eventually("it is watched", || asked(&rig, true) == 1).await;
     (0..3).for_each(|index| rig.plane.faults(index).unwrap().cut_connections());
     eventually("it is watched again", || asked(&rig, true) == 2).await;
-    rig.plane.list_apiservers(&[0, 2]);
+    rig.plane.set_listed_apiservers(&[0, 2]);
     finds(&rig, &[0, 2]).await;
-    rig.plane.compact_apiservers();
+    rig.plane.compact_endpoints();
     eventually("it is watched once more", || asked(&rig, true) == 3).await;
-    rig.plane.list_apiservers(&[0]);
+    rig.plane.set_listed_apiservers(&[0]);
     finds(&rig, &[0]).await;
     rig.stop().await;
 }

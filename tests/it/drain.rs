@@ -1,5 +1,5 @@
-//! The drain: unready, nothing new, finish what is under way, release what is held, cut what never
-//! ends.
+//! The drain: the proxy becomes unready, accepts nothing new, finishes the requests in flight,
+//! answers held creates, and closes streams that do not end.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::support::{
     pod, sample, sample_of, servers_up, speaking,
 };
 
-/// Longer than any test.
+/// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(3600);
 
 async fn rig(timeout: Duration, edit: impl FnOnce(&mut Config)) -> Rig {
@@ -34,7 +34,7 @@ async fn rig(timeout: Duration, edit: impl FnOnce(&mut Config)) -> Rig {
     .await
 }
 
-/// A proxy that is stopping while its control plane lives.
+/// A proxy that is stopping while its control plane keeps running.
 struct Stopping {
     address: SocketAddr,
     plane: ControlPlane,
@@ -42,7 +42,7 @@ struct Stopping {
 }
 
 impl Stopping {
-    /// Begins the drain and waits until nobody is accepted any more.
+    /// Starts the drain and waits until no connection is accepted any more.
     async fn begin(rig: Rig) -> Self {
         let address = rig.proxy.address;
         let stopped = tokio::spawn(rig.proxy.stop());
@@ -57,7 +57,7 @@ impl Stopping {
         }
     }
 
-    /// Waits for the end, which must come by itself.
+    /// Waits for the end of the drain.
     async fn end(self) {
         tokio::time::timeout(Duration::from_secs(10), self.stopped)
             .await
@@ -68,7 +68,7 @@ impl Stopping {
     }
 }
 
-/// Sends a request that the apiserver holds back until it is released.
+/// Sends a request that waits in the apiserver until it is released.
 async fn under_way(rig: &Rig, protocol: Protocol) -> (JoinHandle<Answer>, Option<Client>) {
     rig.faults().next_request(Fault::Hold);
     let mut client = rig.client(protocol).await;
@@ -177,7 +177,7 @@ async fn http2_is_told_goaway_while_its_streams_finish() {
     let mut client = client.unwrap();
     let faults = rig.faults().clone();
     let stopping = Stopping::begin(rig).await;
-    // Until the GOAWAY has arrived, the connection serves.
+    // The connection accepts requests until the GOAWAY arrives.
     let told = async {
         while client
             .try_send(client.request(Method::GET, "/version", ""))
@@ -202,7 +202,7 @@ async fn idle_connections_do_not_hold_the_drain_up() {
         let mut client = rig.client(protocol).await;
         assert_eq!(client.get("/version").await.status, StatusCode::OK);
         clients.push(client);
-        // This one has not sent anything yet.
+        // This connection has not sent anything yet.
         clients.push(rig.client(protocol).await);
     }
     Stopping::begin(rig).await.end().await;
@@ -274,7 +274,7 @@ async fn at_the_deadline_a_held_create_gets_its_last_answer_as_it_was(
     );
 }
 
-/// `Connection: close` is the proxy's own word in HTTP/1.1, as it must be while it drains.
+/// The proxy itself sends `Connection: close` over HTTP/1.1, as it must while it drains.
 fn without_close(mut answer: Answer) -> Answer {
     answer.headers = answer
         .headers
@@ -325,7 +325,7 @@ async fn at_the_deadline_watches_and_tunnels_are_cut(protocol: Protocol) {
         "the watch is over"
     );
     let mut rest = Vec::new();
-    // An end or an error: it is over either way.
+    // Both a normal end and an error end the connection.
     let _ = tunnel.read_to_end(&mut rest).await;
     assert_eq!(rest, b"");
 }

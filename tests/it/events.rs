@@ -1,5 +1,5 @@
-//! Kubernetes Events of creates that were given up: what the apiserver gets, with whose token, and
-//! that nobody waits for it.
+//! Kubernetes Events for creates that were given up: their content, the token they are sent with,
+//! and that no request waits for them.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::support::{NAMESPACE, Protocol, Rig, conflict, eventually, one, sample};
 
-/// A proxy that tries twice, and writes Events with a token from a file in the directory: the
-/// client's, if no other one is given.
+/// A proxy that makes two attempts and writes Events with a token from a file in the directory. By
+/// default it is the client's token.
 async fn rig(token: Option<&str>) -> (Rig, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
@@ -27,7 +27,7 @@ async fn rig(token: Option<&str>) -> (Rig, TempDir) {
     (rig, directory)
 }
 
-/// A create that is refused as often as it is sent.
+/// Sends a create that the apiserver refuses at every attempt.
 async fn given_up(rig: &Rig, name: &str) {
     (0..2).for_each(|_| rig.faults().next_create(conflict()));
     assert_eq!(

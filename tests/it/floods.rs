@@ -1,4 +1,4 @@
-//! Clients that flood the real executable: its memory and its log stay small, and its other clients
+//! Clients that flood the real executable. Its memory use and its log stay small, and other clients
 //! are served.
 
 use http::StatusCode;
@@ -10,7 +10,7 @@ use crate::support::frames::Frames;
 use crate::support::raw::Raw;
 use crate::support::{Client, Protocol, soon, tls_stream, try_tls_stream};
 
-/// What a log may grow by under one abuse.
+/// The largest growth of the log under one abuse.
 const LINES: usize = 4 << 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,7 +28,7 @@ async fn a_long_rapid_reset_harms_nobody() {
         assert!(
             client.answered("/livez").await,
             "round {round}: {:?}",
-            client.broken
+            client.error
         );
         if round % 10 == 0 {
             assert_eq!(
@@ -50,7 +50,7 @@ async fn a_rapid_reset_without_pause_ends_its_own_connection_at_most() {
         let burst: Vec<u8> = (0..20_000)
             .flat_map(|_| client.cancelled("/api/v1/namespaces/team/pods"))
             .collect();
-        // An error is the end of the connection.
+        // An error means that the connection has ended.
         let _ = client.try_write(&burst).await;
         client.settled().await;
         assert_eq!(
@@ -63,8 +63,8 @@ async fn a_rapid_reset_without_pause_ends_its_own_connection_at_most() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_that_unpack_to_a_hundred_times_their_size_are_not_in_memory_all_at_once() {
-    // `accept-charset` without a value, from HPACK's static table: a byte on the wire, 72 and more
-    // in memory.
+    // `accept-charset` without a value, from HPACK's static table: one byte on the wire, at least
+    // 72 in memory.
     let small = [0x80 | 15; 2000];
     let flood = Flood::new().await;
     let mut neighbour = flood.client().await;
@@ -89,8 +89,8 @@ async fn malformed_clients_leave_few_lines_in_the_log() {
     let flood = Flood::new().await;
     let before = flood.kibibytes();
     for number in 0..100 {
-        // No TLS; half a handshake; TLS and no HTTP; a head too large; HTTP/2 that breaks its
-        // rules; HTTP/2 that is none.
+        // No TLS; half a handshake; TLS without HTTP; a head that is too large; HTTP/2 that
+        // violates the protocol; bytes that are not HTTP/2.
         let mut plain = TcpStream::connect(flood.served.address).await.unwrap();
         plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let mut half = TcpStream::connect(flood.served.address).await.unwrap();
@@ -106,7 +106,7 @@ async fn malformed_clients_leave_few_lines_in_the_log() {
             ))
             .await;
         let mut frames = flood.frames().await;
-        // PING on a stream, which is for the connection only.
+        // PING on a stream; it is only allowed on the connection.
         let _ = frames.try_write(b"\0\0\x08\x06\0\0\0\0\x01pingpong").await;
         while frames.settled().await {}
         let mut other = tls_stream(flood.served.address, &flood.ca, Protocol::Http2).await;
@@ -125,7 +125,7 @@ async fn malformed_clients_leave_few_lines_in_the_log() {
     }
     let strange = flood.place.read("upstream-ca.crt");
     for _ in 0..100 {
-        // Closed before its handshake is over.
+        // Closed before the handshake is complete.
         drop(TcpStream::connect(flood.served.address).await.unwrap());
         assert!(
             soon(try_tls_stream(
@@ -140,7 +140,7 @@ async fn malformed_clients_leave_few_lines_in_the_log() {
     flood.assert_small(before, 64 << 10);
 }
 
-/// The executable before a control plane.
+/// The executable in front of a control plane.
 struct Flood {
     place: Place,
     served: Served,
@@ -159,7 +159,7 @@ impl Flood {
             served,
             ca,
         };
-        // What is made once is made before anything is measured.
+        // Warms the process up before the first measurement.
         assert_eq!(
             flood.client().await.create("first").await.status,
             StatusCode::CREATED
@@ -181,7 +181,7 @@ impl Flood {
         Frames::connect(self.served.address, &self.ca, self.place.plane.token()).await
     }
 
-    /// The memory that the process has in use.
+    /// The memory that the process uses now.
     fn kibibytes(&self) -> usize {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.served.process.id())).unwrap();
@@ -192,8 +192,8 @@ impl Flood {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Fails where the process has needed this much more at once, in KiB, or has logged more than a
-    /// few lines.
+    /// Fails if the peak memory of the process grew by more than this, in KiB, or if it logged more
+    /// than a few lines.
     fn assert_small(&self, before: usize, more: usize) {
         let (peak, log) = (self.kibibytes(), self.served.process.stderr());
         eprintln!(

@@ -1,5 +1,4 @@
-//! Headers: what concerns one connection only is taken out, forged identities too, and everything
-//! else passes as it came.
+//! Headers: hop-by-hop headers and forged identities are removed, and all others pass unchanged.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Method, StatusCode};
@@ -81,7 +80,7 @@ async fn any_other_headers_arrive_in_order_with_duplicates_and_odd_bytes(
     assert_arrive_unchanged(down, up, &lines).await;
 }
 
-/// Sends them to the apiserver itself and through the proxy, and compares what it saw.
+/// Sends the headers directly and through the proxy, and compares what the apiserver received.
 async fn assert_arrive_unchanged(down: Protocol, up: Protocol, lines: &[(String, Vec<u8>)]) {
     let rig = Rig::with(speaking(up), |config| config.serving.max_head = 1 << 20).await;
     let direct = seen(echo(&rig, Some(up), down, lines).await);
@@ -100,7 +99,7 @@ async fn assert_arrive_unchanged(down: Protocol, up: Protocol, lines: &[(String,
     rig.stop().await;
 }
 
-/// What `/echo` saw, without what each hop sets itself.
+/// The headers that `/echo` received, except those that each hop sets.
 fn seen(echo: Value) -> Vec<String> {
     let lines = echo["lines"]
         .as_array()
@@ -116,14 +115,14 @@ fn seen(echo: Value) -> Vec<String> {
         .collect()
 }
 
-/// Asks `/echo`: the apiserver itself in the protocol `direct`, or else the proxy.
+/// Requests `/echo`, directly in the protocol `direct`, or else through the proxy.
 async fn echo(
     rig: &Rig,
     direct: Option<Protocol>,
     down: Protocol,
     lines: &[(String, Vec<u8>)],
 ) -> Value {
-    // Over HTTP/1.1 byte by byte: the library would write names in lower case.
+    // Raw HTTP/1.1, because the library would write names in lower case.
     let protocol = if direct == Some(Protocol::Http1) {
         Protocol::Http1
     } else {
@@ -204,7 +203,7 @@ async fn what_concerns_the_clients_connection_only_stays_behind(up: Protocol) {
         .keys()
         .map(String::as_str)
         .collect();
-    // The framing of the next hop, where it is HTTP/1.1.
+    // The framing of the next hop, if it uses HTTP/1.1.
     names.retain(|name| !["host", "transfer-encoding"].contains(name));
     assert_eq!(
         names,
@@ -278,7 +277,7 @@ async fn what_concerns_the_upstreams_connection_only_stays_behind(down: Protocol
     let (headers, body) = answered_by(ANSWER, down).await;
     let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
     names.retain(|name| *name != "transfer-encoding");
-    // No `Date`: a proxy that adds one claims to have made the answer.
+    // No `Date`: adding one would mean that the proxy generated the answer.
     assert_eq!(names, ["audit-id"]);
     assert_eq!(body, "ok");
 }
@@ -341,7 +340,7 @@ async fn warnings_and_retry_after_of_an_http2_answer_arrive(down: Protocol, up: 
     rig.stop().await;
 }
 
-/// What a client gets of an answer that the upstream writes byte by byte.
+/// The answer that a client gets when the upstream writes these bytes.
 async fn answered_by(answer: &str, down: Protocol) -> (HeaderMap, String) {
     let upstream = Upstream::bind().await;
     let proxy = proxy_to(&upstream.url(), "", |_| {}).await;

@@ -1,5 +1,4 @@
-//! Heads of requests: what kube-apiserver takes passes up to the limit, and what is over it is
-//! answered in a sentence.
+//! Request heads that kube-apiserver accepts pass up to the limit. Larger heads get an explanation.
 
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -11,7 +10,7 @@ use crate::support::raw::{Head, Raw};
 use crate::support::streaming::{Streamed, watch_path};
 use crate::support::{Answer, Client, Protocol, Rig, eventually, sample, speaking};
 
-/// The default, and the size of one header that is beyond it by itself.
+/// The default limit, and the size of a single header that exceeds it.
 const LIMIT: usize = 64 << 10;
 
 cases!(
@@ -57,7 +56,7 @@ async fn a_head_over_the_limit_is_answered_in_a_sentence_and_costs_no_neighbour(
     assert_eq!(client.create("after").await.status, StatusCode::CREATED);
     assert_eq!(watch.event().await.1, "after");
 
-    // What has not been read yet must not take the answer back.
+    // The unread rest of the request must not discard the answer.
     every([LIMIT, 3 * LIMIT, 10 * LIMIT], async |size| {
         let mut raw = rig.raw().await;
         raw.write(format!(
@@ -182,7 +181,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut Raw<S>) -> Answer {
     }
 }
 
-/// A `Status` with this code and these words.
+/// Checks for a `Status` with this code and message.
 fn assert_refused(answer: &Answer, code: StatusCode, words: &str) {
     let status = answer.json();
     assert_eq!(answer.status, code, "{status}");

@@ -1,5 +1,5 @@
-//! Who asks, and from where: what the client cannot know better than its connection does not pass,
-//! and what says who it is cannot be dropped.
+//! The identity and address of the client: headers that a client could forge are removed, and
+//! credentials cannot be dropped by the client.
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, TE, TRAILER};
@@ -13,7 +13,7 @@ use crate::support::raw::{Head, Upstream};
 use crate::support::streaming::Fed;
 use crate::support::{Client, Protocol, Rig, pod, proxy_to, soon};
 
-/// What a trailer may say, and what it may not.
+/// Trailers that may pass, and trailers that may not.
 const TRAILERS: [(&str, &str); 14] = [
     ("x-checksum", "c0ffee"),
     ("authorization", "Bearer root"),
@@ -31,7 +31,7 @@ const TRAILERS: [(&str, &str); 14] = [
     ("x-part", "1"),
 ];
 
-/// As a `Trailer` header has them.
+/// The names in the format of the `Trailer` header.
 fn names() -> String {
     TRAILERS.map(|(name, _)| name).join(", ")
 }
@@ -96,7 +96,7 @@ async fn what_connection_must_not_name_is_refused_by_name() {
     })
     .await;
     assert!(rig.plane.journal().is_empty());
-    // What two neighbours have agreed upon is theirs.
+    // Two neighbouring hops may agree on other headers.
     raw.write(format!("GET /livez HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: X-Mine\r\nX-Mine: 1\r\n\r\n")).await;
     assert_eq!(raw.answer().await.1, b"ok");
     rig.stop().await;
@@ -278,8 +278,8 @@ async fn trailers_to_and_from_an_http2_upstream_say_nothing_that_they_may_not(
         let _ = body.flow_control().release_capacity(data.unwrap().len());
     }
     let arrived = soon(body.trailers()).await.unwrap().unwrap();
-    // The HTTP/1.1 client of the test leaves out what it knows to be forbidden; what it
-    // sends is a part of this.
+    // The HTTP/1.1 client of the test omits headers that it knows to be forbidden, so it sends only
+    // a part of them.
     assert_cleaned(&arrived);
     let head = http::Response::builder()
         .header(TRAILER, names())
@@ -316,7 +316,7 @@ async fn trailers_to_and_from_an_http1_upstream_say_nothing_that_they_may_not(
         Client::connect(proxy.address, proxy.ca_pem.as_deref().unwrap(), "t", down).await;
     let asking = tokio::spawn(async move { send_with_trailers(&mut client, method, path).await });
     let (_, mut connection) = upstream.request().await;
-    // The last chunk and the trailers behind it are a head without a first line.
+    // The last chunk and the trailers after it have the format of a head without its first line.
     let end = connection.head().await;
     let arrived = Head {
         line: String::new(),

@@ -1,5 +1,5 @@
-//! HTTP/1.1 connections to the apiserver that are closed just as they are used again. Whether the
-//! request was seen nobody knows then.
+//! HTTP/1.1 connections to the apiserver that close just when they are reused. It is unknown then
+//! whether the apiserver received the request.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,12 +13,12 @@ use crate::support::{Client, NAMESPACE, Protocol, pod, proxy_to, soon};
 
 const NOTHING: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// A request that arrived: its request line without the version, and how many came before it over
+/// A received request: its request line without the version, and the number of earlier requests on
 /// the same connection.
 type Arrived = (String, usize);
 
-/// An upstream that closes a connection instead of answering: at a path with `/once/` if the
-/// connection was used before, at one with `/always/` in any case.
+/// An upstream that closes the connection instead of answering: for a path with `/once/` if the
+/// connection was used before, for one with `/always/` in every case.
 struct Closing {
     proxy: App,
     arrived: Arc<Mutex<Vec<Arrived>>>,
@@ -55,7 +55,7 @@ impl Closing {
         .await
     }
 
-    /// All that arrived at paths that contain this.
+    /// The received requests whose paths contain this text.
     fn at(&self, path: &str) -> Vec<Arrived> {
         self.arrived
             .lock()
@@ -99,7 +99,8 @@ async fn a_read_that_crosses_the_close_of_an_idle_connection_is_sent_once_more(
 ) {
     let rig = Closing::start().await;
     let mut client = rig.client(protocol).await;
-    // Until one has come over a connection that was idle: the last one may not be back yet.
+    // Repeats until a request uses an idle connection. The last connection may not have been
+    // returned to the pool yet.
     let path = format!("/once/{method}");
     soon(async {
         while !rig.at(&path).iter().any(|(_, before)| *before > 0) {
@@ -173,7 +174,7 @@ cases!(
         post(Method::POST, "/once/".to_owned(), String::new()),
         put(Method::PUT, "/once/".to_owned(), "{}".to_owned()),
         delete(Method::DELETE, "/once/".to_owned(), String::new()),
-        // Not even a read that carries something, for what it means is not known.
+        // A read with a body is not replayed either, because its meaning is unknown.
         a_read_with_a_body(Method::GET, "/once/".to_owned(), "{}".to_owned()),
     ]
 );

@@ -1,4 +1,4 @@
-//! The real kubectl with the kubeconfig that the proxy wrote for it.
+//! The real kubectl with the kubeconfig that the proxy has written.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ async fn kubectl_works_through_the_proxy(up: Protocol) {
     kubectl.rig.plane.logs().push(NAMESPACE, "a", "a line");
     assert_eq!(kubectl.ok(&["logs", "a"], "").await, "a line");
 
-    // Newer ones add the namespace.
+    // Newer versions add the namespace.
     assert!(
         kubectl
             .ok(&["delete", "pod", "a", "--wait=false"], "")
@@ -100,7 +100,7 @@ async fn kubectl_prints_what_happens_while_it_watches(up: Protocol) {
     kubectl.rig.stop().await;
 }
 
-/// kubectl beside a proxy, as in a pod.
+/// kubectl next to a proxy, as in a pod.
 struct Kubectl {
     rig: Rig,
     directory: TempDir,
@@ -114,7 +114,7 @@ struct Output {
 }
 
 impl Kubectl {
-    /// None where there is no kubectl; in CI that is a failure.
+    /// `None` if kubectl is missing; in CI that is a failure.
     async fn start(up: Protocol) -> Option<Self> {
         if Command::new("kubectl")
             .args(["version", "--client"])
@@ -150,7 +150,7 @@ impl Kubectl {
             .args(["--namespace", NAMESPACE, "--kubeconfig"])
             .arg(self.kubeconfig())
             .args(arguments)
-            // Nothing of the user's own: no configuration, no cache.
+            // kubectl uses neither the configuration nor the cache of the user.
             .env("HOME", self.directory.path())
             .env_remove("KUBECONFIG")
             .stdin(Stdio::piped())
@@ -192,7 +192,7 @@ impl Kubectl {
         self.spawn(arguments, input).output().await
     }
 
-    /// What a command that must succeed prints.
+    /// The output of a command that must succeed.
     async fn ok(&self, arguments: &[&str], input: &str) -> String {
         let output = self.run(arguments, input).await;
         assert!(output.success, "kubectl {arguments:?}: {output:?}");
@@ -200,7 +200,7 @@ impl Kubectl {
     }
 }
 
-/// A running kubectl, killed when the test is done with it.
+/// A running kubectl. It is killed when this is dropped.
 struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -229,7 +229,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail where it has ended already.
+        // Both fail if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

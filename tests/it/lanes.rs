@@ -1,4 +1,5 @@
-//! Many watches at once: they spread over connections and leave everything else its own.
+//! Many concurrent watches are distributed over several connections, and other requests use
+//! different connections.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -13,11 +14,11 @@ use crate::support::{NAMESPACE, Protocol, Rig, eventually, sample, soon, speakin
 
 const WATCHES: usize = 300;
 
-/// Creates and reads that go on beside the watches.
+/// Creates and reads that run alongside the watches.
 const WORK: usize = 10;
 
-/// These tests have a thousand sockets open; one after the other they stay below what a process may
-/// have.
+/// A lock for tests that have a thousand sockets open. One at a time, they stay below the limit of
+/// a process.
 static SOCKETS: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
@@ -123,8 +124,8 @@ async fn five_thousand_streams_leave_creates_their_latency() {
     )
     .await;
     rig.client(Protocol::Http1).await.create("a").await;
-    // Followed logs: to the proxy they are what watches are, but the model wakes each of its
-    // watches for every change in the store.
+    // Followed logs: the proxy treats them like watches, but the model wakes its watches for every
+    // change in the store.
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a/log?follow=true");
     let mut streams = Vec::new();
     for count in [0, 5000] {
@@ -164,11 +165,12 @@ async fn five_thousand_streams_leave_creates_their_latency() {
     rig.stop().await;
 }
 
-/// Opens the watches all at once, works beside them, and sees each of them get the event that
+/// Opens all watches at once, sends other requests, and checks that each watch gets the event that
 /// follows.
 async fn beside_watches(down: Protocol, settings: Settings, connections: usize) {
     let _alone = SOCKETS.lock().await;
-    // Not spread beforehand: what opens further connections is that the streams of one run out.
+    // All are opened at once: the proxy opens further connections when the streams of one are used
+    // up.
     let rig = Rig::with(settings, |config| {
         config.upstream.connections_per_lane = 1.try_into().unwrap()
     })

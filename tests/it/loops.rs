@@ -1,5 +1,5 @@
-//! An upstream that leads back to the proxy: the request that returns is answered 508, whatever its
-//! route, however long the way round.
+//! An upstream that leads back to the proxy: the returning request gets 508, for every route and
+//! every length of the loop.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ use crate::support::{
     tls_stream,
 };
 
-/// An address that is known before the proxy behind it is.
+/// A reserved address that is known before its proxy starts.
 struct Relay {
     address: SocketAddr,
     to: &'static OnceLock<SocketAddr>,
@@ -31,7 +31,7 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut from, _)) = listener.accept().await {
-                // Whoever comes before is turned away.
+                // Connections that arrive earlier are closed.
                 let Some(to) = to.get() else { continue };
                 tokio::spawn(async move {
                     let mut to = TcpStream::connect(to).await?;
@@ -71,7 +71,7 @@ impl Pair {
         .await
     }
 
-    /// Asks for one of each route, over both protocols, and expects each to come back.
+    /// Sends a request of each route over both protocols, and expects that each one returns.
     async fn assert_every_route_is_a_loop(&self, entry: &App, asked: &str) {
         let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
         let rows = BOTH.iter().flat_map(|protocol| {
@@ -94,7 +94,8 @@ impl Pair {
         let mut raw = Raw::new(tls_stream(entry.address, &self.certificate, Protocol::Http1).await);
         raw.write(format!("GET {pods}/a/exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")).await;
         own_status(&raw.answer().await.1, 508, "LoopDetected");
-        // Each went round once: here as what was asked, and again as what came back.
+        // Each request passed the loop once: it is counted once as a client request and once as a
+        // returning one.
         for (route, requests) in [("create", 2.0), ("stream", 2.0), ("upgrade", 1.0)] {
             let answered = sample(
                 entry,

@@ -1,5 +1,5 @@
-//! The integration tests: the real proxy on sockets against the model control plane, whose journal
-//! judges what really happened.
+//! The integration tests: the real proxy on sockets in front of the model control plane. The
+//! model's journal shows what really happened.
 
 #![expect(
     unreachable_pub,

@@ -1,12 +1,12 @@
-//! Requests and answers that no proxy may pass on: each is answered by a Status that says why, and
-//! the apiserver never sees it.
+//! Requests and answers that no proxy may forward. Each gets a Status with the reason, and the
+//! apiserver never receives it.
 
 mod requests;
 mod switches;
 
 use model_control_plane::Status;
 
-/// Fails unless `body` is a Status of the proxy's own of this code and reason; its sentence.
+/// Checks that `body` is a Status of the proxy with this code and reason, and returns its message.
 pub fn own_status(body: &[u8], code: u16, reason: &str) -> String {
     let status = Status::decode(body)
         .unwrap_or_else(|| panic!("no Status: {:?}", String::from_utf8_lossy(body)));

@@ -1,4 +1,4 @@
-//! The dashboard and the alerts in a real Prometheus that scrapes a running proxy: every query must
+//! The dashboard and the alerts in a real Prometheus that scrapes a running proxy. Every query must
 //! find its series.
 
 use std::fs;
@@ -24,7 +24,7 @@ async fn every_query_of_the_dashboard_and_of_the_alerts_finds_its_series() {
     let Some(prometheus) = Prometheus::scraping(rig.proxy.admin_address) else {
         return;
     };
-    // The series that only begin with an event: a conflict, and an answer that got lost.
+    // Two events whose series do not exist before: a conflict, and a lost answer.
     let mut client = rig.client(Protocol::Http1).await;
     rig.faults().next_create(conflict());
     assert_eq!(client.create("a").await.status, StatusCode::CREATED);
@@ -37,14 +37,14 @@ async fn every_query_of_the_dashboard_and_of_the_alerts_finds_its_series() {
     }
     let rules = prometheus.rules().await;
     assert!(rules.len() > 10, "{rules:?}");
-    // An alert's own result is empty while all is well, so each of its series is asked for.
+    // An alert has no result while all is well, so the test queries each of its series.
     for selector in rules.iter().flat_map(|rule| selectors(rule)) {
         prometheus.finds(&selector).await;
     }
     rig.stop().await;
 }
 
-/// The queries of all panels, with the dashboard's variables filled in as Grafana would.
+/// The queries of all panels, with the dashboard's variables replaced as in Grafana.
 fn dashboard_queries() -> Vec<String> {
     let dashboard: Value =
         serde_json::from_slice(&fs::read(format!("{FILES}/dashboard.json")).unwrap()).unwrap();
@@ -67,7 +67,7 @@ fn dashboard_queries() -> Vec<String> {
     queries
 }
 
-/// What an expression selects: `kube_retry_proxy_…`, with its `{…}` if it has any.
+/// The selectors in an expression: `kube_retry_proxy_…`, with `{…}` if present.
 fn selectors(expression: &str) -> Vec<String> {
     let starts = expression
         .match_indices("kube_retry_proxy_")
@@ -86,7 +86,7 @@ fn selectors(expression: &str) -> Vec<String> {
     starts.map(of).collect()
 }
 
-/// A Prometheus of its own, killed when dropped.
+/// A Prometheus process. It is killed when this is dropped.
 struct Prometheus {
     address: SocketAddr,
     _process: Process,
@@ -94,8 +94,8 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes `target` every second and evaluates the alerts. None where there is no Prometheus;
-    /// in CI that is a failure.
+    /// Scrapes `target` every second and evaluates the alerts. `None` if Prometheus is missing; in
+    /// CI that is a failure.
     fn scraping(target: SocketAddr) -> Option<Self> {
         if Command::new("prometheus")
             .arg("--version")
@@ -120,7 +120,7 @@ impl Prometheus {
             "global: {{scrape_interval: 1s}}\nrule_files: ['{FILES}/rules.yaml']\nscrape_configs: [{scrape}]\n"
         );
         fs::write(&file, config).unwrap();
-        // It cannot tell which port it took, so it is given one that was free just now.
+        // Prometheus does not report the port that it has bound, so it gets one that was just free.
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -157,7 +157,7 @@ impl Prometheus {
         .await;
     }
 
-    /// The expressions of all alerts, as Prometheus has read them.
+    /// The expressions of all alerts, as parsed by Prometheus.
     async fn rules(&self) -> Vec<String> {
         let answer = admin::get(self.address, "/api/v1/rules").await.json();
         let groups = answer["data"]["groups"].as_array().unwrap().iter();

@@ -1,5 +1,4 @@
-//! What an operator sees of a live proxy: the admin port, and every family of metrics moving as it
-//! should.
+//! The admin port of a running proxy: its pages, and changes in every family of metrics.
 
 mod creates;
 mod metrics;
@@ -14,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Client, admin, pod, rig, sample};
 
-/// The value of a series of ours, whose name stands here without the prefix.
+/// The value of one of the proxy's series. `name` lacks the common prefix.
 fn of(proxy: &App, series: &str) -> f64 {
     sample(proxy, &format!("kube_retry_proxy_{series}"))
 }
@@ -45,7 +44,7 @@ async fn create_in(client: &mut Client, namespace: &str, name: &str) -> Answer {
     Answer::of(client.send(request).await).await
 }
 
-/// As kubectl begins an exec over SPDY.
+/// The request with which kubectl starts an exec over SPDY.
 fn exec_request(client: &Client) -> http::Request<Full<Bytes>> {
     let mut request = client.request(
         Method::POST,

@@ -1,5 +1,5 @@
-//! An upstream that fails short requests: the client learns whether it may ask again, and nobody
-//! else suffers.
+//! An upstream that fails short requests: the client learns whether it may retry, and other clients
+//! are not affected.
 
 mod closed_connections;
 mod lost_requests;
@@ -8,7 +8,7 @@ use crate::support::Rig;
 
 const PODS: &str = "/api/v1/namespaces/team/pods";
 
-/// How many requests for this path the apiserver has seen.
+/// The number of requests for this path that the apiserver received.
 fn arrived(rig: &Rig, path: &str) -> usize {
     rig.plane
         .journal()

@@ -1,5 +1,5 @@
-//! The admin port under clients of all kinds: probes and scrapes are answered, whatever else it is
-//! asked.
+//! The admin port with all kinds of clients: probes and scrapes are answered, whatever the others
+//! do.
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,10 +7,10 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{Protocol, Rig, admin, sample, soon};
 
-/// More than there are places.
+/// More connections than the limit.
 const MANY: usize = 300;
 
-/// Everything that asks regularly, and a client on the other port.
+/// The regular clients of the admin port, and a client on the other port.
 async fn assert_all_are_answered(rig: &Rig, during: &str) {
     for path in ["/livez", "/readyz", "/metrics", "/"] {
         assert_eq!(
@@ -28,10 +28,10 @@ async fn assert_all_are_answered(rig: &Rig, during: &str) {
     );
 }
 
-/// A connection on which this has been written.
+/// A connection to which these bytes were written.
 async fn said(rig: &Rig, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(rig.proxy.admin_address).await.unwrap();
-    // Whoever made room already does not matter.
+    // It does not matter which of the connections were closed to make room.
     let _ = stream.write_all(text.as_bytes()).await;
     stream
 }
@@ -68,7 +68,7 @@ async fn probes_are_answered_beside_those_that_do_not_read() {
     let rig = Rig::new().await;
     let mut open = Vec::new();
     for number in 0..MANY {
-        // What the kernel keeps for a reader is larger than the answer otherwise.
+        // Otherwise the kernel's buffers for a reader are larger than the answer.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(1 << 10).unwrap();
         let mut stream = socket.connect(rig.proxy.admin_address).await.unwrap();
@@ -98,7 +98,7 @@ async fn pages_that_are_kept_live_stay_so_beside_everything_else() {
         open.push(said(&rig, "").await);
     }
     assert_all_are_answered(&rig, "live pages and silence").await;
-    // An update comes every second: three of them are after all that.
+    // Updates come every second, so three updates are later than everything above.
     let mut page = Vec::new();
     soon(async {
         while page

@@ -1,4 +1,4 @@
-//! `serve` as an operator meets it.
+//! The command `serve` from an operator's point of view.
 
 mod failures;
 mod settings;

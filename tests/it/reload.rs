@@ -1,4 +1,4 @@
-//! What changes while the proxy runs. Whatever is wrong changes nothing.
+//! Settings and certificates that change while the proxy runs. An invalid change has no effect.
 
 mod certificates;
 mod settings;
@@ -23,7 +23,7 @@ fn parsed(flags: &[&str]) -> ServeArgs {
     }
 }
 
-/// A proxy in this process that looks at its file every few milliseconds.
+/// A proxy in this process that checks its files every few milliseconds.
 struct Reloading {
     proxy: App,
     looks: Arc<AtomicUsize>,
@@ -45,12 +45,12 @@ impl Reloading {
         }
     }
 
-    /// With a configuration file alone.
+    /// A proxy with only a configuration file.
     async fn of_file(path: &str) -> Self {
         Self::start(parsed(&[&format!("--config={path}")])).await
     }
 
-    /// Returns when the files have been looked at again, more than once.
+    /// Waits until the proxy has checked the files again, at least twice.
     async fn looked_again(&self) {
         let enough = self.looks.load(Ordering::SeqCst) + 3;
         eventually("further looks at the file", || {

@@ -1,5 +1,5 @@
-//! Tokens and bodies never reach the logs, whatever goes wrong at whatever level, nor any page of
-//! the admin port, nor an error.
+//! Tokens and bodies never appear in the log (after any failure, at any level), on the pages of the
+//! admin port, or in error messages.
 
 use std::net::SocketAddr;
 
@@ -9,10 +9,10 @@ use http_body_util::Full;
 use model_control_plane::{Canned, Fault, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::executable::{Ended, Place, Served, command, run, serve};
+use crate::support::executable::{Exit, Place, Served, command, run, serve};
 use crate::support::{Answer, Client, Protocol, admin, conflict, eventually, pod, tls_stream};
 
-/// What must never be seen, each in the place where it is sent.
+/// The secrets, each named after the place where it is sent.
 const TOKEN: &str = "MARKER-bearer-token";
 const WRONG_TOKEN: &str = "MARKER-wrong-token";
 const BODY: &str = "MARKER-in-the-body";
@@ -158,7 +158,7 @@ async fn requests(place: &Place, address: SocketAddr, ca: &str, protocol: Protoc
         create(&mut stranger, &secret_pod("never")).await.status,
         StatusCode::UNAUTHORIZED
     );
-    // Whether a connection that is just being cut still takes the request is a matter of luck.
+    // A connection that is being cut may or may not still accept the request.
     faults.set_down(true);
     assert!(client.get("/api").await.status.is_server_error());
     faults.set_down(false);
@@ -178,8 +178,8 @@ fn secret_pod(name: &str) -> String {
     pod(name).replace("busybox", BODY)
 }
 
-/// An exec over SPDY that carries bytes, one over WebSocket whose token stands in the protocols,
-/// and one that fails.
+/// An exec over SPDY that transfers bytes, one over WebSocket with its token in the protocol
+/// header, and one that fails.
 async fn upgrades(address: SocketAddr, ca: &str) {
     let path = "/api/v1/namespaces/team/pods/a/exec?command=true";
     for (upgrade, token, expected) in [
@@ -208,7 +208,7 @@ async fn upgrades(address: SocketAddr, ca: &str) {
     }
 }
 
-/// Requests that are not HTTP, or break off.
+/// Requests that are not HTTP or are truncated.
 async fn broken_connections(address: SocketAddr, ca: &str) {
     for raw in [
         format!(
@@ -225,12 +225,12 @@ async fn broken_connections(address: SocketAddr, ca: &str) {
         stream.write_all(raw.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
-        // What it answers, and how it ends, is not what this is about.
+        // The answer and the end of the connection do not matter here.
         let _ = stream.read_to_end(&mut answer).await;
     }
 }
 
-/// A create that is held until the task is aborted.
+/// A create that the proxy holds until the task is aborted.
 async fn hold(place: &Place, served: &Served, ca: &str) -> tokio::task::JoinHandle<Answer> {
     eventually("the server is up", || {
         !place.plane.faults(0).unwrap().is_down()
@@ -282,7 +282,7 @@ async fn no_secret_is_printed_by_an_error() {
     let to = ["kubeconfig", "--server", "https://127.0.0.1:8443", "--from"];
     let mut with_environment = serve(&[]);
     with_environment.env("KUBE_RETRY_PROXY_UPSTREAM", url);
-    let refused: Vec<(&str, Ended)> = vec![
+    let refused: Vec<(&str, Exit)> = vec![
         ("a flag", run(serve(&["--upstream", url])).await),
         ("the environment", run(with_environment).await),
         (

@@ -1,5 +1,5 @@
-//! Several servers: creates keep to one, everything else is spread, and a server that fails or goes
-//! away costs nobody an error.
+//! Several servers: creates of a namespace use one server, and all other requests are distributed.
+//! A server that fails or goes away causes no errors.
 
 mod failover;
 mod pins;
@@ -16,7 +16,7 @@ use crate::support::{Protocol, Rig, eventually, soon};
 
 const SERVERS: usize = 3;
 
-/// Three apiservers that take no time.
+/// Three apiservers in which nothing takes time.
 fn quick() -> Settings {
     Settings {
         apiservers: SERVERS,
@@ -24,7 +24,7 @@ fn quick() -> Settings {
     }
 }
 
-/// Three apiservers that take their time.
+/// Three apiservers with realistic times.
 fn storming() -> Settings {
     Settings {
         seed: 1,
@@ -32,8 +32,8 @@ fn storming() -> Settings {
     }
 }
 
-/// Creates pods, `in_flight` at a time, until there are `pods` of them or it is `over`. Fails unless
-/// each is acknowledged, and returns how many were.
+/// Creates pods, `in_flight` at a time, until there are `pods` of them or `over` returns true.
+/// Fails if a create fails. Returns the number of pods.
 async fn storm(rig: &Rig, in_flight: usize, pods: usize, over: impl Fn() -> bool) -> usize {
     let (next, stop) = (
         Arc::new(AtomicUsize::new(0)),

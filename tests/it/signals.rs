@@ -1,5 +1,5 @@
-//! Stopping the real process: unready, finish what is open, cut what does not end, and at once when
-//! asked twice.
+//! Stopping the real process: it becomes unready, finishes open requests, closes the rest, and
+//! stops at once at a second signal.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 use crate::support::executable::{Place, Served, command};
 use crate::support::{Answer, Client, admin, eventually};
 
-/// A proxy whose drain ends after `timeout`, and whose creates wait as long as the apiserver says.
+/// A proxy whose drain ends after `timeout`, and that holds creates as long as the apiserver asks.
 async fn served(place: &Place, timeout: &str) -> Served {
     let more = format!("drain: {{timeout: {timeout}}}\nreplay: {{maxHold: 1h}}\n");
     Served::start(command(&["serve", "--config", &place.config(&more)])).await
 }
 
-/// A watch that has begun.
+/// A watch that has started.
 async fn watch(client: &mut Client) -> http::Response<hyper::body::Incoming> {
     let watch = client
         .send(client.request(Method::GET, "/api/v1/namespaces/team/pods?watch=true", ""))
@@ -57,7 +57,7 @@ async fn a_signal_makes_it_unready_and_lets_creates_finish(signal: &str) {
     );
     refuses_connections(&served).await;
 
-    // Until it is, the process waits for it.
+    // The process has waited for the held request until now.
     faults.release();
     assert_eq!(
         create.await.unwrap().status,
@@ -151,7 +151,7 @@ async fn a_second_signal_ends_it_at_once_and_tells_so(first: &str, second: &str)
     );
 }
 
-/// New connections are no longer accepted, soon.
+/// Waits until new connections are no longer accepted.
 async fn refuses_connections(served: &Served) {
     let refused = async {
         while TcpStream::connect(served.address).await.is_ok() {

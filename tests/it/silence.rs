@@ -1,5 +1,5 @@
-//! Short requests to an apiserver that does not answer: the client's own `?timeout=` holds, and
-//! nothing else ends them.
+//! Short requests to an apiserver that does not answer: only the client's own `?timeout=` ends
+//! them.
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ cases!(
         a_proxied_service("/api/v1/namespaces/team/services/a/proxy/?timeout=1ms"),
     ]
 );
-/// A call with a timeout is the clock: it began later, and has been given up.
+/// A call with a timeout serves as the clock: it started later and has already timed out.
 async fn what_has_no_timeout_or_is_long_running_waits_for_as_long_as_it_takes(
     down: Protocol,
     path: &'static str,

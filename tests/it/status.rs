@@ -1,4 +1,4 @@
-//! The status page and what shows the same elsewhere.
+//! The status page, and the commands that show the same data.
 
 mod commands;
 mod page;
@@ -8,8 +8,8 @@ use model_control_plane::{Canned, Fault};
 
 use crate::support::{Protocol, Rig, conflict};
 
-/// A proxy that has seen two conflicts cured, an answer that is never replayed, and a throttled
-/// create.
+/// A proxy with two conflicts that a replay has resolved, one answer that is never replayed, and
+/// one throttled create.
 async fn experienced() -> Rig {
     let rig = Rig::new().await;
     let mut client = rig.client(Protocol::Http1).await;

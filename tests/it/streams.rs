@@ -1,4 +1,5 @@
-//! Watches and followed logs: each piece arrives as it happens, for as long as both sides want it.
+//! Watches and followed logs: each piece arrives when it is sent, for as long as both sides keep
+//! the stream open.
 
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ async fn outlives_idle_connections(up: Protocol) {
     let mut client = rig.client(Protocol::Http1).await;
     client.create("a").await;
     assert_eq!(watch.event().await.1, "a");
-    // The watch has been quiet since before the create.
+    // The watch has been silent since the time before the create.
     eventually("the connections of creates are closed", || {
         connections(&rig, "create") == 0.0
     })
@@ -135,7 +136,7 @@ async fn a_client_that_leaves_a_watch_ends_it_upstream(down: Protocol, up: Proto
     rig.stop().await;
 }
 
-/// Watches and logs that are open, as the proxy counts them.
+/// The number of open watches and logs, as the proxy counts them.
 fn open_streams(rig: &Rig) -> f64 {
     sample(&rig.proxy, "kube_retry_proxy_streams{kind=\"stream\"}")
 }

@@ -1,3 +1,3 @@
-//! What the tests share, in a package of its own: `tests/support`.
+//! The shared test code, which is the package `tests/support`.
 
 pub use kube_retry_proxy_support::*;

@@ -1,5 +1,5 @@
-//! OpenTelemetry traces: what a collector gets of a create, what the apiserver is told, and that
-//! neither ever costs a request anything.
+//! OpenTelemetry traces: the spans of a create, the trace headers for the apiserver, and that
+//! traces never delay or fail a request.
 
 mod collector;
 mod spans;
@@ -16,7 +16,7 @@ use crate::support::{self, Answer, Client, Rig, sample_of};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 
-/// A proxy that sends its traces to `collector` and pauses for next to nothing.
+/// A proxy with very short pauses that sends its traces to `collector`.
 async fn rig(collector: &Collector, edit: impl FnOnce(&mut Config)) -> Rig {
     support::rig(|config| {
         config.tracing.endpoint = Some(collector.url.parse().unwrap());
@@ -26,7 +26,7 @@ async fn rig(collector: &Collector, edit: impl FnOnce(&mut Config)) -> Rig {
     .await
 }
 
-/// Creates the pod as a caller with these headers.
+/// Creates the pod with these headers.
 async fn create_with(client: &mut Client, name: &str, headers: &[(&'static str, &str)]) -> Answer {
     let mut request = client.create_request(name);
     for (name, value) in headers {
@@ -42,7 +42,7 @@ fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{CALLER}-{flags}")
 }
 
-/// The header of each attempt that reached the apiserver; empty where it had none.
+/// The value of a header in each attempt that reached the apiserver; empty if it was missing.
 fn told(rig: &Rig, header: &str) -> Vec<String> {
     let creates = rig.plane.journal().creates();
     let value = |headers: &http::HeaderMap| {

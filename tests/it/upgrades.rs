@@ -1,5 +1,5 @@
-//! Upgrades: exec, attach and port-forward become tunnels in which every byte and each side's end
-//! passes.
+//! Upgrades: exec, attach and port-forward become tunnels that pass every byte and the end of each
+//! side.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -189,7 +189,7 @@ async fn a_refused_upgrade_is_an_answer_like_any_other(request: &str) {
     assert_eq!(head.status(), StatusCode::FORBIDDEN);
     assert_eq!(body, canned.body);
     assert_eq!(head.all("upgrade").len(), 0);
-    // The connection is as good as before.
+    // The connection is still usable.
     raw.write(format!(
         "GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
         rig.plane.token()
@@ -293,8 +293,8 @@ async fn opened<S: AsyncRead + AsyncWrite + Unpin>(
     (raw.head().await, raw)
 }
 
-/// A tunnel whose upstream the test plays: the proxy, the client's end, the server's end. `early`
-/// comes in one packet with the 101.
+/// A tunnel whose upstream the test controls: the proxy, the client's end, the server's end.
+/// `early` arrives in one packet with the 101.
 async fn joined(
     early: &str,
 ) -> (

@@ -1,9 +1,9 @@
 //! A real Kubernetes control plane on loopback, without containers: etcd, kube-apiservers and
-//! kube-controller-manager as plain processes.
+//! kube-controller-manager run as plain processes.
 //!
-//! Everything that one call must tell the next is in a folder: `run/NAME.pid`, `.url` and `.cmd` of
-//! each component, `servers` (the URL of each kube-apiserver, a line each), `pki/`, `log/`, tokens
-//! and kubeconfigs. The end-to-end suite and the benches read them there.
+//! The state that one call leaves for the next is in a folder: `run/NAME.pid`, `.url` and `.cmd` of
+//! each component, `servers` (the URL of each kube-apiserver, one per line), `pki/`, `log/`, tokens
+//! and kubeconfigs. The end-to-end suite and the benchmarks read these files.
 
 mod components;
 mod credentials;
@@ -27,11 +27,11 @@ use programs::{Program, Programs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Build whatever is missing: Kubernetes' programs and Argo's workflow-controllers.
+    /// Build the missing programs: those of Kubernetes, and Argo's workflow-controllers.
     Build,
     /// Start etcd, N kube-apiservers and kube-controller-manager, and wait until they are ready.
     Up {
-        /// How many kube-apiservers.
+        /// The number of kube-apiservers.
         #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         servers: u16,
     },
@@ -45,37 +45,37 @@ pub(crate) enum Verb {
         )]
         flags: Vec<String>,
     },
-    /// End a component and wait for its end.
+    /// Stop a component and wait for its end.
     Stop {
         name: String,
-        /// The signal that ends it.
+        /// The signal to stop it with.
         #[arg(value_parser = components::signal, default_value = "TERM")]
         signal: Signal,
     },
-    /// The same with the signal KILL.
+    /// Stop a component with SIGKILL.
     Kill { name: String },
-    /// Start a component again, as it was, and wait until it is ready.
+    /// Start a component again with the same command line, and wait until it is ready.
     Start { name: String },
-    /// Send a signal, such as STOP and CONT.
+    /// Send a signal, such as STOP or CONT.
     Signal {
         name: String,
         #[arg(value_parser = components::signal)]
         signal: Signal,
     },
-    /// Install Argo's own manifests and make a token of its service account (argo.kubeconfig).
+    /// Install Argo's manifests and create a token for its service account (argo.kubeconfig).
     Argo {
         #[arg(value_parser = ["3.4", "4.0"])]
         version: String,
     },
-    /// Show what runs, where, and where its log is.
+    /// Show the state, URL and log file of each component.
     Status,
-    /// Print where an executable is, and build it if it is missing.
+    /// Print the path of an executable. It is built first if it is missing.
     Path { program: Program },
-    /// End everything. Logs stay.
+    /// Stop everything. Logs are kept.
     Down,
 }
 
-/// Runs a verb on the control plane that the environment names.
+/// Runs a verb on the control plane in CONTROLPLANE_DIR.
 pub(crate) fn run(verb: Verb) -> Result<()> {
     let plane = ControlPlane::from_env()?;
     match verb {
@@ -104,7 +104,7 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// The one of CONTROLPLANE_DIR.
+    /// The control plane in CONTROLPLANE_DIR.
     fn from_env() -> Result<Self> {
         match env::var_os("CONTROLPLANE_DIR") {
             Some(directory) => Self::new(Path::new(&directory)),
@@ -119,7 +119,7 @@ impl ControlPlane {
         })
     }
 
-    /// A file of its folder.
+    /// A file in the folder of the control plane.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -128,7 +128,7 @@ impl ControlPlane {
         self.programs.path(Program::Kubectl)
     }
 
-    /// kubectl as the administrator.
+    /// kubectl with the rights of the administrator.
     fn kubectl<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<Command> {
         let mut command = Command::new(self.kubectl_path()?);
         command
@@ -148,10 +148,10 @@ impl ControlPlane {
         for name in self.started() {
             ensure!(
                 !self.alive(&name),
-                "{name} runs already: end it first, with `down`"
+                "{name} is already running: stop it first with `down`"
             );
         }
-        // All are built before anything starts.
+        // Builds all programs before any component starts.
         let etcd = self.programs.path(Program::Etcd)?;
         self.programs.path(Program::Apiserver)?;
         let controller_manager = self.programs.path(Program::ControllerManager)?;
@@ -204,7 +204,8 @@ impl ControlPlane {
         )?;
 
         self.start("etcd")?;
-        // The first one alone makes the objects that all of them would otherwise make at once.
+        // The first apiserver starts alone, because it creates objects that several would create at
+        // the same time.
         self.start("apiserver-0")?;
         self.wait_ready("apiserver-0")?;
         for index in 1..servers {
@@ -240,7 +241,7 @@ impl ControlPlane {
     fn define_apiserver(&self, name: &str, address: &str, flags: &[String]) -> Result<()> {
         let (port, reconciler) = match address {
             "127.0.0.1" => (self.port(name)?, "none"),
-            // They share a port, because the Service kubernetes has only one.
+            // These apiservers have the same port, because the Service kubernetes has only one.
             _ => (self.port("apiserver")?, "lease"),
         };
         let url = format!("https://{address}:{port}");
@@ -285,8 +286,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Argo's manifests for a whole cluster: CRDs, RBAC, configuration. Without a kubelet its
-    /// Deployments stay Pending, and the controller runs beside them as a process.
+    /// Argo's manifests for a whole cluster: CRDs, RBAC, configuration. Without a kubelet the
+    /// Deployments stay Pending, so the controller runs as a process.
     fn argo(&self, version: &str) -> Result<()> {
         let source = self.programs.argo_source(version)?;
         let namespace = ["--namespace", "argo"];
@@ -297,9 +298,9 @@ impl ControlPlane {
         let crds = ["workflows", "workflowtasksets"].map(|kind| format!("crd/{kind}.argoproj.io"));
         let mut wait = self.kubectl(["wait", "--for=condition=Established", "--timeout=60s"])?;
         output(wait.args(crds))?;
-        // Without metrics: until a controller leads, a dummy server holds their port, and it panics
-        // if the real one comes before the dummy is gone. A kubelet would restart it; here nobody
-        // does.
+        // Disables metrics. Until a controller is the leader, a dummy server has the metrics port,
+        // and the controller panics if the real server starts before the dummy has stopped. A
+        // kubelet would restart the controller; here nothing does.
         let mut patch = self.kubectl(["patch", "configmap", "workflow-controller-configmap"])?;
         let no_metrics = r#"{"data": {"metricsConfig": "{enabled: false}"}}"#;
         output(
@@ -307,8 +308,8 @@ impl ControlPlane {
                 .args(namespace)
                 .args(["--type", "merge", "--patch", no_metrics]),
         )?;
-        // 3.4's own roles lack this for HTTP templates: the agent looks for a CA bundle in the
-        // workflow's namespace and updates the status of its task sets.
+        // The roles of Argo 3.4 lack these rights, which HTTP templates need: the agent looks for a
+        // CA bundle in the workflow's namespace and updates the status of its task sets.
         self.apply(&[
             "create",
             "clusterrole",
@@ -327,16 +328,15 @@ impl ControlPlane {
         self.write_secret("argo.token", &output(token.args(namespace))?)
     }
 
-    /// `kubectl create …` that may meet the object.
+    /// `kubectl create …` that also succeeds if the object exists.
     fn apply(&self, create: &[&str]) -> Result<()> {
         let mut rendered = self.kubectl(create.iter().copied())?;
         let object = output(rendered.args(["--dry-run=client", "-o", "yaml"]))?;
         output_with_input(&mut self.kubectl(["apply", "-f", "-"])?, object.as_bytes()).map(drop)
     }
 
-    /// The same port for a component's whole life, so that it can be started again. It is below the
-    /// range from which the kernel gives ports to clients, which might otherwise take it while the
-    /// component is down.
+    /// A component keeps its port, so that it can be started again. The port is below the range
+    /// that the kernel assigns to clients, so that no client takes it while the component is down.
     fn port(&self, name: &str) -> Result<u16> {
         let file = self.file("ports").join(name);
         if let Ok(known) = fs::read_to_string(&file) {
@@ -352,7 +352,7 @@ impl ControlPlane {
                 return Ok(candidate);
             }
         }
-        bail!("no port of 20000 to 31999 is free")
+        bail!("no port between 20000 and 31999 is free")
     }
 
     fn status(&self) -> Result<()> {
@@ -381,7 +381,7 @@ impl ControlPlane {
     }
 }
 
-/// The words of an environment variable.
+/// The words in an environment variable.
 fn words_of(variable: &str) -> Vec<String> {
     let value = env::var(variable).unwrap_or_default();
     value.split_whitespace().map(str::to_owned).collect()

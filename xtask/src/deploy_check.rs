@@ -1,7 +1,8 @@
-//! Checks `deploy/` and the guides with the real tools: helm, kubectl, promtool, and the proxy.
+//! Checks `deploy/` and the guides with the real tools: helm, kubectl, promtool, and the proxy
+//! itself.
 //!
-//! Each check has a name and is a function that returns an error where something is wrong. Where a
-//! tool is missing, its checks are skipped; with CI=true they fail.
+//! Each check has a name and is a function that returns an error if something is wrong. If a tool
+//! is missing, its checks are skipped; with CI=true they fail.
 
 mod chart;
 mod cluster;
@@ -29,30 +30,30 @@ const KUSTOMIZE: &str = "deploy/kustomize";
 const VALUES: &str = "tests/deploy/values";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum What {
-    /// The chart, the kustomizations, the rules, the dashboard and the guides' links.
+pub(crate) enum Action {
+    /// Check the chart, the kustomizations, the alert rules, the dashboard and the guides' links.
     Check,
-    /// Apply all of it to a real control plane whose namespaces enforce Pod Security "restricted".
+    /// Apply everything to a real control plane whose namespaces enforce Pod Security "restricted".
     Cluster,
-    /// Write again what deploy/kustomize has from the chart.
+    /// Regenerate the files in deploy/kustomize that come from the chart.
     Update,
 }
 
-/// Returns whether everything passed.
-pub(crate) fn run_checks(what: What) -> Result<bool> {
-    // Every path below is relative to the root, as the messages of the tools are.
+/// Returns whether every check passed.
+pub(crate) fn run_checks(what: Action) -> Result<bool> {
+    // All paths below are relative to the root, like the paths in the messages of the tools.
     env::set_current_dir(root())?;
     let mut report = Report::default();
     let deploy = Deploy::new()?;
     match what {
-        What::Check => {
+        Action::Check => {
             deploy.check_chart(&mut report)?;
             deploy.check_kustomize(&mut report)?;
             deploy.check_monitoring(&mut report)?;
             guides::check(&mut report)?;
         }
-        What::Cluster => cluster::check(&deploy, &mut report)?,
-        What::Update => {
+        Action::Cluster => cluster::check(&deploy, &mut report)?,
+        Action::Update => {
             deploy.build_helm()?;
             deploy.generate(Path::new(KUSTOMIZE))?;
             return Ok(true);
@@ -61,7 +62,7 @@ pub(crate) fn run_checks(what: What) -> Result<bool> {
     Ok(report.finish())
 }
 
-/// The tools, and the folder that takes what they render.
+/// The tools, and the folder for rendered files.
 struct Deploy {
     out: PathBuf,
     helm: PathBuf,
@@ -80,7 +81,7 @@ impl Deploy {
             None => metadata.target.join("debug").join(PROXY),
         };
         Ok(Self {
-            // Built once for each go.mod.
+            // One build for each go.mod.
             helm: out.join(format!("helm-{}", &key[..16])),
             out,
             proxy,
@@ -111,7 +112,7 @@ impl Deploy {
         Command::new(&self.helm)
     }
 
-    /// What helm renders of the chart with a file of values.
+    /// Renders the chart with a file of values.
     fn template(&self, values: &Path, arguments: &[&str]) -> Result<String> {
         let mut helm = self.helm();
         helm.args(["template", PROXY, CHART, "--namespace", PROXY, "--values"])
@@ -123,7 +124,7 @@ impl Deploy {
         self.out.join(name)
     }
 
-    /// What an earlier check has rendered.
+    /// The output of an earlier check.
     fn rendered(&self, name: &str) -> Result<String> {
         read(&self.out(name))
     }
@@ -144,7 +145,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| path.display().to_string())
 }
 
-/// The files of a folder with this extension, in order.
+/// The files of a folder with this extension, sorted by name.
 fn files(folder: &str, extension: &str) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.to_owned())? {

@@ -1,4 +1,4 @@
-//! SHA-256, as checksum files and image digests write it.
+//! SHA-256 in hexadecimal, for checksum files and image digests.
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +13,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_hash_of_nothing_is_the_known_one() {
+    fn hashes_empty_input_correctly() {
         assert_eq!(
             super::sha256(b""),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the tasks of this repository that are more than a command.
+//! `cargo xtask`: tasks of this repository that need more than one command.
 
 mod control_plane;
 mod deploy_check;
@@ -25,9 +25,9 @@ enum Task {
     #[command(after_help = DEPLOY_HELP)]
     DeployCheck {
         #[arg(value_enum, default_value = "check")]
-        what: deploy_check::What,
+        what: deploy_check::Action,
     },
-    /// Run a real Kubernetes control plane on loopback, of plain processes.
+    /// Run a real Kubernetes control plane on loopback, as plain processes.
     #[command(after_help = CONTROL_PLANE_HELP)]
     ControlPlane {
         #[command(subcommand)]
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether what was checked is good.
+/// Returns whether the checks of the task passed.
 fn run(task: Task) -> Result<bool> {
     match task {
         Task::DeployCheck { what } => deploy_check::run_checks(what),
@@ -84,12 +84,12 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_arguments_are_consistent() {
+    fn the_arguments_are_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn flags_of_an_apiserver_are_not_ours() {
+    fn flags_after_add_belong_to_the_apiserver() {
         let arguments = [
             "x",
             "control-plane",

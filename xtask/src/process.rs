@@ -1,4 +1,4 @@
-//! Other programs: run, and their output or the reason why they failed.
+//! Runs other programs and returns their output, or an error with the output of a failed program.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,13 +7,13 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// What the program prints on stdout. Where it fails, the error has everything that it printed.
+/// The program's stdout. If it fails, the error contains everything it printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command_output(command)?;
     finished(command, output)
 }
 
-/// [`output`] of a program that reads `input` from stdin.
+/// As [`output`], with `input` on stdin.
 pub(crate) fn output_with_input(command: &mut Command, input: &[u8]) -> Result<String> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -21,8 +21,7 @@ pub(crate) fn output_with_input(command: &mut Command, input: &[u8]) -> Result<S
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| not_started(command))?;
-    // A program that fails before it has read everything closes the pipe. Its own words are better
-    // than "broken pipe".
+    // A program that fails early closes its stdin. Its own message is better than "broken pipe".
     let written = child.stdin.take().map(|mut stdin| stdin.write_all(input));
     let output = child.wait_with_output()?;
     let printed = finished(command, output)?;
@@ -30,13 +29,13 @@ pub(crate) fn output_with_input(command: &mut Command, input: &[u8]) -> Result<S
     Ok(printed)
 }
 
-/// What the program prints on both, stdout first, and whether it succeeded.
+/// Stdout followed by stderr, and whether the program succeeded.
 pub(crate) fn everything(command: &mut Command) -> Result<(bool, String)> {
     let output = command_output(command)?;
     Ok((output.status.success(), both(&output)))
 }
 
-/// Runs a program that prints to the terminal itself.
+/// Runs a program that prints directly to the terminal.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| not_started(command))?;
     if !status.success() {
@@ -81,7 +80,7 @@ fn not_started(command: &Command) -> String {
     format!("cannot start {}", shown(command))
 }
 
-/// The command line, as a person would type it.
+/// The command line for error messages.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_tells_the_command_and_all_that_it_printed() {
+    fn an_error_has_the_command_and_its_whole_output() {
         let error = output(&mut shell("echo out; echo err >&2; exit 3")).unwrap_err();
         let text = format!("{error:#}");
         for part in ["sh -c echo", "exit status: 3", "out\nerr"] {
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_does_not_read_its_input_tells_its_own_error() {
+    fn an_error_has_the_output_of_a_program_that_ignores_its_input() {
         let large = vec![b'x'; 200_000];
         let error = output_with_input(&mut shell("echo no >&2; exit 1"), &large).unwrap_err();
         assert!(error.to_string().contains("no"), "{error}");

@@ -1,7 +1,7 @@
-//! `cargo xtask release`: what a release consists of, from the commit that is checked out.
+//! `cargo xtask release`: builds all files of a release from the commit that is checked out.
 //!
-//! The source is exported from git, so that nothing else gets in, and built in a folder of its own.
-//! The same commit, toolchain and C compiler give the same bytes wherever that folder is.
+//! The source is exported from git, so that other files cannot affect the build, and built in a
+//! folder of its own. The same commit, toolchain and C compiler give the same bytes in any folder.
 //! `--verify` builds twice and compares.
 
 mod archive;
@@ -28,19 +28,19 @@ const SUMS: &str = "SHA256SUMS";
 
 #[derive(Debug, Args)]
 pub(crate) struct ReleaseArgs {
-    /// Build a second time in another directory, and fail unless every file is the same.
+    /// Build again in another directory, and fail if any file differs.
     #[arg(long)]
     verify: bool,
-    /// Build for this target. It may be given several times; the default is every target that this
+    /// Build for this target. The option can be repeated; the default is every target that this
     /// machine can build for.
     #[arg(long, value_name = "TRIPLE", value_parser = TARGETS.map(|target| target.triple))]
     target: Vec<String>,
-    /// The directory that takes the release. An earlier release in it is removed.
+    /// The directory for the release. An earlier release in it is removed.
     #[arg(long, value_name = "DIR", default_value = "target/dist")]
     output: PathBuf,
 }
 
-/// Returns whether the second build, if there is one, was the same.
+/// Returns whether the second build, if requested, has the same files.
 pub(crate) fn run(args: &ReleaseArgs) -> Result<bool> {
     env::set_current_dir(root())?;
     let targets = targets(&args.target)?;
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<bool> {
     build::require_cyclonedx()?;
     check_output(&args.output)?;
     if !output(Command::new("git").args(["status", "--porcelain"]))?.is_empty() {
-        eprintln!("release: uncommitted changes are not part of it");
+        eprintln!("release: uncommitted changes are not included");
     }
     let commit = Commit::checked_out()?;
     let scratch = Metadata::of(root())?.target.join("release-build");
@@ -60,7 +60,8 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<bool> {
     if !args.verify {
         return Ok(true);
     }
-    // The path has another length: that alone changes executables that are not reproducible.
+    // The second path has a different length, because the length alone changes executables that are
+    // not reproducible.
     let again = make(
         &commit,
         &targets,
@@ -69,16 +70,16 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<bool> {
     )?;
     if sums == again {
         println!(
-            "verified: a second build elsewhere has the same {} files",
+            "verified: a build in another folder has the same {} files",
             sums.lines().count()
         );
     } else {
-        println!("DIFFERENT: a second build elsewhere has\n{again}");
+        println!("DIFFERENT: a build in another folder has\n{again}");
     }
     Ok(sums == again)
 }
 
-/// The targets to build for. Those that were asked for by name must be possible.
+/// The targets to build for. It is an error if a requested target cannot be built.
 fn targets(wanted: &[String]) -> Result<Vec<Target>> {
     let mut possible = Vec::new();
     for target in TARGETS {
@@ -92,7 +93,7 @@ fn targets(wanted: &[String]) -> Result<Vec<Target>> {
                 possible.push(target);
             }
             Err(why) if named => return Err(why.context(target.triple)),
-            Err(why) => eprintln!("release: {} IS LEFT OUT: {why:#}", target.triple),
+            Err(why) => eprintln!("release: {} IS SKIPPED: {why:#}", target.triple),
         }
     }
     Ok(possible)
@@ -100,7 +101,7 @@ fn targets(wanted: &[String]) -> Result<Vec<Target>> {
 
 struct Commit {
     id: String,
-    /// Its time, or SOURCE_DATE_EPOCH: the time of every file.
+    /// The time of the commit, or SOURCE_DATE_EPOCH. All files of the release have this time.
     epoch: u64,
 }
 
@@ -116,11 +117,11 @@ impl Commit {
             epoch: epoch
                 .trim()
                 .parse()
-                .context("SOURCE_DATE_EPOCH is no number")?,
+                .context("SOURCE_DATE_EPOCH is not a number")?,
         })
     }
 
-    /// Puts its files into an empty folder.
+    /// Exports the files of the commit into an empty folder.
     fn export(&self, to: &Path) -> Result<()> {
         emptied(to)?;
         let mut git = Command::new("git");
@@ -133,7 +134,7 @@ impl Commit {
     }
 }
 
-/// Builds in one folder and leaves the release in another. Returns SHA256SUMS.
+/// Builds in `work` and writes the release to `dist`. Returns SHA256SUMS.
 fn make(commit: &Commit, targets: &[Target], work: &Path, dist: &Path) -> Result<String> {
     commit.export(work)?;
     let metadata = Metadata::of(work)?;
@@ -181,7 +182,7 @@ fn make(commit: &Commit, targets: &[Target], work: &Path, dist: &Path) -> Result
         platforms,
     };
     let layout = image.layout()?;
-    // As a folder, for tools that read `oci:`, and as an archive of it, for `podman load`.
+    // A folder for tools that read `oci:`, and an archive of it for `podman load`.
     let folder = dist.join(format!("{PROXY}-{version}.oci"));
     for file in &layout {
         let path = folder.join(&file.path);
@@ -195,7 +196,7 @@ fn make(commit: &Commit, targets: &[Target], work: &Path, dist: &Path) -> Result
     Ok(sums)
 }
 
-/// What every archive has beside the executable.
+/// The files that every archive contains in addition to the executable.
 fn common_files(source: &Path, executable: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for name in ["LICENSE", "README.md", "CHANGELOG.md"] {
@@ -233,7 +234,7 @@ fn labels(metadata: &Metadata, commit: &str) -> Result<BTreeMap<String, String>>
     ]))
 }
 
-/// `sha256sum --check` reads it.
+/// Writes SHA256SUMS in the format of `sha256sum --check`.
 fn checksums(dist: &Path) -> Result<String> {
     let mut sums = BTreeMap::new();
     for entry in fs::read_dir(dist)? {
@@ -255,7 +256,7 @@ fn check_changelog(changelog: &str, version: &str) {
     }
 }
 
-/// Whether a heading `## VERSION` or `## [VERSION]` goes on with a date.
+/// Whether a heading `## VERSION` or `## [VERSION]` is followed by a date.
 fn names_release(changelog: &str, version: &str) -> bool {
     changelog.lines().any(|line| {
         line.strip_prefix("## ").is_some_and(|heading| {
@@ -267,12 +268,12 @@ fn names_release(changelog: &str, version: &str) -> bool {
     })
 }
 
-/// Whatever else a directory holds is not ours to remove.
+/// Fails if the directory contains other files than those of a release, which must not be removed.
 fn check_output(folder: &Path) -> Result<()> {
     let taken = folder.exists() && fs::read_dir(folder)?.next().is_some();
     ensure!(
         !taken || folder.join(SUMS).is_file(),
-        "{} holds something else than a release",
+        "{} contains other files than a release",
         folder.display()
     );
     Ok(())
@@ -290,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_are_those_of_the_files_in_their_order() {
+    fn checksums_are_sorted_by_file_name() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["b", "a"] {
             fs::write(folder.path().join(name), "").unwrap();
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_known_by_its_whole_name() {
+    fn a_target_is_selected_by_its_full_triple() {
         use clap::Parser as _;
         #[derive(Debug, clap::Parser)]
         struct Cli {

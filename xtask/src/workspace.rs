@@ -1,4 +1,4 @@
-//! This checkout: where it is, and what Cargo knows of it.
+//! The checkout of this repository, and its metadata from Cargo.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::process::output;
 
-/// The package that this repository is about, and its executable.
+/// The main package of this repository, and the name of its executable.
 pub(crate) const PROXY: &str = "kube-retry-proxy";
 
-/// The repository's root.
+/// The root of the repository.
 #[expect(
     clippy::expect_used,
     reason = "this package is a folder of the workspace"
@@ -23,20 +23,20 @@ pub(crate) fn root() -> &'static Path {
         .expect("a folder of the workspace")
 }
 
-/// A call of the cargo that runs this program.
+/// Runs the same cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// What `cargo metadata` tells of a workspace.
+/// The relevant output of `cargo metadata`.
 pub(crate) struct Metadata {
-    /// Where Cargo builds.
+    /// The directory for build output.
     pub(crate) target: PathBuf,
     proxy: Value,
 }
 
 impl Metadata {
-    /// Of the workspace whose root is `folder`.
+    /// The metadata of the workspace in `folder`.
     pub(crate) fn of(folder: &Path) -> Result<Self> {
         let printed = output(
             cargo()

@@ -1,5 +1,4 @@
-//! Answers: their bodies, the headers that all of them have, and the errors that the handlers
-//! share.
+//! Answers: bodies, the headers that every answer has, and the errors that several handlers use.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,19 +16,19 @@ use super::super::faults::Canned;
 use super::super::journal::Entry;
 use crate::status::{Details, Status};
 
-/// How long after its head an answer breaks off: both go out together otherwise, and a reset takes
-/// what is not yet written along.
+/// How long after its head an answer is truncated. Without this delay hyper writes both at once,
+/// and the reset discards the data that is not written yet.
 const BREAK_AFTER: Duration = Duration::from_millis(20);
 
-/// What the handlers return.
+/// The answer of a handler.
 pub(super) type Answer = Response<Body>;
 
-/// The body broke off on purpose.
+/// The error of a body that is truncated on purpose.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer breaks off on purpose")]
+#[error("the answer is truncated on purpose")]
 pub struct Truncated;
 
-/// An answer's body; tells the journal when it has been handed over completely.
+/// The body of an answer. It tells the journal whether the answer was delivered completely.
 #[derive(Debug)]
 pub struct Body {
     source: Source,
@@ -52,7 +51,7 @@ enum Source {
 }
 
 impl Body {
-    /// These bytes.
+    /// A body of these bytes.
     pub(super) fn full(data: impl Into<Bytes>) -> Body {
         Body {
             source: Source::Full {
@@ -63,7 +62,7 @@ impl Body {
         }
     }
 
-    /// These bytes and trailers.
+    /// A body of these bytes, followed by trailers.
     pub(super) fn with_trailers(data: impl Into<Bytes>, trailers: HeaderMap) -> Body {
         Body {
             source: Source::Full {
@@ -74,7 +73,7 @@ impl Body {
         }
     }
 
-    /// Whatever is sent, until the sender is dropped; each message is a frame of its own.
+    /// A stream of frames that ends when the sender is dropped. Each message is one frame.
     pub(super) fn stream(frames: mpsc::Receiver<Bytes>) -> Body {
         Body {
             source: Source::Stream(frames),
@@ -82,7 +81,7 @@ impl Body {
         }
     }
 
-    /// Lets the body fail in its middle.
+    /// Makes the body fail after half of its bytes.
     pub(super) fn truncate(&mut self) {
         if let Source::Full { data, .. } = &mut self.source {
             let length = data.len() as u64;
@@ -95,7 +94,7 @@ impl Body {
         }
     }
 
-    /// Notes the delivery in the journal.
+    /// Records the end of this body in the journal.
     pub(super) fn report_to(&mut self, entry: Entry) {
         self.entry = Some(entry);
         self.delivered_if_ended();
@@ -176,7 +175,8 @@ impl http_body::Body for Body {
     }
 }
 
-/// The headers that every answer of an apiserver has. The client's own `Audit-Id` is kept.
+/// Adds the headers of every apiserver answer. If the client sent an `Audit-Id`, the answer has it
+/// too.
 pub(super) fn headed(
     head: &Parts,
     dice: &Dice,
@@ -213,7 +213,7 @@ pub(super) fn headed(
     answer
 }
 
-/// An answer made beforehand, with no header but its own.
+/// A scripted answer, with its own headers only.
 pub(super) fn canned(canned: Canned) -> Answer {
     let mut answer = Response::new(Body::full(canned.body));
     *answer.status_mut() = canned.status;
@@ -221,8 +221,8 @@ pub(super) fn canned(canned: Canned) -> Answer {
     answer
 }
 
-/// The same answer to a `HEAD`: with the body's length, without the body, which hyper would send
-/// over HTTP/2.
+/// The answer to a `HEAD`: the length of the body, but no body. hyper would send a body over
+/// HTTP/2.
 pub(super) fn without_body(answer: Answer) -> Answer {
     let (mut head, body) = answer.into_parts();
     if let Some(length) = http_body::Body::size_hint(&body).exact() {
@@ -232,7 +232,7 @@ pub(super) fn without_body(answer: Answer) -> Answer {
     Response::from_parts(head, Body::full(""))
 }
 
-/// An error about one object.
+/// An error that concerns one object.
 pub(super) fn about(code: i32, reason: &str, message: String, kind: &str, name: &str) -> Status {
     let mut status = Status::new(code, reason, message);
     status.details = Some(Details {

@@ -1,4 +1,5 @@
-//! Creates and deletions. A pod is charged first and stored afterwards, and never refunded.
+//! Creates and deletes. A pod is charged to the quota first and stored afterwards. A failed store
+//! does not refund the charge, as in the real apiserver.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -19,7 +20,7 @@ use crate::encoding::Encoding;
 use crate::status::Status;
 
 impl Apiserver {
-    /// `POST` on a collection.
+    /// `POST` to a collection.
     pub(super) async fn create(
         &self,
         head: &Parts,
@@ -59,7 +60,7 @@ impl Apiserver {
         }
     }
 
-    /// `DELETE` of one pod, without grace.
+    /// `DELETE` of one pod. The pod is gone at once: there is no grace period.
     pub(super) async fn delete(&self, head: &Parts, target: &Target, query: &Query) -> Answer {
         let Target::Object {
             resource: Resource::Pods,
@@ -83,7 +84,7 @@ impl Apiserver {
         }
     }
 
-    /// A pod in the encoding that the request accepts.
+    /// Encodes a pod as the request accepts it.
     pub(super) fn pod(&self, head: &Parts, code: StatusCode, pod: &Pod) -> Answer {
         self.object(head, code, |encoding| match encoding {
             Encoding::Protobuf => wire::pod_protobuf(pod),
@@ -91,7 +92,7 @@ impl Apiserver {
         })
     }
 
-    /// Checks in the apiserver's order, charges, stores.
+    /// Runs the checks in the apiserver's order, charges the quota and stores the pod.
     async fn create_pod(
         &self,
         head: &Parts,
@@ -137,7 +138,8 @@ impl Apiserver {
                 .into()),
             };
         }
-        // Noted in the same breath: the journal must not miss a pod whose answer nobody waits for.
+        // The journal is updated together with the store, so that it has every stored pod even if
+        // the client has left.
         let stored = self.machine.write(|| {
             let stored = self.store.create_pod(pod);
             if let Ok(pod) = &stored {
@@ -179,7 +181,7 @@ impl Apiserver {
         Ok(pod)
     }
 
-    /// The NamespaceLifecycle plugin.
+    /// Checks what the NamespaceLifecycle plugin checks.
     fn open(&self, namespace: &str, pod: &NewPod) -> Result<(), Box<Status>> {
         let Some(found) = self.store.namespace(namespace) else {
             return Err(answer::not_found("namespaces", namespace).into());
@@ -206,7 +208,8 @@ impl Apiserver {
         Ok(wire::namespace_json(&namespace))
     }
 
-    /// Its status is left to the quota controller, as in reality.
+    /// Stores a quota without a status, which the quota controller computes later, as in a real
+    /// cluster.
     fn create_quota(&self, namespace: &str, body: &[u8]) -> Result<Value, Box<Status>> {
         let name = posted_name(body)?;
         let object: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -274,7 +277,7 @@ fn outcome(verdict: &Result<Admitted, Denied>) -> QuotaOutcome {
     }
 }
 
-/// The error that the plugin's refusal becomes.
+/// The error that the client gets when the quota evaluator denies a create.
 fn refusal(denied: &Denied, pod: &str) -> Status {
     match denied {
         Denied::Conflict { quota } => {

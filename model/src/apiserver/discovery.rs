@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::wire;
 
-/// Content type and body of a document; `None` where there is none.
+/// Content type and body of the document at `path`; `None` if there is none.
 pub(super) fn document(path: &str) -> Option<(&'static str, Bytes)> {
     let document = match path.trim_end_matches('/') {
         "/version" => json!({

@@ -1,4 +1,5 @@
-//! The EndpointSlice of the Service `kubernetes`: which apiservers there are, to list and to watch.
+//! The EndpointSlice of the Service `kubernetes`, which lists the apiservers. Clients can list and
+//! watch it.
 
 use std::net::SocketAddr;
 
@@ -15,17 +16,17 @@ use super::query::Query;
 use crate::encoding::Encoding;
 use crate::status::Status;
 
-/// The collection that the slice is in.
+/// The path of the collection that contains the slice.
 pub(super) const PATH: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
-/// The apiservers that are listed, and how often that has changed.
+/// The listed apiservers, with the revision of the list.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
-    /// Their addresses.
+    /// The addresses in the slice.
     pub addresses: Vec<SocketAddr>,
-    /// Its resource version.
+    /// The resource version of the slice.
     pub revision: u64,
-    /// Watches from below this revision are told to list again.
+    /// A watch that starts below this revision gets 410 and has to list again.
     pub compacted: u64,
 }
 
@@ -51,7 +52,7 @@ impl Endpoints {
 }
 
 impl Apiserver {
-    /// `GET` of the collection, `?watch=true` or not.
+    /// `GET` of the collection, with or without `?watch=true`.
     pub(super) fn endpoint_slices(&self, head: &Parts, query: &Query) -> Answer {
         let now = self.endpoints.borrow().clone();
         if !query.is_set("watch") {
@@ -81,7 +82,7 @@ impl Apiserver {
     }
 }
 
-/// Sends every change after `seen` until the client leaves.
+/// Sends every change after revision `seen` until the client leaves.
 async fn follow(
     mut changes: watch::Receiver<Endpoints>,
     mut seen: u64,

@@ -1,5 +1,5 @@
-//! Paths that no apiserver has, for tests of transparency: `/echo` tells what arrived, `/trailers`
-//! answers with trailers.
+//! Paths that no real apiserver has, for tests of transparency: `/echo` answers with a description
+//! of the request, `/trailers` answers with trailers.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub(super) fn answer(
         );
         return answer;
     }
-    let told = json!({
+    let request = json!({
         "method": head.method.as_str(),
         "version": format!("{:?}", head.version),
         "authority": head.uri.authority().map(http::uri::Authority::as_str),
@@ -49,12 +49,12 @@ pub(super) fn answer(
         "query": head.uri.query(),
         "headers": values(&head.headers),
         "lines": lines(&head.headers),
-        // Text as it is; other bytes in base64.
+        // UTF-8 bodies appear as text. Every body appears in base64.
         "body": str::from_utf8(body).ok(),
         "bodyBase64": STANDARD.encode(body),
         "trailers": trailers.map(values),
     });
-    let mut answer = Response::new(Body::full(wire::to_bytes(&told)));
+    let mut answer = Response::new(Body::full(wire::to_bytes(&request)));
     let headers = answer.headers_mut();
     headers.insert(
         http::header::CONTENT_TYPE,
@@ -71,7 +71,7 @@ pub(super) fn answer(
     answer
 }
 
-/// Every value of every header, those of one name in their order.
+/// Every value of every header. The values of one header keep their order.
 fn values(headers: &HeaderMap) -> BTreeMap<&str, Vec<String>> {
     let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
@@ -82,8 +82,8 @@ fn values(headers: &HeaderMap) -> BTreeMap<&str, Vec<String>> {
     all
 }
 
-/// `name: value` in the order of arrival, except that those of one name stand together; bytes are
-/// read as Latin-1, which loses none.
+/// `name: value` of every header in the order of arrival, but with all values of one name together.
+/// Bytes are decoded as Latin-1, which loses nothing.
 fn lines(headers: &HeaderMap) -> Vec<String> {
     let latin1 = |value: &HeaderValue| {
         value

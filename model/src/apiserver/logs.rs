@@ -1,4 +1,4 @@
-//! Container logs: lines are pushed by the test, and streamed to whoever follows. No timers.
+//! Container logs. The test pushes lines, and every follower receives them. There are no timers.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::Apiserver;
 use super::answer::{self, Answer, Body};
 use super::target::Target;
 
-/// Lines of every pod's log, by namespace and name.
+/// The log lines of every pod, by namespace and pod name.
 #[derive(Debug, Default)]
 pub struct Logs {
     pods: Mutex<HashMap<(String, String), Log>>,
@@ -26,14 +26,14 @@ struct Log {
 }
 
 impl Logs {
-    /// Appends one line; followers get it at once.
+    /// Appends one line, which followers receive at once.
     pub fn push(&self, namespace: &str, pod: &str, line: &str) {
         self.change(namespace, pod, |log| {
             log.lines.push(format!("{line}\n").into())
         });
     }
 
-    /// Ends the log: followers get the rest, then the end.
+    /// Ends the log: followers receive the remaining lines, then the end of the stream.
     pub fn close(&self, namespace: &str, pod: &str) {
         self.change(namespace, pod, |log| log.closed = true);
     }
@@ -47,7 +47,7 @@ impl Logs {
         self.changed.send_replace(());
     }
 
-    /// The lines after the first `seen`, and whether the log has ended.
+    /// The lines after the first `seen` ones, and whether the log has ended.
     fn after(&self, key: &(String, String), seen: usize) -> (Vec<Bytes>, bool) {
         let pods = self.lock();
         let Some(log) = pods.get(key) else {
@@ -65,7 +65,7 @@ impl Logs {
 }
 
 impl Apiserver {
-    /// `GET …/log`, with `follow` until the log is closed or the client leaves.
+    /// `GET …/log`. With `follow` it lasts until the log is closed or the client leaves.
     pub(super) fn log(&self, head: &Parts, target: &Target, follow: bool) -> Answer {
         let Target::Object {
             namespace, name, ..

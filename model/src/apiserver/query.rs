@@ -1,4 +1,4 @@
-//! Query parameters. Pure.
+//! Query parameters of requests. This module does no IO.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use http::Uri;
 
 use super::super::object::Pod;
 
-/// The decoded parameters of one request.
+/// The decoded query parameters of one request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads the query of a URI.
+    /// Parses the query of a URI.
     pub(super) fn of(uri: &Uri) -> Query {
         let pairs = uri
             .query()
@@ -34,26 +34,26 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether a boolean parameter is true, by Go's reading of booleans in queries: anything but
-    /// `0` and `false`.
+    /// Whether a boolean parameter is true. As in Go's conversion of query parameters, every value
+    /// is true except `0` and `false`.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.value(name)
             .is_some_and(|value| !matches!(value, "0" | "false"))
     }
 
-    /// `dryRun=All`.
+    /// Whether the request has `dryRun=All`.
     pub(super) fn is_dry_run(&self) -> bool {
         self.value("dryRun") == Some("All")
     }
 
-    /// `timeout`, a duration as Go writes it.
+    /// The duration in `timeout`, in Go's notation.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.value("timeout")
             .and_then(go_duration)
             .filter(|timeout| !timeout.is_zero())
     }
 
-    /// `timeoutSeconds` of a watch.
+    /// The duration in `timeoutSeconds`, which watches have.
     pub(super) fn watch_timeout(&self) -> Option<Duration> {
         self.value("timeoutSeconds")?
             .parse()
@@ -61,7 +61,7 @@ impl Query {
             .map(Duration::from_secs)
     }
 
-    /// Whether a pod fits `labelSelector` (equality only) and a `fieldSelector` on its name.
+    /// Whether a pod matches `labelSelector` (equality only) and a `fieldSelector` on its name.
     pub(super) fn selects(&self, pod: &Pod) -> bool {
         let field = self.value("fieldSelector").unwrap_or_default();
         let labels = self.value("labelSelector").unwrap_or_default();
@@ -104,7 +104,7 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// `1m30s`, `500ms`, `2s`: whole numbers only.
+/// Parses durations such as `1m30s`, `500ms` and `2s`. Fractions are not supported.
 fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! Gets and lists.
+//! Get and list requests.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -13,7 +13,7 @@ use super::target::{Resource, Target};
 use crate::encoding::Encoding;
 
 impl Apiserver {
-    /// `GET` of whatever is no stream.
+    /// Answers every `GET` that is not a stream.
     pub(super) fn read(&self, head: &Parts, target: &Target, query: &Query) -> Answer {
         match target {
             Target::Discovery(path) => match discovery::document(path) {
@@ -78,7 +78,7 @@ impl Apiserver {
         }
     }
 
-    /// JSON, whatever the request accepts: for the objects that the model does not know as
+    /// Answers in JSON whatever the request accepts, for objects that the model cannot encode as
     /// protobuf.
     pub(super) fn json(&self, head: &Parts, code: StatusCode, body: Bytes) -> Answer {
         answer::headed(

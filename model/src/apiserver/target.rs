@@ -1,33 +1,34 @@
-//! What a path names. Pure.
+//! Parses the path of a request into what it refers to. This module does no IO.
 
-/// The target of a request.
+/// What the path of a request refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// A path outside the API, `/echo` say.
+    /// A path outside the Kubernetes API, such as `/echo`.
     Extra(String),
     /// A discovery document or a health check.
     Discovery(String),
-    /// `namespaces`, or one of them.
+    /// The collection `namespaces`, or one namespace.
     Namespaces(Option<String>),
-    /// A collection; without a namespace over all of them.
+    /// A collection. Without a namespace it covers all namespaces.
     Collection {
         resource: Resource,
         namespace: Option<String>,
     },
-    /// One object, or a subresource of it.
+    /// One object or one of its subresources.
     Object {
         resource: Resource,
         namespace: String,
         name: String,
         subresource: Option<String>,
     },
-    /// `events` of events.k8s.io in a namespace, which only takes them.
+    /// The collection `events` of events.k8s.io in one namespace. The model only accepts creates
+    /// there.
     Events,
-    /// Nothing that the model has.
+    /// A path that the model does not serve.
     Unknown,
 }
 
-/// The namespaced resources of the model.
+/// The namespaced resources that the model serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     Pods,
@@ -43,7 +44,7 @@ impl Resource {
         }
     }
 
-    /// The name in paths and errors.
+    /// The plural name, as in paths and errors.
     pub(super) fn plural(self) -> &'static str {
         match self {
             Resource::Pods => "pods",
@@ -53,7 +54,7 @@ impl Resource {
 }
 
 impl Target {
-    /// Reads a path.
+    /// Parses a path.
     pub(super) fn of(path: &str) -> Target {
         let segments: Vec<&str> = path
             .split('/')
@@ -86,7 +87,7 @@ impl Target {
         }
     }
 
-    /// The subresource, if one is named.
+    /// The subresource, if the path has one.
     pub(super) fn subresource(&self) -> Option<&str> {
         match self {
             Target::Object { subresource, .. } => subresource.as_deref(),
@@ -94,7 +95,7 @@ impl Target {
         }
     }
 
-    /// Whether the connection may be taken over.
+    /// Whether a request to this target may upgrade its connection.
     pub(super) fn is_upgradable(&self) -> bool {
         matches!(self.subresource(), Some("exec" | "attach" | "portforward"))
     }

@@ -1,4 +1,4 @@
-//! exec, attach and portforward: the connection is taken over, and every byte comes back.
+//! exec, attach and portforward: the connection is upgraded, and the model echoes every byte.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncWriteExt as _, copy, split};
 use super::Apiserver;
 use super::answer::{self, Answer, Body};
 
-/// Whether the request asks to take the connection over.
+/// Whether the request asks for an upgrade of its connection.
 pub(super) fn wanted(headers: &HeaderMap) -> bool {
     let connection = headers
         .get_all(http::header::CONNECTION)
@@ -21,8 +21,8 @@ pub(super) fn wanted(headers: &HeaderMap) -> bool {
 }
 
 impl Apiserver {
-    /// 101 with the protocol that was asked for, then an echo; at the end of the input the output
-    /// ends too, after its last byte.
+    /// Answers 101 with the requested protocol, then echoes. When the input ends, the output ends
+    /// after its last byte.
     pub(super) fn tunnel(&self, head: Parts, body: Incoming) -> Answer {
         const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
         let Some(protocol) = head.headers.get(http::header::UPGRADE).cloned() else {
@@ -46,7 +46,7 @@ impl Apiserver {
         }
         let upgrade = hyper::upgrade::on(Request::from_parts(head, body));
         self.tasks.spawn_until_stop(async move {
-            // The client may be gone before the connection is taken over, or at any time after.
+            // The client may leave before the upgrade, or at any time after it.
             if let Ok(connection) = upgrade.await {
                 let (mut input, mut output) = split(TokioIo::new(connection));
                 let _ = copy(&mut input, &mut output).await;

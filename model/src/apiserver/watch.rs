@@ -1,5 +1,5 @@
-//! Watches of pods: from a revision or from everything, each event one latency late, until the
-//! client leaves or its timeout ends it.
+//! Watches of pods. A watch starts from a revision or with all pods, and each event arrives after
+//! the watch latency. It ends when the client leaves or at its timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use crate::encoding::Encoding;
 use crate::envelope;
 use crate::status::Status;
 
-/// Events taken from the store at a time.
+/// The number of events read from the store at a time.
 const CHUNK: usize = 500;
 
-/// Without `timeoutSeconds` the apiserver ends a watch after 30 to 60 minutes.
+/// The duration of a watch without `timeoutSeconds`. A real apiserver chooses 30 to 60 minutes.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
-/// One watch.
+/// The state of one watch.
 struct Watch {
     store: Arc<Store>,
     namespace: Option<String>,
@@ -36,12 +36,12 @@ struct Watch {
     encoding: Encoding,
     latency: Duration,
     frames: mpsc::Sender<Bytes>,
-    /// The revision up to which the client knows everything.
+    /// The latest revision that the client has seen.
     seen: u64,
 }
 
-/// The client has gone.
-struct Left;
+/// The client has disconnected.
+struct Disconnected;
 
 impl Apiserver {
     /// `GET …?watch=true`.
@@ -75,7 +75,8 @@ impl Apiserver {
             seen: 0,
         };
         self.tasks.spawn_until_stop(async move {
-            // Ending by time, or because the client left, is the same to everybody.
+            // The result does not matter: the watch ended at its timeout or because the client
+            // left.
             let _ = timeout(limit, watch.run()).await;
         });
         answer::headed(
@@ -89,7 +90,7 @@ impl Apiserver {
 }
 
 impl Watch {
-    async fn run(mut self) -> Result<(), Left> {
+    async fn run(mut self) -> Result<(), Disconnected> {
         let mut changes = self.store.subscribe();
         self.start().await?;
         loop {
@@ -100,9 +101,9 @@ impl Watch {
             if events.is_empty() {
                 let frames = self.frames.clone();
                 tokio::select! {
-                    // The store lives as long as this watch.
+                    // The store outlives this watch.
                     _ = changes.changed() => {}
-                    () = frames.closed() => return Err(Left),
+                    () = frames.closed() => return Err(Disconnected),
                 }
             }
             for event in events {
@@ -116,8 +117,8 @@ impl Watch {
         }
     }
 
-    /// Sends what is there already, where the client wants that.
-    async fn start(&mut self) -> Result<(), Left> {
+    /// Sends the existing pods, if the client asks for them.
+    async fn start(&mut self) -> Result<(), Disconnected> {
         let from = self
             .query
             .value("resourceVersion")
@@ -139,8 +140,8 @@ impl Watch {
         Ok(())
     }
 
-    /// The client has to list again.
-    async fn expired(&self) -> Result<(), Left> {
+    /// Tells the client that it has to list again.
+    async fn expired(&self) -> Result<(), Disconnected> {
         let status = Status::new(
             410,
             "Expired",
@@ -163,7 +164,7 @@ impl Watch {
         }
     }
 
-    /// The end of the initial events of a streaming list.
+    /// The bookmark that marks the end of the initial events of a streaming list.
     fn bookmark(&self) -> Bytes {
         const END: &str = "k8s.io/initial-events-end";
         match self.encoding {
@@ -178,12 +179,12 @@ impl Watch {
         }
     }
 
-    async fn send(&self, event: &str, object: Bytes) -> Result<(), Left> {
+    async fn send(&self, event: &str, object: Bytes) -> Result<(), Disconnected> {
         let frame = match self.encoding {
             Encoding::Protobuf => envelope::watch_frame(event, &object),
             Encoding::Json | Encoding::Yaml => wire::watch_frame_json(event, &object),
         };
-        self.frames.send(frame).await.map_err(|_| Left)
+        self.frames.send(frame).await.map_err(|_| Disconnected)
     }
 }
 

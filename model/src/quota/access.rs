@@ -1,5 +1,5 @@
-//! How the evaluator reads and writes quotas: a lagging informer, corrected by what this apiserver
-//! itself wrote last.
+//! Reads and writes of quotas for the evaluator. A lagging informer provides the quotas, corrected
+//! by the last writes of this apiserver.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/resource_access.go>
 
@@ -15,13 +15,13 @@ use super::super::machine::Machine;
 use super::super::object::Quota;
 use super::super::store::{Store, StoreError};
 
-/// Own writes remembered: `lru.New(100)`.
+/// The number of remembered writes of this apiserver: `lru.New(100)`.
 const OWN_WRITES: usize = 100;
 
-/// How long the result of a live lookup holds: `liveTTL`.
+/// How long the result of a live lookup is valid: `liveTTL`.
 const LIVE_TTL: Duration = Duration::from_secs(30);
 
-/// Reads and writes quotas for one evaluator.
+/// The evaluator's view of the quotas.
 #[derive(Debug)]
 pub(super) struct Access {
     store: Arc<Store>,
@@ -32,9 +32,9 @@ pub(super) struct Access {
 #[derive(Debug)]
 struct Cache {
     informer: QuotaInformer,
-    /// What this apiserver wrote last, the most recently used at the end.
+    /// The last writes of this apiserver, the most recently used at the end.
     own: Vec<Arc<Quota>>,
-    /// Namespaces in which the informer knew no quota, and what a lookup in the store found then.
+    /// Results of live lookups, for namespaces in which the informer had no quota.
     live: HashMap<String, (Instant, Vec<Arc<Quota>>)>,
 }
 
@@ -52,7 +52,7 @@ impl Access {
         }
     }
 
-    /// Copies of the quotas of `namespace` as far as this apiserver knows.
+    /// Copies of the quotas of `namespace`, as far as this apiserver knows them.
     pub(super) async fn quotas(&self, namespace: &str) -> Vec<Quota> {
         let cached = self.cache().cached(&self.store, namespace, Instant::now());
         if let Some(quotas) = cached {
@@ -71,7 +71,7 @@ impl Access {
             .collect()
     }
 
-    /// Writes the status of a quota whose copy came from [`Access::quotas`].
+    /// Writes the status of a quota that came from [`Access::quotas`].
     pub(super) async fn update(&self, quota: &Quota) -> Result<(), StoreError> {
         let written = update_status(
             &self.store,
@@ -91,8 +91,8 @@ impl Access {
 }
 
 impl Cache {
-    /// The quotas known without asking the store; `None` when the informer knows none and no recent
-    /// lookup has confirmed that.
+    /// The quotas that are known without asking the store. `None` if the informer has none and no
+    /// recent lookup has confirmed that.
     fn cached(&mut self, store: &Store, namespace: &str, now: Instant) -> Option<Vec<Quota>> {
         let mut quotas = self.informer.list(store, namespace, now);
         if quotas.is_empty() {
@@ -107,7 +107,7 @@ impl Cache {
         )
     }
 
-    /// The informer's copy or this apiserver's own last write, whichever is newer (`checkCache`).
+    /// The newer of the informer's copy and this apiserver's own last write (`checkCache`).
     fn newer_of_own(&mut self, seen: Arc<Quota>) -> Quota {
         let Some(index) = self
             .own
@@ -134,9 +134,9 @@ impl Cache {
     }
 }
 
-/// `UpdateStatus` of a quota, as a request to an apiserver: reads the stored quota, and writes if
-/// it is still the one that `quota` was copied from. One that has been overtaken already loses
-/// after the read, sooner than one that loses in the write itself.
+/// `UpdateStatus` of a quota, as a request to an apiserver. It reads the stored quota, and writes
+/// only if the stored quota is still the one that `quota` was copied from. If another write came
+/// first, it fails after the read, earlier than a conflict in the write itself.
 pub async fn update_status(
     store: &Store,
     machine: &Machine,

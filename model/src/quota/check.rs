@@ -1,14 +1,14 @@
-//! Whether creates fit into quotas. Pure.
+//! Decides whether creates fit into quotas. This module does no IO.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go#L399-L591>
 
 use super::super::object::Quota;
 use super::{Admitted, Charge, Denied, Waiter};
 
-/// Checks every waiter in turn against what the ones before it left, and adds those that fit to
-/// `quotas`.
+/// Checks the waiters in order, each against the usage that includes the earlier ones, and adds
+/// those that fit to `quotas`.
 ///
-/// Waiters that fit and changed a quota stay undecided: the write decides.
+/// A waiter that fits and changes a quota stays undecided until the quota is written.
 pub(super) fn batch(quotas: &mut Vec<Quota>, waiters: &mut [Waiter]) {
     for waiter in waiters {
         match request(quotas, &waiter.charge) {
@@ -20,7 +20,7 @@ pub(super) fn batch(quotas: &mut Vec<Quota>, waiters: &mut [Waiter]) {
     }
 }
 
-/// The quotas with `charge` added; `None` when no quota limits it.
+/// The quotas with `charge` added. `None` if no quota limits it.
 fn request(quotas: &[Quota], charge: &Charge) -> Result<Option<Vec<Quota>>, Denied> {
     for quota in quotas {
         specified(quota, charge)?;
@@ -49,7 +49,7 @@ fn request(quotas: &[Quota], charge: &Charge) -> Result<Option<Vec<Quota>>, Deni
     Ok(charged.then_some(out))
 }
 
-/// A quota on a compute resource wants every container to say how much of it it takes.
+/// A quota on a compute resource requires every container to specify that resource.
 fn specified(quota: &Quota, charge: &Charge) -> Result<(), Denied> {
     let missing: Vec<_> = quota
         .hard
@@ -65,7 +65,7 @@ fn specified(quota: &Quota, charge: &Charge) -> Result<(), Denied> {
     })
 }
 
-/// A quota whose usage is not computed refuses everything that it limits.
+/// A quota without computed usage denies every create that it limits.
 fn status_known(quota: &Quota, charge: &Charge) -> Result<(), Denied> {
     let limited: Vec<_> = charge
         .usage

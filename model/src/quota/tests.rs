@@ -56,7 +56,7 @@ impl Model {
         )
     }
 
-    /// Evaluates `count` creates at once, spread over the evaluators.
+    /// Evaluates `count` creates at the same time, distributed over the evaluators.
     async fn evaluate(
         &self,
         evaluators: &[Evaluator],
@@ -105,14 +105,14 @@ async fn one_apiserver_never_races_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn creates_that_wait_together_cost_one_write() {
+async fn creates_that_wait_together_need_one_write() {
     let model = Model::new();
     model.quota("q", "1000");
     let evaluator = model.evaluator(Duration::ZERO, 1);
     advance(Duration::from_secs(1)).await;
     let before = model.store.quota_writes().won;
     model.evaluate(&[evaluator], 100).await;
-    // All hundred were there before the worker took its first batch.
+    // All hundred creates were waiting before the worker took its first batch.
     assert_eq!(model.store.quota_writes().won - before, 1);
 }
 
@@ -125,7 +125,8 @@ async fn a_batch_that_loses_four_times_fails_as_a_whole() {
         model.evaluator(Duration::from_secs(10), 2),
     );
     advance(Duration::from_secs(60)).await;
-    // Both know the quota; then one writes, and the other will not hear of it for seconds.
+    // Both evaluators know the quota. Then one of them writes, and the other does not learn of it
+    // for seconds.
     assert_eq!(
         model.evaluate(std::slice::from_ref(&behind), 1).await,
         [Ok(Admitted::Charged)]
@@ -146,11 +147,11 @@ async fn a_batch_that_loses_four_times_fails_as_a_whole() {
             ..before
         }
     );
-    assert_eq!(model.used("q"), 2, "what was refused is not charged");
+    assert_eq!(model.used("q"), 2, "refused creates are not charged");
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_apiservers_lose_some_batches_and_count_right() {
+async fn three_apiservers_lose_some_batches_and_charge_exactly_what_they_admit() {
     let model = Model::new();
     model.quota("q", "100000");
     let evaluators: Vec<_> = (0..3)
@@ -171,9 +172,9 @@ async fn three_apiservers_lose_some_batches_and_count_right() {
     assert_eq!(
         model.used("q"),
         admitted,
-        "charged exactly what was admitted"
+        "every admitted create is charged, and nothing else"
     );
-    assert!(conflicts > 0, "the race emerges");
+    assert!(conflicts > 0, "three apiservers race");
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +203,7 @@ async fn a_conflict_on_one_quota_leaves_the_other_charged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refuses_what_does_not_fit_and_admits_the_rest_of_the_batch() {
+async fn denies_creates_that_do_not_fit_and_admits_the_rest_of_the_batch() {
     let model = Model::new();
     model.quota("q", "3");
     let evaluator = model.evaluator(Duration::ZERO, 1);
@@ -236,7 +237,7 @@ async fn a_dry_run_is_checked_but_not_charged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_the_compute_resources_that_a_quota_wants() {
+async fn names_the_compute_resources_that_a_quota_requires() {
     let model = Model::new();
     let hard = Amounts::parse([("pods", "5"), ("requests.cpu", "1")]).unwrap();
     let used = Amounts::parse([("pods", "0"), ("requests.cpu", "0")]).unwrap();
@@ -273,6 +274,6 @@ async fn a_namespace_without_quota_is_unlimited() {
     assert_eq!(evaluator.evaluate(charge()).await, Ok(Admitted::Unlimited));
     assert!(
         start.elapsed() < WRITE,
-        "looks the quotas up, and writes nothing"
+        "it reads the quotas and writes nothing"
     );
 }

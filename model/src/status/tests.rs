@@ -1,4 +1,4 @@
-//! Against the answers that real apiservers gave.
+//! Compares encoder and decoder with captured answers of real apiservers.
 
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn quota_conflict() -> Status {
 }
 
 #[test]
-fn reads_one_status_from_all_encodings() {
+fn decodes_the_same_status_from_every_encoding() {
     for name in [
         "quota_conflict_409",
         "quota_conflict_409_clientgo_accept",
@@ -37,7 +37,7 @@ fn reads_one_status_from_all_encodings() {
 }
 
 #[test]
-fn writes_what_the_apiserver_wrote() {
+fn encodes_each_status_as_the_apiserver_did() {
     for name in [
         "already_exists_409",
         "already_exists_409_protobuf",
@@ -61,9 +61,10 @@ fn writes_what_the_apiserver_wrote() {
     }
 }
 
-/// YAML has many spellings; these lines are the apiserver's, but for folded ones.
+/// YAML allows several spellings. Every key is on the same line as in the captured answer; folded
+/// values are not compared.
 #[test]
-fn writes_the_keys_of_yaml_as_the_apiserver_does() {
+fn writes_yaml_keys_as_the_apiserver_does() {
     let keys = |body: &[u8]| {
         String::from_utf8_lossy(body)
             .lines()
@@ -78,7 +79,7 @@ fn writes_the_keys_of_yaml_as_the_apiserver_does() {
 }
 
 #[test]
-fn finds_no_failure_in_anything_else() {
+fn finds_no_failure_in_other_bodies() {
     for name in ["created_201", "too_many_requests_429"] {
         assert_eq!(Status::decode(&sample(name)), None, "{name}");
     }

@@ -1,34 +1,34 @@
-//! The watch log: the changes of one kind of object, oldest first, the oldest forgotten
-//! ("compacted") beyond a length.
+//! The watch log: the latest changes of one kind of object, oldest first. Older changes are dropped
+//! ("compacted").
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-/// What happened to an object.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It was created.
+    /// The object was created.
     Added,
-    /// It was written again.
+    /// The object was updated.
     Modified,
-    /// It was removed.
+    /// The object was deleted.
     Deleted,
 }
 
 /// One change of one object.
 #[derive(Debug)]
 pub struct Event<T> {
-    /// The store's revision that this change made.
+    /// The store's revision after this change.
     pub revision: u64,
-    /// When it was stored.
+    /// The time of the change.
     pub at: Instant,
-    /// How many shared the processors then: the busier they are, the longer it is on its way.
+    /// The number of tasks that shared the CPUs at that time. Busy CPUs delay the event.
     pub working: u32,
-    /// What happened.
+    /// Whether the object was created, updated or deleted.
     pub change: Change,
-    /// The object after the change, or the last state of a removed one.
+    /// The object after the change, or the last state of a deleted object.
     pub object: Arc<T>,
 }
 
@@ -44,7 +44,7 @@ impl<T> Clone for Event<T> {
     }
 }
 
-/// The revision asked for is older than what the log still holds; the reader has to list again.
+/// The log no longer has the requested revision. The reader has to list again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too old resource version: the oldest kept is {oldest}")]
 pub struct Compacted {
@@ -52,12 +52,12 @@ pub struct Compacted {
     pub oldest: u64,
 }
 
-/// A bounded log.
+/// A log with a maximum length.
 #[derive(Debug)]
 pub struct Log<T> {
     events: VecDeque<Event<T>>,
     length: usize,
-    /// The revision of the newest forgotten event.
+    /// The revision of the newest dropped event.
     forgotten: u64,
 }
 
@@ -68,7 +68,7 @@ impl<T> Default for Log<T> {
 }
 
 impl<T> Log<T> {
-    /// A log that keeps the newest `length` events.
+    /// Creates a log that keeps the newest `length` events.
     pub fn new(length: usize) -> Log<T> {
         Log {
             events: VecDeque::new(),
@@ -77,7 +77,7 @@ impl<T> Log<T> {
         }
     }
 
-    /// Appends an event; its revision must be the highest so far.
+    /// Appends an event. Its revision must be higher than all before it.
     pub fn push(&mut self, event: Event<T>) {
         self.events.push_back(event);
         if self.events.len() > self.length
@@ -87,7 +87,7 @@ impl<T> Log<T> {
         }
     }
 
-    /// The events after `revision`, oldest first, at most `max`.
+    /// Up to `max` events after `revision`, oldest first.
     pub fn after(&self, revision: u64, max: usize) -> Result<Vec<Event<T>>, Compacted> {
         if revision < self.forgotten {
             return Err(Compacted {

@@ -22,7 +22,7 @@ fn pods(milli: i128) -> Amounts {
 }
 
 #[test]
-fn stores_a_name_once() {
+fn stores_each_name_once() {
     let store = store();
     let first = store.create_pod(pod("a", "x")).unwrap();
     assert_eq!(
@@ -32,7 +32,7 @@ fn stores_a_name_once() {
     assert_eq!(store.pod("a", "x").unwrap().uid, first.uid);
     assert!(
         store.create_pod(pod("b", "x")).is_ok(),
-        "another namespace is another name"
+        "the same name in another namespace is free"
     );
 }
 
@@ -67,7 +67,7 @@ fn lists_one_namespace_or_all() {
 }
 
 #[test]
-fn the_log_replays_every_change_in_order() {
+fn the_log_has_every_change_in_order() {
     let store = store();
     let start = store.revision();
     store.create_pod(pod("a", "x")).unwrap();
@@ -86,7 +86,7 @@ fn the_log_replays_every_change_in_order() {
 }
 
 #[test]
-fn a_forgotten_revision_has_to_be_listed_again() {
+fn a_watch_from_a_compacted_revision_has_to_list_again() {
     let mut log = Log::new(2);
     for revision in 1..=4 {
         log.push(Event {

@@ -1,22 +1,22 @@
 use super::*;
 use crate::{ControlPlane, Settings};
 
-fn ended(status: Option<StatusCode>) -> Ended {
-    let told = if status.is_some() {
-        Told::Created
+fn ended(status: Option<StatusCode>) -> StormResult {
+    let result = if status.is_some() {
+        CreateResult::Created
     } else {
-        Told::Nothing
+        CreateResult::NoAnswer
     };
     let create = Create {
         namespace: "a".into(),
         name: "x".into(),
         status,
-        told,
+        result,
         attempts: 1,
         conflicts: 0,
         took: Duration::from_secs(1),
     };
-    Ended {
+    StormResult {
         creates: vec![create],
         elapsed: Duration::from_secs(1),
         deleted: HashSet::new(),
@@ -28,27 +28,27 @@ fn there() -> HashSet<(String, String)> {
 }
 
 #[test]
-fn an_acknowledged_pod_must_be_there_unless_deleted() {
+fn a_created_pod_must_be_stored_unless_it_was_deleted() {
     let mut created = ended(Some(StatusCode::CREATED));
     created.check(&there()).unwrap();
     assert!(matches!(
         created.check(&HashSet::new()),
-        Err(Wrong::Lost(_))
+        Err(Mismatch::Lost(_))
     ));
     created.deleted = there();
     created.check(&HashSet::new()).unwrap();
 }
 
 #[test]
-fn a_refused_pod_must_not_be_there_but_one_without_an_answer_may() {
+fn a_refused_pod_must_not_be_stored_but_one_without_an_answer_may() {
     let refused = ended(Some(StatusCode::CONFLICT));
     refused.check(&HashSet::new()).unwrap();
-    assert!(matches!(refused.check(&there()), Err(Wrong::Refused(_))));
+    assert!(matches!(refused.check(&there()), Err(Mismatch::Refused(_))));
     ended(None).check(&there()).unwrap();
 }
 
 #[test]
-fn a_quantile_is_the_time_of_a_create() {
+fn a_quantile_is_the_duration_of_one_create() {
     let mut creates = ended(None);
     let one = creates.creates[0].clone();
     creates.creates = (1..=10)

@@ -1,9 +1,9 @@
-//! What goes wrong on demand, and what the balancer does.
+//! Tests of the faults and of the load balancer.
 
 use super::*;
 
 #[tokio::test]
-async fn scripted_answers_and_lost_ones() {
+async fn applies_scripted_faults_in_order() {
     let plane = start(one(Settings::quick())).await;
     let mut client = first(&plane, Version::HTTP_2).await;
     faults(&plane).next_create(Fault::Answer(Canned::throttled(1)));
@@ -39,13 +39,13 @@ async fn scripted_answers_and_lost_ones() {
     assert_eq!(
         client.create_pod("ns", "after").await.unwrap().status,
         StatusCode::CREATED,
-        "the connection is still good"
+        "the connection is still usable"
     );
     plane.shutdown().await;
 }
 
 #[tokio::test]
-async fn a_timeout_leaves_it_open_whether_the_pod_is_stored() {
+async fn a_create_that_times_out_may_still_store_its_pod() {
     let plane = start(one(Settings::quick())).await;
     let mut client = first(&plane, Version::HTTP_2).await;
     faults(&plane).next_create(Fault::Hold);
@@ -77,7 +77,7 @@ async fn a_timeout_leaves_it_open_whether_the_pod_is_stored() {
 }
 
 #[tokio::test]
-async fn a_server_goes_away_and_comes_back_on_its_port() {
+async fn a_server_that_was_down_returns_on_the_same_port() {
     let plane = start(one(Settings::quick())).await;
     let mut h2 = first(&plane, Version::HTTP_2).await;
     let mut h1 = first(&plane, Version::HTTP_11).await;
@@ -85,7 +85,7 @@ async fn a_server_goes_away_and_comes_back_on_its_port() {
     assert_eq!(
         h2.create_pod("ns", "a").await.unwrap().status,
         StatusCode::CREATED,
-        "what is under way is finished"
+        "requests in flight are finished"
     );
     while h2.create_pod("ns", "b").await.is_ok() {}
     faults(&plane).set_down(true);

@@ -1,4 +1,4 @@
-//! Watches, logs, tunnels and what else lasts.
+//! Tests of watches, logs, tunnels and echo.
 
 use super::*;
 
@@ -54,7 +54,7 @@ async fn watches_deliver_every_change_in_both_encodings() {
 }
 
 #[tokio::test]
-async fn a_streaming_list_ends_with_its_bookmark() {
+async fn a_streaming_list_ends_with_a_bookmark() {
     let plane = start(one(Settings::quick())).await;
     let mut client = first(&plane, Version::HTTP_2).await;
     client.create_pod("ns", "a").await.unwrap();
@@ -121,19 +121,19 @@ async fn follows_a_log_line_by_line() {
 }
 
 #[tokio::test]
-async fn tells_what_arrived() {
+async fn echo_describes_the_request() {
     let plane = start(one(Settings::quick())).await;
     let mut client = first(&plane, Version::HTTP_11).await;
     let answer = client
         .send(Method::PUT, "/echo/x?y=z", "hello")
         .await
         .unwrap();
-    let told = json(&answer);
+    let echo = json(&answer);
     assert_eq!(
         (
-            told["method"].as_str(),
-            told["query"].as_str(),
-            told["body"].as_str()
+            echo["method"].as_str(),
+            echo["query"].as_str(),
+            echo["body"].as_str()
         ),
         (Some("PUT"), Some("y=z"), Some("hello"))
     );

@@ -1,4 +1,4 @@
-//! Reading a posted pod: its metadata, what it takes from quotas, and the rest as it is.
+//! Parses a posted pod. Metadata and resources are decoded; the rest is kept as it is.
 
 use std::collections::BTreeMap;
 
@@ -11,43 +11,43 @@ use super::super::object::{Content, NewPod};
 use super::proto::{Container, PodMessage, PodSpec, Quantity};
 use crate::envelope;
 
-/// The compute resources that a quota may ask every container for.
+/// The compute resources that a quota can require of every container.
 const COMPUTE: [&str; 2] = ["cpu", "memory"];
 
-/// Why a body is no pod; `Display` is what the apiserver answers.
+/// Why a body is not a pod. The apiserver answers with the `Display` text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not an object at all.
+    /// The body is not an object.
     #[error(
         "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: {error} ({start})"
     )]
     Unrecognized {
-        /// The parser's complaint.
+        /// The message of the parser.
         error: String,
         /// The beginning of the body.
         start: String,
     },
-    /// An object of another kind.
+    /// The body is an object of another kind.
     #[error("{kind} in version {api_version:?} cannot be handled as a Pod")]
     OtherKind {
-        /// Its kind.
+        /// The kind of the object.
         kind: String,
-        /// Its version.
+        /// The API version of the object.
         api_version: String,
     },
-    /// A pod whose fields do not have their types.
+    /// A field of the pod has the wrong type.
     #[error("Pod in version \"v1\" cannot be handled as a Pod: {0}")]
     Fields(&'static str),
 }
 
-/// Resources of one container.
+/// The resources of one container.
 #[derive(Default)]
 struct Resources {
     requests: BTreeMap<String, String>,
     limits: BTreeMap<String, String>,
 }
 
-/// Reads a pod from a JSON or protobuf body.
+/// Parses a pod from a JSON or protobuf body.
 pub fn parse_pod(body: &Bytes) -> Result<NewPod, Malformed> {
     if body.starts_with(envelope::MAGIC) {
         parse_protobuf(body)
@@ -99,7 +99,7 @@ fn json_resources(container: &Value) -> Resources {
     }
 }
 
-/// A map of strings; quantities may be written as numbers.
+/// Parses a map of strings. Quantities may also be numbers.
 fn strings(value: Option<&Value>) -> BTreeMap<String, String> {
     let Some(Value::Object(map)) = value else {
         return BTreeMap::new();
@@ -166,8 +166,8 @@ fn kind_is_pod(kind: &str, api_version: &str) -> Result<(), Malformed> {
     })
 }
 
-/// Sums what the containers take, under every name that a quota may use for it. A limit stands in
-/// for a missing request.
+/// Adds up the resources of all containers, under every name that quotas use. A limit replaces a
+/// missing request.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.32.0/pkg/quota/v1/evaluator/core/pods.go#L260-L300>
 fn measured(mut pod: NewPod, containers: Vec<Resources>) -> Result<NewPod, Malformed> {

@@ -1,5 +1,5 @@
-//! Pods and lists of pods as protobuf, as far as the model reads them: what else a spec has stays
-//! encoded.
+//! Pods and lists of pods as protobuf. Only the fields that the model reads are decoded; the rest
+//! of a spec stays encoded.
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/v1.32.0/staging/src/k8s.io/api/core/v1/generated.proto>
 
@@ -15,7 +15,7 @@ use crate::status::ListMeta;
 /// `v1.Pod`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PodMessage {
-    /// Who it is.
+    /// Name, namespace, labels and the rest of the metadata.
     #[prost(message, required, tag = "1")]
     pub(super) metadata: ObjectMeta,
     /// The encoded [`PodSpec`].
@@ -25,13 +25,13 @@ pub(super) struct PodMessage {
     status: PodStatus,
 }
 
-/// `metav1.ObjectMeta`. What the model does not look into stays encoded.
+/// `metav1.ObjectMeta`. Fields that the model does not use stay encoded.
 #[derive(Clone, PartialEq, Message)]
 pub struct ObjectMeta {
-    /// The name; empty where the server is to choose one.
+    /// The name; empty if the server is to generate one.
     #[prost(string, required, tag = "1")]
     pub name: String,
-    /// How a name begins that the server chooses.
+    /// The prefix of a generated name.
     #[prost(string, required, tag = "2")]
     pub generate_name: String,
     /// The namespace.
@@ -73,7 +73,7 @@ pub(super) struct Time {
     nanos: i32,
 }
 
-/// `v1.PodSpec`, its containers only.
+/// `v1.PodSpec` with its containers only.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PodSpec {
     /// The containers.
@@ -90,7 +90,7 @@ pub(super) struct Container {
     /// Its image.
     #[prost(string, required, tag = "2")]
     pub(super) image: String,
-    /// What it asks for and may take.
+    /// Requests and limits.
     #[prost(message, optional, tag = "8")]
     pub(super) resources: Option<Requirements>,
 }
@@ -98,10 +98,10 @@ pub(super) struct Container {
 /// `v1.ResourceRequirements`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Requirements {
-    /// What it may take.
+    /// The maximum amounts that the container may use.
     #[prost(btree_map = "string, message", tag = "1")]
     pub(super) limits: BTreeMap<String, Quantity>,
-    /// What it asks for.
+    /// The amounts that the container requests.
     #[prost(btree_map = "string, message", tag = "2")]
     pub(super) requests: BTreeMap<String, Quantity>,
 }
@@ -109,12 +109,12 @@ pub(super) struct Requirements {
 /// `resource.Quantity`.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct Quantity {
-    /// E.g. `250m`.
+    /// The text of the quantity, for example `250m`.
     #[prost(string, required, tag = "1")]
     pub(super) string: String,
 }
 
-/// `v1.PodStatus`, its phase only.
+/// `v1.PodStatus` with its phase only.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct PodStatus {
     #[prost(string, required, tag = "1")]
@@ -174,12 +174,12 @@ impl PodMessage {
     }
 }
 
-/// A pod in its envelope.
+/// Encodes a pod with its envelope.
 pub fn pod_protobuf(pod: &Pod) -> Bytes {
     wrap("Pod", &PodMessage::of(pod))
 }
 
-/// A list of pods in its envelope.
+/// Encodes a list of pods with its envelope.
 pub fn pod_list_protobuf<'a>(pods: impl Iterator<Item = &'a Pod>, revision: u64) -> Bytes {
     let list = PodList {
         metadata: ListMeta {
@@ -191,8 +191,8 @@ pub fn pod_list_protobuf<'a>(pods: impl Iterator<Item = &'a Pod>, revision: u64)
     wrap("PodList", &list)
 }
 
-/// A pod of one container, as a client posts it. The amounts are both what it asks for and what it
-/// may take.
+/// Encodes a pod with one container, as a client posts it. `amounts` are both its requests and its
+/// limits.
 pub fn posted_protobuf(name: &str, amounts: &[(&str, &str)]) -> Bytes {
     let metadata = ObjectMeta {
         name: name.to_owned(),
@@ -219,14 +219,14 @@ pub fn posted_protobuf(name: &str, amounts: &[(&str, &str)]) -> Bytes {
     wrap("Pod", &PodMessage::posted(metadata, &spec))
 }
 
-/// The name of a pod, as a client reads it.
+/// The name in an encoded pod.
 pub fn name_of_protobuf(pod: &Bytes) -> Option<String> {
     let object = crate::envelope::unwrap(pod)?;
     let pod = PodMessage::decode(object.raw).ok()?;
     Some(pod.metadata.name)
 }
 
-/// The pod without content that ends the initial events of a streaming list.
+/// The empty pod that ends the initial events of a streaming list.
 pub fn bookmark_protobuf(revision: u64, annotation: &str) -> Bytes {
     let metadata = ObjectMeta {
         resource_version: revision.to_string(),

@@ -51,14 +51,14 @@ fn metadata_of(pod: &Bytes) -> ObjectMeta {
 }
 
 #[test]
-fn measures_what_a_json_pod_takes() {
+fn computes_the_usage_of_a_json_pod() {
     let pod = parse_pod(&Bytes::from(POD)).unwrap();
     assert_eq!((pod.name.as_str(), pod.labels["app"].as_str()), ("a", "x"));
     let usage = pod.usage.pretty();
     assert_eq!(
         usage,
         "count/pods=1,cpu=1010m,limits.cpu=1020m,memory=16Mi,pods=1,requests.cpu=1010m,requests.memory=16Mi",
-        "a limit stands in for a missing request"
+        "a limit replaces a missing request"
     );
     assert_eq!(
         pod.unspecified,
@@ -72,7 +72,7 @@ fn measures_what_a_json_pod_takes() {
 }
 
 #[test]
-fn measures_what_a_protobuf_pod_takes() {
+fn computes_the_usage_of_a_protobuf_pod() {
     let pod = parse_pod(&protobuf_pod()).unwrap();
     assert_eq!(
         (pod.generate_name.as_str(), pod.labels["app"].as_str()),
@@ -113,7 +113,7 @@ fn a_protobuf_pod_comes_back_as_posted_with_the_servers_fields() {
         (meta.generate_name.as_str(), meta.namespace.as_str()),
         ("work-", "ns")
     );
-    // The answer is a pod like any other: reading it again measures the same.
+    // The answer is a pod like any other: parsing it again gives the same usage.
     let again = parse_pod(&answer).unwrap();
     assert_eq!(
         (again.usage, again.labels),
@@ -133,7 +133,7 @@ fn either_encoding_carries_the_metadata_of_the_other() {
 }
 
 #[test]
-fn refuses_what_is_no_pod() {
+fn rejects_bodies_that_are_not_pods() {
     let cut = parse_pod(&Bytes::from(&POD[..40])).unwrap_err();
     assert!(matches!(cut, Malformed::Unrecognized { .. }), "{cut}");
     let other = parse_pod(&Bytes::from(r#"{"kind":"Node","apiVersion":"v1"}"#)).unwrap_err();

@@ -1,4 +1,4 @@
-//! Bodies that break off: the other side must see them break off, and never an end.
+//! Truncated bodies: the other side must see that they are truncated, and never a complete body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,14 @@ cases![
 
 const REASONS: [Reason; 3] = [Reason::NO_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR];
 
-/// A request whose body breaks off, and how.
+/// A request with a truncated body, and how it is truncated.
 struct Half {
     ask: Ask,
     name: String,
     sent: Bytes,
     reason: Reason,
-    /// Its reset is in one flight with it, or comes after the proxy has read it, or after the
-    /// upstream has a part of it.
+    /// When it is reset: together with the last bytes, after the proxy has read them, or after the
+    /// upstream has received a part.
     reset: Reset,
 }
 
@@ -50,14 +50,14 @@ impl Half {
         );
         let ask = if create { Ask::create("abuse") } else { ask };
         Self {
-            // A declared length for some.
+            // Some requests declare a length.
             ask: if number.is_multiple_of(5) {
                 ask.with("content-length", whole.len())
             } else {
                 ask
             },
             name,
-            // All bytes of some: what is missing then is the end alone.
+            // Some requests send every byte, so that only the end is missing.
             sent: if number % 7 == 3 {
                 whole
             } else {
@@ -76,7 +76,7 @@ impl Half {
         }
     }
 
-    /// Sends it, and another request behind it. Gives whether that one was answered.
+    /// Sends the request and another one after it. Returns whether the second one was answered.
     async fn send(self, dialer: Dialer, journal: Arc<Journal>) -> bool {
         let mut frames = Frames::connect(&dialer).await.unwrap();
         let mut flight = raw::request(1, &self.ask, false);
@@ -106,7 +106,7 @@ impl Half {
     }
 }
 
-/// Creates and calls whose bodies break off.
+/// Creates and calls with truncated bodies.
 async fn half_requests(size: Size, upstream: Protocol) -> Outcome {
     let mut lab = Lab::start(size, upstream, ordinary).await;
     lab.neighbours().await;
@@ -162,8 +162,8 @@ async fn half_answers_that_end_with_no_error_do_not_arrive_as_whole(size: Size) 
                 .is_ok()
                 && exchange.send(Bytes::from(vec![b'h'; 1000])).await.is_ok()
             {
-                // Before a reset, h2 throws away what it has not written. The wait makes the abuse,
-                // and judges nothing.
+                // Before a reset, h2 discards the data it has not written. The wait only makes the
+                // abuse; no check depends on it.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 exchange.break_off(BreakOff::Reset(Reason::NO_ERROR));
             }
@@ -206,7 +206,7 @@ async fn half_answers_that_end_with_no_error_do_not_arrive_as_whole(size: Size) 
         };
         match outcome {
             None => cut.push(format!("{protocol} {} hung", ask.path)),
-            // An answer of the proxy's own is one.
+            // An answer of the proxy itself is allowed.
             Some(Ok(answer)) if answer.whole && answer.headers.contains_key("lab-entry") => {
                 cut.push(format!("{protocol} {} whole", ask.path))
             }

@@ -1,4 +1,4 @@
-//! Connections to upstreams: as many as are needed.
+//! Connections to upstreams: the proxy opens only as many as it needs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ cases![
     an_upstream_that_resets_everything_meets_no_storm
 ];
 
-/// Clients that ask one thing after the other, each on a connection that it keeps. Gives how many
+/// Clients that send one request after another, each on its own connection. Returns how many
 /// answers they got.
 async fn calls(lab: &Lab, clients: usize, each: usize) -> (usize, usize) {
     let (answers, silent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -73,7 +73,7 @@ async fn an_upstream_that_closes_after_each_answer_meets_no_storm(size: Size) ->
             clients * each
         ),
     );
-    // Twice is generous; the neighbours have connections too.
+    // The factor two is generous, because the neighbours have connections too.
     lab.require(
         connections <= 2 * clients * each + 50,
         format!("{connections} connections for {answers} answers"),

@@ -1,5 +1,5 @@
-//! Creates that hold memory: what is spent is what has arrived, and others' conflicts are replayed
-//! all the same.
+//! Creates that hold memory: only bytes that have arrived count against the limit, and conflicts of
+//! other clients are still replayed.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ cases![
     creates_over_one_http2_connection_that_send_nothing_leave_replay_on,
 ];
 
-/// The answer of a real apiserver to a create whose quota was written by somebody else.
+/// The answer of a real apiserver to a create that lost the race for its quota.
 pub fn quota_conflict() -> &'static str {
     include_str!("../../samples/quota_conflict_409.http")
         .split_once("\r\n\r\n")
@@ -25,7 +25,7 @@ pub fn quota_conflict() -> &'static str {
         .1
 }
 
-/// Refuses each name once.
+/// Answers the first attempt of each name with a conflict.
 pub async fn conflict_once(exchange: Exchange) {
     let journal = Arc::clone(&exchange.journal);
     let mut exchange = exchange;
@@ -43,7 +43,7 @@ pub async fn conflict_once(exchange: Exchange) {
     }
 }
 
-/// How many of 20 creates that meet a conflict are replayed, beside what is stalled.
+/// Counts the replays of 20 creates that meet a conflict, while other creates are stalled.
 async fn replayed(lab: &mut Lab) {
     let mut clients = JoinSet::new();
     for number in 0..20 {
@@ -67,12 +67,12 @@ async fn replayed(lab: &mut Lab) {
     );
 }
 
-/// 256 MiB, which is all that bodies may take, in creates of 3 MiB.
+/// Together 256 MiB, the limit of all bodies, in creates of 3 MiB.
 fn declared(number: usize) -> usize {
     if number < 85 { 3 << 20 } else { 1 << 20 }
 }
 
-/// 86 creates over HTTP/1.1 that declare 3 MiB and stop after `sent`.
+/// 86 creates over HTTP/1.1 that declare 3 MiB and stop after `sent` bytes.
 async fn stalled(size: Size, sent: usize) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, |exchange: Exchange| async move {
         if exchange.path.contains("honest") {
@@ -90,7 +90,7 @@ async fn stalled(size: Size, sent: usize) -> Outcome {
         client.head(&ask).await.unwrap();
         let body = pod(&format!("stalled-{number}"), 3 << 20);
         let sent = sent.min(declared(number) - 1);
-        // Whoever must not have it all may also not take it.
+        // The proxy need not accept all of these bytes.
         let _closed = in_time(client.wire.write(&body[..sent])).await;
         open.push(client);
     }
@@ -140,7 +140,7 @@ async fn creates_over_one_http2_connection_that_send_nothing_leave_replay_on(
                 .unwrap(),
         );
     }
-    // Behind them on the same connection, so that they have arrived.
+    // A call on the same connection shows that the creates have arrived.
     let behind = in_time(client.call(&Ask::get("/version?behind"), b"")).await;
     lab.require(
         matches!(behind, Some(Ok(_))),

@@ -1,5 +1,5 @@
-//! Small DATA frames, and streams that are reset: whatever one stream costs is charged to nobody
-//! else.
+//! Small DATA frames, and streams that are reset: the cost of one stream must not affect other
+//! streams.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ cases![
     rapid_reset_goes_on,
 ];
 
-/// Logs with short lines, each a DATA frame of its own, of 2 to 60 bytes.
+/// Logs with short lines of 2 to 60 bytes, each in its own DATA frame.
 async fn abused(mut exchange: Exchange) {
     if exchange.path.contains("follow=true") {
         if exchange
@@ -54,7 +54,7 @@ fn follow(number: usize) -> Ask {
     ))
 }
 
-/// The upstream sends whatever the proxy takes: megabytes, where its windows are so large.
+/// The upstream sends as much as the proxy accepts: megabytes if its windows allow that.
 async fn a_follower_of_short_lines_falls_behind_over_http2(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
@@ -66,12 +66,13 @@ async fn a_follower_of_short_lines_falls_behind_over_http2(size: Size) -> Outcom
         let answer = client.send(&follow(number), b"").await.unwrap();
         unread.push((client, in_time(answer).await));
     }
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(2).await;
     lab.finish(unread).await
 }
 
-/// As Go's server answers. A client's library ends a connection that brings a hundred empty frames.
+/// Answers in the frames of Go's server. A client library closes a connection after a hundred empty
+/// frames.
 async fn answers_whose_end_comes_in_a_frame_of_its_own_end_no_connection(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, ordinary).await;
     lab.neighbours().await;
@@ -108,12 +109,12 @@ async fn a_follower_of_short_lines_falls_behind_over_http1(size: Size) -> Outcom
         );
         unread.push(client);
     }
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(2).await;
     lab.finish(unread).await
 }
 
-/// The frames that the upstream has sent before it knows of the reset come to nobody.
+/// Frames that the upstream has sent before it knows of the reset have no receiver.
 async fn cancelled_followers_get_late_frames(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
@@ -132,7 +133,7 @@ async fn cancelled_followers_get_late_frames(size: Size) -> Outcome {
     lab.finish(client).await
 }
 
-/// The other way round: the client's frames, on the connection that its neighbour shares.
+/// The opposite direction: frames of the client, on the connection that its neighbour shares.
 async fn an_upload_in_small_frames_is_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     let client = http2::Client::connect(lab.dialer()).await.unwrap();
@@ -158,14 +159,14 @@ async fn an_upload_in_small_frames_is_not_read(size: Size) -> Outcome {
         }
         stream
     });
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(2).await;
     upload.abort();
     lab.finish((answer, client)).await
 }
 
-/// Requests of one connection, all dropped together, as when a program ends; its watches must live.
-/// `ask` is what is cancelled.
+/// Cancels many requests of one connection at once, as a program does when it ends. The watches on
+/// the connection must survive. `ask` makes the cancelled requests.
 async fn cancelled(size: Size, ask: fn(usize) -> Ask, heads: bool) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     let client = http2::Client::connect(lab.dialer()).await.unwrap();
@@ -215,8 +216,8 @@ async fn a_burst_of_watches_is_cancelled_at_once(size: Size) -> Outcome {
     .await
 }
 
-/// CVE-2023-44487: requests that are reset in the flight that brings them, without end. The proxy
-/// may end such connections.
+/// CVE-2023-44487: an endless series of requests, each reset in the packet that starts it. The
+/// proxy may close such connections.
 async fn rapid_reset_goes_on(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
@@ -244,7 +245,7 @@ async fn rapid_reset_goes_on(size: Size) -> Outcome {
             if frames.write(&flight).await.is_err() || frames.ping().await.is_err() {
                 break;
             }
-            // Paced: as an attacker who wants not to be noticed.
+            // The pause keeps the rate low, as an attacker does to stay unnoticed.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

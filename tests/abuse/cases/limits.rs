@@ -1,4 +1,4 @@
-//! Limits that one client must not use up for others: connections, probes, handshakes, time; and a
+//! Limits that one client must not use up for others: connections, probes, handshakes, time. Also a
 //! proxy that is its own upstream.
 
 use std::sync::Arc;
@@ -26,11 +26,12 @@ cases![
     slow_attempts_end_with_the_hold,
 ];
 
-/// Kubelet waits a second by default; a probe that takes ten times as long is lost by any measure.
+/// Kubelet waits one second by default. A probe that takes ten times as long has failed in any
+/// configuration.
 const KUBELET: Duration = Duration::from_secs(10);
 
-/// Connections at the admin port that all send `bytes` and nothing more, and come again when they
-/// are closed.
+/// Opens connections to the admin port that send `bytes` and nothing more, and reopens each one
+/// that is closed.
 async fn probes_beside(size: Size, bytes: &'static [u8]) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, ordinary).await;
     lab.neighbours().await;
@@ -39,13 +40,12 @@ async fn probes_beside(size: Size, bytes: &'static [u8]) -> Outcome {
     for _ in 0..300 {
         let opened = Arc::clone(&opened);
         open.spawn(async move {
-            // The port may close them, or refuse to take more: then there is another one.
+            // If the port closes or refuses a connection, another one follows.
             loop {
                 if let Ok(mut tcp) = TcpStream::connect(admin).await {
                     let _refused = tcp.write_all(bytes).await;
                     opened.fetch_add(1, Ordering::Relaxed);
-                    // Nothing of what comes is looked at until the other side closes, or a reset
-                    // takes it away.
+                    // Reads nothing until the other side closes or resets the connection.
                     while tcp.readable().await.is_ok()
                         && !matches!(tcp.try_read(&mut [0; 1]), Ok(0))
                     {
@@ -77,7 +77,7 @@ async fn probes_beside(size: Size, bytes: &'static [u8]) -> Outcome {
             format!("{path}: {first}"),
         );
     }
-    // Everything else there may be refused meanwhile.
+    // Other pages may be refused meanwhile.
     let metrics = lab.proxy.admin("/metrics").await;
     lab.note(format!(
         "/metrics: {}",
@@ -94,12 +94,12 @@ async fn half_sent_heads_at_the_admin_port_do_not_keep_probes_waiting(size: Size
     probes_beside(size, b"GET /livez HTTP/1.1\r\nhost: admin\r\nx-half").await
 }
 
-/// Answers that nobody fetches.
+/// Requests whose answers nobody reads.
 async fn slow_readers_at_the_admin_port_do_not_keep_probes_waiting(size: Size) -> Outcome {
     probes_beside(size, b"GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\nGET /metrics HTTP/1.1\r\nhost: admin\r\n\r\nGET /").await
 }
 
-/// In the short form the limit is lower, and the connections fewer.
+/// The short form has a lower limit and fewer connections.
 async fn crowded(size: Size) -> (Lab, usize) {
     let (limit, connections) = (size.of(200, 10_000), size.of(300, 10_500));
     let configuration = Configuration {
@@ -115,7 +115,7 @@ async fn idle_connections_over_http1_do_not_lock_out_others(size: Size) -> Outco
     lab.neighbours().await;
     let mut idle = Vec::new();
     for number in 0..connections {
-        // Nobody has to accept them all.
+        // The proxy may refuse some of them.
         let Ok(Ok(mut client)) =
             tokio::time::timeout(Duration::from_secs(1), http1::Client::connect(lab.dialer()))
                 .await
@@ -223,7 +223,7 @@ async fn upgrades_without_credentials_cost_the_upstream_nothing(size: Size) -> O
     lab.finish(()).await
 }
 
-/// A relay below TLS that leads from the proxy to itself.
+/// A TCP relay that leads from the proxy back to itself.
 async fn an_upstream_that_leads_back_is_told_so(size: Size) -> Outcome {
     let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut lab = Lab::leading_to(size, relay.local_addr().unwrap()).await;
@@ -282,7 +282,7 @@ async fn an_upstream_that_leads_back_is_told_so(size: Size) -> Outcome {
     outcome
 }
 
-/// An upstream that takes a second for each of its conflicts, and a hold of two.
+/// An upstream that takes one second for each conflict, and a hold of two seconds.
 async fn slow_attempts_end_with_the_hold(size: Size) -> Outcome {
     let configuration = Configuration {
         replay: "maxHold: 2s, baseDelay: 1ms, maxDelay: 2ms".to_owned(),
@@ -305,7 +305,7 @@ async fn slow_attempts_end_with_the_hold(size: Size) -> Outcome {
         matches!(&answer, Some(Ok(answer)) if answer.status == 409),
         format!("{answer:?}"),
     );
-    // At 0 and 1 s; one at 2 s is a matter of rounding.
+    // Attempts begin at 0 and 1 s; whether one begins at 2 s depends on rounding.
     lab.require(
         attempts <= 3,
         format!("{attempts} attempts of a second each within a hold of two seconds"),

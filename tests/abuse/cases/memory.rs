@@ -1,5 +1,5 @@
-//! Bodies and heads that take memory: how much is in the table, that others are served meanwhile is
-//! here.
+//! Bodies and heads that use memory. The memory table shows how much; these cases check that other
+//! clients are served.
 
 use tokio::task::JoinSet;
 
@@ -18,7 +18,7 @@ cases![
     held_creates_with_heads_of_a_mebibyte,
 ];
 
-/// Every create of an abuser conflicts, for ever.
+/// Answers every create of an abuser with a conflict.
 async fn conflicting(mut exchange: Exchange) {
     if exchange.path.contains("honest") {
         return conflict_once(exchange).await;
@@ -32,7 +32,7 @@ async fn conflicting(mut exchange: Exchange) {
     ordinary(exchange).await;
 }
 
-/// What became of the abusers' own requests.
+/// Adds the results of the abusers' own requests to the notes.
 async fn tell(lab: &mut Lab, mut asked: JoinSet<Option<Result<Answer, Broken>>>) {
     let mut outcomes = std::collections::BTreeMap::<String, usize>::new();
     while let Some(done) = asked.join_next().await {
@@ -97,8 +97,8 @@ async fn creates_in_frames_of_one_byte_over_http2(size: Size) -> Outcome {
     lab.finish(()).await
 }
 
-/// Creates with some head and some body that are all refused; others' conflicts are replayed
-/// meanwhile.
+/// Creates with large heads and bodies that always conflict, while conflicts of other clients are
+/// replayed.
 async fn all_conflict(
     size: Size,
     protocol: Protocol,
@@ -123,7 +123,7 @@ async fn all_conflict(
         for number in 0..each {
             let (dialer, shared) = (lab.dialer().clone(), shared.clone());
             let mut ask = Ask::create(&format!("conflict-{}", number % 10));
-            // In lines of 16 KiB, which any server takes one of.
+            // In header lines of 16 KiB, a size that every server accepts.
             for line in 0..head / (16 << 10) {
                 ask = ask.with(&format!("x-lab-{line}"), "h".repeat((16 << 10) - 100));
             }
@@ -145,8 +145,7 @@ async fn all_conflict(
     lab.finish(()).await
 }
 
-/// Megabytes by the thousand take their time on a slow machine; what is asked is that there is an
-/// end.
+/// Thousands of large requests take long on a slow machine; the case only requires that they end.
 async fn in_time_of_many(
     asked: impl Future<Output = Result<Answer, Broken>>,
 ) -> Option<Result<Answer, Broken>> {

@@ -1,4 +1,4 @@
-//! Readers that stand still: whatever they do not read costs nobody else a stream.
+//! Stalled readers: data that they do not read must not block streams of other clients.
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -19,7 +19,7 @@ cases![
     uploads_that_the_upstream_does_not_read,
 ];
 
-/// Endless logs, lists of 4.5 MiB, and uploads that are not read.
+/// Endless logs, lists of 4.5 MiB, and uploads that the upstream does not read.
 async fn abused(mut exchange: Exchange) {
     if exchange.path.contains("follow=true") {
         if exchange
@@ -49,8 +49,7 @@ fn list(number: usize) -> Ask {
     Ask::get(format!("/api/v1/namespaces/abuse/pods?list={number}"))
 }
 
-/// Answers over HTTP/2 whose heads came, and of which nothing more is read; each on a connection of
-/// its own.
+/// Opens requests over HTTP/2, each on its own connection, and reads only the heads of the answers.
 async fn unread2(
     lab: &mut Lab,
     count: usize,
@@ -83,8 +82,8 @@ async fn unread1(lab: &mut Lab, count: usize, ask: fn(usize) -> Ask) -> Vec<http
     unread
 }
 
-/// While a lane opens its first connections: what comes together with three readers must not share
-/// the first of them.
+/// Three readers while a lane opens its first connections: requests that arrive with them must not
+/// share the first connection.
 async fn three_readers_come_before_anybody_else(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     let client = http2::Client::connect_with(lab.dialer(), LEAST)
@@ -110,10 +109,10 @@ async fn three_readers_come_before_anybody_else(size: Size) -> Outcome {
     for answer in opening {
         watches.extend(in_time(answer).await.and_then(Result::ok));
     }
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.journal.events.send("event".to_owned()).unwrap();
     let mut told = 0;
-    // All of them at once have what each of them has.
+    // One time limit for all watches together.
     let _over = in_time(async {
         for watch in &mut watches {
             told += usize::from(
@@ -132,7 +131,7 @@ async fn followers_of_logs_over_http2_stand_still(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread2(&mut lab, size.of(24, 120), follow).await;
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
@@ -141,7 +140,7 @@ async fn followers_of_logs_over_http1_stand_still(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread1(&mut lab, size.of(24, 120), follow).await;
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
@@ -150,7 +149,7 @@ async fn lists_over_http2_are_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     lab.neighbours().await;
     let unread = unread2(&mut lab, size.of(24, 120), list).await;
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
@@ -159,12 +158,12 @@ async fn lists_over_http1_are_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http1, abused).await;
     lab.neighbours().await;
     let unread = unread1(&mut lab, size.of(24, 120), list).await;
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
 
-/// One connection carries all: the followers that give no window, and the neighbour.
+/// One connection carries both the followers without a window and the neighbour.
 async fn a_client_reads_its_log_at_no_window_and_calls_on(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     let windows = Windows {
@@ -184,13 +183,13 @@ async fn a_client_reads_its_log_at_no_window_and_calls_on(size: Size) -> Outcome
                 .map(|answer| answer.unwrap().into_body()),
         );
     }
-    lab.stands_still().await;
+    lab.wait_until_stalled().await;
     lab.neighbours_go_round(1).await;
     lab.finish(unread).await
 }
 
-/// 2 MiB each, over HTTP/2 on the neighbour's own connection, and over HTTP/1.1; towards an
-/// upstream that gives no window for them.
+/// Uploads of 2 MiB each, over HTTP/1.1 and on the neighbour's HTTP/2 connection, to an upstream
+/// that gives no window for them.
 async fn uploads_that_the_upstream_does_not_read(size: Size) -> Outcome {
     let mut lab = Lab::start(size, Protocol::Http2, abused).await;
     let client = http2::Client::connect(lab.dialer()).await.unwrap();

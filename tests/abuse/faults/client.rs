@@ -14,38 +14,38 @@ use crate::lab::in_time;
 use crate::peers::tls::Dialer;
 use crate::peers::{Answer, Ask, Broken, http1, http2, pod};
 
-/// One request, and what its client knows of it.
+/// One request, with everything that its client knows.
 #[derive(Debug)]
 pub struct Sent {
     pub name: String,
     pub number: usize,
-    /// Whether the client sent all of it, with its end. Otherwise nobody may take it for whole.
+    /// Whether the client sent the complete request. Otherwise nobody may take it as complete.
     pub whole: bool,
     /// Whether the client waited for an answer.
     pub waited: bool,
-    /// None: nothing came in time.
+    /// `None` if nothing arrived in time.
     pub answer: Option<Result<Answer, Broken>>,
-    /// What it did, for the report.
+    /// A description of the client's behaviour, for the report.
     pub how: String,
-    /// For the report; nothing is judged by it.
+    /// The duration, for the report only.
     pub took: Duration,
 }
 
-/// What a client does with one request.
+/// The behaviour of a client in one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// In small pieces.
+    /// Sends the request in small pieces.
     Bytewise,
-    /// Half of it, a pause, the rest.
+    /// Sends half of it, pauses, and sends the rest.
     Slow,
-    /// Leaves after it sent all.
+    /// Disconnects after the complete request.
     Leaves,
-    /// Breaks off within the body.
+    /// Truncates the body with a reset.
     Breaks(Reason),
-    /// Declares more than it sends, and ends.
+    /// Declares more bytes than it sends, and ends the stream.
     TooShort,
-    /// Closes its sending side after half a body; HTTP/1.1 only.
+    /// Closes its sending side after half of the body; HTTP/1.1 only.
     HalfClosed,
 }
 
@@ -69,7 +69,7 @@ impl Fault {
     }
 }
 
-/// Sends one request after the other, over connections that it keeps as long as they last.
+/// Sends one request after another over connections that it keeps open.
 pub struct Client {
     dialer: Dialer,
     http1: Option<http1::Client>,
@@ -108,7 +108,7 @@ impl Client {
             Fault::draw(&mut rng)
         };
         let http2 = rng.bool();
-        // Streams have no half of their own to close.
+        // Over HTTP/2 a client cannot close its sending side without ending the request.
         let fault = if http2 && fault == Fault::HalfClosed {
             Fault::None
         } else {
@@ -130,7 +130,7 @@ impl Client {
         let answer = in_time(asked).await;
         let took = since.elapsed();
         if !matches!(&answer, Some(Ok(answer)) if answer.whole) {
-            // Whatever else comes belongs to this request.
+            // The connection may still have bytes of this request, so it is not reused.
             self.http1 = None;
         }
         if matches!(answer, None | Some(Err(_))) {
@@ -220,7 +220,7 @@ impl Client {
             rng.usize(..body.len())
         };
         let sent = send_over_http1(&mut client, ask, body, half, fault, rng).await;
-        // An answer may come before the request is through, and its connection end then.
+        // An answer may arrive before the request is complete, and the connection may then close.
         match client.answer(&ask.method).await {
             Err(Broken(why)) => Err(Broken(sent.err().map_or(why, |error| error.to_string()))),
             Ok(answer) => {
@@ -303,7 +303,7 @@ async fn send_over_http1(
     }
 }
 
-/// As a process that ended: below TLS, without a word.
+/// Disconnects like a killed process: below TLS, without close_notify.
 async fn left(client: &mut http1::Client) -> io::Result<()> {
     client.wire.stream.get_mut().0.shutdown().await?;
     Err(io::Error::other("left"))

@@ -1,4 +1,4 @@
-//! What the clients of the random run saw, held against the upstreams' journal.
+//! Compares the results of the clients in the random run with the journal of the upstreams.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use super::client::Sent;
 use crate::lab::Lab;
 use crate::peers::Answer;
 
-/// Collects what became of each request.
+/// Collects the result of each request.
 #[derive(Debug, Default)]
 pub struct Judge {
     sent: Mutex<Vec<Sent>>,
@@ -27,7 +27,7 @@ impl Judge {
         self.unanswered.load(Ordering::Relaxed)
     }
 
-    /// Says what must not be; that nothing is stored twice is said of every case.
+    /// Adds all faults to the lab. Every case also checks that nothing is stored twice.
     pub fn judge(&self, lab: &mut Lab) {
         let sent = self.sent.lock().unwrap();
         let mut found = Found::default();
@@ -108,7 +108,7 @@ fn judge_answer(lab: &Lab, request: &Sent, answer: &Answer, found: &mut Found) {
     }
 }
 
-/// Which requests are at fault, by the kind of the fault.
+/// The affected requests for each kind of fault.
 #[derive(Default)]
 struct Found(HashMap<&'static str, Vec<String>>);
 

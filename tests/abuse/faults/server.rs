@@ -11,7 +11,7 @@ use super::rng;
 use crate::cases::quota_conflict;
 use crate::peers::upstream::{BreakOff, Exchange, Gone};
 
-/// What RST_STREAM may say of a request that was begun. REFUSED_STREAM promises that it was not.
+/// Reset codes for a request that was started. REFUSED_STREAM would promise that it was not.
 const REASONS: [Reason; 8] = [
     Reason::NO_ERROR,
     Reason::NO_ERROR,
@@ -23,7 +23,7 @@ const REASONS: [Reason; 8] = [
     Reason::STREAM_CLOSED,
 ];
 
-/// Answers a request by its number and by how often it came, as the seed has it.
+/// Answers a request. The seed, its number and its attempt determine how.
 pub async fn answer(mut exchange: Exchange, seed: u64) {
     let Some(number) = exchange
         .headers
@@ -34,7 +34,7 @@ pub async fn answer(mut exchange: Exchange, seed: u64) {
     };
     let attempt = exchange.journal.attempt(number);
     let mut rng = rng(seed, number, 1 + attempt);
-    // Whoever comes again has an even chance to get through.
+    // From the third attempt on, half of the requests succeed.
     let fault = if attempt > 2 && rng.bool() {
         0
     } else {
@@ -43,7 +43,7 @@ pub async fn answer(mut exchange: Exchange, seed: u64) {
     match fault {
         50..58 => return exchange.break_off(before_anything(&mut rng)),
         58..60 => {
-            // An answer before its request is through.
+            // Answers before the request is complete.
             return exchange.answer(409, quota_conflict()).await;
         }
         60..62 => {
@@ -75,7 +75,7 @@ pub async fn answer(mut exchange: Exchange, seed: u64) {
         76..80 => return exchange.break_off(after_it(&mut rng)),
         _ => {}
     }
-    // From here on it is done, whatever becomes of the answer.
+    // From here on the request has taken effect, even if the answer is lost.
     if let Some(name) = exchange.journal.record(exchange.entry).name {
         exchange.journal.store(&name);
     }
@@ -100,7 +100,7 @@ pub async fn answer(mut exchange: Exchange, seed: u64) {
     }
 }
 
-/// Nothing was done, so the reset may say so.
+/// The request had no effect, so the reset may say so.
 fn before_anything(rng: &mut Rng) -> BreakOff {
     if rng.u8(..3) == 0 {
         BreakOff::Reset(Reason::REFUSED_STREAM)
@@ -119,7 +119,7 @@ fn after_it(rng: &mut Rng) -> BreakOff {
     }
 }
 
-/// A head, some of the body, and no end.
+/// Sends a head, a part of the body, and no end.
 async fn half(mut exchange: Exchange, status: u16, body: Bytes, rng: &mut Rng) {
     let length = body.len().to_string();
     let headers: &[(&str, &str)] = if rng.bool() {
@@ -127,7 +127,7 @@ async fn half(mut exchange: Exchange, status: u16, body: Bytes, rng: &mut Rng) {
     } else {
         &[]
     };
-    // All of it and no end tells nothing apart where the length says that this is all.
+    // With a declared length, all bytes without an end are a complete body.
     let sent = if headers.is_empty() {
         rng.usize(..=body.len())
     } else {
@@ -139,7 +139,7 @@ async fn half(mut exchange: Exchange, status: u16, body: Bytes, rng: &mut Rng) {
         return;
     }
     if rng.bool() {
-        // So that it leaves before the reset, before which h2 throws away what it has not written.
+        // The wait lets the bytes leave before the reset. h2 discards unwritten data at a reset.
         tokio::time::sleep(Duration::from_millis(rng.u64(1..30))).await;
     }
     exchange.break_off(after_it(rng));

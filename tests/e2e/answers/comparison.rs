@@ -1,4 +1,4 @@
-//! What two answers to the same create have in common, and a copy of them.
+//! Compares two answers to the same create, and stores a copy of them.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use model_control_plane::client::Answer;
 
 use super::PROTOBUF;
 
-/// What differs between two answers to the same request, or is the connection's own.
+/// Headers that differ between two answers to the same request, or belong to the connection.
 const OWN: [&str; 3] = ["audit-id", "date", "content-length"];
 
 pub(super) fn same(what: &str, direct: &Answer, proxied: &Answer) {
@@ -49,7 +49,7 @@ pub(super) fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// Keeps an answer as a fixture might have it, in `target/tmp/e2e/answers/`.
+/// Stores an answer in the format of a fixture, in `target/tmp/e2e/answers/`.
 pub(super) fn keep(name: &str, encoding: &str, answer: &Answer) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e/answers");
     fs::create_dir_all(&folder).unwrap();

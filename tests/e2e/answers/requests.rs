@@ -1,4 +1,4 @@
-//! The creates that are sent to the apiserver and through the proxy.
+//! The creates for the comparison, directly and through the proxy.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -11,7 +11,7 @@ use tokio_rustls::client::TlsStream;
 use super::{PROTOBUF, Refusal};
 use crate::control_plane::ControlPlane;
 
-/// A create whose body never comes: it occupies its apiserver until the connection is dropped.
+/// A create without its body. It occupies its apiserver until the connection is dropped.
 pub(super) async fn unfinished(
     endpoint: &Endpoint,
     token: &str,
@@ -51,7 +51,7 @@ pub(super) fn request(
     (headers, body)
 }
 
-/// `argo` stands for a service account that may not do this: the default one of the namespace
+/// `argo` is a service account without the right to create pods: the default one of the namespace
 /// `default`.
 fn token(plane: &ControlPlane, user: &str) -> String {
     if user == "argo" {

@@ -1,4 +1,4 @@
-//! No answer: sent again only where the apiserver surely did not process the create.
+//! Creates without an answer are replayed only if the apiserver certainly did not process them.
 
 use http::StatusCode;
 use http::header::{ACCEPT, RETRY_AFTER};

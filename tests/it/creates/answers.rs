@@ -1,5 +1,5 @@
-//! Every answer that was captured from a real apiserver: replayed into a pod, or relayed byte for
-//! byte after one attempt.
+//! Every captured answer of a real apiserver: either a replay creates the pod, or the answer is
+//! relayed byte for byte after one attempt.
 
 use http::StatusCode;
 use model_control_plane::Encoding;
@@ -14,7 +14,7 @@ use crate::support::{
     Answer, BOTH, NAMESPACE, Protocol, Rig, assert_relayed, captured, sample, samples,
 };
 
-/// The captured answers that a create is sent again after at once.
+/// The captured answers after which a create is replayed at once.
 const CONFLICTS: [&str; 7] = [
     "quota_conflict_409",
     "quota_conflict_409_clientgo_accept",
@@ -25,7 +25,7 @@ const CONFLICTS: [&str; 7] = [
     "v1_37_quota_conflict_409_protobuf",
 ];
 
-/// Those after which it is sent again in a second, as they ask for.
+/// The captured answers after which a create is replayed after one second, as they ask for.
 const THROTTLED: [&str; 4] = [
     "too_many_requests_429",
     "too_many_requests_429_apf",
@@ -244,7 +244,7 @@ fn text(text: &'static str) -> Canned {
     )
 }
 
-/// As a server that starts up answers, without the seconds that it asks for.
+/// The answer of a server that is starting, without `retryAfterSeconds`.
 fn starting() -> Canned {
     let starting = Canned::starting_up();
     let unhurried = String::from_utf8_lossy(&starting.body).replace("\"retryAfterSeconds\":5", "");

@@ -1,4 +1,4 @@
-//! Bodies: buffered and replayed up to the limit, streamed whole and never replayed beyond it.
+//! Bodies up to the limit are buffered and replayed. Larger bodies are streamed and never replayed.
 
 use bytes::Bytes;
 use http::header::TRAILER;
@@ -24,7 +24,7 @@ fn pod_of(name: &str, bytes: usize) -> String {
     padded(&"x".repeat(padding))
 }
 
-/// A create with this body, its length announced or not.
+/// A create with this body, with or without a declared length.
 fn create(client: &Client, body: impl Into<Bytes>, announced: bool) -> Request<Posted> {
     let body = body.into();
     let (head, _) = client.create_request("").into_parts();

@@ -1,5 +1,5 @@
-//! The client leaves: everything stops, nothing is kept, and the apiserver hears no more of the
-//! create.
+//! When the client disconnects, the create ends: nothing is kept, and the apiserver gets no further
+//! attempt.
 
 use std::time::Duration;
 
@@ -10,16 +10,14 @@ use tokio::task::JoinHandle;
 use super::{attempts, buffered, conflict, ended, held, lasting_conflict, patient, rig};
 use crate::support::{Answer, Client, Protocol, Rig, eventually, sample};
 
-/// A create under way, on a connection that over HTTP/2 stays open when it is aborted: only its
-/// stream is reset then.
+/// A create in flight. Over HTTP/2 aborting it only resets its stream; the connection stays open.
 async fn creating(rig: &Rig, protocol: Protocol) -> (JoinHandle<Answer>, Option<Client>) {
     let mut client = rig.client(protocol).await;
     let kept = (protocol == Protocol::Http2).then(|| client.share());
     (tokio::spawn(async move { client.create("a").await }), kept)
 }
 
-/// Waits until the create has ended as one whose client left, and checks that nothing of it is
-/// kept.
+/// Waits until the create has ended because its client left, and checks that nothing of it is kept.
 async fn gone(rig: &Rig, made: usize) {
     eventually("the create has ended", || ended(rig, "client_gone") == 1.0).await;
     eventually("its body is dropped", || buffered(rig) == 0.0).await;
@@ -86,7 +84,7 @@ async fn a_client_that_leaves_during_an_attempt_gets_no_other_one(protocol: Prot
             .is_some_and(|create| create.body > 0)
     })
     .await;
-    // What the apiserver has begun it finishes; another attempt would meet this.
+    // The apiserver finishes the attempt in flight. A further attempt would find the pod.
     rig.faults().every_create(Some(conflict()));
     create.abort();
     gone(&rig, 0).await;

@@ -1,5 +1,5 @@
-//! Giving up: whatever limit ends the replaying, the client gets the apiserver's last answer as it
-//! was.
+//! Giving up: whichever limit ends the replays, the client gets the apiserver's last answer
+//! unchanged.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{Answer, NAMESPACE, Protocol, assert_relayed, captured, samp
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
-/// The same answer with headers that tell it from others, some of them twice.
+/// The same answer with additional headers, some of them repeated.
 fn stamped(canned: Canned, number: usize) -> Canned {
     let text = |text: String| HeaderValue::try_from(text).unwrap();
     canned
@@ -22,7 +22,7 @@ fn stamped(canned: Canned, number: usize) -> Canned {
         .with(WARNING, text(format!("299 - \"second of {number}\"")))
 }
 
-/// A limit, and answers of which the last one meets it.
+/// A limit, and answers of which the last one reaches it.
 struct Case {
     reason: &'static str,
     edit: fn(&mut Config),
@@ -61,7 +61,7 @@ impl Case {
     }
 }
 
-/// The answer without a `Retry-After`.
+/// The same answer without `Retry-After`.
 fn unhurried(canned: Canned) -> Canned {
     Canned {
         headers: canned

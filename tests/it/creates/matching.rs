@@ -1,4 +1,4 @@
-//! Which requests are creates: what the configuration names, and nothing else.
+//! Only requests that match the configuration are treated as creates.
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, StatusCode};
@@ -9,8 +9,8 @@ use super::{brisk, conflict, rig};
 use crate::cases::every;
 use crate::support::{Answer, NAMESPACE, Protocol, Rig, assert_relayed, captured};
 
-/// Sends one request to an apiserver that answers with a quota conflict first and then with a
-/// success. How often did it arrive?
+/// Sends one request to an apiserver that answers first with a quota conflict and then with
+/// success. Returns the number of attempts.
 async fn arrivals(
     rig: &Rig,
     protocol: Protocol,

@@ -1,5 +1,5 @@
-//! The modes: a plain proxy, one that only watches, and one that replays (which every other test is
-//! about).
+//! The modes: a plain proxy, a proxy that only observes, and a proxy that replays. All other tests
+//! use the last one.
 
 use http::{Request, StatusCode};
 use kube_retry_proxy::config::Mode;
@@ -83,7 +83,7 @@ async fn observe_relays_a_conflict_and_counts_what_it_would_have_replayed(protoc
         (1, 0.0, 1.0)
     );
     assert_eq!(ended(&rig, "observed"), 1.0);
-    // What is not replayed anyway is not counted as such.
+    // Answers that are never replayed are not counted as replays.
     assert_eq!(client.create("b").await.status, StatusCode::CREATED);
     assert_eq!(client.create("b").await.status, StatusCode::CONFLICT);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The classes that are replayed only where the operator says so, each within limits of its own.
+//! Classes that are replayed only if the operator enables them, each with its own limits.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn classes() -> Vec<Class> {
     ]
 }
 
-/// Every other class on, so that a switch which is wired to the wrong class shows.
+/// Enables every other class, to show a switch that affects the wrong class.
 fn all_but(replay: &mut ReplayConfig, own: fn(&mut ReplayConfig) -> &mut OptIn) {
     for (_, other, _) in classes() {
         other(replay).enabled = true;
@@ -107,7 +107,7 @@ async fn a_class_that_is_on_has_limits_of_its_own(protocol: Protocol) {
     every(classes(), async |(class, own, canned)| {
         let rig = rig(|config| {
             brisk(config);
-            // What holds for the other classes would allow none and all of them.
+            // The limits of the other classes would allow no replay, or all of them.
             config.replay.max_attempts = 1.try_into().unwrap();
             config.replay.max_hold = Duration::from_secs(3600);
             *own(&mut config.replay) = OptIn {

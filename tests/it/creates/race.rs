@@ -1,5 +1,5 @@
-//! The real thing: apiservers that race for one quota. Nothing here is scripted but a watch that is
-//! a little slow.
+//! Real races: several apiservers write to one quota. The only setting is a watch latency that is a
+//! little longer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ async fn no_create_is_lost_or_stored_twice_in_a_race_for_the_quota_over_http2() 
 }
 
 async fn race(protocol: Protocol) {
-    // Pinned they would not race.
+    // Pinned creates would not race.
     let rig = Rig::with(
         Settings {
             seed: 1,
@@ -63,8 +63,8 @@ async fn race(protocol: Protocol) {
     rig.stop().await;
 }
 
-/// Creates pods, [`IN_FLIGHT`] at a time; the names that were acknowledged. Fails if one is
-/// refused.
+/// Creates pods, [`IN_FLIGHT`] at a time, and returns the names of the created ones. Fails if a
+/// create is refused.
 async fn create_all(rig: &Rig, protocol: Protocol) -> BTreeSet<String> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();

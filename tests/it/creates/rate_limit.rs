@@ -1,5 +1,5 @@
-//! The rate limit: creates wait for their turn or are told when to come again; nothing else ever
-//! waits.
+//! The rate limit: creates wait for their turn or are told when to retry. Other requests never
+//! wait.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{assert_own_status, attempts, brisk, conflict, ended, rig};
 use crate::cases::every;
 use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, eventually, sample, soon};
 
-/// One create, and the next in a thousand seconds.
+/// A burst of one create, and the next one after a thousand seconds.
 const ONE: Rate = Rate::new(0.001, 1);
 
 const WAITED: &str = "kube_retry_proxy_rate_limit_wait_seconds_count";
@@ -48,7 +48,7 @@ cases!(
 async fn creates_wait_for_their_turn_and_pass(protocol: Protocol, edit: fn(&mut Config, Rate)) {
     let rig = rig(|config| edit(config, Rate::new(20.0, 1))).await;
     let mut client = rig.client(protocol).await;
-    // The clock of the limit may pass a turn between two of them, but hardly between all.
+    // One turn of the rate limit may come between two of these creates, but hardly between all.
     for n in 0..4 {
         assert_eq!(
             client.create(&format!("pod-{n}")).await.status,
@@ -255,7 +255,7 @@ async fn what_the_apiserver_refuses_leaves_the_limit_to_others(protocol: Protoco
     let ca = rig.proxy.ca_pem.clone().unwrap();
     let mut honest = rig.client(protocol).await;
     for n in 0..5 {
-        // The apiserver ends an HTTP/2 connection with its 401.
+        // The apiserver closes an HTTP/2 connection after a 401.
         let mut stranger = Client::connect(
             rig.proxy.address,
             &ca,

@@ -1,5 +1,5 @@
-//! How long a create may take: from its arrival on, however slow its client and the apiserver are.
-//! Counted are attempts, never seconds.
+//! The time limit of a create counts from its arrival, however slow its client and the apiserver
+//! are. The tests count attempts and never measure seconds.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::support::{
     Answer, NAMESPACE, Posted, Protocol, Rig, assert_relayed, captured, eventually, pod,
 };
 
-/// What an attempt takes at the least.
+/// The minimum duration of an attempt.
 const SLOW: Duration = Duration::from_millis(600);
 
-/// Every create is a quota conflict, told late.
+/// Answers every create with a late quota conflict.
 fn conflicts_slowly(rig: &Rig) {
     rig.faults().every_create(Some(Fault::AnswerAfter(
         SLOW,

@@ -1,5 +1,5 @@
-//! The client's own `?timeout=`: untouched at first, less with each replay, and kept by the proxy
-//! where the apiserver does not keep it.
+//! The client's `?timeout=` is passed unchanged in the first attempt and reduced in each replay.
+//! The proxy enforces it if the apiserver does not.
 
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ async fn a_create_that_comes_in_too_slowly_for_its_own_timeout_is_not_sent(proto
         )
         .map(|_| body);
     let sending = tokio::spawn(async move { client.ask(request).await });
-    // Longer than the timeout.
+    // This is longer than the timeout.
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(open);
     assert_own_status(&sending.await.unwrap(), 504, "Timeout", Encoding::Json);

@@ -1,4 +1,4 @@
-//! Requests without one host or path, and requests that are written in an odd way.
+//! Requests without exactly one host or path, and requests in unusual notation.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::own_status;
 use crate::cases::every;
-use crate::support::frames::{Ended, Fields, Frames};
+use crate::support::frames::{Fields, Frames, StreamEnd};
 use crate::support::peers::Http2Upstream;
 use crate::support::raw::{Raw, Upstream};
 use crate::support::{Client, NAMESPACE, Protocol, Rig, pod, proxy_to, soon, tls_stream};
@@ -30,7 +30,7 @@ async fn frames(rig: &Rig) -> Frames<impl AsyncRead + AsyncWrite + Unpin + use<>
     .await
 }
 
-/// A request that passes, on the same connection.
+/// A valid request on the same connection.
 async fn still_serves<S: AsyncRead + AsyncWrite + Unpin>(raw: &mut Raw<S>, rig: &Rig) {
     raw.write(format!(
         "GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -76,7 +76,7 @@ async fn a_request_without_one_valid_host_is_refused() {
     .await;
     assert!(rig.plane.journal().is_empty());
     still_serves(&mut raw, &rig).await;
-    // HTTP/1.0 knows clients without.
+    // HTTP/1.0 allows clients without a host.
     raw.write(format!(
         "GET /livez HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n",
         rig.plane.token()
@@ -109,7 +109,7 @@ async fn in_http2_host_and_authority_are_one() {
     ];
     every(cases, async |(lines, says)| {
         let head = [&start[..], lines, &[("authorization", &bearer)]].concat();
-        let Ended::Answered(body) = frames.ask(&head, b"", None).await else {
+        let StreamEnd::Answered(body) = frames.ask(&head, b"", None).await else {
             panic!("{lines:?}")
         };
         match says {
@@ -124,7 +124,7 @@ async fn in_http2_host_and_authority_are_one() {
     let twice = [&start[..], &[(":authority", "a"), (":authority", "b")]].concat();
     assert_eq!(
         frames.ask(&twice, b"", None).await,
-        Ended::Reset(PROTOCOL_ERROR)
+        StreamEnd::Reset(PROTOCOL_ERROR)
     );
     assert_eq!(rig.plane.journal().attempts().len(), 2);
     rig.stop().await;
@@ -164,7 +164,7 @@ async fn a_target_that_is_no_path_is_refused_and_connect_is_not_allowed() {
             None,
         )
         .await;
-    let Ended::Answered(body) = connect else {
+    let StreamEnd::Answered(body) = connect else {
         panic!("{connect:?}")
     };
     own_status(&body, 405, "MethodNotAllowed");
@@ -216,7 +216,7 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Pr
     rig.stop().await;
 }
 
-/// h2 drops them, so nobody behind it can take them for anything.
+/// h2 removes them, so they cannot reach the upstream.
 #[tokio::test]
 async fn pseudo_headers_in_trailers_reach_nobody() {
     let upstream = Http2Upstream::bind().await;
@@ -261,7 +261,7 @@ async fn pseudo_headers_in_trailers_reach_nobody() {
         [("x-checksum", &b"1"[..])]
     );
     answer.send_response(http::Response::new(()), true).unwrap();
-    assert_eq!(soon(asking).await.unwrap(), Ended::Answered(Vec::new()));
+    assert_eq!(soon(asking).await.unwrap(), StreamEnd::Answered(Vec::new()));
     proxy.stop().await;
 }
 

@@ -1,4 +1,4 @@
-//! Answers that switch to a protocol that the client did not ask for.
+//! Answers that switch to a protocol that the client did not request.
 
 use http::{Method, StatusCode};
 
@@ -42,7 +42,7 @@ async fn a_101_that_nobody_asked_for_is_a_bad_gateway(
         pod("a").as_bytes(),
         "the request's body, and no further request"
     );
-    // Neither its client nor its server is worse off.
+    // The client and the upstream still work afterwards.
     let asking = tokio::spawn(async move { client.get("/version").await });
     upstream
         .request()

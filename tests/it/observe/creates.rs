@@ -190,7 +190,7 @@ async fn the_rate_limit_counts_who_waited_and_who_was_refused() {
         rig.client(Protocol::Http1).await,
         rig.client(Protocol::Http1).await,
     );
-    // Together, so that the second comes within the second in which the burst is used.
+    // Both are sent together, so that the second arrives within the second whose burst is used up.
     let (first, second) = tokio::join!(first.create("a"), second.create("b"));
     assert_eq!(
         (first.status, second.status),

@@ -247,7 +247,7 @@ async fn a_create_is_shown_while_it_is_held_and_no_longer() {
         "head and body: {buffered}"
     );
 
-    // The client leaves.
+    // The client disconnects.
     create.abort();
     eventually("nothing is held", || of(&rig.proxy, "held") == 0.0).await;
     eventually("nothing is buffered", || {

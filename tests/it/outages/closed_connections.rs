@@ -1,4 +1,4 @@
-//! Connections that are closed, or on which nothing happens, while others are in use.
+//! Connections that close or become silent while others are in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,13 +35,12 @@ async fn connections_that_the_apiserver_closes_between_requests_cost_no_error(
     rig.plane.logs().push(NAMESPACE, "a", "line");
     rig.plane.logs().close(NAMESPACE, "a");
     for _ in 0..5 {
-        // Of the lanes, that of streams holds no connection open to see whether the upstream is
-        // there.
+        // The lane of streams keeps no connection open to check the upstream.
         assert_eq!(
             client.get(&format!("{PODS}/a/log?follow=true")).await.body,
             "line\n"
         );
-        // Over HTTP/1.1 the server closes by itself.
+        // Over HTTP/1.1 the server closes the connection itself.
         if up == Protocol::Http2 {
             rig.plane.faults(0).unwrap().cut_connections();
         }
@@ -96,7 +95,8 @@ async fn goaways_at_random_among_many_requests_lose_and_repeat_nothing(down: Pro
             .collect();
         working.spawn(async move {
             for n in 0..ROUNDS {
-                // As `--goaway-chance`, which is at most one in fifty, but here one in five.
+                // As with `--goaway-chance`, which allows at most one in fifty; here it is one in
+                // five.
                 if fastrand::u8(..5) == 0 {
                     faults[fastrand::usize(..3)].next_request(Fault::GoAway);
                 }
@@ -177,8 +177,8 @@ async fn a_client_that_never_sends_a_request_is_let_go(protocol: Protocol) {
         protocol,
     )
     .await;
-    // What comes before the end does not matter: HTTP/2 has SETTINGS to tell. A cut without a
-    // TLS goodbye is an end too.
+    // Bytes before the end do not matter: HTTP/2 sends SETTINGS. A connection cut without TLS
+    // close_notify has ended too.
     let _ended = soon(silent.read_to_end(&mut Vec::new())).await;
     eventually("its place is free", || {
         sample(&rig.proxy, "kube_retry_proxy_downstream_connections") == 0.0

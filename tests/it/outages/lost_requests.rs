@@ -1,4 +1,4 @@
-//! Requests that the upstream does not take, or does not answer whole.
+//! Requests that the upstream does not accept, or does not answer completely.
 
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, StatusCode};
@@ -163,8 +163,8 @@ async fn a_call_that_the_apiserver_refuses_unprocessed_is_sent_again(
         },
     )
     .await;
-    // Too much of this one may be gone: then the client is told to ask again, and nothing
-    // is ever sent in part.
+    // Too much of this body may already be sent. Then the client is told to retry, and no partial
+    // body is ever sent.
     let large = "x".repeat(1 << 20);
     rig.faults().next_request(Fault::Refuse);
     let answer = client
@@ -176,7 +176,7 @@ async fn a_call_that_the_apiserver_refuses_unprocessed_is_sent_again(
         "{}",
         answer.status
     );
-    // An answer before the end of the body may have cost an HTTP/1.1 connection.
+    // An answer before the end of the request body may have closed an HTTP/1.1 connection.
     client = rig.client(down).await;
 
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! What it says when it cannot start, or starts and has no upstream.
+//! The messages of a proxy that cannot start, or starts without an upstream.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! Where the settings come from, and what it says at the start.
+//! The sources of the settings, and the messages at the start.
 
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::{CaSource, SelfSignedConfig};
@@ -193,7 +193,7 @@ async fn takes_the_apiserver_but_no_credentials_from_a_kubeconfig() {
         "the apiserver's own answer: {refused:?}"
     );
     let asked = place.plane.journal().attempts();
-    // The read that crosses the GOAWAY behind a 401 may be sent again.
+    // The read that crosses the GOAWAY after a 401 may be sent again.
     let creates = asked
         .iter()
         .filter(|attempt| attempt.method == Method::POST)

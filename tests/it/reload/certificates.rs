@@ -1,4 +1,4 @@
-//! The certificate and its key, and the authority of the upstream.
+//! The serving certificate with its key, and the CA of the upstream.
 
 use http::StatusCode;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -43,7 +43,7 @@ async fn replaced_certificate_files_hold_for_new_connections_and_open_ones_live_
     )
     .await;
 
-    // Half of the pair, and damaged halves.
+    // A single half of the pair, and damaged halves.
     let mut failures = 0;
     for (name, text) in [
         ("tls.key", new.key.as_str()),
@@ -104,7 +104,7 @@ async fn a_replaced_upstream_ca_holds_for_new_connections() {
     let mut client = running.client(&place).await;
     assert_eq!(client.get("/version").await.status, StatusCode::OK);
 
-    // A damaged one, and none.
+    // A damaged CA, and a missing one.
     for (failures, text) in [(1.0, &right[..100]), (2.0, "")] {
         place.write("upstream-ca.crt", text);
         eventually("the failure", || {
@@ -168,7 +168,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Valid until the year begins.
+    /// A certificate that is valid until the beginning of this year.
     fn until(year: i32) -> Self {
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,4 +1,4 @@
-//! `mode`, `replay` and `rateLimit` of the file.
+//! The sections `mode`, `replay` and `rateLimit` of the configuration file.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -83,7 +83,7 @@ async fn mode_replay_and_rate_limit_change_without_a_restart() {
 #[tokio::test]
 async fn a_config_map_that_swaps_its_symlinks_is_noticed() {
     let place = Place::new().await;
-    // As kubelet writes it: config.yaml → ..data/config.yaml, ..data → ..1.
+    // The layout that kubelet creates: config.yaml → ..data/config.yaml, ..data → ..1.
     let text = fs::read_to_string(place.config("")).unwrap();
     for (version, more) in [("..1", ""), ("..2", "mode: Observe\n")] {
         fs::create_dir(place.path(version)).unwrap();

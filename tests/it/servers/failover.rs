@@ -1,4 +1,4 @@
-//! One server fails, goes away or comes back while few requests are open.
+//! One server fails, goes away or returns while few requests are open.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,14 +9,16 @@ use tokio::task::JoinSet;
 
 use super::{SERVERS, count, quick};
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Protocol, Rig, eventually, proxy_before, sample, servers_up, soon, speaking};
+use crate::support::{
+    Protocol, Rig, eventually, proxy_in_front_of, sample, servers_up, soon, speaking,
+};
 
 cases!(
     requests_go_on_to_the_next_server_where_one_cannot_be_reached,
     protocols
 );
 async fn requests_go_on_to_the_next_server_where_one_cannot_be_reached(down: Protocol) {
-    // It must be no replay that helps.
+    // The failover must succeed without replays.
     let rig = Rig::listed(quick(), |config| {
         config.replay.max_attempts = 1.try_into().unwrap()
     })
@@ -30,7 +32,7 @@ async fn requests_go_on_to_the_next_server_where_one_cannot_be_reached(down: Pro
     for index in 1..SERVERS {
         rig.plane.faults(index).unwrap().set_down(true);
     }
-    // The lanes of creates and streams are not connected yet: nothing can be lost on the way.
+    // The lanes of creates and streams have no connections yet, so no request can be lost on them.
     for namespace in &namespaces {
         assert_eq!(
             client.create_in(namespace, "a").await.status,
@@ -75,7 +77,7 @@ async fn requests_go_on_to_the_next_server_where_one_cannot_be_reached(down: Pro
         StatusCode::SERVICE_UNAVAILABLE
     );
     rig.plane.faults(2).unwrap().set_down(false);
-    // Tried although it has not been probed again: nothing else is left.
+    // The proxy uses a server that has not been probed again, because no other server remains.
     assert_eq!(client.create("later").await.status, StatusCode::CREATED);
     rig.stop().await;
 }
@@ -85,7 +87,8 @@ cases!(
     protocols
 );
 async fn a_shutting_down_answer_sends_the_create_to_another_server_at_once(protocol: Protocol) {
-    // The answer asks for five seconds, which no other server needs; nor is the budget for it.
+    // The answer asks for a pause of five seconds. Other servers need neither the pause nor the
+    // budget.
     let rig = Rig::listed(quick(), |config| {
         config.replay.max_hold = Duration::from_secs(4);
         config.replay.budget.other.per_second = 0.try_into().unwrap();
@@ -227,7 +230,7 @@ async fn a_server_that_lets_nobody_read_its_readiness_is_alive(code: StatusCode)
             .unwrap()
             .answer_readyz(Some(Canned::new(code, "text/plain", "")));
     }
-    let proxy = proxy_before(&plane.urls(), plane.ca_pem(), |_| {}).await;
+    let proxy = proxy_in_front_of(&plane.urls(), plane.ca_pem(), |_| {}).await;
     eventually("all are up", || servers_up(&proxy) == SERVERS).await;
     Rig { plane, proxy }.stop().await;
 }
@@ -240,7 +243,7 @@ cases!(
         a_truncated_answer_in_http1(Protocol::Http1, Fault::Truncate),
     ]
 );
-/// The connections of a server that dies break one after the other, over milliseconds.
+/// The connections of a server that dies fail one after the other, within milliseconds.
 async fn after_a_connection_broke_creates_use_no_other_that_was_open(up: Protocol, fault: Fault) {
     let rig = Rig::listed(
         Settings {
@@ -263,7 +266,7 @@ async fn after_a_connection_broke_creates_use_no_other_that_was_open(up: Protoco
         rig.plane.journal().creates()[0].apiserver
     };
     let faults = rig.plane.faults(own).unwrap();
-    // Creates that wait beside each other, so that there are several connections.
+    // Several concurrent creates, so that there are several connections.
     let mut waiting = JoinSet::new();
     for n in 0..8 {
         faults.next_create(Fault::Hold);
@@ -307,8 +310,8 @@ async fn after_a_connection_broke_creates_use_no_other_that_was_open(up: Protoco
     rig.stop().await;
 }
 
-/// Until it has read RBAC's roles, an apiserver that starts forbids everything to everybody,
-/// `/readyz` too.
+/// Until it has read the roles of RBAC, an apiserver that is starting forbids every request,
+/// including `/readyz`.
 #[tokio::test]
 async fn a_restarted_server_is_not_used_before_it_knows_who_may_do_what() {
     let rig = Rig::listed(quick(), |_| {}).await;

@@ -1,4 +1,4 @@
-//! Which server takes which request while all are well.
+//! The choice of a server for each request while all servers are healthy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use model_control_plane::Attempt;
 
 use super::{SERVERS, conflicts, count, quick, storm, storming};
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{Client, Protocol, Rig, proxy_before};
+use crate::support::{Client, Protocol, Rig, proxy_in_front_of};
 
 #[tokio::test]
 async fn creates_of_a_namespace_keep_to_one_apiserver_which_all_replicas_choose() {
     let rig = Rig::listed(quick(), |_| {}).await;
     let mut turned = rig.plane.urls();
     turned.rotate_left(1);
-    let replica = proxy_before(&turned, rig.plane.ca_pem(), |_| {}).await;
+    let replica = proxy_in_front_of(&turned, rig.plane.ca_pem(), |_| {}).await;
     let mut client = rig.client(Protocol::Http2).await;
     let mut other = Client::connect(
         replica.address,
@@ -112,7 +112,7 @@ async fn calls_watches_and_unpinned_creates_are_spread_over_the_apiservers() {
 async fn pinned_creates_meet_no_conflict_behind_one_address() {
     let rig = Rig::with(storming(), |_| {}).await;
     let creates = creates_without_conflict(&rig).await;
-    // Only a connection keeps to one apiserver here.
+    // Only a connection stays with one apiserver here.
     let connections: BTreeSet<_> = creates.iter().map(|create| create.connection).collect();
     assert_eq!(connections.len(), 1);
     rig.stop().await;

@@ -1,4 +1,4 @@
-//! One server fails or comes back in a storm of creates.
+//! One server fails or returns during a storm of creates.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use tokio::task::JoinSet;
 
 use super::{SERVERS, conflicts, count, storm};
 use crate::support::{
-    Client, NAMESPACE, Protocol, Rig, eventually, proxy_before, servers_up, soon,
+    Client, NAMESPACE, Protocol, Rig, eventually, proxy_in_front_of, servers_up, soon,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_returns_to_its_server_in_a_storm_without_a_conflict() {
-    // News that are slow enough for a burst: at once it would be up to all creates in flight.
+    // A watch latency that is long enough for a burst of conflicts; at most all creates in flight
+    // conflict at once.
     let settings = Settings {
         seed: 1,
         watch_latency: Duration::from_millis(35),
         ..Settings::default()
     };
-    // As it says of itself, the pause outlasts the news, of which the slowest take eleven times the
-    // mean.
+    // The pause is longer than the watch latency, whose slowest events take eleven times the mean.
     let rig = Rig::listed(settings, |config| {
         config.replay.base_delay = Duration::from_millis(400)
     })
@@ -90,7 +90,7 @@ async fn an_apiserver_killed_and_restarted_in_a_storm_loses_nothing_and_moves_on
         |_| {},
     )
     .await;
-    let replica = proxy_before(&rig.plane.urls(), rig.plane.ca_pem(), |_| {}).await;
+    let replica = proxy_in_front_of(&rig.plane.urls(), rig.plane.ca_pem(), |_| {}).await;
     let proxies = [&rig.proxy, &replica];
     eventually("all are up", || {
         proxies.iter().all(|proxy| servers_up(proxy) == SERVERS)
@@ -157,8 +157,8 @@ async fn an_apiserver_killed_and_restarted_in_a_storm_loses_nothing_and_moves_on
         .flatten()
         .collect();
 
-    // Of creates under way at a server that is killed nobody knows what became: those answers are
-    // 504, and are no replay's business.
+    // It is unknown whether a killed server processed the creates in flight. They are answered with
+    // 504 and not replayed.
     let unknown = answers
         .iter()
         .filter(|(_, status)| *status == StatusCode::GATEWAY_TIMEOUT)

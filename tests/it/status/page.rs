@@ -1,4 +1,4 @@
-//! The page: its numbers are those of `/metrics`, whatever happened, and it is harmless.
+//! The status page: its numbers always equal those of `/metrics`, and it escapes untrusted text.
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::experienced;
 use crate::support::{Answer, NAMESPACE, Protocol, Rig, captured, conflict, pod, sample, soon};
 
-/// The text of a page of HTML, without its tags.
+/// The text of an HTML page without its tags.
 fn text(html: &str) -> String {
     let pieces = html
         .split('<')
@@ -125,7 +125,7 @@ async fn the_page_and_its_data_equal_the_metrics() {
 async fn names_from_urls_and_bodies_stay_text() {
     let rig = Rig::new().await;
     let mut client = rig.client(Protocol::Http1).await;
-    // What an unescaped path can hold; escaped ones are no creates.
+    // Characters that an unescaped path can contain. Paths with escapes are not creates.
     rig.faults()
         .next_create(Fault::Answer(captured("exceeded_quota_403")));
     let body = pod("<script>alert(1)</script><img src=x onerror='alert(2)'>");
@@ -158,7 +158,7 @@ async fn names_from_urls_and_bodies_stay_text() {
 /// The live updates of the status page.
 struct Events {
     body: Incoming,
-    /// What came so far.
+    /// The bytes received so far.
     text: String,
 }
 
@@ -179,7 +179,7 @@ impl Events {
         }
     }
 
-    /// The events until one has `part` in it. False: they end before.
+    /// Reads events until one contains `part`. Returns false if the stream ends first.
     async fn until(&mut self, part: &str) -> bool {
         self.text.clear();
         soon(async {
@@ -230,7 +230,7 @@ async fn a_create_is_seen_live_and_only_what_changed_is_sent() {
         events.text
     );
 
-    // A viewer keeps nobody from stopping.
+    // An open status page does not delay the shutdown.
     rig.stop().await;
     assert!(
         !events.until("never sent").await,

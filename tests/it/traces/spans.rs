@@ -1,4 +1,4 @@
-//! The spans of a create, and the trace context that the apiserver gets.
+//! The spans of a create, and the trace context in the requests to the apiserver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,7 +129,7 @@ async fn a_replayed_create_is_a_span_of_its_caller_with_a_span_for_each_attempt(
             .unwrap()
             > 0.0
     );
-    // In order, inside of the server's span, and in this century.
+    // The times are in order, within the server's span, and in this century.
     let times: Vec<_> = attempts
         .iter()
         .flat_map(|attempt| [attempt.start_time_unix_nano, attempt.end_time_unix_nano])

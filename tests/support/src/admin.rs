@@ -1,4 +1,4 @@
-//! A client of the admin port: plain HTTP/1.1, one connection a request.
+//! A client of the admin port. It speaks plain HTTP/1.1 and opens a connection for each request.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::Answer;
 
-/// The answer to a GET of `path`, which begins with a slash.
+/// Sends a GET for `path`, which begins with a slash.
 pub async fn get(admin: SocketAddr, path: &str) -> Answer {
     request(admin, Method::GET, path).await
 }
@@ -31,8 +31,8 @@ pub async fn request(admin: SocketAddr, method: Method, path: &str) -> Answer {
     Answer::of(sender.send_request(request).await.unwrap()).await
 }
 
-/// The answer to a GET of `path`, as soon as `wanted` accepts it. Fails after half a minute, with
-/// the last answer.
+/// Repeats a GET until `wanted` accepts the answer. After half a minute it fails with the last
+/// answer.
 pub async fn get_until(admin: SocketAddr, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
     let mut last = get(admin, path).await;
     let waited = tokio::time::timeout(Duration::from_secs(30), async {
@@ -43,7 +43,7 @@ pub async fn get_until(admin: SocketAddr, path: &str, wanted: impl Fn(&Answer) -
     });
     if waited.await.is_err() {
         panic!(
-            "not within half a minute; {path} last answered {} {}",
+            "no accepted answer within half a minute; the last one of {path} was {} {}",
             last.status,
             last.text()
         );

@@ -1,4 +1,4 @@
-//! The answers that were captured from real apiservers.
+//! Answers captured from real apiservers.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use http::header::{CONTENT_LENGTH, DATE};
 use model_control_plane::client::Answer;
 use model_control_plane::{Canned, Fault};
 
-/// The root of the repository.
+/// The root directory of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The quota conflict of a real apiserver.
+/// A fault that answers with the quota conflict of a real apiserver.
 pub fn conflict() -> Fault {
     Fault::Answer(captured("quota_conflict_409"))
 }
@@ -22,7 +22,7 @@ pub fn samples() -> PathBuf {
     root().join("tests/samples")
 }
 
-/// A captured answer, dated, so that no server on the way adds a date of its own.
+/// A captured answer with a fixed `Date`, so that no server adds a date of its own.
 pub fn captured(name: &str) -> Canned {
     let raw = std::fs::read(samples().join(format!("{name}.http"))).unwrap();
     Canned::captured(&raw).unwrap().with(
@@ -31,8 +31,8 @@ pub fn captured(name: &str) -> Canned {
     )
 }
 
-/// Fails unless `answer` is `canned` byte for byte: status, every header in its order, body, and
-/// nothing else but the length.
+/// Checks that `answer` equals `canned` byte for byte: the status, the headers in their order, and
+/// the body. Only the length is allowed in addition.
 pub fn assert_relayed(answer: &Answer, canned: &Canned, what: &str) {
     let mut headers = canned.headers.clone();
     headers.append(CONTENT_LENGTH, canned.body.len().into());

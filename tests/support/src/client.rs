@@ -1,4 +1,4 @@
-//! The one client of all tests, over TLS in either protocol. It neither retries nor pools.
+//! The HTTP client of all tests, over TLS with HTTP/1.1 or HTTP/2. It has no retries and no pool.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{NAMESPACE, soon};
 
-/// An HTTP version, of one side of the proxy.
+/// The HTTP version on one side of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Http1,
@@ -38,10 +38,10 @@ impl Protocol {
     }
 }
 
-/// Each protocol.
+/// Both protocols, for loops over one side.
 pub const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
-/// Both protocols of the client with both of the apiserver: (downstream, upstream).
+/// Every combination of protocols: (downstream, upstream).
 pub const PAIRS: [(Protocol, Protocol); 4] = [
     (Protocol::Http1, Protocol::Http1),
     (Protocol::Http1, Protocol::Http2),
@@ -49,7 +49,7 @@ pub const PAIRS: [(Protocol, Protocol); 4] = [
     (Protocol::Http2, Protocol::Http2),
 ];
 
-/// What a client can send: a whole body, or one that the test feeds.
+/// A request body that a client can send: a complete one, or a stream that the test controls.
 pub trait RequestBody:
     http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static
 {
@@ -60,17 +60,17 @@ impl<B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'stati
 {
 }
 
-/// The model's client, which here takes every body, and fails the test where it has no answer.
+/// The model's client for any type of body. Without an answer it fails the test.
 pub struct Client(client::Client<BoxBody<Bytes, Infallible>>);
 
 impl Client {
-    /// Over a new connection.
+    /// Opens a new connection.
     pub async fn connect(address: SocketAddr, ca: &str, token: &str, protocol: Protocol) -> Self {
         let stream = tls_stream(address, ca, protocol).await;
         Self::over(stream, address, token, protocol).await
     }
 
-    /// Over a connection that has been made already.
+    /// Uses a connection that is already open.
     pub async fn over(
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
@@ -82,7 +82,7 @@ impl Client {
         Self(client.await.unwrap())
     }
 
-    /// A request with the token and, for HTTP/1.1, a `Host`; `path` starts with a slash.
+    /// A request with the token and, for HTTP/1.1, a `Host`. `path` begins with a slash.
     pub fn request(
         &self,
         method: Method,
@@ -94,22 +94,27 @@ impl Client {
             .unwrap()
     }
 
-    /// Another handle of the same HTTP/2 connection.
+    /// Another handle to the same HTTP/2 connection.
     pub fn share(&self) -> Self {
-        Self(self.0.share().expect("HTTP/1.1 has one request at a time"))
+        Self(
+            self.0
+                .share()
+                .expect("only HTTP/2 connections can be shared"),
+        )
     }
 
-    /// Whether the connection takes no further requests, because it has closed or was told GOAWAY.
+    /// Whether the connection accepts no further requests because it is closed or has received a
+    /// GOAWAY.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
 
-    /// The head of the answer to any request.
+    /// Sends a request and returns the head of its answer.
     pub async fn send<B: RequestBody>(&mut self, request: Request<B>) -> Response<Incoming> {
         self.try_send(request).await.unwrap()
     }
 
-    /// As [`Client::send`]; an error where there is no answer.
+    /// As [`Client::send`], but returns an error if there is no answer.
     pub async fn try_send<B: RequestBody>(
         &mut self,
         request: Request<B>,
@@ -117,12 +122,12 @@ impl Client {
         self.0.send_request(request.map(BodyExt::boxed)).await
     }
 
-    /// The answer to a GET.
+    /// Sends a GET and reads the whole answer.
     pub async fn get(&mut self, path: &str) -> Answer {
         self.ask(self.request(Method::GET, path, "")).await
     }
 
-    /// The answer to any request, read to its end.
+    /// Sends a request and reads the whole answer.
     pub async fn ask<B: RequestBody>(&mut self, request: Request<B>) -> Answer {
         soon(async { Answer::of(self.send(request).await).await }).await
     }
@@ -133,18 +138,18 @@ impl Client {
         self.ask(self.request(Method::POST, &path, pod(name))).await
     }
 
-    /// Creates a small pod in [`NAMESPACE`], JSON both ways.
+    /// Creates a small pod in [`NAMESPACE`], in JSON.
     pub async fn create(&mut self, name: &str) -> Answer {
         Answer::of(self.send(self.create_request(name)).await).await
     }
 
-    /// The request of [`Client::create`].
+    /// The request that [`Client::create`] sends.
     pub fn create_request(&self, name: &str) -> Request<Full<Bytes>> {
         self.create_request_with(name, "")
     }
 
-    /// A small pod and its answer in `encoding`; no apiserver takes YAML pods from a client
-    /// library, so there the post is JSON.
+    /// The create of a small pod that accepts an answer in `encoding`. The body has the same
+    /// encoding, but JSON in place of YAML: client libraries never post pods as YAML.
     pub fn create_request_in(&self, name: &str, encoding: Encoding) -> Request<Full<Bytes>> {
         let mut request = self.create_request(name);
         request
@@ -159,7 +164,7 @@ impl Client {
         request
     }
 
-    /// `query` begins with `?` or is empty.
+    /// As [`Client::create_request`], with a `query` that is empty or begins with `?`.
     pub fn create_request_with(&self, name: &str, query: &str) -> Request<Full<Bytes>> {
         let mut request = self.request(
             Method::POST,
@@ -176,7 +181,7 @@ impl Client {
     }
 }
 
-/// A pod as a JSON body.
+/// A small pod as a JSON body.
 pub fn pod(name: &str) -> String {
     serde_json::json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },
@@ -185,12 +190,12 @@ pub fn pod(name: &str) -> String {
     .to_string()
 }
 
-/// A TLS connection that trusts `ca` and offers one protocol.
+/// Opens a TLS connection that trusts `ca` and offers one protocol.
 pub async fn tls_stream(address: SocketAddr, ca: &str, protocol: Protocol) -> TlsStream<TcpStream> {
     try_tls_stream(address, ca, protocol).await.unwrap()
 }
 
-/// As [`tls_stream`]; an error where the handshake fails.
+/// As [`tls_stream`], but returns an error if the handshake fails.
 pub async fn try_tls_stream(
     address: SocketAddr,
     ca: &str,
@@ -199,7 +204,7 @@ pub async fn try_tls_stream(
     tls_stream_as(address, client_config(ca, protocol)).await
 }
 
-/// TLS over a TCP connection that has been made already.
+/// Does the TLS handshake on an open TCP connection.
 pub async fn tls_over(tcp: TcpStream, ca: &str, protocol: Protocol) -> TlsStream<TcpStream> {
     let name = ServerName::from(tcp.peer_addr().unwrap().ip());
     TlsConnector::from(client_config(ca, protocol))
@@ -212,13 +217,13 @@ fn client_config(ca: &str, protocol: Protocol) -> Arc<ClientConfig> {
     Arc::new(client::tls(ca, protocol.version()).unwrap())
 }
 
-/// A TLS connection of any configuration.
+/// Opens a TLS connection with any configuration.
 pub async fn tls_stream_as(
     address: SocketAddr,
     config: Arc<ClientConfig>,
 ) -> io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await.unwrap();
-    // As every real client: a body would else wait 40 ms for the acknowledgement of its head.
+    // Every real client sets this. Without it a body waits 40 ms until the head is acknowledged.
     tcp.set_nodelay(true).unwrap();
     let name = ServerName::from(address.ip());
     TlsConnector::from(config).connect(name, tcp).await

@@ -1,5 +1,5 @@
-//! A collector of traces on loopback. What it gets is read with OpenTelemetry's own types, for the
-//! proxy writes it by hand.
+//! A collector of traces on loopback. The proxy encodes spans by hand, so the collector decodes
+//! them with OpenTelemetry's own types.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -21,12 +21,12 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How a collector answers.
+/// The behaviour of a collector.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Collecting {
-    /// Takes every span, but says that it rejected so many.
+pub enum CollectorMode {
+    /// Accepts every span, but reports this number as rejected.
     Rejecting(i64),
-    /// Answers with this code.
+    /// Answers every export with this status code.
     Refusing(StatusCode),
     /// Closes every connection.
     Closing,
@@ -41,12 +41,12 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// One that takes everything.
+    /// Starts a collector that accepts everything.
     pub async fn start() -> Self {
-        Self::that(Collecting::Rejecting(0)).await
+        Self::with(CollectorMode::Rejecting(0)).await
     }
 
-    pub async fn that(collecting: Collecting) -> Self {
+    pub async fn with(collecting: CollectorMode) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let got = Arc::new(Mutex::new(Vec::new()));
@@ -58,7 +58,7 @@ impl Collector {
         }
     }
 
-    /// Everything sent so far, as bytes.
+    /// The bodies of all exports so far.
     pub fn bytes(&self) -> Vec<u8> {
         self.got
             .lock()
@@ -68,7 +68,7 @@ impl Collector {
             .collect()
     }
 
-    /// The spans so far, in the order in which they were sent.
+    /// All spans so far, in the order in which they were sent.
     pub fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();
         for (path, headers, body) in &*self.got.lock().unwrap() {
@@ -94,17 +94,17 @@ impl Collector {
 
 async fn serve(
     listener: TcpListener,
-    collecting: Collecting,
+    collecting: CollectorMode,
     got: Arc<Mutex<Vec<(String, HeaderMap, Bytes)>>>,
 ) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        if collecting == Collecting::Closing {
+        if collecting == CollectorMode::Closing {
             continue;
         }
         let got = Arc::clone(&got);
         let answering = service_fn(move |request| answer(request, collecting, Arc::clone(&got)));
-        // A proxy that gives up closes in the middle of it.
+        // If the proxy gives up an export, it closes the connection early.
         tokio::spawn(async move {
             drop(
                 http1::Builder::new()
@@ -118,7 +118,7 @@ async fn serve(
 #[expect(clippy::disallowed_methods, reason = "the proxy's batches are bounded")]
 async fn answer(
     request: Request<Incoming>,
-    collecting: Collecting,
+    collecting: CollectorMode,
     got: Arc<Mutex<Vec<(String, HeaderMap, Bytes)>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
@@ -130,7 +130,7 @@ async fn answer(
         .push((head.uri.path().to_owned(), head.headers, body.to_bytes()));
     let mut response = ExportTraceServiceResponse::default();
     let code = match collecting {
-        Collecting::Rejecting(spans) => {
+        CollectorMode::Rejecting(spans) => {
             let partial = ExportTracePartialSuccess {
                 rejected_spans: spans,
                 error_message: "too many".into(),
@@ -138,15 +138,15 @@ async fn answer(
             response.partial_success = Some(partial).filter(|_| spans > 0);
             StatusCode::OK
         }
-        Collecting::Refusing(code) => code,
-        Collecting::Closing | Collecting::Silent => std::future::pending().await,
+        CollectorMode::Refusing(code) => code,
+        CollectorMode::Closing | CollectorMode::Silent => std::future::pending().await,
     };
     let mut answer = Response::new(Full::new(response.encode_to_vec().into()));
     *answer.status_mut() = code;
     Ok(answer)
 }
 
-/// The value of an attribute as text; empty where it is not there.
+/// The value of an attribute as text; empty if the attribute is missing.
 pub fn text(attributes: &[KeyValue], key: &str) -> String {
     let found = attributes
         .iter()

@@ -1,5 +1,5 @@
-//! The real executable as an operator meets it: started with nothing in its environment, read line
-//! by line, ended by signals.
+//! Runs the real executable as an operator does: with an empty environment, its output read line by
+//! line, and ended by signals.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::{Client, Protocol, eventually, one, plane};
 
-/// `kube-retry-proxy ARGUMENTS`, without any environment variable of the tests.
+/// `kube-retry-proxy ARGUMENTS`, without the environment variables of the tests.
 pub fn command(arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO_BIN_EXE_kube-retry-proxy").expect("run by cargo test");
     let mut command = Command::new(program);
@@ -34,17 +34,17 @@ pub fn serve(arguments: &[&str]) -> Command {
     command(&[&free[..], arguments].concat())
 }
 
-/// A process and all that it has printed so far. Killed when dropped.
+/// A process and its output so far. It is killed when this is dropped.
 pub struct Process {
     child: Child,
     stdout: Printed,
     stderr: Printed,
 }
 
-/// What a process that has ended printed.
+/// The result of a finished process.
 #[derive(Debug)]
-pub struct Ended {
-    /// None: a signal ended it.
+pub struct Exit {
+    /// `None` if a signal ended the process.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -76,12 +76,12 @@ impl Process {
         self.stderr.text()
     }
 
-    /// The first line on stderr with `part` in it, as soon as there is one.
+    /// Waits for the first line on stderr that contains `part`.
     pub async fn line(&mut self, part: &str) -> String {
         self.line_of(|process| process.stderr.text(), part).await
     }
 
-    /// As [`Process::line`], on stdout.
+    /// Waits for the first line on stdout that contains `part`.
     pub async fn stdout_line(&mut self, part: &str) -> String {
         self.line_of(|process| process.stdout.text(), part).await
     }
@@ -89,7 +89,7 @@ impl Process {
     async fn line_of(&mut self, printed: impl Fn(&Self) -> String, part: &str) -> String {
         let mut found = None;
         eventually(&format!("a line with {part:?}"), || {
-            // Whoever has ended, and has been read to the end, will not print it any more.
+            // Once the process has ended and its pipes are read, no line can follow.
             let over = self.child.try_wait().unwrap().is_some()
                 && self.stdout.is_whole()
                 && self.stderr.is_whole();
@@ -119,8 +119,8 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end.
-    pub async fn ended(mut self) -> Ended {
+    /// Waits for the end of the process.
+    pub async fn ended(mut self) -> Exit {
         let mut code = None;
         eventually("the end of the process", || {
             match self.child.try_wait().unwrap() {
@@ -132,7 +132,7 @@ impl Process {
             }
         })
         .await;
-        Ended {
+        Exit {
             code,
             stdout: self.stdout.rest(),
             stderr: self.stderr.rest(),
@@ -142,19 +142,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended already, as a rule.
+        // Usually the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 /// Runs a command to its end.
-pub async fn run(command: Command) -> Ended {
+pub async fn run(command: Command) -> Exit {
     Process::start(command).ended().await
 }
 
 /// As [`run`], with `input` on stdin.
-pub async fn run_with_input(mut command: Command, input: &[u8]) -> Ended {
+pub async fn run_with_input(mut command: Command, input: &[u8]) -> Exit {
     let mut process = Process::start({
         command.stdin(Stdio::piped());
         command
@@ -169,7 +169,7 @@ pub async fn run_with_input(mut command: Command, input: &[u8]) -> Ended {
     process.ended().await
 }
 
-/// What a thread has read of a pipe so far.
+/// The output that a thread has read from a pipe so far.
 struct Printed {
     text: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
@@ -197,22 +197,22 @@ impl Printed {
         self.text.lock().unwrap().clone()
     }
 
-    /// Whether there is nothing more to read.
+    /// Whether the pipe has ended.
     fn is_whole(&self) -> bool {
         self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Everything, once the other end is closed.
+    /// The complete output, after the other end has closed.
     fn rest(&mut self) -> String {
         self.reader.take().unwrap().join().unwrap();
         self.text()
     }
 }
 
-/// A `serve` that has said where it serves.
+/// A `serve` process that has logged its addresses.
 pub struct Served {
     pub process: Process,
-    /// The line that said it.
+    /// The log line with the addresses.
     pub line: String,
     pub address: SocketAddr,
     pub admin: SocketAddr,
@@ -236,13 +236,13 @@ impl Served {
         }
     }
 
-    /// A client that trusts `ca`, over HTTP/1.1.
+    /// An HTTP/1.1 client that trusts `ca`.
     pub async fn client(&self, ca: &str, token: &str) -> Client {
         Client::connect(self.address, ca, token, Protocol::Http1).await
     }
 }
 
-/// The value of `name=` in a line of text, or of `"name":` in one of JSON.
+/// The value of `name=` in a text line, or of `"name":` in a JSON line.
 fn field(line: &str, name: &str) -> Option<String> {
     if let Ok(object) = serde_json::from_str::<serde_json::Value>(line) {
         return object[name].as_str().map(str::to_owned);
@@ -252,8 +252,8 @@ fn field(line: &str, name: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// A control plane with one apiserver, and a directory with its CA, for whatever a proxy reads and
-/// writes.
+/// A control plane with one apiserver, and a directory with its CA for the files that a proxy reads
+/// and writes.
 pub struct Place {
     pub plane: ControlPlane,
     directory: TempDir,
@@ -273,7 +273,7 @@ impl Place {
         place
     }
 
-    /// The path of a file in the directory, which need not be there.
+    /// The path of a file in the directory. The file need not exist.
     pub fn path(&self, name: &str) -> String {
         self.directory
             .path()
@@ -283,7 +283,7 @@ impl Place {
             .to_owned()
     }
 
-    /// Writes a file at one stroke, as nobody may read a part of it, and gives its path.
+    /// Writes a file atomically, so that no reader sees a part of it, and returns its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         let mut whole = NamedTempFile::new_in(self.directory.path()).unwrap();
@@ -312,7 +312,7 @@ impl Place {
         self.write("config.yaml", &text)
     }
 
-    /// `serve` with flags only, and `more` of them.
+    /// The command `serve` with flags only; `more` are additional flags.
     pub fn serve(&self, more: &[&str]) -> Command {
         self.serve_trusting(&self.path("upstream-ca.crt"), more)
     }
@@ -336,13 +336,13 @@ impl Place {
         )
     }
 
-    /// A proxy with flags only, and `more` of them.
+    /// Starts a proxy with flags only; `more` are additional flags.
     pub async fn served(&self, more: &[&str]) -> Served {
         Served::start(self.serve(more)).await
     }
 
-    /// A client of a proxy that signed its certificate in the directory, with the control plane's
-    /// token.
+    /// A client with the control plane's token, for a proxy that has written its certificate into
+    /// the directory.
     pub async fn client(&self, served: &Served) -> Client {
         served
             .client(&self.read("ca.crt"), self.plane.token())

@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame, where a client library would have better manners.
+//! HTTP/2 frame by frame, for behaviour that a client library would prevent.
 
 use std::net::SocketAddr;
 
@@ -20,33 +20,33 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// The largest payload that a server takes without having said more.
+/// The largest payload that a server accepts with default settings.
 const MAX_PAYLOAD: usize = 16 << 10;
 
-/// Header lines of a frame, pseudo-headers included.
+/// The header fields of a frame, including pseudo-headers.
 pub type Fields<'a> = &'a [(&'a str, &'a str)];
 
-/// A client's connection.
+/// The client side of a connection.
 pub struct Frames<S = TlsStream<TcpStream>> {
     stream: S,
     authority: String,
     token: String,
     next: u32,
     pings: u64,
-    /// The pieces of bodies that have come, all together.
+    /// The data of all bodies received so far, in one buffer.
     pub data: Vec<u8>,
-    /// The code and the words of a GOAWAY that was no mere farewell.
-    pub broken: Option<(u32, String)>,
-    /// Whether there was one that is.
-    pub farewell: bool,
+    /// The code and the debug data of a GOAWAY with an error.
+    pub error: Option<(u32, String)>,
+    /// Whether a GOAWAY without an error has arrived.
+    pub goaway: bool,
 }
 
 /// How a stream ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// With an answer of this body. Its head would take a decoder of HPACK.
+pub enum StreamEnd {
+    /// With an answer that has this body. The head is not decoded, because that would need HPACK.
     Answered(Vec<u8>),
-    /// By RST_STREAM with this code.
+    /// With RST_STREAM and this code.
     Reset(u32),
 }
 
@@ -59,8 +59,7 @@ impl Frames {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    /// Over a connection that is open already, for requests that name authority and token
-    /// themselves.
+    /// Uses an open connection. The requests on it must contain authority and token.
     pub async fn over(mut stream: S) -> Self {
         stream
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -74,18 +73,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             next: 1,
             pings: 0,
             data: Vec::new(),
-            broken: None,
-            farewell: false,
+            error: None,
+            goaway: false,
         }
     }
 
-    /// Sends a request and reads how its stream ends.
+    /// Sends a request and waits for the end of its stream.
     pub async fn ask(
         &mut self,
         head: Fields<'_>,
         body: &[u8],
         trailers: Option<Fields<'_>>,
-    ) -> Ended {
+    ) -> StreamEnd {
         let id = self.next;
         self.next += 2;
         let last = |last: bool| if last { END_STREAM } else { 0 };
@@ -105,15 +104,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.write(&frames).await;
         let mut body = Vec::new();
         loop {
-            let frame = self.frame().await.expect("the stream's end");
-            assert_eq!((&self.broken, self.farewell), (&None, false), "GOAWAY");
+            let frame = self
+                .frame()
+                .await
+                .expect("a frame before the connection ends");
+            assert_eq!((&self.error, self.goaway), (&None, false), "GOAWAY");
             match frame {
                 Frame { id: of, .. } if of != id => continue,
                 Frame {
                     kind: RST_STREAM,
                     payload,
                     ..
-                } => return Ended::Reset(u32::from_be_bytes(payload.try_into().unwrap())),
+                } => return StreamEnd::Reset(u32::from_be_bytes(payload.try_into().unwrap())),
                 Frame {
                     kind: DATA,
                     ref payload,
@@ -122,17 +124,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 _ => {}
             }
             if matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
-                return Ended::Answered(body);
+                return StreamEnd::Answered(body);
             }
         }
     }
 
-    /// A whole request, and the number of its stream.
+    /// The frames of a complete GET request, and its stream id.
     pub fn get(&mut self, path: &str) -> (u32, Vec<u8>) {
         self.get_with(path, &[])
     }
 
-    /// As [`Frames::get`], with further headers as HPACK has them.
+    /// As [`Frames::get`], with further headers encoded in HPACK.
     pub fn get_with(&mut self, path: &str, headers: &[u8]) -> (u32, Vec<u8>) {
         let id = self.next;
         self.next += 2;
@@ -163,12 +165,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         (id, frames)
     }
 
-    /// A whole request that is taken back at once.
+    /// The frames of a request that is cancelled at once.
     pub fn cancelled(&mut self, path: &str) -> Vec<u8> {
         self.cancelled_with(path, &[])
     }
 
-    /// As [`Frames::cancelled`], with further headers as HPACK has them.
+    /// As [`Frames::cancelled`], with further headers encoded in HPACK.
     pub fn cancelled_with(&mut self, path: &str, headers: &[u8]) -> Vec<u8> {
         const CANCEL: [u8; 4] = [0, 0, 0, 8];
         let (id, mut frames) = self.get_with(path, headers);
@@ -180,13 +182,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.try_write(frames).await.unwrap();
     }
 
-    /// An error where the other side has closed.
+    /// Writes frames. Returns an error if the other side has closed the connection.
     pub async fn try_write(&mut self, frames: &[u8]) -> std::io::Result<()> {
         soon(self.stream.write_all(frames)).await?;
         soon(self.stream.flush()).await
     }
 
-    /// Returns when the other side has seen everything so far. False: it has ended the connection.
+    /// Waits until the other side has processed everything sent so far. Returns false if it ends
+    /// the connection.
     pub async fn settled(&mut self) -> bool {
         self.pings += 1;
         let ping = self.pings.to_be_bytes();
@@ -208,8 +211,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// Asks for `path` and returns when the answer is whole: all that came before has then been
-    /// looked at. False: the connection ended.
+    /// Sends a GET for `path` and waits for the complete answer, so that the proxy has processed
+    /// everything sent earlier. Returns false if the connection ends.
     pub async fn answered(&mut self, path: &str) -> bool {
         let (id, request) = self.get(path);
         if self.try_write(&request).await.is_err() {
@@ -230,10 +233,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// Returns when the other side has announced that it ends the connection. False: it ended
-    /// without.
-    pub async fn bidden_farewell(&mut self) -> bool {
-        while !self.farewell {
+    /// Waits for a GOAWAY without an error. Returns false if the connection ends without one.
+    pub async fn received_goaway(&mut self) -> bool {
+        while !self.goaway {
             if self.frame().await.is_none() {
                 return false;
             }
@@ -241,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         true
     }
 
-    /// Returns when `text` has come in a body. False: the connection ended first.
+    /// Waits until `text` arrives in a body. Returns false if the connection ends first.
     pub async fn data_with(&mut self, text: &str) -> bool {
         while !String::from_utf8_lossy(&self.data).contains(text) {
             if self.frame().await.is_none() {
@@ -251,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         true
     }
 
-    /// The next frame; None at the end of the connection.
+    /// Reads the next frame. Returns `None` at the end of the connection.
     async fn frame(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         soon(self.stream.read_exact(&mut head)).await.ok()?;
@@ -264,9 +266,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             DATA => self.data.extend_from_slice(&payload),
             GOAWAY if payload[4..8] != [0; 4] => {
                 let code = u32::from_be_bytes(payload[4..8].try_into().unwrap());
-                self.broken = Some((code, String::from_utf8_lossy(&payload[8..]).into_owned()));
+                self.error = Some((code, String::from_utf8_lossy(&payload[8..]).into_owned()));
             }
-            GOAWAY => self.farewell = true,
+            GOAWAY => self.goaway = true,
             _ => {}
         }
         Some(Frame {
@@ -278,12 +280,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     async fn answer(&mut self, frames: &[u8]) {
-        // Whether the connection has ended, the next read tells.
+        // If the connection has ended, the next read reports it.
         let _ = self.try_write(frames).await;
     }
 }
 
-/// One frame that has come.
+/// A received frame.
 struct Frame {
     kind: u8,
     flags: u8,
@@ -296,7 +298,7 @@ fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
 }
 
-/// The length of a string that is not Huffman coded (RFC 7541 §5.1, a prefix of 7 bits).
+/// The HPACK length of a string without Huffman coding (RFC 7541 §5.1, a prefix of 7 bits).
 fn length(length: usize) -> Vec<u8> {
     if length < 127 {
         return vec![length as u8];
@@ -310,7 +312,7 @@ fn length(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// HPACK's plainest form: literals without indexing (RFC 7541 §6.2.2).
+/// The simplest HPACK encoding: literals without indexing (RFC 7541 §6.2.2).
 fn block(fields: Fields<'_>) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {

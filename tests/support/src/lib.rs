@@ -1,18 +1,19 @@
-//! What the tests, the benchmarks and the end-to-end suite share: a proxy in front of a model
-//! control plane, one client, raw sockets, scripted peers, the captured answers and the executable.
+//! Shared code of the tests, the benchmarks and the end-to-end suite: a proxy in front of a model
+//! control plane, one HTTP client, raw sockets, scripted peers, the captured answers and the
+//! executable.
 //!
-//! What fails here fails the test: nothing returns an error that a test would only unwrap. Only
-//! `rig` names the proxy's library.
+//! A failure in this crate fails the test, so its functions return no errors that a test would only
+//! unwrap. Only `rig` uses the proxy's library.
 
 #![expect(
     missing_docs,
-    reason = "names and the modules' first lines say enough in tests"
+    reason = "names and module comments are enough in test code"
 )]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails so"
+    reason = "a failure here fails the test"
 )]
 
 pub mod admin;
@@ -37,7 +38,7 @@ pub use model_control_plane::client::Answer;
 pub use posted::Posted;
 pub use raw::Raw;
 pub use rig::{
-    Rig, one, plane, proxy_before, proxy_to, rig, sample, sample_of, servers_up, speaking,
+    Rig, one, plane, proxy_in_front_of, proxy_to, rig, sample, sample_of, servers_up, speaking,
 };
 pub use wait::{eventually, soon};
 

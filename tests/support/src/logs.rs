@@ -1,4 +1,4 @@
-//! What a proxy in the test's own process logs.
+//! The log of a proxy that runs in the test's process.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -8,7 +8,8 @@ thread_local! {
     static COLLECTING: RefCell<Option<Text>> = const { RefCell::new(None) };
 }
 
-/// Collects what is logged by this thread, on which a test's tasks run too, until it is dropped.
+/// Collects the log lines of this thread until it is dropped. The tasks of a test run on the same
+/// thread.
 pub struct Logs {
     text: Text,
 }
@@ -18,8 +19,8 @@ struct Text(Arc<Mutex<Vec<u8>>>);
 
 impl Logs {
     pub fn collect() -> Self {
-        // One subscriber for all threads: with one for each, tracing now and then takes a line for
-        // unwanted that another thread's did not want.
+        // All threads share one subscriber. With one subscriber per thread, tracing sometimes
+        // caches that a line is disabled in one thread and drops it in another.
         static SUBSCRIBED: Once = Once::new();
         SUBSCRIBED.call_once(|| {
             tracing_subscriber::fmt()
@@ -32,7 +33,7 @@ impl Logs {
         Self { text }
     }
 
-    /// The lines with `part` in them.
+    /// The collected lines that contain `part`.
     pub fn with(&self, part: &str) -> Vec<String> {
         let text = String::from_utf8(self.text.0.lock().unwrap().clone()).unwrap();
         text.lines()
@@ -48,7 +49,7 @@ impl Drop for Logs {
     }
 }
 
-/// Writes to what this thread collects, if it does.
+/// Writes to the collection of the current thread, if there is one.
 struct OfThisThread;
 
 impl Write for OfThisThread {

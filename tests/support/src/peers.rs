@@ -1,4 +1,4 @@
-//! An HTTP/2 upstream that the test plays itself, with a library's manners.
+//! An HTTP/2 upstream that the test controls, built on the h2 library.
 
 use std::net::SocketAddr;
 
@@ -13,8 +13,8 @@ use tokio_rustls::server::TlsStream;
 use crate::raw::Raw;
 use crate::soon;
 
-/// An upstream over TLS that speaks HTTP/2 as the test tells it to. Probes, which come in HTTP/1.1,
-/// find it ready.
+/// An upstream over TLS whose HTTP/2 answers the test writes. It answers the HTTP/1.1 probes of the
+/// proxy with 200.
 pub struct Http2Upstream {
     listener: TcpListener,
     tls: TlsAcceptor,
@@ -40,7 +40,7 @@ impl Http2Upstream {
         format!("https://{}", self.address())
     }
 
-    /// The next HTTP/2 connection.
+    /// Accepts the next HTTP/2 connection.
     pub async fn connection(&self) -> Connection<TlsStream<TcpStream>, Bytes> {
         loop {
             let (tcp, _) = soon(self.listener.accept()).await.unwrap();
@@ -59,7 +59,7 @@ impl Http2Upstream {
         }
     }
 
-    /// The next request on a connection of its own, which lives on until the test ends.
+    /// Accepts the next request. Its connection is driven until the test ends.
     pub async fn request(&self) -> (Request<h2::RecvStream>, SendResponse<Bytes>) {
         let mut connection = self.connection().await;
         let request = soon(connection.accept()).await.unwrap().unwrap();

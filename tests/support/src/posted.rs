@@ -1,4 +1,4 @@
-//! Bodies of requests that come in pieces.
+//! Request bodies that consist of several frames.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,19 +12,19 @@ use tokio::sync::oneshot;
 
 /// The body of a request.
 pub enum Posted {
-    /// With its length announced.
+    /// A body with a known length.
     Full(Full<Bytes>),
-    /// Frame by frame, without an announced length.
+    /// A sequence of frames without a known length.
     Frames {
         frames: VecDeque<Bytes>,
-        /// Holds the last frame back until it is sent, or dropped.
+        /// Delays the last frame until the sender is used or dropped.
         gate: Option<oneshot::Receiver<()>>,
         trailers: Option<HeaderMap>,
     },
 }
 
 impl Posted {
-    /// In frames of at most 64 KiB, without an announced length.
+    /// A body in frames of at most 64 KiB, without a known length.
     pub fn frames(body: impl Into<Bytes>) -> Self {
         let mut body = body.into();
         let mut frames = VecDeque::new();
@@ -74,7 +74,7 @@ impl HttpBody for Posted {
                 trailers,
             } => {
                 if let (1, Some(closed)) = (frames.len(), gate.as_mut()) {
-                    // Opened or dropped is all the same.
+                    // Using and dropping the sender have the same effect.
                     let _ = ready!(Pin::new(closed).poll(cx));
                     *gate = None;
                 }

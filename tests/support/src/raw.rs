@@ -1,4 +1,4 @@
-//! HTTP/1.1 byte by byte, where a client or server library would tidy up what the test is about.
+//! HTTP/1.1 byte by byte, for behaviour that a client or server library would correct.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::soon;
 
-/// One HTTP/1.1 connection, as client or as server, in plain bytes.
+/// One HTTP/1.1 connection as plain bytes, on the client or the server side.
 pub struct Raw<S> {
     pub stream: S,
     read: Vec<u8>,
@@ -19,7 +19,7 @@ pub struct Raw<S> {
 pub struct Head {
     /// The request line or status line.
     pub line: String,
-    /// As they came, names in lower case.
+    /// The headers in the order of arrival. Names are in lower case.
     pub headers: Vec<(String, String)>,
 }
 
@@ -64,14 +64,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         soon(self.stream.flush()).await.unwrap();
     }
 
-    /// The next head, up to its empty line.
+    /// Reads the next head, up to its empty line.
     pub async fn head(&mut self) -> Head {
         self.head_if_any()
             .await
             .expect("a head before the connection ends")
     }
 
-    /// As [`Raw::head`]; None at the end of the connection.
+    /// As [`Raw::head`], but returns `None` at the end of the connection.
     pub async fn head_if_any(&mut self) -> Option<Head> {
         loop {
             if let Some(end) = self
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         }
     }
 
-    /// Exactly so many bytes.
+    /// Reads exactly `length` bytes.
     pub async fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.read.len() < length {
             assert!(
@@ -100,21 +100,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         self.read.drain(..length).collect()
     }
 
-    /// Everything until the peer closes its side.
+    /// Reads until the peer closes its side.
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
         std::mem::take(&mut self.read)
     }
 
-    /// A head and the body that its `Content-Length` announces.
+    /// Reads a head and the body that its `Content-Length` announces.
     pub async fn answer(&mut self) -> (Head, Vec<u8>) {
         self.message()
             .await
             .expect("a head before the connection ends")
     }
 
-    /// A head and its body, by `Content-Length` or in chunks; None where the connection ends
-    /// before.
+    /// Reads a head and its body, which has a `Content-Length` or is chunked. Returns `None` if the
+    /// connection ends first.
     pub async fn message(&mut self) -> Option<(Head, Vec<u8>)> {
         let head = self.head_if_any().await?;
         if !head.all("transfer-encoding").is_empty() {
@@ -132,13 +132,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         Some((head, body))
     }
 
-    /// Closes this side; the other one stays open.
+    /// Closes this side of the connection. The other side stays open.
     pub async fn shutdown(&mut self) {
         soon(self.stream.shutdown()).await.unwrap();
     }
 
     async fn more(&mut self) -> bool {
-        // A peer that closes without TLS's own farewell is at its end too.
+        // A peer that closes without TLS close_notify has also reached its end.
         soon(self.stream.read_buf(&mut self.read))
             .await
             .unwrap_or(0)
@@ -146,8 +146,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 }
 
-/// An upstream that the test plays itself, without TLS: it has no `Date`, no order and no manners
-/// but the test's.
+/// An upstream without TLS whose answers the test writes as bytes. It adds no `Date` and does not
+/// sort headers.
 pub struct Upstream {
     listener: TcpListener,
 }
@@ -167,8 +167,8 @@ impl Upstream {
         self.listener.local_addr().unwrap()
     }
 
-    /// The next connection on which a request arrives, and its head. The proxy also asks whether
-    /// the upstream is ready: it is.
+    /// Accepts the next connection with a request, and reads the head. It answers the proxy's
+    /// probes with 200.
     pub async fn request(&self) -> (Head, Raw<TcpStream>) {
         let mut open = tokio::task::JoinSet::new();
         loop {

@@ -1,6 +1,7 @@
 //! A proxy in this process in front of a model control plane.
 //!
-//! This module alone names the proxy: everything else here judges it, and shares no code with it.
+//! Only this module uses the proxy's library. The rest of the crate judges the proxy and shares no
+//! code with it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::client::{Client, Protocol, tls_stream};
 use crate::{NAMESPACE, Raw, admin};
 
-/// A control plane with the namespace [`NAMESPACE`], a quota in it, and a proxy in front of its
+/// A control plane with the namespace [`NAMESPACE`] and a quota in it, and a proxy in front of its
 /// first apiserver.
 pub struct Rig {
     pub plane: ControlPlane,
@@ -24,13 +25,13 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// One quick apiserver, defaults in the proxy.
+    /// One quick apiserver, and a proxy with the default configuration.
     pub async fn new() -> Self {
         rig(|_| {}).await
     }
 
-    /// With other settings. The proxy is in front of the balancer where there are several
-    /// apiservers.
+    /// A control plane and a proxy with other settings. With several apiservers the proxy uses the
+    /// load balancer.
     pub async fn with(settings: Settings, edit: impl FnOnce(&mut Config)) -> Self {
         let single = settings.apiservers == 1;
         let plane = plane(settings).await;
@@ -43,14 +44,15 @@ impl Rig {
         Self { plane, proxy }
     }
 
-    /// With a proxy that knows every apiserver by its own address.
+    /// As [`Rig::with`], but the proxy has the address of every apiserver.
     pub async fn listed(settings: Settings, edit: impl FnOnce(&mut Config)) -> Self {
         let plane = plane(settings).await;
-        let proxy = proxy_before(&plane.urls(), plane.ca_pem(), edit).await;
+        let proxy = proxy_in_front_of(&plane.urls(), plane.ca_pem(), edit).await;
         Self { plane, proxy }
     }
 
-    /// One quick apiserver that speaks this protocol to the proxy, defaults in the proxy.
+    /// One quick apiserver that speaks this protocol to the proxy, which has the default
+    /// configuration.
     pub async fn speaking(upstream: Protocol) -> Self {
         Self::with(speaking(upstream), |_| {}).await
     }
@@ -66,7 +68,7 @@ impl Rig {
         .await
     }
 
-    /// A client of the first apiserver itself.
+    /// A client that connects directly to the first apiserver.
     pub async fn direct(&self, protocol: Protocol) -> Client {
         Client::connect(
             self.plane.addresses()[0],
@@ -89,7 +91,7 @@ impl Rig {
         )
     }
 
-    /// A raw connection to the apiserver itself.
+    /// A raw connection to the first apiserver.
     pub async fn raw_direct(&self) -> Raw<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
         Raw::new(
             tls_stream(
@@ -101,22 +103,22 @@ impl Rig {
         )
     }
 
-    /// What goes wrong with the first apiserver.
+    /// The faults of the first apiserver.
     pub fn faults(&self) -> &Arc<Faults> {
         self.plane.faults(0).unwrap()
     }
 
-    /// A page of the proxy's admin port.
+    /// Gets a page of the proxy's admin port.
     pub async fn admin(&self, path: &str) -> Answer {
         admin::get(self.proxy.admin_address, path).await
     }
 
-    /// `/debug/decisions`, newest first.
+    /// The entries of `/debug/decisions`, newest first.
     pub async fn decisions(&self) -> Vec<serde_json::Value> {
         serde_json::from_slice(&self.admin("/debug/decisions").await.body).unwrap()
     }
 
-    /// Stops both; a panic in the control plane's tasks fails the test here.
+    /// Stops proxy and control plane. A panic in a task of the control plane fails the test here.
     pub async fn stop(self) {
         tokio::time::timeout(Duration::from_secs(20), self.proxy.stop())
             .await
@@ -130,7 +132,7 @@ pub async fn rig(edit: impl FnOnce(&mut Config)) -> Rig {
     Rig::with(one(), edit).await
 }
 
-/// One quick apiserver.
+/// The settings of one quick apiserver.
 pub fn one() -> Settings {
     Settings {
         apiservers: 1,
@@ -148,7 +150,7 @@ pub async fn plane(settings: Settings) -> ControlPlane {
     plane
 }
 
-/// One quick apiserver that speaks this protocol.
+/// The settings of one quick apiserver that speaks this protocol.
 pub fn speaking(upstream: Protocol) -> Settings {
     Settings {
         http1_only: upstream == Protocol::Http1,
@@ -158,24 +160,28 @@ pub fn speaking(upstream: Protocol) -> Settings {
 
 /// A proxy on free ports of loopback in front of `upstream`.
 pub async fn proxy_to(upstream: &str, ca: &str, edit: impl FnOnce(&mut Config)) -> App {
-    proxy_before(&[upstream.to_owned()], ca, edit).await
+    proxy_in_front_of(&[upstream.to_owned()], ca, edit).await
 }
 
 /// A proxy on free ports of loopback in front of these servers.
-pub async fn proxy_before(servers: &[String], ca: &str, edit: impl FnOnce(&mut Config)) -> App {
+pub async fn proxy_in_front_of(
+    servers: &[String],
+    ca: &str,
+    edit: impl FnOnce(&mut Config),
+) -> App {
     let mut config = Config::default();
     config.upstream.servers = servers.iter().map(|url| url.parse().unwrap()).collect();
     config.upstream.ca = Some(CaSource::Pem(ca.as_bytes().to_vec()));
     config.serving.bind_address = [127, 0, 0, 1].into();
     config.serving.secure_port = 0;
     config.admin.bind_address = SocketAddr::from(([127, 0, 0, 1], 0));
-    // A test that has something open on purpose shall not wait for it.
+    // Some tests keep connections open on purpose. The drain does not wait long for them.
     config.drain.timeout = Duration::from_millis(200);
     edit(&mut config);
     app::start(config, None).await.unwrap()
 }
 
-/// How many servers of its upstream the proxy uses.
+/// The number of upstream servers that the proxy considers up.
 pub fn servers_up(proxy: &App) -> usize {
     let text = proxy.metrics.render();
     text.lines()
@@ -183,12 +189,12 @@ pub fn servers_up(proxy: &App) -> usize {
         .count()
 }
 
-/// The value of a sample of the proxy's metrics, 0 where there is none.
+/// The value of a sample in the proxy's metrics, 0 if it is missing.
 pub fn sample(proxy: &App, series: &str) -> f64 {
     sample_of(&proxy.metrics, series)
 }
 
-/// As [`sample`], also when the proxy has stopped.
+/// As [`sample`], for a proxy that may have stopped.
 pub fn sample_of(metrics: &Metrics, series: &str) -> f64 {
     let text = metrics.render();
     let line = text.lines().find(|line| {

@@ -1,4 +1,5 @@
-//! Bodies piece by piece: requests that the test feeds, and answers read event by event.
+//! Bodies in pieces: requests whose frames the test sends, and answers that are read event by
+//! event.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,10 +15,10 @@ use tokio::sync::mpsc;
 
 use crate::{Client, NAMESPACE, soon};
 
-/// A request body that the test feeds.
+/// A request body whose frames the test sends.
 pub struct Fed(mpsc::Receiver<Frame<Bytes>>);
 
-/// The end of [`Fed`] that the test holds; the body ends when it is dropped.
+/// The sender for [`Fed`]. The body ends when this is dropped.
 pub struct Feeder(mpsc::Sender<Frame<Bytes>>);
 
 impl Fed {
@@ -26,7 +27,7 @@ impl Fed {
         (Feeder(feeder), Self(fed))
     }
 
-    /// A body of these chunks, without a declared length, and these trailers.
+    /// A body of these chunks and trailers, without a declared length.
     pub async fn whole(
         chunks: impl IntoIterator<Item = Bytes>,
         trailers: Option<HeaderMap>,
@@ -60,7 +61,7 @@ impl http_body::Body for Fed {
     }
 }
 
-/// An answer that is read as it comes.
+/// An answer that is read while it arrives.
 pub struct Streamed {
     pub head: http::response::Parts,
     body: Incoming,
@@ -68,7 +69,7 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    /// A watch of the pods of [`NAMESPACE`], or whatever else `path` names.
+    /// Starts a watch on the pods of [`NAMESPACE`], or another stream at `path`.
     pub async fn open(client: &mut Client, path: &str, accept: &str) -> Self {
         let mut request = client.request(Method::GET, path, "");
         request
@@ -87,7 +88,7 @@ impl Streamed {
         }
     }
 
-    /// The next line, without its end.
+    /// The next line, without its line break.
     pub async fn line(&mut self) -> String {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
@@ -98,7 +99,7 @@ impl Streamed {
         }
     }
 
-    /// Type and object's name of the next JSON event.
+    /// The type of the next JSON event and the name of its object.
     pub async fn event(&mut self) -> (String, String) {
         let event: serde_json::Value = serde_json::from_str(&self.line().await).unwrap();
         let text = |pointer| {
@@ -111,7 +112,7 @@ impl Streamed {
         (text("/type"), text("/object/metadata/name"))
     }
 
-    /// Type and object of the next protobuf event.
+    /// The type of the next protobuf event and its object.
     pub async fn protobuf_event(&mut self) -> (String, Bytes) {
         loop {
             let mut stream = Bytes::copy_from_slice(&self.read);
@@ -123,7 +124,7 @@ impl Streamed {
         }
     }
 
-    /// What is left until the end.
+    /// Reads the remaining bytes until the end.
     pub async fn rest(mut self) -> Vec<u8> {
         while self.more().await {}
         self.read
@@ -139,7 +140,7 @@ impl Streamed {
     }
 }
 
-/// The path of a watch of the pods of [`NAMESPACE`].
+/// The path of a watch on the pods of [`NAMESPACE`].
 pub fn watch_path() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/pods?watch=true")
 }

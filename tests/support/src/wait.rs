@@ -1,20 +1,19 @@
-//! Waiting for what happens soon.
+//! Waiting with a limit, so that a test fails instead of hanging.
 
 use std::time::Duration;
 
-/// A bound for what takes milliseconds, so that a failing test ends; above what a busy machine may
-/// need.
+/// The limit for waits that normally take milliseconds. It is long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Fails the test when something does not happen, instead of hanging.
+/// Fails the test if the future does not complete soon.
 pub async fn soon<T>(happening: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, happening)
         .await
-        .expect("it happens soon")
+        .expect("the future completes within half a minute")
 }
 
-/// Waits until `reached` holds: for what another task does soon, without sleeping for a guessed
-/// time.
+/// Waits until `reached` returns true. For the work of other tasks, instead of a sleep of a guessed
+/// length.
 pub async fn eventually(what: &str, mut reached: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(SOON, async {
         while !reached() {

@@ -1,4 +1,4 @@
-//! Components as processes: started, watched until they are ready, signalled, ended.
+//! Components as processes: start, wait for readiness, signal, stop.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt as _;
@@ -13,14 +13,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{ControlPlane, say};
 use crate::process::{everything, output};
 
-/// How long a component may take to become ready. A first start on a busy machine takes about 20 s.
+/// The limit for a component to become ready. A first start on a busy machine takes about 20 s.
 const READY: Duration = Duration::from_secs(120);
 
-/// How long a component may take to end before it is killed.
+/// The limit for a component to stop. After that it is killed.
 const END: Duration = Duration::from_secs(30);
 
 impl ControlPlane {
-    /// Keeps the command line, so that the component can be started again as it was.
+    /// Stores the command line, so that the component can be started again with it.
     pub(super) fn define(
         &self,
         name: &str,
@@ -32,18 +32,18 @@ impl ControlPlane {
         lines.extend_from_slice(arguments);
         ensure!(
             !lines.iter().any(|line| line.contains('\n')),
-            "an argument of two lines"
+            "an argument contains a line break"
         );
         fs::write(self.run_file(name, "url"), format!("{url}\n"))?;
         fs::write(self.run_file(name, "cmd"), lines.join("\n"))?;
         Ok(())
     }
 
-    /// A component outlives this program, so nobody waits for it. [`is_alive`] knows a zombie.
+    /// Components outlive this program, so no process waits for them. [`is_alive`] detects zombies.
     pub(super) fn start(&self, name: &str) -> Result<()> {
         let lines = fs::read_to_string(self.run_file(name, "cmd"))
             .with_context(|| format!("no component {name} in {}", self.directory.display()))?;
-        ensure!(!self.alive(name), "{name} runs already");
+        ensure!(!self.alive(name), "{name} is already running");
         let mut words = lines.split('\n');
         let log = OpenOptions::new()
             .create(true)
@@ -54,8 +54,8 @@ impl ControlPlane {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A group of its own: an interrupt at the terminal ends the tests, and they end the
-            // components in order.
+            // An own process group: an interrupt at the terminal stops the tests, which then stop
+            // the components in order.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
@@ -105,7 +105,8 @@ impl ControlPlane {
     }
 
     pub(super) fn signal(&self, name: &str, signal: Signal) -> Result<()> {
-        kill_process(self.pid(name)?, signal).with_context(|| format!("{name} cannot be signalled"))
+        kill_process(self.pid(name)?, signal)
+            .with_context(|| format!("cannot send a signal to {name}"))
     }
 
     pub(super) fn stop(&self, name: &str, signal: Signal) -> Result<()> {
@@ -118,10 +119,10 @@ impl ControlPlane {
         while self.alive(name) {
             if Instant::now() >= until {
                 say(&format!(
-                    "{name} did not end in {} s: killing it",
+                    "{name} did not stop within {} s: killing it",
                     END.as_secs()
                 ));
-                // It may have ended just now.
+                // The process may have ended in the meantime.
                 let _ = self.signal(name, Signal::KILL);
                 until = Instant::now() + END;
             }
@@ -130,7 +131,7 @@ impl ControlPlane {
         Ok(fs::remove_file(self.run_file(name, "pid"))?)
     }
 
-    /// Ends those that write first, and etcd last.
+    /// Stops the components that write first, and etcd last.
     pub(crate) fn down(&self) -> Result<()> {
         let mut names = self.started();
         names.sort_by_key(|name| match name.as_str() {
@@ -140,7 +141,7 @@ impl ControlPlane {
         });
         for name in names {
             if self.alive(&name) {
-                // A process that was stopped (SIGSTOP) must go on in order to end.
+                // A process stopped by SIGSTOP must continue to handle the next signal.
                 self.signal(&name, Signal::CONT)?;
                 self.stop(&name, Signal::TERM)?;
             } else {
@@ -152,9 +153,9 @@ impl ControlPlane {
 
     pub(super) fn pid(&self, name: &str) -> Result<Pid> {
         let text = fs::read_to_string(self.run_file(name, "pid"))
-            .with_context(|| format!("{name} does not run"))?;
+            .with_context(|| format!("{name} is not running"))?;
         let number = text.trim().parse()?;
-        Pid::from_raw(number).with_context(|| format!("{name} has no process id"))
+        Pid::from_raw(number).with_context(|| format!("the process id of {name} is invalid"))
     }
 
     pub(super) fn alive(&self, name: &str) -> bool {
@@ -162,13 +163,13 @@ impl ControlPlane {
             .is_ok_and(|pid| is_alive(Path::new(&format!("/proc/{}", pid.as_raw_nonzero()))))
     }
 
-    /// The components that were started and not ended, in the order of their names.
+    /// The components that were started and not stopped, sorted by name.
     pub(super) fn started(&self) -> Vec<String> {
-        // Without the folder there are none.
+        // Without the folder there are no components.
         self.names("pid").unwrap_or_default()
     }
 
-    /// All components.
+    /// All components, started or not.
     pub(super) fn defined(&self) -> Result<Vec<String>> {
         self.names("cmd")
     }
@@ -195,20 +196,20 @@ impl ControlPlane {
     }
 }
 
-/// Whether the process of this folder of `/proc` is alive. A zombie, which has ended and was not
-/// waited for, is not, unless threads of it still hold its sockets.
+/// Whether the process of this folder in `/proc` is alive. A zombie (ended, but not waited for) is
+/// not alive, unless one of its threads still has its sockets open.
 fn is_alive(process: &Path) -> bool {
     let Ok(stat) = fs::read_to_string(process.join("stat")) else {
         return false;
     };
-    // The name in parentheses may itself have parentheses and spaces.
+    // The process name in parentheses may contain parentheses and spaces.
     let zombie = stat
         .rsplit_once(") ")
         .is_some_and(|(_, rest)| rest.starts_with('Z'));
     !zombie || fs::read_dir(process.join("task")).is_ok_and(|tasks| tasks.count() > 1)
 }
 
-/// A signal by its name.
+/// Parses the name of a signal.
 pub(super) fn signal(name: &str) -> Result<Signal> {
     Ok(match name.strip_prefix("SIG").unwrap_or(name) {
         "HUP" => Signal::HUP,
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_starts_again_as_it_was() {
+    fn a_component_restarts_with_the_same_command() {
         let (_folder, plane) = plane();
         define(&plane, "one", "echo started; exec sleep 60");
         let starts = || {
@@ -258,7 +259,7 @@ mod tests {
             plane.start("one").unwrap();
             assert!(plane.alive("one"));
             let again = plane.start("one").unwrap_err().to_string();
-            assert!(again.contains("runs already"), "{again}");
+            assert!(again.contains("already running"), "{again}");
             while starts() < round {
                 sleep(Duration::from_millis(10));
             }
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn down_ends_what_was_stopped_and_forgets_what_has_ended() {
+    fn down_ends_stopped_processes_and_forgets_ended_ones() {
         let (_folder, plane) = plane();
         define(&plane, "etcd", "exec sleep 60");
         define(&plane, "apiserver-0", "exec sleep 60");
@@ -287,10 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_ends_is_not_waited_for() {
+    fn waiting_stops_when_a_component_ends() {
         let (_folder, plane) = plane();
         define(&plane, "etcd", "true");
-        // Of etcd nothing is awaited.
+        // etcd has no readiness check.
         plane.start("etcd").unwrap();
         plane.wait_ready("etcd").unwrap();
         assert!(

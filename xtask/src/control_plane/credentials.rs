@@ -11,8 +11,8 @@ use super::ControlPlane;
 use crate::process::output;
 
 impl ControlPlane {
-    /// The apiservers' certificate is good for loopback, the names of the Service kubernetes and
-    /// `addresses`.
+    /// Creates the CA and the other keys. The apiservers' certificate is valid for loopback, the
+    /// names of the Service kubernetes and `addresses`.
     pub(super) fn make_pki(&self, addresses: &[String]) -> Result<()> {
         let mut names =
             "IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default.svc".to_owned();
@@ -43,7 +43,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// `admin` may do everything and is exempt from priority and fairness. `user` is anybody.
+    /// Creates the tokens. `admin` has all rights and is exempt from priority and fairness; `user`
+    /// is an ordinary client.
     pub(super) fn make_tokens(&self) -> Result<()> {
         let mut file = String::new();
         for (user, groups) in [("admin", ",system:masters"), ("user", "")] {
@@ -77,7 +78,7 @@ current-context: controlplane
             authority = authority.display(),
             token = token.display(),
         );
-        // kubectl warns of a kubeconfig that others can read.
+        // kubectl warns about a kubeconfig that others can read.
         self.write_secret(name, &text)
     }
 

@@ -1,4 +1,4 @@
-//! The programs of a control plane, built once from their published Go modules and kept.
+//! The programs of a control plane, built once from their published Go modules and cached.
 
 use std::env;
 use std::fs;
@@ -22,7 +22,7 @@ pub(crate) enum Program {
     #[value(name = "kube-controller-manager")]
     ControllerManager,
     Kubectl,
-    /// The client-go program of the tests.
+    /// The client-go program of the end-to-end suite.
     Driver,
     /// Argo 3.4's workflow-controller.
     #[value(name = "argo-3.4")]
@@ -43,7 +43,7 @@ impl Program {
         Self::Argo40,
     ];
 
-    /// The folder of its Go module, and its file name.
+    /// The folder of the program's Go module, and the file name of the executable.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Etcd => ("kubernetes", "etcd"),
@@ -56,19 +56,19 @@ impl Program {
         }
     }
 
-    /// Whether setup-envtest's folder may have it.
+    /// Whether KUBEBUILDER_ASSETS may contain it.
     fn is_of_kubernetes(self) -> bool {
         !matches!(self, Self::Driver | Self::Argo34 | Self::Argo40)
     }
 }
 
 pub(super) struct Programs {
-    /// The Go modules of `tests/controlplane`.
+    /// The folder with the Go modules: `tests/controlplane`.
     sources: PathBuf,
     cache: PathBuf,
-    /// KUBEBUILDER_ASSETS.
+    /// The folder in KUBEBUILDER_ASSETS.
     assets: Option<PathBuf>,
-    /// It is asked for many times while a component becomes ready.
+    /// The path of kubectl, which is needed often while a component becomes ready.
     kubectl: OnceLock<PathBuf>,
 }
 
@@ -87,7 +87,7 @@ impl Programs {
             (Some(cache), ..) => cache,
             (None, Some(caches), _) => caches.join("kube-retry-proxy/controlplane"),
             (None, None, Some(home)) => home.join(".cache/kube-retry-proxy/controlplane"),
-            (None, None, None) => bail!("HOME is not set, and CONTROLPLANE_CACHE neither"),
+            (None, None, None) => bail!("neither HOME nor CONTROLPLANE_CACHE is set"),
         };
         Ok(Self {
             sources: root().join("tests/controlplane"),
@@ -97,7 +97,7 @@ impl Programs {
         })
     }
 
-    /// Where the executable is. It is built first if it is missing.
+    /// The path of the executable. It is built first if it is missing.
     pub(super) fn path(&self, program: Program) -> Result<PathBuf> {
         if program != Program::Kubectl {
             return self.find(program);
@@ -129,7 +129,7 @@ impl Programs {
         let source = self.sources.join(module);
         ensure!(
             exists("go"),
-            "Go is needed to build {name} (or set KUBEBUILDER_ASSETS to a folder that has it)"
+            "Go is needed to build {name} (or set KUBEBUILDER_ASSETS to a folder that contains it)"
         );
         let executable = self
             .cache
@@ -144,7 +144,7 @@ impl Programs {
         if let Some(folder) = executable.parent() {
             fs::create_dir_all(folder)?;
         }
-        // An interrupted build leaves nothing that looks finished.
+        // An interrupted build must leave no file under the final name.
         let unfinished = executable.with_added_extension("new");
         let mut build = go(&source);
         build.args([
@@ -158,7 +158,7 @@ impl Programs {
         Ok(executable)
     }
 
-    /// Go's own cache makes this quick when nothing has changed.
+    /// Builds the client-go program. Go's build cache makes this fast if nothing has changed.
     fn driver(&self) -> Result<PathBuf> {
         fs::create_dir_all(&self.cache)?;
         let executable = self.cache.join("driver");
@@ -176,7 +176,7 @@ impl Programs {
         }
     }
 
-    /// What a release build tells its program about its version: clients, features and emulated
+    /// The linker flags that set the version, as in a release build. Clients, features and emulated
     /// versions depend on it.
     fn version_flags(&self, module: &str) -> Result<String> {
         if module != "kubernetes" {
@@ -204,24 +204,23 @@ impl Programs {
         Ok(flags.join(" "))
     }
 
-    /// Where Argo's module is, with its manifests.
+    /// The folder of Argo's Go module, which includes its manifests.
     pub(super) fn argo_source(&self, version: &str) -> Result<PathBuf> {
         let module = format!("argo-{version}");
         let tool = self.tool(&module)?;
         let path = tool
             .strip_suffix("/cmd/workflow-controller")
-            .context("the tool of Argo")?;
+            .context("the tool in Argo's go.mod")?;
         run(go(&self.sources.join(&module)).args(["mod", "download", path]))?;
         Ok(self.list(&module, &["-m", "-f", "{{.Dir}}", path])?.into())
     }
 
-    /// The package that go.mod names as a tool. `go list tool` prints it, too, but it loads the
-    /// package.
+    /// The package in the `tool` line of go.mod. `go list tool` would load the package to print it.
     fn tool(&self, module: &str) -> Result<String> {
         let manifest = fs::read_to_string(self.sources.join(module).join("go.mod"))?;
         let tool = manifest.lines().find_map(|line| line.strip_prefix("tool "));
         Ok(tool
-            .with_context(|| format!("{module}/go.mod names no tool"))?
+            .with_context(|| format!("{module}/go.mod has no tool line"))?
             .to_owned())
     }
 
@@ -231,7 +230,7 @@ impl Programs {
     }
 }
 
-/// Where the manifests of an Argo version are.
+/// The folder with the manifests of an Argo version.
 pub(crate) fn argo_manifests(version: &str) -> Result<PathBuf> {
     Ok(Programs::from_env()?
         .argo_source(version)?

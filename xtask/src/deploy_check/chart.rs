@@ -1,4 +1,4 @@
-//! The Helm chart, and what deploy/kustomize takes from it.
+//! The Helm chart, and the files in deploy/kustomize that come from it.
 
 use std::fs;
 use std::path::Path;
@@ -85,14 +85,14 @@ impl Deploy {
         ] {
             report.check(what, || contains(&self.rendered("full.yaml")?, part));
         }
-        report.check("a new mode does not roll the pods", || {
+        report.check("a change of the mode does not restart the pods", || {
             let (before, after) = self.checksums("config.mode=Off")?;
             ensure!(before == after, "{before} became {after}");
             Ok(())
         });
-        report.check("a new buffer does", || {
+        report.check("a change of a buffer restarts the pods", || {
             let (before, after) = self.checksums("config.creates.maxBuffered=1Gi")?;
-            ensure!(before != after, "{before} stays");
+            ensure!(before != after, "{before} did not change");
             Ok(())
         });
         report.check("the notes name the next two commands", || self.notes());
@@ -111,13 +111,13 @@ impl Deploy {
         Ok(())
     }
 
-    /// A file of bad values begins with a comment that says what helm must complain of.
+    /// Each file of bad values begins with a comment that contains the error expected from helm.
     fn refuses(&self, file: &Path) -> Result<()> {
         let text = read(file)?;
         let first = text.lines().next().unwrap_or_default();
         let complaint = first
             .strip_prefix("# ")
-            .context("no comment says what is wrong")?;
+            .context("no comment with the expected error")?;
         let mut helm = self.helm();
         helm.args([
             "template",
@@ -142,7 +142,7 @@ impl Deploy {
         Ok(())
     }
 
-    /// The checksums by which the pods are rolled, without and with a setting.
+    /// The checksums that restart the pods, without and with a setting.
     fn checksums(&self, set: &str) -> Result<(String, String)> {
         let of = |arguments: &[&str]| {
             let rendered = self.template(&values("minimal"), arguments)?;
@@ -174,8 +174,8 @@ impl Deploy {
         Ok(())
     }
 
-    /// Writes everything that deploy/kustomize takes from the chart below the folder `to`, and
-    /// returns the names of the files. Helm does not manage it there.
+    /// Writes the files of deploy/kustomize that come from the chart to the folder `to`, and
+    /// returns their names. They lack the labels that only helm uses.
     pub(super) fn generate(&self, to: &Path) -> Result<Vec<String>> {
         let mut files = Vec::new();
         let mut put = |name: String, text: &str| {
@@ -209,7 +209,7 @@ impl Deploy {
         Ok(files)
     }
 
-    /// Rendered without what only helm needs.
+    /// Renders the chart without the parts that only helm needs.
     fn plain(&self, name: &str, arguments: &[&str]) -> Result<String> {
         let rendered = self.template(&values(name), arguments)?;
         let kept = rendered.lines().filter(|line| {

@@ -18,7 +18,7 @@ use crate::control_plane::ControlPlane;
 use crate::process::{everything, output};
 use crate::workspace::PROXY;
 
-/// The Go modules that define the API objects of others that deploy/ makes, and the files in them.
+/// The Go modules with the CRDs of other projects that deploy/ uses, and the files in them.
 const CRDS: [(&str, &[&str]); 2] = [
     (
         "github.com/prometheus-operator/prometheus-operator@v0.85.0",
@@ -39,7 +39,7 @@ pub(super) fn check(deploy: &Deploy, report: &mut Report) -> Result<()> {
         return Ok(());
     }
     deploy.build_helm()?;
-    // For the files that they render.
+    // Only for the rendered files: their own results were printed before.
     let mut rendering = Report::quiet();
     deploy.check_chart(&mut rendering)?;
     deploy.check_kustomize(&mut rendering)?;
@@ -53,9 +53,10 @@ pub(super) fn check(deploy: &Deploy, report: &mut Report) -> Result<()> {
         cluster.admitted(PROXY, "app.kubernetes.io/name=kube-retry-proxy")
     });
     report.check("helm test", || cluster.helm_test());
-    report.check("an upgrade keeps the CA, and a new mode the pods", || {
-        cluster.upgrade_keeps()
-    });
+    report.check(
+        "an upgrade keeps the CA, and a change of the mode keeps the pods",
+        || cluster.upgrade_keeps(),
+    );
     report.check(
         "upstream.discover may list the EndpointSlice kubernetes, and no other",
         || {
@@ -102,7 +103,7 @@ pub(super) fn check(deploy: &Deploy, report: &mut Report) -> Result<()> {
         ),
     ] {
         for name in names {
-            report.check(format!("the apiserver takes {name}"), || {
+            report.check(format!("the apiserver accepts {name}"), || {
                 cluster.takes(namespace, name)
             });
         }
@@ -121,7 +122,7 @@ pub(super) fn check(deploy: &Deploy, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A control plane of one apiserver. It ends when this is dropped, and on SIGINT and SIGTERM.
+/// A control plane with one apiserver. It stops when this is dropped, and on SIGINT and SIGTERM.
 pub(super) struct Cluster<'a> {
     pub(super) deploy: &'a Deploy,
     plane: Arc<ControlPlane>,
@@ -132,7 +133,7 @@ pub(super) struct Cluster<'a> {
 impl Drop for Cluster<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.plane.down() {
-            eprintln!("the control plane may still run: {error:#}");
+            eprintln!("the control plane may still be running: {error:#}");
         }
     }
 }
@@ -149,7 +150,7 @@ impl<'a> Cluster<'a> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
-                // What is left is told by `control-plane status`.
+                // `control-plane status` shows components that are still running.
                 let _ = plane.down();
                 std::process::exit(128 + signal);
             }
@@ -191,7 +192,7 @@ impl<'a> Cluster<'a> {
         command
     }
 
-    /// Helm in the release's namespace.
+    /// helm with the namespace of the release.
     pub(super) fn helm_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.deploy.helm();
         command
@@ -215,16 +216,16 @@ impl<'a> Cluster<'a> {
         self.plane.file(name)
     }
 
-    /// A field of an object of the release.
+    /// A field of an object in the release's namespace.
     pub(super) fn field(&self, object: &str, path: &str) -> Result<String> {
         let mut command = self.kubectl();
         command.args(["--namespace", PROXY, "get", object, "-o"]);
         output(command.arg(format!("jsonpath={path}")))
     }
 
-    /// Accepted whole, and without a warning of Pod Security.
+    /// The apiserver accepts all objects, without a Pod Security warning.
     fn takes(&self, namespace: &str, name: &str) -> Result<()> {
-        // `--namespace` would refuse objects of other namespaces.
+        // `--namespace` would reject objects of other namespaces.
         let context = [
             "config",
             "set-context",
@@ -240,7 +241,8 @@ impl<'a> Cluster<'a> {
         has_no_line(&said, |line| line.contains("would violate PodSecurity"))
     }
 
-    /// A pod with these labels gets into the namespace. The error has the reasons why not.
+    /// A pod with these labels is admitted to the namespace. Otherwise the error contains the
+    /// reasons.
     fn admitted(&self, namespace: &str, labels: &str) -> Result<()> {
         let of_namespace = ["--namespace", namespace];
         let mut wait = self.kubectl();
@@ -275,7 +277,7 @@ impl<'a> Cluster<'a> {
         contains(&config, "mode: Observe")
     }
 
-    /// What the proxy may do in the namespace default: `yes` or `no`.
+    /// Checks what the proxy's account may do in the namespace default: `yes` or `no`.
     fn may(&self, verb: &str, what: &str, expected: &str) -> Result<()> {
         let mut command = self.kubectl();
         command.args([
@@ -288,7 +290,7 @@ impl<'a> Cluster<'a> {
             "--as",
         ]);
         command.arg("system:serviceaccount:kube-retry-proxy:kube-retry-proxy");
-        // It exits with 1 for `no`, and says so on stdout.
+        // kubectl exits with 1 for `no`, and prints it on stdout.
         let said = command.output()?;
         let answer = String::from_utf8_lossy(&said.stdout);
         ensure!(
@@ -299,7 +301,8 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Argo's own pod lacks a seccomp profile. With one, nothing but the sidecar could be refused.
+    /// Argo's own pod lacks a seccomp profile. The patch adds one, so that only the sidecar could
+    /// cause a rejection.
     fn sidecar_admitted(&self, version: &str, component: &str) -> Result<()> {
         let built = format!("argo-{version}-cluster-install-{component}.built.yaml");
         let mut apply = self.kubectl();

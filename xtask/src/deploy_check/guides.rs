@@ -1,4 +1,4 @@
-//! The guides' relative links.
+//! Checks the relative links in the guides.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub(super) fn check(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Every relative link leads to a file, and its fragment to a heading.
+/// Every relative link refers to an existing file, and its fragment to a heading.
 fn links_lead_somewhere(guide: &Path) -> Result<()> {
     for link in links(&read(guide)?) {
         let (path, fragment) = link.split_once('#').unwrap_or((&link, ""));
@@ -44,7 +44,7 @@ fn links_lead_somewhere(guide: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The targets of links that are not URLs.
+/// The link targets that are not URLs.
 fn links(text: &str) -> Vec<String> {
     let of_line = |line: &str| -> Vec<String> {
         let targets = line
@@ -60,7 +60,7 @@ fn links(text: &str) -> Vec<String> {
     text.lines().flat_map(of_line).collect()
 }
 
-/// The fragments of a file's headings, as GitHub makes them.
+/// The fragments of a file's headings, as GitHub generates them.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     let headings = text.lines().filter_map(|line| {
         line.trim_start_matches('#')
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_as_github_makes_them() {
+    fn fragments_match_those_of_github() {
         let text = "# One `two`, Three\ntext\n## 5,000 watches_x\n#no\n";
         assert_eq!(
             anchors(text).collect::<Vec<_>>(),

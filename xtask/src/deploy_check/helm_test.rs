@@ -1,5 +1,5 @@
-//! `helm test` without a kubelet: the proxy's container and the test's run as processes, with the
-//! files that their volumes hold.
+//! Runs `helm test` without a kubelet: the containers of the proxy and of the test run as
+//! processes, with the files that their volumes would contain.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,15 +16,15 @@ use crate::workspace::PROXY;
 
 const TEST_POD: &str = "pod/kube-retry-proxy-test";
 
-/// How long the proxy may take to listen.
+/// The limit for the proxy to start listening.
 const LISTENING: Duration = Duration::from_secs(10);
 
-/// A process that ends with the test.
+/// A process that is killed when this is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -86,12 +86,12 @@ impl Cluster<'_> {
         let passed = testing.0.wait()?.success();
         ensure!(
             succeeded && passed,
-            "the test's container said: {said}\nhelm: {passed}"
+            "the container of the test printed: {said}\nhelm: {passed}"
         );
         Ok(())
     }
 
-    /// The files that the kubelet would mount.
+    /// Writes the files that the kubelet would mount.
     fn write_volumes(&self, volumes: &Path) -> Result<()> {
         let config = self.field("configmap/kube-retry-proxy", r"{.data.config\.yaml}")?;
         write(&volumes.join("kube-retry-proxy/config.yaml"), &config)?;
@@ -120,7 +120,8 @@ impl Cluster<'_> {
         write(&token_file, &output(&mut token)?)
     }
 
-    /// The proxy with the arguments of its container, and the address on which it listens.
+    /// Starts the proxy with the arguments of its container. Returns it with the address on which
+    /// it listens.
     fn start_proxy(&self, volumes: &Path) -> Result<(Running, String)> {
         let log = volumes.join("log");
         let servers = read(&self.file("servers"))?;
@@ -159,7 +160,7 @@ impl Cluster<'_> {
                 return Ok((proxy, address.to_owned()));
             }
             if Instant::now() >= until {
-                bail!("the proxy does not listen:\n{text}");
+                bail!("the proxy is not listening:\n{text}");
             }
             sleep(Duration::from_millis(100));
         }
@@ -171,8 +172,8 @@ impl Cluster<'_> {
     }
 }
 
-/// The kubeconfig with a file of this machine for the token that a pod finds in
-/// `/var/run/secrets`.
+/// The kubeconfig with a local token file in place of the one in `/var/run/secrets`, which only a
+/// pod has.
 fn with_token(kubeconfig: &str, file: &str) -> String {
     let lines = kubeconfig
         .lines()
@@ -186,13 +187,13 @@ fn with_token(kubeconfig: &str, file: &str) -> String {
     lines.collect()
 }
 
-/// The first address in a log of JSON lines. Only whole lines count.
+/// The first address in a log of JSON lines. An incomplete line does not count.
 fn listening(log: &str) -> Option<&str> {
     let (_, rest) = log.split_once(r#""address":""#)?;
     Some(rest.split_once('"')?.0)
 }
 
-/// The host of the server in a kubeconfig, whose URL may be quoted.
+/// The host name of the server in a kubeconfig. The URL may be quoted.
 fn host_of(kubeconfig: &str) -> Option<&str> {
     let (_, value) = kubeconfig.split_once("server: ")?;
     let rest = value
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_read_from_this_machine() {
+    fn the_token_comes_from_a_local_file() {
         let kubeconfig = "users:\n- user: { tokenFile: /var/run/secrets/kubernetes.io/token }\n";
         assert_eq!(
             with_token(kubeconfig, "/tmp/token"),
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_the_server_is_what_the_certificate_names() {
+    fn finds_the_host_of_the_server_in_a_kubeconfig() {
         assert_eq!(
             host_of("    server: \"https://a.b.svc:443/x\"\n"),
             Some("a.b.svc")
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_read_once_it_is_whole() {
+    fn an_incomplete_address_is_not_read() {
         assert_eq!(listening(r#"{"address":"127.0.0.1:1"#), None);
         assert_eq!(
             listening(r#"{"address":"127.0.0.1:1"}"#),

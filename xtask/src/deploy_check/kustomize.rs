@@ -1,4 +1,4 @@
-//! The kustomizations, and the sidecar in Argo's own manifests.
+//! The kustomizations, and the sidecar in Argo's manifests.
 
 use std::fs;
 use std::path::Path;
@@ -59,8 +59,8 @@ impl Deploy {
         write(&self.out(&format!("{name}.built.yaml")), &built)
     }
 
-    /// overlays/argo with another component. Argo's manifests come from its Go module instead of the
-    /// network.
+    /// Builds overlays/argo with another component. Argo's manifests come from its Go module, not
+    /// from the network.
     fn build_argo(&self, version: &str, install: &str, component: &str) -> Result<()> {
         let name = format!("argo-{version}-{install}-{component}");
         let work = self.out(&name);
@@ -96,7 +96,7 @@ fn with(overlay: &str, install: &str, component: &str) -> String {
     replaced.collect()
 }
 
-/// Copies a folder. The files can be written even where Go's module cache has them read-only.
+/// Copies a folder and makes the files writable: the files in Go's module cache are read-only.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -114,7 +114,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_overlay_takes_local_manifests_and_the_component() {
+    fn the_overlay_gets_local_manifests_and_the_component() {
         let overlay = "resources:\n  - https://github.com/argoproj/x?ref=v1\n\
                        components:\n  - ../../components/sidecar\n";
         assert_eq!(

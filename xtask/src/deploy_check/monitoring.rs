@@ -1,4 +1,4 @@
-//! Alerts and the dashboard.
+//! Checks the alert rules and the dashboard.
 
 use std::path::Path;
 use std::process::Command;
@@ -49,7 +49,7 @@ fn alerts(rules: &str) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.trim_start_matches(' ').strip_prefix("- alert: "))
 }
 
-/// An alert has a test in which it fires, a runbook, and a link to it.
+/// Checks that an alert has a test in which it fires, a runbook, and a link to the runbook.
 fn documented(alert: &str, rules: &str, tests: &str, runbooks: &str) -> Result<()> {
     ends_a_line(tests, &format!("alertname: {alert}"))?;
     has_line(runbooks, &format!("## {alert}"))?;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alert_without_a_test_a_runbook_or_a_link_is_found() {
+    fn an_alert_needs_a_test_a_runbook_and_a_link() {
         let rules = "    - alert: DoesFail\n      runbook_url: docs/runbooks.md#doesfail\n";
         assert_eq!(alerts(rules).collect::<Vec<_>>(), ["DoesFail"]);
         let (tests, runbooks) = ("  - alertname: DoesFail\n", "## DoesFail\n");

@@ -1,4 +1,4 @@
-//! Counts and prints checks.
+//! Counts the checks and prints their results.
 
 use std::env;
 use std::fmt::Display;
@@ -12,12 +12,12 @@ pub(super) struct Report {
     passed: usize,
     failed: usize,
     skipped: usize,
-    /// Prints nothing but failures.
+    /// Whether only failures are printed.
     quiet: bool,
 }
 
 impl Report {
-    /// For checks that are run for the files that they leave.
+    /// For checks that only run to produce files.
     pub(super) fn quiet() -> Self {
         Self {
             quiet: true,
@@ -43,7 +43,7 @@ impl Report {
         }
     }
 
-    /// Whether the tool is there. Without it `what` is skipped, or fails in CI.
+    /// Whether a tool is installed. If not, `what` is skipped, or fails in CI.
     pub(super) fn has(&mut self, tool: &str, what: &str) -> bool {
         self.has_if(
             exists(tool),
@@ -67,7 +67,7 @@ impl Report {
         false
     }
 
-    /// Prints the sums. Returns whether nothing failed.
+    /// Prints the totals. Returns whether no check failed.
     pub(super) fn finish(&self) -> bool {
         println!(
             "\n{} passed, {} failed, {} skipped",
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_check_and_a_missing_tool_in_ci_fail_the_whole() {
+    fn a_failed_check_or_a_tool_missing_in_ci_fails_the_report() {
         let mut report = Report::default();
         report.check("good", || Ok(()));
         assert!(report.has_if(true, true, "sh", "it"));

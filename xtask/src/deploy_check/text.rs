@@ -1,8 +1,8 @@
-//! What the checks look for in rendered manifests and guides.
+//! Searches in rendered manifests and guides.
 
 use anyhow::{Result, bail, ensure};
 
-/// The text under the key of a ConfigMap, without its indentation.
+/// The text under a key of a ConfigMap, without its indentation.
 pub(super) fn under(manifest: &str, key: &str) -> String {
     let start = format!("  {key}: |");
     let mut text = String::new();
@@ -32,12 +32,12 @@ pub(super) fn contains(text: &str, part: &str) -> Result<()> {
 
 pub(super) fn has_no_line(text: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
     match text.lines().find(|line| unwanted(line)) {
-        Some(line) => bail!("there is `{line}`"),
+        Some(line) => bail!("unexpected line `{line}`"),
         None => Ok(()),
     }
 }
 
-/// The first lines that differ.
+/// Fails with the first line that differs.
 pub(super) fn same(expected: &str, found: &str) -> Result<()> {
     if expected == found {
         return Ok(());
@@ -50,7 +50,7 @@ pub(super) fn same(expected: &str, found: &str) -> Result<()> {
     match differing {
         Some((index, (a, b))) => bail!("line {} is\n{b}\nand should be\n{a}", index + 1),
         None => bail!(
-            "it has {} lines, not {}",
+            "{} lines instead of {}",
             found.lines().count(),
             expected.lines().count()
         ),
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_named_by_its_line() {
+    fn an_error_has_the_number_of_the_first_different_line() {
         assert!(same("a\nb\n", "a\nb\n").is_ok());
         assert!(
             same("a\nb\n", "a\nc\n")

@@ -1,4 +1,4 @@
-//! tar and gzip whose bytes depend on nothing but their content and one time.
+//! tar and gzip with reproducible bytes: they depend only on the content and one timestamp.
 
 use std::io::Write as _;
 
@@ -28,7 +28,7 @@ impl Entry {
     }
 }
 
-/// The entries in the order of their paths, owned by root, all of the same time.
+/// A tar archive with the entries sorted by path, owned by root, all with the same time.
 pub(super) fn tar(mut entries: Vec<Entry>, epoch: u64) -> Result<Vec<u8>> {
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let mut archive = tar::Builder::new(Vec::new());
@@ -45,7 +45,7 @@ pub(super) fn tar(mut entries: Vec<Entry>, epoch: u64) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-/// Without a name, a time or a system in its header.
+/// Compresses without a file name, a time or an operating system in the header.
 pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     const UNKNOWN_SYSTEM: u8 = 255;
     let gzip = GzBuilder::new().mtime(0).operating_system(UNKNOWN_SYSTEM);
@@ -76,15 +76,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_same_content_gives_the_same_bytes_in_whatever_order_it_comes() {
+    fn the_bytes_do_not_depend_on_the_order_of_the_entries() {
         assert_eq!(packed([0, 1], 1_700_000_000), packed([1, 0], 1_700_000_000));
         assert_ne!(packed([0, 1], 1_700_000_000), packed([0, 1], 1_700_000_001));
     }
 
-    /// When a new version of a crate packs in another way, the same source makes another release.
-    /// This shows it.
+    /// A new version of a crate may compress differently, and then the same source gives another
+    /// release. This test shows it.
     #[test]
-    fn the_bytes_do_not_change_unnoticed() {
+    fn the_bytes_of_an_archive_are_known() {
         assert_eq!(
             crate::hash::sha256(&gunzip(&packed([0, 1], 1_700_000_000))),
             TAR
@@ -98,7 +98,7 @@ pub(super) mod tests {
     const TAR: &str = "3f74a606ca10759e611e535bd127d2fc7c083feb691b8bf7abbc715434548c27";
 
     #[test]
-    fn owner_time_and_mode_are_the_given_ones() {
+    fn entries_have_the_given_owner_time_and_mode() {
         let bytes = gunzip(&packed([1, 0], 1_700_000_000));
         let mut archive = tar::Archive::new(bytes.as_slice());
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Static executables that depend on the source and the toolchain alone, and their SBOMs.
+//! Builds static executables that depend only on the source and the toolchain, and their SBOMs.
 
 use std::env;
 use std::fs;
@@ -10,19 +10,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process::{exists, output, run};
 use crate::workspace::{PROXY, cargo};
 
-/// The version of cargo-cyclonedx that deploy/Dockerfile installs, too.
+/// The version of cargo-cyclonedx, also used in deploy/Dockerfile.
 const CYCLONEDX: &str = "0.5.9";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) triple: &'static str,
-    /// As Rust names it.
+    /// The architecture in Rust's naming.
     rust_architecture: &'static str,
-    /// As Go and OCI name it.
+    /// The architecture in the naming of Go and OCI.
     pub(super) architecture: &'static str,
-    /// `e_machine` of its ELF files.
+    /// `e_machine` of the target's ELF files.
     machine: u16,
-    /// C compilers for ring, in the order of preference. The last comes with Debian's `package`.
+    /// C compilers for ring, in the order of preference. Debian's `package` contains the last one.
     compilers: [&'static str; 2],
     package: &'static str,
 }
@@ -47,21 +47,21 @@ pub(super) const TARGETS: [Target; 2] = [
 ];
 
 impl Target {
-    /// Whether this machine can run its executables.
+    /// Whether this machine can run executables of this target.
     pub(super) fn is_native(self) -> bool {
         self.rust_architecture == env::consts::ARCH
     }
 
-    /// The C compiler for it, or what this machine lacks.
+    /// The C compiler for this target. The error says what this machine lacks.
     pub(super) fn compiler(self) -> Result<String> {
         let rustc = ["--print", "target-libdir", "--target", self.triple];
         let library = output(Command::new("rustc").args(rustc))?;
         ensure!(
             Path::new(library.trim()).exists(),
-            "Rust's library for it is missing (rustup target add {})",
+            "Rust's library for this target is missing (rustup target add {})",
             self.triple
         );
-        // What cc and cargo honour, we honour.
+        // The variables that cc and cargo honour take precedence here too.
         let variable = format!("CC_{}", self.triple.replace('-', "_"));
         if let Ok(given) = env::var(&variable) {
             return Ok(given);
@@ -74,21 +74,21 @@ impl Target {
             .find(|name| exists(name));
         found.map(str::to_owned).with_context(|| {
             format!(
-                "a C compiler for it is missing (Debian: {}; or set {variable})",
+                "a C compiler for this target is missing (Debian: {}; or set {variable})",
                 self.package
             )
         })
     }
 
-    /// Builds the executable of a source tree.
+    /// Builds the executable from a source tree.
     pub(super) fn build(self, source: &Path, epoch: u64) -> Result<Vec<u8>> {
         let compiler = self.compiler()?;
         let places = Places::of(source)?;
         let variable = self.triple.replace('-', "_");
         let mut flags = places.remap("--remap-path-prefix=");
         flags.extend(["-Cstrip=symbols", "-Ctarget-feature=+crt-static"].map(str::to_owned));
-        // Debian's compilers for glibc make code for musl, too, but for the checks of
-        // _FORTIFY_SOURCE, which some distributions switch on.
+        // Debian's compilers for glibc also compile for musl, except for the checks of
+        // _FORTIFY_SOURCE, which some distributions enable.
         let mut c_flags = places.remap("-ffile-prefix-map=");
         c_flags.push("-U_FORTIFY_SOURCE".into());
         let mut build = cargo();
@@ -100,7 +100,8 @@ impl Target {
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("CARGO_TARGET_DIR", source.join("target"))
             .env("SOURCE_DATE_EPOCH", epoch.to_string())
-            // Rust's own linker and start files: the machine's are not in the executable.
+            // Rust's own linker and start files, so that nothing of this machine gets into the
+            // executable.
             .env(
                 format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()),
                 "rust-lld",
@@ -123,14 +124,14 @@ impl Target {
             .join(PROXY)
     }
 
-    /// The dependencies of the executable, as CycloneDX lists them.
+    /// The dependencies of the executable, in CycloneDX format.
     pub(super) fn sbom(self, source: &Path, epoch: u64) -> Result<Vec<u8>> {
         let mut command = cargo();
         command
             .args(["cyclonedx", "--format", "json", "--describe", "binaries"])
             .args(["--no-default-features", "--target", self.triple])
             .current_dir(source)
-            // It fixes the time and leaves out the random serial number.
+            // This variable also makes cargo-cyclonedx omit the random serial number.
             .env("SOURCE_DATE_EPOCH", epoch.to_string());
         output(&mut command)?;
         let file = source.join(format!("{PROXY}_bin.cdx.json"));
@@ -141,18 +142,18 @@ impl Target {
     }
 }
 
-/// Fails, and says how to install it, where the tool that makes SBOMs is missing.
+/// Fails if cargo-cyclonedx is missing. The error says how to install it.
 pub(super) fn require_cyclonedx() -> Result<()> {
     if output(cargo().args(["cyclonedx", "--version"])).is_err() {
         bail!(
-            "cargo-cyclonedx makes the SBOM and is missing: \
+            "cargo-cyclonedx, which generates the SBOM, is missing: \
              cargo install --locked cargo-cyclonedx@{CYCLONEDX}"
         );
     }
     Ok(())
 }
 
-/// Folders of this machine that must not be seen in what is built, and the names they get.
+/// Folders of this machine that must not appear in the executable, with their replacements.
 struct Places([(String, &'static str); 2]);
 
 impl Places {
@@ -191,34 +192,32 @@ impl Places {
                 .any(|part| part == place.as_bytes());
             ensure!(
                 !found,
-                "the executable names {place}, so it depends on where it was built"
+                "the executable contains the path {place}, so it depends on the build folder"
             );
         }
         Ok(())
     }
 }
 
-/// An ELF file of 64 bits for this machine that asks for no dynamic loader.
+/// Checks that the file is a 64-bit ELF file for this architecture without a dynamic loader.
 fn check_static(elf: &[u8], machine: u16) -> Result<()> {
     const PT_INTERP: u32 = 3;
     let u16_at = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?));
     let u32_at = |at: usize| Some(u32::from_le_bytes(elf.get(at..at + 4)?.try_into().ok()?));
     let u64_at = |at: usize| Some(u64::from_le_bytes(elf.get(at..at + 8)?.try_into().ok()?));
-    ensure!(
-        elf.starts_with(b"\x7fELF\x02\x01"),
-        "no ELF file of 64 bits"
-    );
+    ensure!(elf.starts_with(b"\x7fELF\x02\x01"), "not a 64-bit ELF file");
     ensure!(
         u16_at(18) == Some(machine),
         "an executable for another architecture"
     );
-    let table: usize = u64_at(32).context("a header that is cut off")?.try_into()?;
+    let table: usize = u64_at(32).context("the header is truncated")?.try_into()?;
     let (size, count) = u16_at(54)
         .zip(u16_at(56))
-        .context("a header that is cut off")?;
+        .context("the header is truncated")?;
     for index in 0..usize::from(count) {
-        let kind = u32_at(table + index * usize::from(size)).context("segments are cut off")?;
-        ensure!(kind != PT_INTERP, "it needs a dynamic loader");
+        let kind =
+            u32_at(table + index * usize::from(size)).context("the segments are truncated")?;
+        ensure!(kind != PT_INTERP, "the executable needs a dynamic loader");
     }
     Ok(())
 }
@@ -242,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dynamic_executable_is_no_release() {
+    fn rejects_a_dynamic_executable() {
         assert!(check_static(&elf(62, &[6, 1, 2]), 62).is_ok());
         let error = check_static(&elf(62, &[6, 3]), 62).unwrap_err().to_string();
         assert!(error.contains("dynamic loader"), "{error}");
     }
 
     #[test]
-    fn an_executable_for_another_machine_is_no_release() {
+    fn rejects_an_executable_for_another_architecture() {
         assert!(check_static(&elf(183, &[1]), 62).is_err());
         assert!(check_static(b"#!/bin/sh", 62).is_err());
         assert!(check_static(&elf(62, &[1])[..70], 62).is_ok());
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_this_machine_in_an_executable_is_found() {
+    fn rejects_an_executable_that_contains_a_local_path() {
         let places = Places([
             ("/tmp/build-1".into(), "/src"),
             ("/home/me/.cargo".into(), "/cargo"),
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_architectures_have_their_go_names() {
+    fn architectures_have_their_go_names() {
         assert_eq!(
             TARGETS.map(|target| target.architecture),
             ["amd64", "arm64"]

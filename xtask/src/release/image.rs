@@ -1,7 +1,8 @@
-//! An OCI image layout of the static executable, `FROM scratch`, made without a container engine.
+//! An OCI image layout with the static executable, `FROM scratch`, built without a container
+//! engine.
 //!
-//! <https://github.com/opencontainers/image-spec> defines the format: `oci-layout`, `index.json`, and
-//! a blob for each layer, configuration and manifest, named by its digest.
+//! <https://github.com/opencontainers/image-spec> defines the format: `oci-layout`, `index.json`,
+//! and a blob for each layer, configuration and manifest, named by its digest.
 
 use std::collections::BTreeMap;
 
@@ -19,27 +20,27 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// By number, as runAsNonRoot wants it. deploy/Dockerfile and the chart have the same.
+/// A numeric user, as runAsNonRoot requires. deploy/Dockerfile and the chart use the same one.
 const USER: &str = "65532:65532";
 
 pub(super) struct Image {
     pub(super) version: String,
-    /// Seconds since 1970.
+    /// The time of the image, in seconds since 1970.
     pub(super) epoch: u64,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) platforms: Vec<Platform>,
 }
 
-/// What differs between the architectures.
+/// The parts of an image that differ between architectures.
 pub(super) struct Platform {
-    /// As Go names it.
+    /// The architecture in Go's naming.
     pub(super) architecture: &'static str,
     pub(super) executable: Vec<u8>,
     pub(super) sbom: Vec<u8>,
 }
 
 impl Image {
-    /// The files of the layout. Several platforms are below one index, as registries have them.
+    /// The files of the layout. Several platforms share one index, as in registries.
     pub(super) fn layout(&self) -> Result<Vec<Entry>> {
         let mut blobs = Blobs::default();
         let mut manifests = Vec::new();
@@ -58,7 +59,7 @@ impl Image {
                 }),
             )?,
         };
-        // The first is what skopeo, buildah and podman look for, the second what containerd does.
+        // skopeo, buildah and podman read the first annotation, containerd the second.
         top["annotations"] = json!({
             "org.opencontainers.image.ref.name": self.version,
             "io.containerd.image.name": format!("localhost/{PROXY}:{}", self.version),
@@ -118,7 +119,7 @@ struct Blobs {
 }
 
 impl Blobs {
-    /// Returns the blob's descriptor.
+    /// Adds a blob and returns its descriptor.
     fn put(&mut self, media_type: &str, data: Vec<u8>) -> Value {
         let (digest, size) = (digest(&data), data.len());
         self.files
@@ -162,7 +163,7 @@ mod tests {
             .collect()
     }
 
-    /// Follows a descriptor, and checks that it is true.
+    /// Returns the blob of a descriptor, after checking its digest and size.
     fn follow<'a>(files: &'a BTreeMap<String, Vec<u8>>, descriptor: &Value) -> &'a [u8] {
         let digest = descriptor["digest"].as_str().unwrap();
         let data = &files[&format!("blobs/{}", digest.replace(':', "/"))];
@@ -187,7 +188,7 @@ mod tests {
         top
     }
 
-    /// Every digest and size on the way from a manifest to the executable.
+    /// Checks every digest and size from a manifest down to the executable.
     fn check_manifest(files: &BTreeMap<String, Vec<u8>>, descriptor: &Value, architecture: &str) {
         assert_eq!(descriptor["platform"]["architecture"], architecture);
         let manifest = json_of(files, descriptor, MANIFEST);
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn one_platform_is_a_manifest() {
+    fn one_platform_has_a_manifest() {
         let files = files(&image(&["amd64"]));
         check_manifest(&files, &top(&files), "amd64");
         // Layer, configuration, manifest; index.json, oci-layout.
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn two_platforms_are_an_index() {
+    fn two_platforms_share_an_index() {
         let files = files(&image(&["amd64", "arm64"]));
         let index = json_of(&files, &top(&files), INDEX);
         check_manifest(&files, &index["manifests"][0], "amd64");
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_executables_make_the_same_layout() {
+    fn the_same_executables_give_the_same_layout() {
         assert_eq!(
             files(&image(&["amd64", "arm64"])),
             files(&image(&["amd64", "arm64"]))
