@@ -66,7 +66,12 @@ fn shown_on(progress: ProgressBar) -> impl Fn(&Create) + Clone + Send {
     }
 }
 
-fn outcome(plane: &ControlPlane, namespace: &str, ended: &StormResult, created: usize) -> PhaseOutcome {
+fn outcome(
+    plane: &ControlPlane,
+    namespace: &str,
+    ended: &StormResult,
+    created: usize,
+) -> PhaseOutcome {
     let path = format!("/api/v1/namespaces/{namespace}/pods");
     let mut conflicts = 0;
     plane.journal().for_each_create(|attempt| {
