@@ -29,7 +29,7 @@ settings! {
         max_buffered: u64 = 256 << 20, bytes(1 << 10, 1 << 40);
         /// How many creates may wait for their next attempt at the same time.
         ///
-        /// Above the limit, the client gets the response that kube-apiserver gave.
+        /// Above the limit, the client gets the answer of kube-apiserver.
         max_held: Held = Held::new(10_000), whole();
     }
 }

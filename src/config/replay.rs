@@ -27,12 +27,12 @@ settings! {
         /// How long after the arrival of a create its last attempt may start.
         ///
         /// The time counts reading the body, the rate limit, attempts and pauses. Set it to half of
-        /// the clients' own timeout or less, so that the last attempt has time for its response. If
+        /// the clients' own timeout or less, so that the last attempt has time for its answer. If
         /// a client sends its timeout (`?timeout=`), the proxy starts an attempt only if one as
         /// slow as the slowest so far would end in time.
         max_hold: Duration = MAX_HOLD, duration(Duration::ZERO, HOUR);
         /// How many replays the proxy may make, in each namespace and in all together. When a
-        /// budget is used up, the client gets the response that kube-apiserver gave.
+        /// budget is used up, the client gets the answer of kube-apiserver.
         budget: Budgets = Budgets::default(), Subsection;
         /// Whether to hold a create that was refused with `exceeded quota` until the quota has
         /// room.
@@ -67,7 +67,7 @@ settings! {
 }
 
 settings! {
-    /// A class of responses that is replayed only when asked for, with limits of its own.
+    /// A class of answers that is replayed only when asked for, with limits of its own.
     #[derive(Copy, Eq)]
     pub struct OptIn {
         /// Whether the proxy replays these creates at all.
@@ -80,7 +80,7 @@ settings! {
 }
 
 settings! {
-    /// The replay budgets, one for each kind of response.
+    /// The replay budgets, one for each kind of answer.
     #[derive(Copy)]
     pub struct Budgets {
         /// Replays after a quota conflict.
