@@ -9,11 +9,10 @@ use std::fs;
 
 use anyhow::Result;
 
+use super::programs::Program;
 use super::{ControlPlane, say};
 use crate::process::{output, output_with_input};
 use crate::workspace::root;
-
-use super::programs::Program;
 
 /// What logs and attach show of every container.
 const LOG: &str = "log/container.log";
@@ -85,9 +84,10 @@ impl ControlPlane {
             format!("--tls-private-key-file={pki}/apiserver.key"),
             format!("--config={}", self.file("kwok.yaml").display()),
         ];
+        // Leases are the heartbeats. kwok's stage for heartbeats in the status would remove the
+        // addresses.
         let own = [
             "node/fast/node-initialize.yaml",
-            "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
             "pod/fast/pod-ready.yaml",
             "pod/fast/pod-delete.yaml",
         ];
@@ -100,6 +100,10 @@ impl ControlPlane {
 /// A large node with the usual limit of pods. kwok fills in the rest of its status.
 fn node(index: u16) -> serde_json::Value {
     let name = format!("node-{index}");
+    let addresses = serde_json::json!([
+        { "type": "InternalIP", "address": "127.0.0.1" },
+        { "type": "Hostname", "address": name },
+    ]);
     let resources = serde_json::json!({ "cpu": "64", "memory": "256Gi", "pods": "110" });
     serde_json::json!({
         "apiVersion": "v1", "kind": "Node",
@@ -107,6 +111,8 @@ fn node(index: u16) -> serde_json::Value {
             "name": name,
             "labels": { "kubernetes.io/hostname": name, "kubernetes.io/os": "linux" },
         },
-        "status": { "allocatable": resources, "capacity": resources },
+        "status": {
+            "addresses": addresses, "allocatable": resources, "capacity": resources,
+        },
     })
 }
