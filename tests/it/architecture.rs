@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Foreign crates that only one module may use.
-const OWNERS: [(&str, &str); 14] = [
+const OWNERS: [(&str, &str); 15] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("clap_mangen", "cli"),
+    ("flate2", "cli"),
     ("indicatif", "demo"),
     ("model_control_plane", "demo"),
     ("governor", "ratelimit"),
