@@ -211,6 +211,19 @@ async fn what_hyper_cannot_read_is_refused_for_good() {
         },
     )
     .await;
+    every(
+        [
+            "HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/3.0", "http/1.1", "",
+        ],
+        async |version| {
+            let mut raw = rig.raw().await;
+            raw.write(format!("GET /livez {version}\r\nHost: a\r\n\r\n"))
+                .await;
+            let (answered, _) = raw.answer().await;
+            assert_eq!(answered.line, "HTTP/1.1 400 Bad Request");
+        },
+    )
+    .await;
     assert!(rig.plane.journal().is_empty());
     rig.stop().await;
 }
