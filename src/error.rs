@@ -11,7 +11,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::{Body, BodyError};
-use crate::headers::Malformed;
+use crate::headers::{self, Malformed};
 use crate::ratelimit::Rejected;
 use crate::status::{Details, Encoding, Status};
 use crate::telemetry::chain;
@@ -71,7 +71,9 @@ pub enum ProxyError {
     #[error("the URL is longer than 65534 bytes, which the proxy cannot pass on")]
     UrlTooLong,
     /// The client sent something that is not the head of an HTTP request.
-    #[error("this is not HTTP/1.1")]
+    #[error(
+        "this is not HTTP/1.1, or its URL has bytes that must be percent-encoded, such as \" < > `"
+    )]
     NotHttp,
 }
 
@@ -88,6 +90,7 @@ impl ProxyError {
             Body::full(status.encode(encoding))
         });
         *response.status_mut() = code;
+        headers::set_reason(&mut response);
         response
             .headers_mut()
             .insert(CONTENT_TYPE, encoding.content_type());
@@ -127,8 +130,12 @@ impl ProxyError {
     fn verdict(&self, method: &Method) -> (StatusCode, &'static str, Option<Duration>) {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
         match self {
-            Self::RequestBody(_) | Self::Malformed(_) | Self::Upstream(SendError::Request(_)) => {
+            Self::RequestBody(_) | Self::Upstream(SendError::Request(_)) => {
                 (StatusCode::BAD_REQUEST, "BadRequest", None)
+            }
+            Self::Malformed(malformed) => {
+                let (code, reason) = malformed.code();
+                (code, reason, None)
             }
             Self::Upstream(SendError::Switched) => (StatusCode::BAD_GATEWAY, "BadGateway", None),
             Self::Upstream(error) if error.provably_unprocessed() => {

@@ -8,6 +8,7 @@
 
 mod fields;
 mod malformed;
+mod reason;
 mod via;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, Version};
 
 pub use malformed::{Malformed, check};
+pub use reason::{reason, set_reason};
 pub use via::Via;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -45,8 +47,11 @@ pub fn to_upstream(headers: &mut HeaderMap, peer: IpAddr, upgrade: Upgrade) {
 
 /// Makes the head of a response fit for the client: removes hop-by-hop fields, but keeps the
 /// upgrade of a 101. The HTTP version is the proxy's own, whatever the server or a load balancer
-/// speaks.
+/// speaks. An answer over HTTP/2 has no reason phrase, so it gets Go's.
 pub fn to_client<B>(response: &mut Response<B>) {
+    if response.version() == Version::HTTP_2 {
+        set_reason(response);
+    }
     *response.version_mut() = Version::HTTP_11;
     let upgrade = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         Upgrade::Keep

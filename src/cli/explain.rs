@@ -7,15 +7,20 @@
 
 mod capture;
 mod decided;
+mod found;
+mod pasted;
+mod shown;
+mod transfer;
+mod words;
 
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use capture::Captured;
 use clap::Args;
+use found::Found;
+pub use found::Source;
 use http::StatusCode;
 
 use super::{AdminError, CliError, printable};
@@ -30,12 +35,19 @@ use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict
 #[command(after_help = "\
 Examples:
   curl -isk -X POST … https://apiserver/api/v1/namespaces/ns/pods | kube-retry-proxy explain
+  kubectl create -f pod.yaml -v=8 2>&1 | kube-retry-proxy explain
   kube-retry-proxy explain --config config.yaml answer.http
   kube-retry-proxy explain --admin-address localhost:8080 --namespace argo
-  curl -s localhost:8080/debug/decisions | kube-retry-proxy explain")]
+  curl -s localhost:8080/debug/decisions | kube-retry-proxy explain
+
+Exit codes:
+  0  explained
+  1  nothing to explain, or a file or the proxy could not be read
+  2  wrong usage")]
 pub struct ExplainArgs {
-    /// The captured answer, or `-` for stdin: an HTTP answer as `curl -i` prints it, its body
-    /// alone, or the output of /debug/decisions.
+    /// The captured answer, or `-` for stdin: an HTTP answer as `curl -i` or `curl -v` prints it,
+    /// its body alone, the line of a log or an exception that has the message, or the output of
+    /// /debug/decisions.
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
     /// The configuration with the opt-ins and limits to use [default: the proxy's defaults].
@@ -128,8 +140,12 @@ fn read(input: &mut impl Read) -> io::Result<Vec<u8>> {
 pub struct Explanation {
     /// The status code.
     pub code: StatusCode,
-    /// The capture has no status line; the code is that of the Status in the body.
-    pub code_from_body: bool,
+    /// Where the answer comes from.
+    pub source: Source,
+    /// The body is compressed, so the proxy cannot read it and relays it.
+    pub compressed: bool,
+    /// How the capture breaks off.
+    pub broken_off: Option<String>,
     /// The Status in the body and its encoding. None: the body is something else.
     pub status: Option<(Status, Encoding)>,
     /// The class of the answer, and how long the server asked to wait.
@@ -194,13 +210,27 @@ pub enum ExplainError {
     },
     /// The capture is a body without a code.
     #[error(
-        "the capture has neither a status line nor a Status with a code; expected a first line like \"HTTP/1.1 409 Conflict\", or a metav1.Status"
+        "the capture has neither a status line nor a Status with a code, nor a message that kube-apiserver writes; expected a first line like \"HTTP/1.1 409 Conflict\", a metav1.Status, or a log with a line like \"Error from server (Conflict): Operation cannot be fulfilled on …\""
     )]
     NoCode,
+    /// The body has a coding that is not gzip.
+    #[error(
+        "the body is compressed ({coding}), which cannot be read here; expected gzip or none, as `curl --compressed -i` prints it"
+    )]
+    Coding {
+        /// The value of `Content-Encoding`.
+        coding: String,
+    },
+    /// The body or the file starts as gzip and is something else.
+    #[error("the gzip data of the capture cannot be read: {why}")]
+    Gzip {
+        /// The reason of the decompressor.
+        why: String,
+    },
 }
 
 /// Explains `raw`: a status line, headers, an empty line and a body, with CRLF or LF. The body
-/// alone is enough if it is a Status.
+/// alone is enough if it is a Status, and so is a text that has a Status or its message.
 ///
 /// # Errors
 /// The capture is not an HTTP answer; the error says where.
@@ -213,18 +243,13 @@ pub fn explain(
     if raw.trim_ascii().is_empty() {
         return Err(ExplainError::Empty);
     }
-    let captured = Captured::parse(raw)?;
-    let status =
-        Status::decode(captured.body).map(|status| (status, Encoding::sniff(captured.body)));
-    let code = match (captured.code, &status) {
-        (Some(code), _) => code,
-        (None, Some((status, _))) => {
-            StatusCode::from_u16(status.code).map_err(|_| ExplainError::NoCode)?
-        }
-        (None, None) => return Err(ExplainError::NoCode),
+    let found = Found::within(raw)?;
+    let answer = classify(found.code, &found.headers, &found.body);
+    let verdict = if found.compressed {
+        Verdict::Relay
+    } else {
+        verdict(&answer, policy)
     };
-    let answer = classify(code, &captured.headers, captured.body);
-    let verdict = verdict(&answer, policy);
     let limits = limits(answer.class);
     let plan = match verdict {
         Verdict::Relay => Vec::new(),
@@ -232,9 +257,11 @@ pub fn explain(
     };
     let (max_attempts, max_hold) = (limits.max_attempts, limits.max_hold);
     Ok(Explanation {
-        code,
-        code_from_body: captured.code.is_none(),
-        status,
+        code: found.code,
+        source: found.source,
+        compressed: found.compressed,
+        broken_off: found.broken_off,
+        status: found.status,
         answer,
         verdict,
         plan,
@@ -271,86 +298,6 @@ fn plan(at_least: Duration, backoff: &Backoff, limits: &ReplayLimits) -> Vec<Pau
         least = least.saturating_add(from);
     }
     plan
-}
-
-/// A duration as Debug prints it, with `0s` instead of `0ns`.
-fn readable(duration: Duration) -> String {
-    if duration.is_zero() {
-        "0s".to_owned()
-    } else {
-        format!("{duration:?}")
-    }
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = if self.code_from_body {
-            " (from the body: the capture has no status line)"
-        } else {
-            ""
-        };
-        writeln!(f, "code      {}{source}", self.code)?;
-        match &self.status {
-            Some((status, encoding)) => {
-                writeln!(f, "body      a metav1.Status in {}", encoding.media_type())?;
-                writeln!(f, "message   {}", printable(&status.message))?;
-            }
-            None => writeln!(f, "body      not a metav1.Status")?,
-        }
-        let class = self.answer.class;
-        writeln!(f, "class     {}", class.as_str())?;
-        writeln!(f, "why       {}", class.why())?;
-        writeln!(f, "safety    {}", class.safety().as_str())?;
-        if let Some(wait) = self.answer.retry_after {
-            writeln!(f, "asked     to wait {}", readable(wait))?;
-        }
-        match self.verdict {
-            Verdict::Relay => writeln!(f, "verdict   relay"),
-            Verdict::Replay {
-                on_another_server, ..
-            } => {
-                writeln!(
-                    f,
-                    "verdict   replay{}",
-                    if on_another_server {
-                        ", on another connection"
-                    } else {
-                        ""
-                    }
-                )?;
-                self.fmt_plan(f)
-            }
-        }
-    }
-}
-
-impl Explanation {
-    fn fmt_plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.plan.is_empty() {
-            return writeln!(
-                f,
-                "plan      none: {} attempts within {} leave no room for a replay",
-                self.max_attempts,
-                readable(self.max_hold)
-            );
-        }
-        writeln!(
-            f,
-            "plan      at most {} attempts within {}",
-            self.max_attempts,
-            readable(self.max_hold)
-        )?;
-        for pause in &self.plan {
-            let range = format!("{} to {}", readable(pause.from), readable(pause.to));
-            writeln!(
-                f,
-                "  replay {:<3} after {range:<20} held at most {}",
-                pause.replay,
-                readable(pause.held_at_most)
-            )?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

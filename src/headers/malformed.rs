@@ -1,8 +1,9 @@
 //! Refuses requests that a proxy must not pass on, because the next server could understand them
-//! differently. Pure. `proxy` answers 400.
+//! differently, and those that kube-apiserver refuses by ending the stream or the connection, which
+//! would look like a fault of the upstream. Pure. `proxy` answers with [`Malformed::code`].
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Uri, Version};
+use http::{StatusCode, Uri, Version};
 
 use super::{BEARER_PROTOCOL, WEBSOCKET_PROTOCOL, fields, tokens};
 
@@ -24,6 +25,15 @@ pub enum Malformed {
     /// `host:443`, which only CONNECT may use.
     #[error("its target is neither a path nor a URL")]
     Target,
+    /// The path has a `%` without two hexadecimal digits.
+    #[error("its path has a % that is not followed by two hexadecimal digits")]
+    Escape,
+    /// `Expect` asks for something else than `100-continue`.
+    #[error("it has an Expect header that is not 100-continue")]
+    Expectation,
+    /// The body has a coding that the proxy would have to decode.
+    #[error("its Transfer-Encoding is not chunked")]
+    TransferCoding,
     /// `Connection` names an end-to-end field.
     #[error(
         "its Connection header names {0}, which is not meant for one connection only (RFC 9110, section 7.6.1)"
@@ -41,17 +51,76 @@ pub enum Malformed {
 pub fn check(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Malformed> {
     target(uri)?;
     host(uri, version, headers)?;
+    if version != Version::HTTP_2 {
+        expectation(headers)?;
+        transfer_coding(headers)?;
+    }
     connection(headers)?;
     impersonation(headers)
 }
 
+impl Malformed {
+    /// The status code and the reason of the answer, which are those of Go's server where it answers
+    /// such a request.
+    pub fn code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Expectation => (StatusCode::EXPECTATION_FAILED, "ExpectationFailed"),
+            Self::TransferCoding => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+            _ => (StatusCode::BAD_REQUEST, "BadRequest"),
+        }
+    }
+}
+
 /// A target is a path or a URL with a scheme. `host:443` without a scheme is only for CONNECT (RFC
-/// 9112 §3.2.3).
+/// 9112 §3.2.3). Go's server ends the stream or the connection if a path has a broken escape.
+///
+/// <https://github.com/golang/go/blob/go1.26.0/src/net/url/url.go> (`unescape`)
 fn target(uri: &Uri) -> Result<(), Malformed> {
-    if uri.path_and_query().is_some() {
+    let target = uri.path_and_query().ok_or(Malformed::Target)?;
+    // `https://host?query` has no path.
+    if !target.as_str().starts_with('/') && target.as_str() != "*" {
+        return Err(Malformed::Target);
+    }
+    let mut escapes = target.path().as_bytes().split(|byte| *byte == b'%').skip(1);
+    let is_escape = |after: &[u8]| matches!(after, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
+    if escapes.all(is_escape) {
         Ok(())
     } else {
-        Err(Malformed::Target)
+        Err(Malformed::Escape)
+    }
+}
+
+/// As Go's server, which looks for the token in the first line only, and only in HTTP/1.
+///
+/// <https://github.com/golang/go/blob/go1.26.0/src/net/http/server.go> (`expectsContinue`)
+fn expectation(headers: &HeaderMap) -> Result<(), Malformed> {
+    let Some(asked) = headers.get(header::EXPECT) else {
+        return Ok(());
+    };
+    let continues = asked
+        .as_bytes()
+        .split(|byte| matches!(byte, b' ' | b',' | b'\t'))
+        .any(|token| token.eq_ignore_ascii_case(b"100-continue"));
+    if continues || asked.is_empty() {
+        Ok(())
+    } else {
+        Err(Malformed::Expectation)
+    }
+}
+
+/// hyper decodes `chunked`, and refuses a list that does not end with it. Another coding before it
+/// would stay in the body, and the upstream would not know.
+fn transfer_coding(headers: &HeaderMap) -> Result<(), Malformed> {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |line: &HeaderValue| {
+        line.as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    };
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(()),
+        (Some(line), None) if is_chunked(line) => Ok(()),
+        _ => Err(Malformed::TransferCoding),
     }
 }
 

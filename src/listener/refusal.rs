@@ -16,6 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::head::HeadLimit;
 use crate::error::ProxyError;
+use crate::headers;
 use crate::metrics::{Metrics, RouteLabel};
 use crate::status::Encoding;
 
@@ -135,7 +136,12 @@ fn answer(error: &ProxyError) -> Bytes {
         error.status(&Method::GET).encode(Encoding::Json),
     );
     let mut answer =
-        format!("HTTP/1.1 {code}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len())
+        format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            code.as_str(),
+            headers::reason(code),
+            body.len()
+        )
             .into_bytes();
     answer.extend_from_slice(&body);
     answer.into()

@@ -173,7 +173,12 @@ fn internal(reason: &str, message: &str) -> Class {
             .strip_prefix("Internal error occurred: ")
             .unwrap_or_default();
         // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go
-        if cause == "resource quota evaluation timed out" {
+        // and its older wording,
+        // https://github.com/kubernetes/kubernetes/blob/v1.18.0/plugin/pkg/admission/resourcequota/controller.go
+        if matches!(
+            cause,
+            "resource quota evaluation timed out" | "resource quota evaluates timeout"
+        ) {
             return Class::QuotaEvaluationTimeout;
         }
         // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/util/webhook/error.go
@@ -219,6 +224,8 @@ fn of_text(code: u16, body: &[u8]) -> Class {
         429 | 503 if body.starts_with(b"The apiserver hasn't been fully initialized") => {
             Class::StartingUp
         }
+        // Older apiservers, https://github.com/kubernetes/kubernetes/blob/v1.14.0/staging/src/k8s.io/apiserver/pkg/server/filters/waitgroup.go
+        500 if body == b"apiserver is shutting down." => Class::ShuttingDown,
         // Older apiservers write the Status of a timeout without a Content-Type. A 504 of a load
         // balancer proves as little.
         504 => Class::HandlerTimeout,

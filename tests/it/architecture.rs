@@ -10,6 +10,7 @@ const OWNERS: [(&str, &str); 15] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("clap_mangen", "cli"),
+    ("flate2", "cli"),
     ("indicatif", "demo"),
     ("model_control_plane", "demo"),
     ("governor", "ratelimit"),

@@ -3,6 +3,7 @@
 
 mod requests;
 mod switches;
+mod unusual;
 
 use model_control_plane::Status;
 

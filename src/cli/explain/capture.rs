@@ -1,4 +1,7 @@
-//! Parses an HTTP answer as people capture it: with `curl -i`, with CRLF or LF, or the body alone.
+//! Parses an HTTP answer as people capture it: with `curl -i` or `curl -v`, with CRLF or LF, as the
+//! fields of HTTP/2, or the body alone.
+
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -19,6 +22,9 @@ impl<'a> Captured<'a> {
             number: 0,
         };
         loop {
+            if lines.rest.starts_with(b":status") {
+                return Captured::fields(lines);
+            }
             if !lines.rest.starts_with(b"HTTP/") {
                 return Ok(Captured {
                     code: None,
@@ -47,6 +53,59 @@ impl<'a> Captured<'a> {
             }
         }
     }
+}
+
+impl<'a> Captured<'a> {
+    /// The header fields of HTTP/2 as its tools print them, `:status: 409` first.
+    fn fields(mut lines: CaptureLines<'a>) -> Result<Captured<'a>, ExplainError> {
+        let line = lines.next().unwrap_or_default();
+        let code = line[":status".len()..]
+            .split(|byte| matches!(byte, b' ' | b':' | b'=' | b'\t'))
+            .find(|word| !word.is_empty());
+        let code = code
+            .and_then(|code| StatusCode::from_bytes(code).ok())
+            .ok_or_else(|| ExplainError::StatusLine { line: shown(line) })?;
+        let headers = headers(&mut lines)?;
+        Ok(Captured {
+            code: Some(code),
+            headers,
+            body: lines.rest,
+        })
+    }
+}
+
+/// The answer in the output of `curl -v`, which marks the lines of its head with `<`. Other output is
+/// returned as it is.
+pub(super) fn without_marks_of_curl(raw: &[u8]) -> Cow<'_, [u8]> {
+    let is_start = |line: &[u8]| line.starts_with(b"< HTTP/");
+    if !raw.split(|byte| *byte == b'\n').any(is_start) {
+        return Cow::Borrowed(raw);
+    }
+    let mut answer = Vec::new();
+    let (mut started, mut in_head) = (false, false);
+    for line in raw.split_inclusive(|byte| *byte == b'\n') {
+        if is_start(line) {
+            // The last answer counts: those before it are interim, or asked for credentials.
+            answer.clear();
+            (started, in_head) = (true, true);
+        }
+        let text = line.trim_ascii_end();
+        let is_of_curl = [&b"* "[..], b"> ", b"{ [", b"} ["]
+            .iter()
+            .any(|mark| line.starts_with(mark));
+        if !started || is_of_curl || text == b">" || text == b"*" {
+            continue;
+        }
+        match line.strip_prefix(b"<") {
+            Some(head) if in_head => {
+                answer.extend_from_slice(head.strip_prefix(b" ").unwrap_or(head));
+                in_head = text != b"<";
+            }
+            _ if in_head => {}
+            _ => answer.extend_from_slice(line),
+        }
+    }
+    Cow::Owned(answer)
 }
 
 /// An iterator over lines, without their line ends.

@@ -3,6 +3,9 @@ use crate::rows::every;
 use crate::verdict::Class;
 use proptest::prelude::*;
 
+mod pasted;
+mod wire;
+
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(100),
     cap: Duration::from_secs(2),
@@ -138,7 +141,7 @@ fn reads_captures_of_every_kind() {
     });
     let bare = explained(body).unwrap();
     assert!(
-        bare.code_from_body
+        bare.source == Source::Body
             && bare
                 .to_string()
                 .starts_with("code      409 Conflict (from the body")

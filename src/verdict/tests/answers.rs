@@ -152,6 +152,7 @@ fn statuses() -> Vec<(Class, Status)> {
         (Class::NamespaceTerminating, terminating_with_cause),
         (Class::EtcdLost, forbidden("rpc error: code = Unavailable desc = transport is closing")),
         (Class::QuotaEvaluationTimeout, internal("resource quota evaluation timed out")),
+        (Class::QuotaEvaluationTimeout, internal("resource quota evaluates timeout")),
         (Class::WebhookUnreachable, internal("failed calling webhook \"w.example.com\": failed to call webhook: Post \"https://w\": EOF")),
         (Class::WebhookUnreachable, internal("failed calling webhook \"w.example.com\": context deadline exceeded")),
         (Class::Throttled, Status::new(429, "TooManyRequests", "Too many requests: slow down").with_retry_after(1)),
@@ -229,6 +230,12 @@ fn knows_the_answers_that_are_plain_text() {
             Class::StartingUp,
             503,
             "The apiserver hasn't been fully initialized yet, please try again later.\n",
+        ),
+        (Class::ShuttingDown, 500, "apiserver is shutting down.\n"),
+        (
+            Class::Unrecognized,
+            500,
+            "the apiserver is shutting down.\n",
         ),
         (Class::HandlerTimeout, 504, ""),
         (

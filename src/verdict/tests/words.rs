@@ -88,6 +88,22 @@ fn the_words_of_a_conflict_prove_nothing_in_another_structure() {
                 "admission webhook \"w\" denied the request: resource quota evaluation timed out",
             ),
         ),
+        (
+            Class::ServerError,
+            Status::new(
+                500,
+                "InternalError",
+                "admission webhook \"w\" denied the request: resource quota evaluates timeout",
+            ),
+        ),
+        (
+            Class::ServerError,
+            Status::new(
+                500,
+                "InternalError",
+                "Internal error occurred: the resource quota evaluates timeout",
+            ),
+        ),
     ];
     for (class, status) in table {
         for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Yaml] {

@@ -1,0 +1,118 @@
+//! How an explanation is printed for people.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::super::printable;
+use super::{Explanation, Source};
+use crate::verdict::Verdict;
+
+/// A duration as Debug prints it, with `0s` instead of `0ns`.
+fn readable(duration: Duration) -> String {
+    if duration.is_zero() {
+        "0s".to_owned()
+    } else {
+        format!("{duration:?}")
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (of_code, of_body) = self.source.in_words();
+        writeln!(f, "code      {}{of_code}", self.code)?;
+        match &self.status {
+            Some((status, encoding)) => {
+                match of_body {
+                    Some(words) => writeln!(f, "body      a metav1.Status {words}")?,
+                    None => writeln!(f, "body      a metav1.Status in {}", encoding.media_type())?,
+                }
+                writeln!(f, "message   {}", printable(&status.message))?;
+            }
+            None => writeln!(f, "body      not a metav1.Status")?,
+        }
+        if let Some(place) = &self.broken_off {
+            writeln!(f, "note      the capture breaks off {place}")?;
+        }
+        if self.compressed {
+            writeln!(
+                f,
+                "note      the body is compressed; the proxy does not read it and relays the answer"
+            )?;
+        }
+        let class = self.answer.class;
+        writeln!(f, "class     {}", class.as_str())?;
+        writeln!(f, "why       {}", class.why())?;
+        writeln!(f, "safety    {}", class.safety().as_str())?;
+        if let Some(wait) = self.answer.retry_after {
+            writeln!(f, "asked     to wait {}", readable(wait))?;
+        }
+        match self.verdict {
+            Verdict::Relay => writeln!(f, "verdict   relay"),
+            Verdict::Replay {
+                on_another_server, ..
+            } => {
+                writeln!(
+                    f,
+                    "verdict   replay{}",
+                    if on_another_server {
+                        ", on another connection"
+                    } else {
+                        ""
+                    }
+                )?;
+                self.fmt_plan(f)
+            }
+        }
+    }
+}
+
+impl Source {
+    /// What to say about the code, and about a Status. Without the latter, the encoding says it.
+    fn in_words(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Answer => ("", None),
+            Self::Body => (" (from the body: the capture has no status line)", None),
+            Self::Json => (
+                " (from the Status in the text)",
+                Some("in JSON, within a text"),
+            ),
+            Self::Fabric8 => (
+                " (from the Status in the text)",
+                Some("as fabric8 prints it"),
+            ),
+            Self::Message => (
+                " (from the message alone: code and reason are inferred)",
+                Some("that the message belongs to, inferred"),
+            ),
+        }
+    }
+}
+
+impl Explanation {
+    fn fmt_plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.plan.is_empty() {
+            return writeln!(
+                f,
+                "plan      none: {} attempts within {} leave no room for a replay",
+                self.max_attempts,
+                readable(self.max_hold)
+            );
+        }
+        writeln!(
+            f,
+            "plan      at most {} attempts within {}",
+            self.max_attempts,
+            readable(self.max_hold)
+        )?;
+        for pause in &self.plan {
+            let range = format!("{} to {}", readable(pause.from), readable(pause.to));
+            writeln!(
+                f,
+                "  replay {:<3} after {range:<20} held at most {}",
+                pause.replay,
+                readable(pause.held_at_most)
+            )?;
+        }
+        Ok(())
+    }
+}
