@@ -136,7 +136,12 @@ fn as_clientcmd(tree: &Value) -> Value {
                 if let (true, Some(text)) = (field_of.ends_with("-data"), value.as_str()) {
                     value = STANDARD.encode(go_base64(text).unwrap()).into();
                 }
-                body[field_of] = value;
+                // clientcmd's own type has other names for these.
+                let name_in_go = match *field_of {
+                    "as" | "as-uid" | "as-groups" | "as-user-extra" => format!("act-{field_of}"),
+                    same => same.to_owned(),
+                };
+                body[name_in_go] = value;
             }
             if let Some(exec) = body["exec"].as_object_mut() {
                 exec.remove("unknown");
