@@ -66,11 +66,10 @@ settings! {
     #[derive(Eq)]
     pub struct SelfSignedConfig {
         /// The names and addresses that the certificate is valid for. Clients must connect to one of
-        /// them.
+        /// them. The first one on which the proxy listens is the server in the kubeconfig.
         ///
-        /// The server in the kubeconfig is the first of them on which the proxy listens. If it
-        /// listens on none of them, its address joins them. `localhost` stands for 127.0.0.1 and
-        /// ::1, so it counts only if `bindAddress` is `::`.
+        /// If it listens on none of them, its address joins them. `localhost` stands for 127.0.0.1
+        /// and ::1, so it counts only if `bindAddress` is `::`.
         hosts: Vec<String> = vec![
             "localhost".into(),
             Ipv4Addr::LOCALHOST.to_string(),
@@ -85,8 +84,8 @@ settings! {
         /// The token file that the written kubeconfig names. The proxy never sends its token.
         ///
         /// The kubeconfig never has the token itself, because every user of the pod may read it and
-        /// the kubelet renews the token. For clients that ignore `tokenFile`, run
-        /// `kube-retry-proxy kubeconfig --embed-token`.
+        /// the kubelet renews the token. For clients that ignore `tokenFile`, there is the command
+        /// `kubeconfig --embed-token`.
         token_file: PathBuf = SERVICE_ACCOUNT_TOKEN.into(), path(), flag "token-file" "FILE";
     }
 }

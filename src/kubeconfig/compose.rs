@@ -57,11 +57,11 @@ struct Composer<'t> {
     aliased: usize,
 }
 
-/// Where a node came from, which decides what `<<` may do with it.
+/// Where an entry of a mapping came from.
 #[derive(Clone, Copy, PartialEq)]
 enum Origin {
     Written,
-    Alias,
+    Merged,
 }
 
 impl<'t> Composer<'t> {
@@ -73,7 +73,7 @@ impl<'t> Composer<'t> {
                 (_, mark) => return Ok(node(mark, YamlValue::Null)),
             }
         }
-        let (root, _) = self.node()?;
+        let root = self.node()?;
         if !matches!(self.next()?.0, Event::DocumentEnd) {
             return Err(syntax(0, "expected the end of the document"));
         }
@@ -83,14 +83,19 @@ impl<'t> Composer<'t> {
 
     /// Notes another document, unless it is empty. It need not be valid, because nobody reads it.
     fn look_for_another(&mut self) {
-        while let Ok((event, mark)) = self.next() {
-            match event {
-                Event::DocumentStart(..) | Event::DocumentEnd => {}
-                Event::Scalar(text, ScalarStyle::Plain, ..) if text.is_empty() => {}
-                Event::StreamEnd => return,
-                _ => {
+        let mut begins = 0;
+        loop {
+            match self.next() {
+                Ok((Event::DocumentStart(..), mark)) => begins = line(mark),
+                Ok((Event::DocumentEnd, _)) => {}
+                // The parser writes a value that is not there as `~`.
+                Ok((Event::Scalar(text, ScalarStyle::Plain, ..), _))
+                    if ["", "~"].contains(&&*text) => {}
+                Ok((Event::StreamEnd, _)) => return,
+                Ok(_) | Err(_) if begins == 0 => return,
+                Ok(_) | Err(_) => {
                     self.oddities.push(Oddity {
-                        line: line(mark),
+                        line: begins,
                         kind: OddityKind::AnotherDocument,
                     });
                     return;
@@ -107,12 +112,12 @@ impl<'t> Composer<'t> {
         }
     }
 
-    fn node(&mut self) -> Result<(Node, Origin), ParseError> {
+    fn node(&mut self) -> Result<Node, ParseError> {
         let (event, mark) = self.next()?;
         self.node_of(event, mark)
     }
 
-    fn node_of(&mut self, event: Event<'t>, mark: Marker) -> Result<(Node, Origin), ParseError> {
+    fn node_of(&mut self, event: Event<'t>, mark: Marker) -> Result<Node, ParseError> {
         let before = self.nodes;
         self.nodes += 1;
         let (anchor, value) = match event {
@@ -138,10 +143,10 @@ impl<'t> Composer<'t> {
             let size = self.nodes - before;
             self.anchors.insert(anchor, (node.clone(), size));
         }
-        Ok((node, Origin::Written))
+        Ok(node)
     }
 
-    fn alias(&mut self, anchor: usize, mark: Marker) -> Result<(Node, Origin), ParseError> {
+    fn alias(&mut self, anchor: usize, mark: Marker) -> Result<Node, ParseError> {
         let Some((node, size)) = self.anchors.get(&anchor) else {
             return Err(at(mark, Problem::SelfAlias));
         };
@@ -152,16 +157,14 @@ impl<'t> Composer<'t> {
         if self.aliased > 100 && self.nodes > 1000 && self.aliased > self.nodes / 100 * 99 {
             return Err(at(mark, Problem::Aliases));
         }
-        Ok((node.clone(), Origin::Alias))
+        Ok(node.clone())
     }
 
     fn list(&mut self) -> Result<YamlValue, ParseError> {
-        Ok(YamlValue::List(
-            self.items()?.into_iter().map(|(node, _)| node).collect(),
-        ))
+        Ok(YamlValue::List(self.items()?))
     }
 
-    fn items(&mut self) -> Result<Vec<(Node, Origin)>, ParseError> {
+    fn items(&mut self) -> Result<Vec<Node>, ParseError> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -182,14 +185,15 @@ impl<'t> Composer<'t> {
                 self.merge(&mut entries, mark)?;
                 continue;
             }
-            let (key, _) = self.node_of(event, mark)?;
+            let key = self.node_of(event, mark)?;
             let key = key_text(&key.value).ok_or_else(|| at(mark, Problem::Key))?;
-            let (node, _) = self.node()?;
-            if !entries.set(Entry {
+            let node = self.node()?;
+            let entry = Entry {
                 key,
                 line: line(mark),
                 node,
-            }) {
+            };
+            if entries.set(entry, Origin::Written) == Some(Origin::Written) {
                 self.oddities.push(Oddity {
                     line: line(mark),
                     kind: OddityKind::KeyTwice,
@@ -206,12 +210,13 @@ impl<'t> Composer<'t> {
             Event::SequenceStart(..) => self.items()?,
             event => vec![self.node_of(event, start)?],
         };
-        for (node, _) in merged.into_iter().rev() {
+        // An alias of a list does not come here as one, and is refused as kubectl refuses it.
+        for node in merged.into_iter().rev() {
             let YamlValue::Map(merged) = node.value else {
                 return Err(refused());
             };
             for entry in merged {
-                entries.set(entry);
+                entries.set(entry, Origin::Merged);
             }
         }
         Ok(())
@@ -222,19 +227,21 @@ impl<'t> Composer<'t> {
 #[derive(Default)]
 struct Entries {
     list: Vec<Entry>,
-    places: HashMap<String, usize>,
+    places: HashMap<String, (usize, Origin)>,
 }
 
 impl Entries {
-    /// Adds the entry, or gives the one with its key the new value. False if there was one.
-    fn set(&mut self, entry: Entry) -> bool {
-        if let Some(place) = self.places.get(&entry.key) {
+    /// Adds the entry, or gives the one with its key the new value. Returns where that one came
+    /// from.
+    fn set(&mut self, entry: Entry, origin: Origin) -> Option<Origin> {
+        if let Some((place, old)) = self.places.get_mut(&entry.key) {
             self.list[*place] = entry;
-            return false;
+            return Some(std::mem::replace(old, origin));
         }
-        self.places.insert(entry.key.clone(), self.list.len());
+        let place = (self.list.len(), origin);
+        self.places.insert(entry.key.clone(), place);
         self.list.push(entry);
-        true
+        None
     }
 }
 

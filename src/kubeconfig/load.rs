@@ -48,8 +48,8 @@ pub(super) struct Found<'t> {
 
 impl Kubeconfig {
     /// Reads a kubeconfig from the bytes of a file, as kubectl reads it: the same text means the
-    /// same, and what kubectl refuses for its meaning is refused. Paths in it are relative to the
-    /// working directory.
+    /// same, and what kubectl refuses for its meaning is refused. Relative paths in it stay relative,
+    /// because nothing says where the file is.
     ///
     /// # Errors
     /// The text is not YAML, or not a kubeconfig. The error has the line.
@@ -137,7 +137,9 @@ impl Kubeconfig {
         };
         for file in &self.files {
             let mut root = file.root.clone();
-            resolve_paths(&mut root, directory(&file.path));
+            if !file.path.as_os_str().is_empty() {
+                resolve_paths(&mut root, directory(&file.path));
+            }
             let YamlValue::Map(entries) = root.value else {
                 continue;
             };

@@ -248,11 +248,11 @@ users:
         );
         let b = write(
             "b/config",
-            "current-context: c\nclusters: [{name: x, cluster: {server: 'https://b'}}, {name: y, cluster: {server: 'https://y', certificate-authority: ca}}]",
+            "current-context: c\nclusters: [{name: x, cluster: {server: 'https://b'}}, {name: w, cluster: {server: 'https://w', certificate-authority: ca}}]",
         );
         let c = write(
             "c/config",
-            "current-context: d\ncontexts: [{name: c, context: {cluster: x}}, {name: d, context: {cluster: y}}]",
+            "current-context: d\ncontexts: [{name: c, context: {cluster: x}}, {name: d, context: {cluster: w}}]",
         );
         let empty = write("empty", "");
         let broken = write("broken", "a: 1\nb: [");
@@ -273,8 +273,8 @@ users:
             [
                 (format!("{a}:{b}:{c}"), None, ok("https://a a/ca")),
                 (format!("{b}:{a}:{c}"), None, ok("https://b")),
-                (format!("{c}:{b}:{a}"), None, ok("https://y b/ca")),
-                (format!("{a}:{b}:{c}"), Some("d"), ok("https://y b/ca")),
+                (format!("{c}:{b}:{a}"), None, ok("https://w b/ca")),
+                (format!("{a}:{b}:{c}"), Some("d"), ok("https://w b/ca")),
                 (
                     format!(":{a}::/nowhere:{empty}:{b}:{c}:{a}:"),
                     None,

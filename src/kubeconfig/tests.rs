@@ -25,11 +25,16 @@ struct Row {
 
 /// Where the proxy differs, and why.
 const DIFFERENCES: &[(&str, &str)] = &[
+    (
+        "api-internal",
+        "the apiVersion that clientcmd has in memory is refused",
+    ),
     ("b64-arr", "a list of bytes instead of base64 is refused"),
     ("json-slash", r"JSON's own escape \/ is read"),
     ("json-surr", "JSON's own surrogate pairs are read"),
-    ("longkey", "a key of more than 1024 characters is read"),
-    ("longkeyq", "a key of more than 1024 characters is read"),
+    ("bom2", "a second byte order mark is skipped"),
+    ("dots-only", "a file that is only `...` is read as empty"),
+    ("nel", "U+0085 does not end a line"),
     ("yaml12", "the directive %YAML 1.2 is read"),
 ];
 
@@ -98,7 +103,7 @@ fn unset(value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
-        Value::Number(_) => false,
+        Value::Bool(true) | Value::Number(_) => false,
     }
 }
 
@@ -131,7 +136,12 @@ fn as_clientcmd(tree: &Value) -> Value {
                 if let (true, Some(text)) = (field_of.ends_with("-data"), value.as_str()) {
                     value = STANDARD.encode(go_base64(text).unwrap()).into();
                 }
-                body[field_of] = value;
+                // clientcmd's own type has other names for these.
+                let name_in_go = match *field_of {
+                    "as" | "as-uid" | "as-groups" | "as-user-extra" => format!("act-{field_of}"),
+                    same => same.to_owned(),
+                };
+                body[name_in_go] = value;
             }
             if let Some(exec) = body["exec"].as_object_mut() {
                 exec.remove("unknown");
@@ -165,13 +175,14 @@ fn kubeconfigs_mean_what_they_mean_to_kubectl() {
             let read = Kubeconfig::parse(&bytes(row.0));
             let differs = DIFFERENCES.iter().any(|(differs, _)| *differs == name);
             match (&row.0.read, read) {
-                (Some(_), Ok(_)) | (None, Err(_)) if differs => panic!("{name} does not differ"),
+                (None, Err(_)) if differs => panic!("{name} does not differ"),
                 (Some(go), Ok(read)) => {
                     let mut go = go.clone();
                     for field in ["kind", "apiVersion", "preferences"] {
                         go.as_object_mut().unwrap().remove(field);
                     }
-                    assert_eq!(as_clientcmd(&read.to_json()), set_fields(&go));
+                    let (read, go) = (as_clientcmd(&read.to_json()), set_fields(&go));
+                    assert_eq!(read == go, !differs, "{read}\n{go}");
                 }
                 (Some(_), Err(error)) => assert!(differs, "kubectl reads it: {error}"),
                 (None, Ok(_)) => assert!(differs, "kubectl refuses it: {:?}", row.0.refused),
@@ -321,8 +332,8 @@ fn odd_files_are_read_and_noted() {
     every(
         [
             ("a: 1\nb: 2\na: 3\n", vec![(3, OddityKind::KeyTwice)]),
-            ("a: 1\n---\nb: 2\n", vec![(3, OddityKind::AnotherDocument)]),
-            ("a: 1\n---\n[\n", vec![(3, OddityKind::AnotherDocument)]),
+            ("a: 1\n---\nb: 2\n", vec![(2, OddityKind::AnotherDocument)]),
+            ("a: 1\n---\n[\n", vec![(2, OddityKind::AnotherDocument)]),
             ("---\na: 1\n---\n", vec![]),
             ("a: 1\n...\n", vec![]),
             ("a: &a {x: 1}\nb: {<<: *a, x: 2}\n", vec![]),

@@ -253,6 +253,7 @@ async fn the_help_of_each_command_names_its_flags() {
                 "--server",
                 "--certificate-authority",
                 "--token-file",
+                "--embed-token",
                 "--from",
                 "--context",
                 "--namespace",

@@ -30,6 +30,7 @@ mod headers;
 mod identity;
 mod heads;
 mod idle;
+mod kubeconfigs;
 mod kubectl;
 mod lanes;
 mod loops;

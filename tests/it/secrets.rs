@@ -263,7 +263,7 @@ async fn no_secret_is_printed_by_an_error() {
     let with_password = place.write("with-password", &kubeconfig(url, ""));
     let broken = place.write(
         "broken",
-        &kubeconfig("https://10.0.0.1", ", token: MARKER-twice"),
+        &kubeconfig("https://10.0.0.1", ", as-groups: MARKER-text"),
     );
     let unclosed = place.write(
         "unclosed",

@@ -71,7 +71,7 @@ async fn a_client_can_start_from_the_files_that_are_written_for_it() {
     let kubeconfig = place.read("kubeconfig");
     assert!(
         kubeconfig.contains(&format!(
-            "server: https://localhost:{}",
+            "server: https://127.0.0.1:{}",
             served.address.port()
         )),
         "{kubeconfig}"
