@@ -151,7 +151,7 @@ fn create_target(
     if !info.is_resource || !info.subresource.is_empty() || !is_namespaced(info) {
         return None;
     }
-    if !matched.has(info) {
+    if !is_served(info) || !matched.has(info) {
         return None;
     }
     // A dry run does not change the quota, so it is an ordinary call. Any value counts: the
@@ -178,6 +178,15 @@ fn create_target(
 fn is_namespaced(info: &RequestInfo<'_>) -> bool {
     let is_namespace = info.resource == "namespaces" && info.name == info.namespace;
     !info.namespace.is_empty() && !is_namespace
+}
+
+/// Whether the apiserver can serve the group, the version and the resource of the path. All other
+/// names are not found, and must not become a create only because `*` matches them.
+fn is_served(info: &RequestInfo<'_>) -> bool {
+    let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    info.resource.bytes().all(is_label)
+        && info.api_version.bytes().all(is_label)
+        && info.api_group.bytes().all(|b| is_label(b) || b == b'.')
 }
 
 /// Whether the path has empty segments at its end only. go-restful trims those, as RequestInfo

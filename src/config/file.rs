@@ -87,7 +87,11 @@ fn walk(text: &str) -> (Config, Decoder) {
             }
         }
         Err(error) => {
-            let problem = Problem::Syntax(error.to_string());
+            let mut what = error.to_string();
+            if text.lines().any(has_bare_asterisk) {
+                what += "; YAML needs quotes around an asterisk: '*'";
+            }
+            let problem = Problem::Syntax(what);
             decoder.mistakes.push(Mistake {
                 line: error.line(),
                 path: String::new(),
@@ -97,6 +101,12 @@ fn walk(text: &str) -> (Config, Decoder) {
     }
     decoder.mistakes.sort_by_key(|mistake| mistake.line);
     (config, decoder)
+}
+
+/// Whether the line has a value that is only `*`, which YAML takes for the beginning of an alias.
+fn has_bare_asterisk(line: &str) -> bool {
+    line.split_once(": *")
+        .is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with([',', '}', ' ']))
 }
 
 fn document(section: &mut Section<'_>, config: &mut Config) {

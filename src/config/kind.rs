@@ -142,17 +142,26 @@ impl<S: Settings> Kind<Vec<S>> for SectionList {
     }
 
     fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut Vec<S>) -> bool {
-        match node.value {
-            YamlValue::List(items) if !items.is_empty() => sections(decoder, &path, items, place),
+        let items = match node.value {
+            YamlValue::List(items) if !items.is_empty() => items,
             value => {
                 let found = match value {
                     YamlValue::List(_) => "an empty list".to_owned(),
                     value => value.to_string(),
                 };
                 decoder.wrong(node.line, path, found, SOME_ITEMS.to_owned());
-                false
+                return false;
             }
-        }
+        };
+        let all = items.len();
+        let items = items.into_iter().enumerate().filter_map(|(index, item)| {
+            let mut value = S::default();
+            Subsection
+                .read(decoder, format!("{path}[{index}]"), item, &mut value)
+                .then_some(value)
+        });
+        *place = items.collect();
+        place.len() == all
     }
 
     fn show(&self, value: &Vec<S>) -> Json {
@@ -162,17 +171,11 @@ impl<S: Settings> Kind<Vec<S>> for SectionList {
 
 impl<S: Settings> Kind<Vec<S>> for SectionListOrNone {
     fn shape(&self) -> Shape {
-        Shape::Optional(Box::new(Shape::List(Box::new(S::shape()))))
+        Shape::Optional(Box::new(Kind::<Vec<S>>::shape(&SectionList)))
     }
 
     fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut Vec<S>) -> bool {
-        match node.value {
-            YamlValue::List(items) => sections(decoder, &path, items, place),
-            value => {
-                decoder.wrong(node.line, path, value.to_string(), "a list".to_owned());
-                false
-            }
-        }
+        SectionList.read(decoder, path, node, place)
     }
 
     fn show(&self, value: &Vec<S>) -> Json {
@@ -182,24 +185,6 @@ impl<S: Settings> Kind<Vec<S>> for SectionListOrNone {
             SectionList.show(value)
         }
     }
-}
-
-/// Reads the items of a list. Returns whether all of them are complete.
-fn sections<S: Settings>(
-    decoder: &mut Decoder,
-    path: &str,
-    items: Vec<Node>,
-    place: &mut Vec<S>,
-) -> bool {
-    let all = items.len();
-    let items = items.into_iter().enumerate().filter_map(|(index, item)| {
-        let mut value = S::default();
-        Subsection
-            .read(decoder, format!("{path}[{index}]"), item, &mut value)
-            .then_some(value)
-    });
-    *place = items.collect();
-    place.len() == all
 }
 
 const SOME_ITEMS: &str = "a list with at least one item";

@@ -15,7 +15,7 @@ use crate::upstream::Lease;
 use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict};
 
 /// Larger answers are relayed as they stream and are not judged. The errors of an apiserver are far
-/// smaller, and so are most pods.
+/// smaller, and so are most objects.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
 /// The result of one attempt.

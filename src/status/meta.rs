@@ -1,5 +1,5 @@
-//! Reads the name of the object in a request body without building the object. A pod may have 3
-//! MiB, and this runs once for each create.
+//! Reads the name of the object in a request body without building the object. An object may have
+//! 3 MiB, and this runs once for each create.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -63,7 +63,7 @@ table! {
             Safe,
             "The quota is new and its controller has not computed it yet; nothing was stored.",
         ),
-        /// 403: the pod lacks requests or limits that the quota asks for.
+        /// 403: the object lacks requests or limits that the quota asks for.
         QuotaSpec = (
             "quota_spec",
             Safe,

@@ -178,5 +178,5 @@ fn every_live_element_is_in_the_page_with_a_unique_id() {
     let count = ids.len();
     ids.sort();
     ids.dedup();
-    assert_eq!((ids.len(), count), (8, 8), "{ids:?}");
+    assert_eq!((ids.len(), count), (9, 9), "{ids:?}");
 }

@@ -161,7 +161,7 @@ fn mistakes_in_lists_of_resources_are_reported() {
             &format!("line 3: creates.resources[0].resource: 'pod*': {name}"),
             "line 3: creates.resources[1].group: '*.io': expected an API group like batch, '' for the core group, or '*'",
             &format!("line 3: creates.resources[1].resource: 'Jobs': {name}"),
-            "line 3: creates.except: 'pods': expected a list",
+            "line 3: creates.except: 'pods': expected a list with at least one item",
         ]
     );
     let never = "line 3: creates.resources: must not list events, leases, bindings, resourcequotas or anything of \
@@ -309,6 +309,15 @@ fn a_file_of_another_kind_is_refused() {
         two.contains("not a YAML document") && two.contains("multiple"),
         "{two}"
     );
+    for creates in [
+        "{resources: [{resource: *}]}",
+        "\n  except:\n  - resource: *\n",
+    ] {
+        let bare = parse(&format!("creates: {creates}\n")).unwrap_err().0;
+        let said = bare[0].to_string();
+        assert!(said.ends_with("quotes around an asterisk: '*'"), "{said}");
+        assert!(bare[0].line.is_some(), "{bare:?}");
+    }
     let broken = parse("mode: [\nfoo: bar\n").unwrap_err().0;
     assert!(broken.len() == 1 && broken[0].line.is_some(), "{broken:?}");
 }
