@@ -31,8 +31,9 @@ enum Task {
     #[command(after_help = CONTROL_PLANE_HELP)]
     ControlPlane {
         /// An older version of Kubernetes: `1.34` for the one in tests/controlplane/kubernetes-1.34.
-        #[arg(long, global = true)]
-        version: Option<String>,
+        // Its name differs from that of the version of the verb `argo`. clap would mix them up.
+        #[arg(long = "version", value_name = "VERSION", global = true)]
+        kubernetes: Option<String>,
         #[command(subcommand)]
         verb: control_plane::Verb,
     },
@@ -85,7 +86,9 @@ fn run(task: Task) -> Result<bool> {
     match task {
         Task::DeployCheck { what } => deploy_check::run_checks(what),
         Task::Release(args) => release::run(&args),
-        Task::ControlPlane { version, verb } => control_plane::run(verb, version).map(|()| true),
+        Task::ControlPlane { kubernetes, verb } => {
+            control_plane::run(verb, kubernetes).map(|()| true)
+        }
     }
 }
 
@@ -117,5 +120,20 @@ mod tests {
             unreachable!("another verb");
         };
         assert_eq!((name.as_str(), flags.len()), ("narrow", 2));
+    }
+
+    #[test]
+    fn the_versions_of_kubernetes_and_of_argo_are_two() {
+        for (arguments, expected) in [
+            (["argo", "3.4"].as_slice(), None),
+            (&["argo", "3.4", "--version", "1.34"], Some("1.34")),
+            (&["up", "3", "--version=1.34"], Some("1.34")),
+        ] {
+            let arguments = [&["x", "control-plane"], arguments].concat();
+            let Task::ControlPlane { kubernetes, .. } = Cli::parse_from(&arguments).task else {
+                unreachable!("another task");
+            };
+            assert_eq!(kubernetes.as_deref(), expected, "{arguments:?}");
+        }
     }
 }
