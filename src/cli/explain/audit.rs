@@ -79,7 +79,7 @@ pub(super) fn run(
 ) -> Result<io::Result<()>, AuditError> {
     let mut log = Log::new(config);
     log.read_all(&args.audit_log)?;
-    if log.events == 0
+    if log.lines == 0
         && let Some((problem, skipped)) = log.skipped.first_key_value()
     {
         return Err(AuditError::NoEvent {
@@ -99,8 +99,8 @@ struct Log {
     files: u64,
     /// Of the lines, after decompression.
     bytes: u64,
-    /// Lines that are audit events or lists of them.
-    events: u64,
+    /// Lines with audit events.
+    lines: u64,
     tally: Tally,
     skipped: BTreeMap<Problem, Skipped>,
 }
@@ -134,7 +134,7 @@ impl Log {
         Self {
             files: 0,
             bytes: 0,
-            events: 0,
+            lines: 0,
             tally: Tally::new(Judge::new(config)),
             skipped: BTreeMap::new(),
         }
@@ -181,7 +181,7 @@ impl Log {
                 continue;
             }
             match read_line(bytes, |event| self.tally.count(&event)) {
-                Ok(()) => self.events += 1,
+                Ok(()) => self.lines += 1,
                 Err(error) => self.skip(Problem::Line(error), path, number),
             }
         }

@@ -106,7 +106,9 @@ impl LineError {
 pub fn read_line<'a>(line: &'a [u8], mut seen: impl FnMut(Event<'a>)) -> Result<(), LineError> {
     let start = memchr::memchr(b'{', line).ok_or(LineError::NotAnEvent)?;
     let json = line[start..].trim_ascii_end();
-    if memmem::find(json, b"\"audit.k8s.io/").is_none() {
+    // Behind a backslash, it is part of a text.
+    let is_value = |at: usize| !json[..at].ends_with(b"\\");
+    if !memmem::find_iter(json, b"\"audit.k8s.io/").any(is_value) {
         return Err(LineError::NotAnEvent);
     }
     if !json.ends_with(b"}") {

@@ -48,7 +48,7 @@ impl<'a> Report<'a> {
         };
         let read = format!(
             "{} in {}, {}",
-            counted(log.events, "event"),
+            counted(log.lines, "line"),
             counted(log.files, "file"),
             bytes(log.bytes)
         );
@@ -158,14 +158,12 @@ impl<'a> Report<'a> {
                 number(tally.missing)
             ));
         }
-        let would_relay = (total.quota_conflicts + total.throttled + total.starting_or_stopping)
-            .saturating_sub(total.would_replay);
-        if would_relay > 0 {
+        if tally.relayed > 0 {
             notes.push(format!(
                 "The proxy would not send {} of these creates again: `creates` of its \
                 configuration does not match them, or they are patches that may be no server-side \
                 applies.",
-                number(would_relay)
+                number(tally.relayed)
             ));
         }
         if total.creates > 0 {
@@ -198,7 +196,7 @@ impl<'a> Report<'a> {
 
     fn why_no_create(&self) -> String {
         let tally = &self.log.tally;
-        let why = if self.log.events == 0 {
+        let why = if self.log.lines == 0 {
             "The log is empty."
         } else if tally.missing > 0 {
             "The events of creates in the log have no responseStatus, so the answers are not known."
@@ -256,7 +254,7 @@ impl<'a> Report<'a> {
         let mut report = json!({
             "files": log.files,
             "bytes": log.bytes,
-            "events": log.events,
+            "lines": log.lines,
             "from": log.tally.span.map(|(from, _)| rfc3339(from)),
             "to": log.tally.span.map(|(_, to)| rfc3339(to)),
             "answers": answers,

@@ -115,6 +115,8 @@ pub(super) struct Tally {
     pub(super) span: Option<(i64, i64)>,
     /// Quota conflicts, throttled creates, and creates refused by a starting or stopping server.
     pub(super) timeline: Timeline<3>,
+    /// Creates that met one of those three, after which the proxy would not send them again.
+    pub(super) relayed: u64,
     /// Events of creates that were written before the answer.
     pub(super) pending: u64,
     /// Events of creates that lack the answer.
@@ -131,6 +133,7 @@ impl Tally {
             answers: HashMap::new(),
             span: None,
             timeline: Timeline::new(),
+            relayed: 0,
             pending: 0,
             missing: 0,
         }
@@ -164,15 +167,19 @@ impl Tally {
             would_replay: self.judge.would_replay(event, class).into(),
         };
         *self.answers.entry(class).or_default() += 1;
+        let met = [
+            counts.quota_conflicts,
+            counts.throttled,
+            counts.starting_or_stopping,
+        ];
+        let met = met.iter().position(|count| *count > 0);
+        if met.is_some() && counts.would_replay == 0 {
+            self.relayed += 1;
+        }
         if let Some(time) = event.time {
             let (first, last) = self.span.unwrap_or((time, time));
             self.span = Some((first.min(time), last.max(time)));
-            let met = [
-                counts.quota_conflicts,
-                counts.throttled,
-                counts.starting_or_stopping,
-            ];
-            if let Some(which) = met.iter().position(|count| *count > 0) {
+            if let Some(which) = met {
                 self.timeline.count(time, which);
             }
         }

@@ -45,7 +45,7 @@ fn json(files: &[&NamedTempFile]) -> Value {
 fn a_real_log_is_counted() {
     let report = json(&[&file(sample().as_bytes())]);
     let counts = [
-        ("events", 14),
+        ("lines", 14),
         ("creates", 11),
         ("quotaConflicts", 2),
         ("throttled", 1),
@@ -171,7 +171,7 @@ fn files_that_are_no_audit_log_fail() {
             let mut log = Log::new(&Config::default());
             let file = file(bytes);
             log.read_all(&[file.path().to_owned()]).unwrap();
-            assert_eq!((log.events, log.skipped.len()), (0, 1));
+            assert_eq!((log.lines, log.skipped.len()), (0, 1));
             let args = AuditArgs {
                 audit_log: vec![file.path().to_owned()],
                 top: None,
@@ -192,7 +192,7 @@ fn the_table_shows_the_first_clients() {
     let text = printed(&[&log], Output::Table, None);
     every(
         [
-            "read                                       14 events in 1 file",
+            "read                                       14 lines in 1 file",
             "met a quota conflict                       2 (18.1 %)",
             "team-b      pods       driver       2         1                 0",
             "quota conflicts per ",

@@ -37,8 +37,8 @@ impl<const N: usize> Timeline<N> {
         }
     }
 
-    /// The counts from `from` to `to`, which is not earlier, in at most `most` equal steps of whole seconds: how long a
-    /// step is, and the counts of each.
+    /// The counts from `from` to `to`, which is not earlier, in at most `most` equal steps of whole
+    /// seconds: how long a step is, and the counts of each.
     pub(super) fn points(&self, from: i64, to: i64, most: usize) -> (i64, Vec<[u64; N]>) {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let seconds = to - from + 1;

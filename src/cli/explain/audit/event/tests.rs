@@ -219,6 +219,11 @@ fn what_is_no_event_is_told_apart() {
         ],
         |(line, expected)| assert_eq!(read(line.as_bytes()), Err(expected)),
     );
+    let wrapped = serde_json::json!({"log": format!("{whole}\n"), "stream": "stdout"});
+    assert_eq!(
+        read(wrapped.to_string().as_bytes()),
+        Err(LineError::NotAnEvent)
+    );
     let version = whole.find("v1\"").unwrap();
     for end in version..whole.len() - 1 {
         assert_eq!(

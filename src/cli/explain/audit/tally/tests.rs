@@ -109,6 +109,7 @@ fn the_configuration_decides_what_would_be_replayed() {
             let mut tally = Tally::new(judge(config));
             tally.count(&event(Verb::Create, Class::QuotaConflict));
             assert_eq!(tally.total().would_replay, would_replay);
+            assert_eq!(tally.relayed, 1 - would_replay);
         },
     );
     let mut tally = Tally::new(judge("replay: {exceededQuota: {enabled: true}}"));
