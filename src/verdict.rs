@@ -10,7 +10,7 @@ mod outcome;
 mod table;
 
 pub use class::{Class, Safety};
-pub use classify::classify;
+pub use classify::{classify, classify_status};
 pub use outcome::Outcome;
 
 use std::time::Duration;

@@ -5,6 +5,7 @@
 //! pauses. [`explain`] is pure. [`run`] reads the files, or the decisions of a running proxy, and
 //! prints.
 
+pub mod audit;
 mod capture;
 mod decided;
 mod found;
@@ -25,6 +26,7 @@ use http::StatusCode;
 
 use super::{AdminError, CliError, printable};
 use crate::backoff::{Backoff, ReplayLimits, Spent};
+use crate::config::Config;
 use crate::config::file::{self, FileError};
 use crate::create::CreateSettings;
 use crate::status::{Encoding, Status};
@@ -39,6 +41,7 @@ Examples:
   kube-retry-proxy explain --config config.yaml answer.http
   kube-retry-proxy explain --admin-address localhost:8080 --namespace argo
   curl -s localhost:8080/debug/decisions | kube-retry-proxy explain
+  kube-retry-proxy explain --audit-log /var/log/kubernetes/audit*.log
 
 Exit codes:
   0  explained
@@ -62,6 +65,9 @@ pub struct ExplainArgs {
     /// Explain at most this many creates.
     #[arg(long, value_name = "N", requires = "admin_address")]
     pub limit: Option<u32>,
+    /// The audit log to read instead.
+    #[command(flatten)]
+    pub audit: audit::AuditArgs,
 }
 
 /// Why the command failed.
@@ -81,6 +87,9 @@ pub enum ExplainCommandError {
     /// The running proxy did not answer.
     #[error("cannot read the decisions")]
     Admin(#[from] AdminError),
+    /// The audit log could not be read.
+    #[error("the audit log cannot be explained")]
+    Audit(#[from] audit::AuditError),
     /// The capture is not an HTTP answer.
     #[error("{} cannot be explained", path.display())]
     Capture {
@@ -97,6 +106,12 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, CliErro
         let decisions = decided::fetch(address, args.namespace.as_deref(), args.limit)?;
         return decided::print(&decisions, out);
     }
+    if !args.audit.audit_log.is_empty() {
+        let config = load(args)?;
+        let printed = audit::run(&args.audit, &config, out).map_err(ExplainCommandError::from)?;
+        printed.map_err(CliError::Stdout)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let path = &args.file;
     let raw = if path.as_os_str() == "-" {
         read(&mut io::stdin().lock())
@@ -110,13 +125,7 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, CliErro
     if let Some(decisions) = decided::parse(&raw) {
         return decided::print(&decisions, out);
     }
-    let config = args
-        .config
-        .as_deref()
-        .map(file::load)
-        .transpose()
-        .map_err(ExplainCommandError::from)?;
-    let settings = CreateSettings::new(&config.unwrap_or_default());
+    let settings = CreateSettings::new(&load(args)?);
     let explained = explain(&raw, &settings.policy, &settings.backoff, |class| {
         settings.limits(class)
     });
@@ -126,6 +135,12 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, CliErro
     })?;
     writeln!(out, "{explained}").map_err(CliError::Stdout)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of `--config`, or the defaults.
+fn load(args: &ExplainArgs) -> Result<Config, ExplainCommandError> {
+    let config = args.config.as_deref().map(file::load).transpose()?;
+    Ok(config.unwrap_or_default())
 }
 
 /// Reads everything. A capture is small, and the user can interrupt the command.

@@ -286,7 +286,7 @@ fn more(rows: usize) -> String {
 }
 
 /// A table in the style of kubectl. Empty without rows.
-fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();
     }
@@ -311,7 +311,7 @@ fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// A chart of one character for each point.
-fn sparkline(points: &[u64], peak: u64) -> String {
+pub(super) fn sparkline(points: &[u64], peak: u64) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let level = |point: &u64| {
         if peak == 0 {

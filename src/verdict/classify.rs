@@ -36,6 +36,11 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Classif
     }
 }
 
+/// Classifies an answer of which only the code and the Status are known.
+pub fn classify_status(code: StatusCode, status: &Status) -> Class {
+    of_status(code.as_u16(), status)
+}
+
 /// `Retry-After` in whole seconds, as client-go reads it. The apiserver never sends a date, and a
 /// date would need synchronised clocks.
 ///

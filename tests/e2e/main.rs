@@ -17,6 +17,7 @@
 
 mod answers;
 mod argo;
+mod audit;
 mod contention;
 mod control_plane;
 mod discovery;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         transparency::trials(),
         answers::trials(),
         storm::trials(),
+        audit::trials(),
         report::trials(),
         requeue::trials(),
         sidecar::trials(),

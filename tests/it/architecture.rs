@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Foreign crates that only one module may use.
-const OWNERS: [(&str, &str); 15] = [
+const OWNERS: [(&str, &str); 17] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("clap_mangen", "cli"),
     ("flate2", "cli"),
+    ("memchr", "cli"),
     ("indicatif", "demo"),
     ("model_control_plane", "demo"),
     ("governor", "ratelimit"),

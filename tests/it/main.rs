@@ -17,6 +17,7 @@
 mod cases;
 
 mod architecture;
+mod audit;
 mod calls;
 mod certificates;
 mod commands;
