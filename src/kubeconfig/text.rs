@@ -25,7 +25,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<String, ParseError> {
     };
     match text.char_indices().find(|(_, char)| !allowed(*char)) {
         Some((at, char)) => Err(ParseError {
-            line: line_at(text[..at].as_bytes()),
+            line: line_at(&text.as_bytes()[..at]),
             problem: Problem::Control(char),
         }),
         None => Ok(text),

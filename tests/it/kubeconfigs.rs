@@ -28,7 +28,7 @@ fn list() -> String {
 
 /// Every file with the server that kubectl takes from it. All have the same CA, which must be read
 /// whole.
-const FORMS: [(&str, &str); 20] = [
+const FORMS: [(&str, &str); 21] = [
     ("ca-data-in-lines/binary-tag.yaml", "https://127.0.0.1:6443"),
     (
         "ca-data-in-lines/control-one-line.yaml",
