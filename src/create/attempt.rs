@@ -201,3 +201,49 @@ fn is_unauthorized(status: &Status, target: &CreateTarget) -> bool {
 fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::every;
+
+    #[test]
+    fn only_authorization_refuses_the_caller() {
+        let posted = CreateTarget::of("ns", "pods");
+        let applied = CreateTarget {
+            applied: Some("a".into()),
+            ..posted.clone()
+        };
+        let rbac = |verb| format!(r#"User "u" cannot {verb} resource "pods" in API group """#);
+        let forbidden = |object: &str, cause: String| format!("pods{object} is forbidden: {cause}");
+        let webhook =
+            r#"admission webhook "w" denied the request: you cannot patch resource "pods""#;
+        let rows = [
+            (&posted, "", forbidden("", rbac("create")), true),
+            (&posted, "a", forbidden(r#" "a""#, rbac("create")), false),
+            (
+                &posted,
+                "",
+                forbidden("", "exceeded quota: q".into()),
+                false,
+            ),
+            (&applied, "a", forbidden(r#" "a""#, rbac("patch")), true),
+            (&applied, "a", forbidden(r#" "a""#, rbac("create")), true),
+            (
+                &applied,
+                "a",
+                forbidden(r#" "a""#, "exceeded quota: q".into()),
+                false,
+            ),
+            (&applied, "a", webhook.into(), false),
+        ];
+        every(rows, |(target, name, message, refused)| {
+            let answer = serde_json::json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden",
+                "message": message, "details": { "name": name, "kind": "pods" }, "code": 403,
+            });
+            let status = Status::decode(answer.to_string().as_bytes()).unwrap();
+            assert_eq!(is_unauthorized(&status, target), refused);
+        });
+    }
+}
