@@ -84,13 +84,13 @@ impl Controller {
         Self(controller)
     }
 
-    /// How many lines of its log have this text.
-    pub fn said(&self, text: &str) -> usize {
-        self.0
-            .log()
-            .lines()
-            .filter(|line| line.contains(text))
-            .count()
+    /// How often it put a pod off, because the create of the pod met a quota conflict.
+    pub fn requeues(&self) -> usize {
+        let put_off = |line: &&str| {
+            line.contains("Operation cannot be fulfilled on resourcequotas")
+                && (line.contains("as Pending, due to") || line.contains("marking node as pending"))
+        };
+        self.0.log().lines().filter(put_off).count()
     }
 
     /// Fails if the controller has ended. It exits when it loses its lease.

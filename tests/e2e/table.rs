@@ -1,9 +1,19 @@
-//! Tables of figures, printed and stored in `target/tmp/e2e/` for comparison.
+//! Tables of figures, printed and stored in `target/tmp/e2e/` for comparison. Results of an older
+//! version of Kubernetes are in a folder of their own, such as `target/tmp/e2e-1.34/`.
 
 use std::fmt::Display;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The folder for what the suite keeps.
+pub fn results() -> PathBuf {
+    let name = match std::env::var("CONTROLPLANE_VERSION") {
+        Ok(version) if !version.is_empty() => format!("e2e-{version}"),
+        _ => "e2e".to_owned(),
+    };
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
 
 /// A Markdown table under construction.
 pub struct Table {
@@ -31,7 +41,7 @@ impl Table {
     }
 
     pub fn print(self) {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e");
+        let folder = results();
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!("{}.md", self.name)), &self.text).unwrap();
         println!("\n{}\n\n{}", self.name, self.text);

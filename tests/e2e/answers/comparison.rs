@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 
 use http::{HeaderMap, HeaderValue};
 use model_control_plane::client::Answer;
 
 use super::PROTOBUF;
+use crate::table::results;
 
 /// Headers that differ between two answers to the same request, or belong to the connection.
 const OWN: [&str; 3] = ["audit-id", "date", "content-length"];
@@ -49,9 +49,9 @@ pub(super) fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// Stores an answer in the format of a fixture, in `target/tmp/e2e/answers/`.
+/// Stores an answer in the format of a fixture, in the folder `answers` of the results.
 pub(super) fn keep(name: &str, encoding: &str, answer: &Answer) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e/answers");
+    let folder = results().join("answers");
     fs::create_dir_all(&folder).unwrap();
     let suffix = if encoding == PROTOBUF {
         "_protobuf"
