@@ -67,7 +67,7 @@ pub enum Command {
     /// Check a configuration file and report every mistake.
     CheckConfig(check_config::CheckConfigArgs),
     /// Explain why the proxy replays or relays an answer: a captured one, or those of the last
-    /// creates.
+    /// creates. Or count the answers in an audit log of kube-apiserver.
     Explain(explain::ExplainArgs),
     /// Write a kubeconfig that sends clients through the proxy.
     Kubeconfig(kubeconfig::KubeconfigArgs),

@@ -245,6 +245,9 @@ async fn the_help_of_each_command_names_its_flags() {
                 "--admin-address",
                 "--namespace",
                 "--limit",
+                "--audit-log",
+                "--top",
+                "--output",
             ],
         ),
         (
