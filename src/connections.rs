@@ -7,6 +7,7 @@
 //! itself. `listener` and `admin` each have their own [`Connections`].
 
 mod close_queue;
+pub mod dial;
 pub mod socket;
 
 use std::collections::HashMap;

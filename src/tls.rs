@@ -1,24 +1,31 @@
-//! TLS on both sides. Only this module uses rustls, rcgen and the certificate parsers.
+//! TLS on both sides. Only this module uses rustls, aws-lc-rs, rcgen and the certificate parsers.
 //!
 //! The listener serves a certificate from files, which is reloaded on change, or a self-signed one
-//! that is made at the start. The upstream is verified with a CA, without a client certificate. TLS
-//! 1.2 and 1.3 are supported, with the ring provider. It is passed explicitly, because there is no
-//! default for the whole process. `listener` and `upstream` use this module; `app` reloads the
-//! files.
+//! that is made at the start. The upstream is verified with a CA, without a client certificate, by
+//! the rules of Go. TLS 1.2 and 1.3 are supported. `listener` and `upstream` use this module; `app`
+//! reloads the files.
 
+mod algorithms;
 mod certificate;
+mod chain;
 mod client_auth;
+mod constraints;
 mod pem;
+mod refused;
 mod self_signed;
 mod upstream;
+mod verify;
+mod x509;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
+use rustls::AlertDescription;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use certificate::{ServingCertificate, server_config};
+pub use pem::PemError;
 pub use self_signed::{SelfSignedCertificate, reached_at, self_signed, write_kubeconfig};
 pub use upstream::{UpstreamTrust, client_config, read_authority, server_name};
 
@@ -51,41 +58,72 @@ pub enum TlsError {
         source: io::Error,
     },
     /// The text is PEM, but damaged.
-    #[error("{origin} is damaged PEM")]
+    #[error("{origin} is damaged PEM: the block {label} at line {line} cannot be read")]
     Pem {
         /// The file, or another source of the text.
         origin: String,
-        /// The parser's error.
-        #[source]
-        source: rustls_pki_types::pem::Error,
+        /// The line where the block begins.
+        line: usize,
+        /// What the block says it contains.
+        label: String,
+        /// What is wrong with it.
+        source: PemError,
     },
     /// The text does not contain the expected item.
-    #[error("{origin} holds no {expected}")]
+    #[error("{origin} holds no {expected}{found}")]
     Missing {
         /// The file, or another source of the text.
         origin: String,
         /// The expected item, with the PEM line that begins it.
         expected: &'static str,
+        /// What it holds instead, in parentheses. Empty if it holds nothing.
+        found: String,
     },
     /// The certificate is not X.509.
-    #[error("{origin} holds a certificate that cannot be parsed")]
+    #[error("certificate {number} of {origin} cannot be parsed")]
     Certificate {
         /// The file, or another source of the text.
         origin: String,
+        /// Which one of the file, from 1.
+        number: usize,
         /// The parser's error.
-        #[source]
         source: x509_cert::der::Error,
     },
-    /// The key is unusable, or belongs to another certificate.
+    /// The private key has a password, and nobody can type it.
+    #[error(
+        "the private key at line {line} of {origin} is encrypted: give a file without a password (openssl pkey -in FILE -out FILE)"
+    )]
+    Encrypted {
+        /// The file.
+        origin: String,
+        /// The line where the key begins.
+        line: usize,
+    },
+    /// The private key is not one of the three known formats.
+    #[error("the {label} at line {line} of {origin} is neither PKCS#8 nor PKCS#1 nor SEC1")]
+    KeyFormat {
+        /// The file.
+        origin: String,
+        /// The line where the key begins.
+        line: usize,
+        /// What the block says it contains.
+        label: String,
+    },
+    /// The provider cannot sign with this type of key.
+    #[error("the private key {} cannot be used: use {}", path.display(), refused::KEYS)]
+    KeyType {
+        /// The file.
+        path: PathBuf,
+        /// rustls's error.
+        source: rustls::Error,
+    },
+    /// The key belongs to another certificate.
     #[error("the private key {} does not fit the certificate {}", key.display(), certificate.display())]
     Key {
         /// The path of the certificate.
         certificate: PathBuf,
         /// The path of the key.
         key: PathBuf,
-        /// rustls's error.
-        #[source]
-        source: rustls::Error,
     },
     /// None of the certificates can be used as a CA.
     #[error("{origin} holds no certificate that can serve as a CA")]
@@ -132,8 +170,39 @@ pub enum TlsError {
     Setup(#[source] rustls::Error),
 }
 
+/// What encrypts and signs, for both sides. It is passed explicitly, because there is no default
+/// for the whole process. AWS-LC rather than ring: it knows the curve P-521.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// What the proxy offers in a handshake with an upstream, for errors.
+pub const OFFERED: &str = "cipher suites of TLS 1.2 and 1.3, or its key is of none of the types that this proxy can verify: RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519";
+
+/// The error of a handshake, in words if this module refused the certificate.
+pub fn in_words(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner.and_then(refused::cause) {
+        Some(cause) => io::Error::new(error.kind(), cause),
+        None => error,
+    }
+}
+
+/// Whether a handshake failed because the server could use nothing that this side offered. A server
+/// whose key is of an unknown type says no more than that.
+pub fn has_nothing_in_common(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(
+        inner,
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::HandshakeFailure
+        ))
+    )
+}
+
+/// The SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> impl AsRef<[u8]> + use<> {
+    ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, bytes)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use crate::config::{self, Discover, Pin};
 use crate::metrics::Metrics;
 use crate::tls::TlsError;
 use choice::{least_loaded, pinned};
-pub use connect::{AddressError, ConnectError};
+pub use connect::{AddressError, ConnectError, HandshakeError};
 use discover::Discovery;
 use failover::failover;
 pub use lane::Lease;

@@ -98,7 +98,7 @@ pub fn tls(ca_pem: &str, version: Version) -> Result<ClientConfig, rustls::Error
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()).flatten() {
         roots.add(certificate)?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

@@ -13,9 +13,9 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ring::digest::{SHA256, digest};
 
 use crate::snapshot::Snapshot;
+use crate::tls::sha256;
 use html::Text;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -24,12 +24,7 @@ const SCRIPT: &str = include_str!("page/script.js");
 /// The page's `Content-Security-Policy`. It allows the page's own style and script, requests to
 /// this server, and the empty icon that keeps browsers from asking for one.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = |text: &str| {
-        format!(
-            "'sha256-{}'",
-            BASE64.encode(digest(&SHA256, text.as_bytes()))
-        )
-    };
+    let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(sha256(text.as_bytes())));
     format!(
         "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'",

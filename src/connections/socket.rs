@@ -25,7 +25,7 @@ pub async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr
     Ok((stream, peer))
 }
 
-/// Connects to the first address that accepts.
+/// Connects to the first address that accepts. [`super::dial`] gives up on those that are dead.
 ///
 /// # Errors
 /// The system's.

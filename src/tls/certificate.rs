@@ -4,16 +4,16 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls_pki_types::CertificateDer;
 
 use super::client_auth::SeenNotTrusted;
+use super::x509::X509;
 use super::{H2, HTTP1, TlsError, pem, provider};
 
 /// The serving certificate. Connections accepted after a reload get the new one. Open connections
@@ -36,7 +36,8 @@ struct Loaded {
 }
 
 impl ServingCertificate {
-    /// Loads a PEM chain, leaf first, and the leaf's private key.
+    /// Loads a PEM chain in any order, and the private key of one of its certificates. Both may be
+    /// in one file.
     pub fn from_files(certificate: &Path, private_key: &Path) -> Result<Self, TlsError> {
         let loaded = Loaded::new(
             certificate,
@@ -107,36 +108,78 @@ impl Loaded {
     ) -> Result<Self, TlsError> {
         let origin = certificate_file.display().to_string();
         let chain = pem::certificates(&certificate, &origin)?;
-        let key = pem::private_key(&private_key, &private_key_file.display().to_string())?;
-        let not_after = match chain.first() {
-            Some(leaf) => Certificate::from_der(leaf)
-                .map_err(|source| TlsError::Certificate { origin, source })?,
-            None => {
-                return Err(TlsError::Missing {
-                    origin,
-                    expected: "certificate",
-                });
-            }
-        };
-        let not_after = UNIX_EPOCH
-            + not_after
-                .tbs_certificate()
-                .validity()
-                .not_after
-                .to_unix_duration();
-        let certified =
-            CertifiedKey::from_der(chain, key, &provider()).map_err(|source| TlsError::Key {
+        let parsed = chain.iter().enumerate().map(|(index, certificate)| {
+            X509::parse(certificate).map_err(|source| TlsError::Certificate {
+                origin: origin.clone(),
+                number: index + 1,
+                source,
+            })
+        });
+        let parsed: Vec<_> = parsed.collect::<Result<_, _>>()?;
+        let keys = signing_keys(&private_key, private_key_file)?;
+        let pair = keys.into_iter().find_map(|key| {
+            let public = key.public_key();
+            let of_key = |certificate: &&X509<'_>| {
+                let public = public.as_ref().map(AsRef::as_ref);
+                public.is_none_or(|public| public == certificate.public_key_info)
+            };
+            let leaf = parsed.iter().find(of_key)?;
+            Some((key, leaf))
+        });
+        let Some((key, leaf)) = pair else {
+            return Err(TlsError::Key {
                 certificate: certificate_file.to_owned(),
                 key: private_key_file.to_owned(),
-                source,
-            })?;
+            });
+        };
+        let not_after = UNIX_EPOCH + Duration::from_secs(leaf.not_after.as_secs());
+        let chain = ordered(leaf, &parsed);
         Ok(Self {
-            certified: Arc::new(certified),
+            certified: Arc::new(CertifiedKey::new(chain, key)),
             not_after,
             certificate,
             private_key,
         })
     }
+}
+
+fn signing_keys(pem: &[u8], path: &Path) -> Result<Vec<Arc<dyn SigningKey>>, TlsError> {
+    let provider = provider();
+    let keys = pem::private_keys(pem, &path.display().to_string())?;
+    keys.into_iter()
+        .map(|key| {
+            let loaded = provider.key_provider.load_private_key(key);
+            loaded.map_err(|source| TlsError::KeyType {
+                path: path.to_owned(),
+                source,
+            })
+        })
+        .collect()
+}
+
+/// The chain as TLS sends it: the certificate of the key, and each followed by its issuer. Clients
+/// other than Go's and OpenSSL's do not put it in order themselves. What belongs to no place
+/// follows, and nothing comes twice.
+fn ordered(leaf: &X509<'_>, all: &[X509<'_>]) -> Vec<CertificateDer<'static>> {
+    let mut rest: Vec<_> = all.iter().collect();
+    let mut chain = Vec::new();
+    let mut next = Some(leaf);
+    while let Some(certificate) = next {
+        rest.retain(|other| other.der != certificate.der);
+        chain.push(certificate);
+        next = rest
+            .iter()
+            .copied()
+            .find(|other| other.subject == certificate.issuer);
+    }
+    while let Some(other) = rest.first().copied() {
+        rest.retain(|equal| equal.der != other.der);
+        chain.push(other);
+    }
+    chain
+        .into_iter()
+        .map(|certificate| CertificateDer::from(certificate.der.to_vec()))
+        .collect()
 }
 
 impl ResolvesServerCert for ServingCertificate {

@@ -8,17 +8,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls_pki_types::{ServerName, UnixTime};
 
-use super::upstream::roots;
+use super::verify::{Roots, ServerVerifier};
 use super::{ServingCertificate, TlsError, pem, provider};
 use crate::config;
 use crate::kubeconfig::{NewKubeconfig, ProxyEndpoint, Warning, new_kubeconfig, replace_file};
@@ -193,10 +192,8 @@ fn kept(directory: &Path, hosts: &[String]) -> Option<SelfSignedCertificate> {
     let ca_pem = String::from_utf8(pem::read(&ca).ok()?).ok()?;
     let certificate_pem = pem::read(&certificate).ok()?;
 
-    let roots = roots(ca_pem.as_bytes(), ca.display().to_string()).ok()?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .ok()?;
+    let roots = Roots::read(ca_pem.as_bytes(), "ca.crt").ok()?;
+    let verifier = ServerVerifier::new(roots, &provider());
     let chain = pem::certificates(&certificate_pem, "tls.crt").ok()?;
     let then = UnixTime::since_unix_epoch(
         (SystemTime::now() + RENEW_BEFORE)
@@ -205,15 +202,9 @@ fn kept(directory: &Path, hosts: &[String]) -> Option<SelfSignedCertificate> {
     );
     for host in hosts {
         let name = ServerName::try_from(host.as_str()).ok()?;
-        rustls::client::danger::ServerCertVerifier::verify_server_cert(
-            &*verifier,
-            chain.first()?,
-            &[],
-            &name,
-            &[],
-            then,
-        )
-        .ok()?;
+        verifier
+            .verify_server_cert(chain.first()?, &[], &name, &[], then)
+            .ok()?;
     }
     let certificate =
         ServingCertificate::generated(&certificate, &key, (certificate_pem, pem::read(&key).ok()?))

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
+use super::verify::{Roots, ServerVerifier};
 use super::{H2, HTTP1, TlsError, pem, provider};
 use crate::config::CaSource;
 
@@ -59,7 +60,7 @@ impl UpstreamTrust {
 
 impl Trusted {
     fn new(ca: &CaSource, text: Vec<u8>) -> Result<Self, TlsError> {
-        let roots = roots(&text, origin(ca))?;
+        let roots = Roots::read(&text, &origin(ca))?;
         Ok(Self {
             any: verified_by(roots.clone(), &[H2, HTTP1])?,
             http1: verified_by(roots, &[HTTP1])?,
@@ -82,14 +83,18 @@ impl fmt::Debug for UpstreamTrust {
 /// hundreds of others would be a mistake.
 pub fn client_config(ca: Option<&CaSource>, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let ca = ca.ok_or(TlsError::NoAuthority)?;
-    verified_by(roots(&text_of(ca)?, origin(ca))?, alpn)
+    verified_by(Roots::read(&text_of(ca)?, &origin(ca))?, alpn)
 }
 
-fn verified_by(roots: RootCertStore, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+fn verified_by(roots: Roots, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = provider();
+    let verifier = Arc::new(ServerVerifier::new(roots, &provider));
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
-        .with_root_certificates(roots)
+        // The verifier is this module's own, see `chain`.
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
@@ -122,23 +127,11 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
 /// Reads a CA file that clients will get. It must contain a CA and no private key.
 pub fn read_authority(path: &Path) -> Result<Vec<u8>, TlsError> {
     let text = pem::read(path)?;
-    roots(&text, path.display().to_string())?;
-    if pem::private_key(&text, "").is_ok() {
+    Roots::read(&text, &path.display().to_string())?;
+    if pem::has_private_key(&text) {
         return Err(TlsError::Secret {
             path: path.to_owned(),
         });
     }
     Ok(text)
-}
-
-pub(super) fn roots(text: &[u8], origin: String) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    // A bundle can contain old certificates that do not parse. They must not keep the proxy from
-    // starting.
-    let (added, _) = roots.add_parsable_certificates(pem::certificates(text, &origin)?);
-    if added == 0 {
-        Err(TlsError::Authority { origin })
-    } else {
-        Ok(roots)
-    }
 }

@@ -5,7 +5,7 @@
 //! spans are counted. The log has one line when batches begin to fail, and one when they succeed
 //! again.
 
-use std::io;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::otlp;
 use crate::body::{Body, BodyError, collect_bounded};
-use crate::connections::socket;
+use crate::connections::dial::{DialError, dial};
 use crate::metrics::Metrics;
 use crate::status::protobuf::Message;
 use crate::telemetry::chain;
@@ -36,6 +36,8 @@ const GATHER: Duration = Duration::from_secs(1);
 /// How long the collector may take for one batch, and in total for the spans that remain at
 /// shutdown.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of that connecting may take. A collector's name can have dead addresses.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// The default port of OTLP over HTTP.
 const DEFAULT_PORT: u16 = 4318;
 /// The largest answer of a collector that is read.
@@ -70,7 +72,7 @@ struct Collector {
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
     #[error("cannot connect")]
-    Connect(#[source] io::Error),
+    Connect(#[source] DialError<Infallible>),
     #[error("the connection failed")]
     Http(#[from] hyper::Error),
     #[error("the answer of the collector is not complete")]
@@ -203,7 +205,8 @@ impl Collector {
 
     /// Sends one batch; returns how many spans of it were rejected.
     async fn post(&self, body: Bytes) -> Result<u64, ExportError> {
-        let tcp = socket::connect((&*self.host, self.port))
+        let connected = async |tcp| Ok::<_, Infallible>(tcp);
+        let tcp = dial((&*self.host, self.port), CONNECT_TIMEOUT, connected)
             .await
             .map_err(ExportError::Connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;

@@ -1,4 +1,5 @@
-//! Connects to a server: TCP, TLS with ALPN, and the HTTP handshake, all within one timeout.
+//! Connects to a server: TCP, TLS with ALPN, and the HTTP handshake, at the first of its addresses
+//! where all of that succeeds, within one timeout.
 
 mod error;
 mod handshake;
@@ -18,10 +19,10 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::body::Body;
 use crate::config;
-use crate::connections::socket;
+use crate::connections::dial::dial;
 use crate::metrics::GaugeGuard;
 use crate::tls::{self, TlsError, UpstreamTrust};
-pub use error::{AddressError, ConnectError};
+pub use error::{AddressError, ConnectError, HandshakeError};
 pub(super) use handshake::MAX_SEND_BUFFER;
 
 /// Connects to one server.
@@ -174,86 +175,70 @@ impl Connector {
         )
     }
 
-    /// Connects in the protocol that the server prefers. The connection holds `open` until it
-    /// closes. `window` is how many bytes the server may send ahead on one HTTP/2 stream.
+    /// Connects in the protocol that the server prefers. The connection holds what `open` returns
+    /// until it closes. `window` is how many bytes the server may send ahead on one HTTP/2 stream.
     pub(super) async fn connect(
         &self,
         window: u32,
-        open: GaugeGuard,
+        open: impl Fn() -> GaugeGuard,
     ) -> Result<Connection, ConnectError> {
-        self.within_timeout(async {
-            let tcp = self.tcp().await?;
-            let Some(tls) = &self.tls else {
-                return self.ready_http1(tcp, open).await;
-            };
-            let stream = self.tls(tcp, tls.trust.any(), &tls.server_name).await?;
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                self.handshake_http2(stream, window, open).await
-            } else {
-                self.ready_http1(stream, open).await
-            }
-        })
-        .await
+        self.dial(|tcp| self.establish(tcp, window, open())).await
+    }
+
+    async fn establish(
+        &self,
+        tcp: TcpStream,
+        window: u32,
+        open: GaugeGuard,
+    ) -> Result<Connection, HandshakeError> {
+        let Some(tls) = &self.tls else {
+            return self.ready_http1(tcp, open).await;
+        };
+        let stream = handshake_tls(tcp, tls.trust.any(), &tls.server_name).await?;
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.handshake_http2(stream, window, open).await
+        } else {
+            self.ready_http1(stream, open).await
+        }
     }
 
     /// Connects in HTTP/1.1, so that a response can upgrade the connection.
     pub(super) async fn http1(&self) -> Result<http1::SendRequest<Body>, ConnectError> {
-        self.within_timeout(async {
-            let tcp = self.tcp().await?;
-            match &self.tls {
-                Some(tls) => {
-                    self.handshake_http1(
-                        self.tls(tcp, tls.trust.http1(), &tls.server_name).await?,
-                        (),
-                    )
-                    .await
-                }
-                None => self.handshake_http1(tcp, ()).await,
+        self.dial(async |tcp| match &self.tls {
+            Some(tls) => {
+                let stream = handshake_tls(tcp, tls.trust.http1(), &tls.server_name).await?;
+                self.handshake_http1(stream, ()).await
             }
+            None => self.handshake_http1(tcp, ()).await,
         })
         .await
     }
 
-    async fn within_timeout<T>(
-        &self,
-        connecting: impl Future<Output = Result<T, ConnectError>>,
-    ) -> Result<T, ConnectError> {
-        tokio::time::timeout(self.timeout, connecting)
-            .await
-            .unwrap_or_else(|_| {
-                Err(ConnectError::Timeout {
-                    address: self.authority.clone(),
-                    timeout: self.timeout,
-                })
-            })
-    }
-
-    async fn tcp(&self) -> Result<TcpStream, ConnectError> {
+    async fn dial<T, F>(&self, then: impl Fn(TcpStream) -> F) -> Result<T, ConnectError>
+    where
+        F: Future<Output = Result<T, HandshakeError>>,
+    {
         let host = self
             .authority
             .host()
             .trim_start_matches('[')
             .trim_end_matches(']');
-        socket::connect((host, self.port))
+        dial((host, self.port), self.timeout, then)
             .await
-            .map_err(|source| ConnectError::Tcp {
+            .map_err(|source| ConnectError {
                 address: self.authority.clone(),
                 source,
             })
     }
+}
 
-    async fn tls(
-        &self,
-        tcp: TcpStream,
-        config: Arc<ClientConfig>,
-        name: &ServerName<'static>,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectError> {
-        TlsConnector::from(config)
-            .connect(name.clone(), tcp)
-            .await
-            .map_err(|source| ConnectError::Tls {
-                address: self.authority.clone(),
-                source,
-            })
-    }
+async fn handshake_tls(
+    tcp: TcpStream,
+    config: Arc<ClientConfig>,
+    name: &ServerName<'static>,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, HandshakeError> {
+    TlsConnector::from(config)
+        .connect(name.clone(), tcp)
+        .await
+        .map_err(HandshakeError::tls)
 }

@@ -253,7 +253,7 @@ impl Lane {
             let started = Instant::now();
             let connected = lane
                 .connector
-                .connect(lane.profile.window, lane.metrics.connection())
+                .connect(lane.profile.window, || lane.metrics.connection())
                 .await;
             lane.metrics.connect(connected.is_ok(), started.elapsed());
             lane.dialed(connected);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Foreign crates that only one module may use.
 const OWNERS: [(&str, &str); 17] = [
+    ("aws_lc_rs", "tls"),
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("clap_mangen", "cli"),
@@ -19,7 +20,6 @@ const OWNERS: [(&str, &str); 17] = [
     ("h2", "upstream"),
     ("prometheus", "metrics"),
     ("rcgen", "tls"),
-    ("ring", "admin"),
     ("socket2", "connections"),
     ("tower", "budget"),
     ("tracing_subscriber", "telemetry"),

@@ -93,13 +93,14 @@ async fn certified(rig: &Rig, protocol: Protocol) -> Client {
                 .unwrap(),
         )
         .unwrap();
-    let mut config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![certificate.der().clone()], key)
-            .unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_root_certificates(roots)
+    .with_client_auth_cert(vec![certificate.der().clone()], key)
+    .unwrap();
     config.alpn_protocols = vec![if protocol == Protocol::Http2 {
         tls::H2.to_vec()
     } else {

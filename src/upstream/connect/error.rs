@@ -1,13 +1,13 @@
-//! The errors for an address that is not usable and for a connection that failed.
+//! The errors for a URL that is not usable and for a connection that failed.
 
 use std::io;
-use std::time::Duration;
 
 use http::uri::Authority;
 
-use crate::tls::TlsError;
+use crate::connections::dial::DialError;
+use crate::tls::{self, TlsError};
 
-/// Why an address is not usable.
+/// Why a URL is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// The URL has no authority.
@@ -18,46 +18,43 @@ pub enum AddressError {
     Name(#[from] TlsError),
 }
 
-/// Why a connection failed.
+/// No address of the server could be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// TCP: the server refused or was unreachable, or the name did not resolve.
-    #[error("cannot connect to {address}")]
-    Tcp {
-        /// `host:port` as configured.
-        address: Authority,
-        /// The system's error.
-        source: io::Error,
-    },
+#[error("cannot connect to {address}")]
+pub struct ConnectError {
+    /// `host:port` as configured.
+    pub(super) address: Authority,
+    /// What happened at each address.
+    pub(super) source: DialError<HandshakeError>,
+}
+
+/// Why a TCP connection to a server is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
     /// The TLS handshake failed, for example because the configured CA did not sign the
     /// certificate.
-    #[error("TLS handshake with {address} failed")]
-    Tls {
-        /// `host:port` as configured.
-        address: Authority,
-        /// The error of the handshake.
-        source: io::Error,
-    },
+    #[error("TLS handshake failed")]
+    Tls(#[source] io::Error),
+    /// The server has no certificate that this side could verify, or no cipher suite in common.
+    #[error(
+        "TLS handshake failed: the server accepts none of the offered {}",
+        tls::OFFERED
+    )]
+    NothingInCommon(#[source] io::Error),
     /// The server did not speak HTTP.
-    #[error("HTTP handshake with {address} failed")]
-    Http {
-        /// `host:port` as configured.
-        address: Authority,
-        /// hyper's error.
-        source: hyper::Error,
-    },
+    #[error("HTTP handshake failed")]
+    Http(#[source] hyper::Error),
     /// The server closed the connection before it sent its HTTP/2 SETTINGS.
-    #[error("{address} closed the connection during the HTTP handshake")]
-    Closed {
-        /// `host:port` as configured.
-        address: Authority,
-    },
-    /// TCP, TLS or HTTP took too long.
-    #[error("no connection to {address} within {timeout:?}")]
-    Timeout {
-        /// `host:port` as configured.
-        address: Authority,
-        /// `upstream.connectTimeout`.
-        timeout: Duration,
-    },
+    #[error("the connection was closed during the HTTP handshake")]
+    Closed,
+}
+
+impl HandshakeError {
+    pub(super) fn tls(source: io::Error) -> Self {
+        if tls::has_nothing_in_common(&source) {
+            Self::NothingInCommon(source)
+        } else {
+            Self::Tls(tls::in_words(source))
+        }
+    }
 }

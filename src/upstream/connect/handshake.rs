@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
-use super::{ConnectError, Connection, Connector, Http1};
+use super::{Connection, Connector, HandshakeError, Http1};
 use crate::body::Body;
 
 /// The largest head of a response; apiservers send less. Over HTTP/1.1 also how much is read ahead
@@ -39,12 +39,12 @@ impl Connector {
         &self,
         stream: S,
         open: impl Send + 'static,
-    ) -> Result<Connection, ConnectError>
+    ) -> Result<Connection, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let mut sender = self.handshake_http1(stream, open).await?;
-        sender.ready().await.map_err(|source| self.http(source))?;
+        sender.ready().await.map_err(HandshakeError::Http)?;
         Ok(Connection::Http1(Http1 {
             sender,
             reused: false,
@@ -55,7 +55,7 @@ impl Connector {
         &self,
         stream: S,
         open: impl Send + 'static,
-    ) -> Result<http1::SendRequest<Body>, ConnectError>
+    ) -> Result<http1::SendRequest<Body>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -64,7 +64,7 @@ impl Connector {
             .max_buf_size(MAX_HEADER_BYTES as usize)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|source| self.http(source))?;
+            .map_err(HandshakeError::Http)?;
         tokio::spawn(async move {
             // An error also reaches the connection's requests, through the sender.
             let _ended = connection.with_upgrades().await;
@@ -78,7 +78,7 @@ impl Connector {
         stream: S,
         window: u32,
         open: impl Send + 'static,
-    ) -> Result<Connection, ConnectError>
+    ) -> Result<Connection, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -99,7 +99,7 @@ impl Connector {
             .initial_max_send_streams(0)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|source| self.http(source))?;
+            .map_err(HandshakeError::Http)?;
         self.settled(&mut connection, &executor.progress).await?;
         let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
         let tell = Arc::clone(&allowed);
@@ -123,27 +123,20 @@ impl Connector {
         &self,
         connection: &mut http2::Connection<TokioIo<S>, Body, Executor>,
         progress: &Notify,
-    ) -> Result<(), ConnectError>
+    ) -> Result<(), HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         while connection.current_max_send_streams() == 0 {
             tokio::select! {
                 ended = &mut *connection => return Err(match ended {
-                    Ok(()) => ConnectError::Closed { address: self.authority.clone() },
-                    Err(source) => self.http(source),
+                    Ok(()) => HandshakeError::Closed,
+                    Err(source) => HandshakeError::Http(source),
                 }),
                 () = progress.notified() => {}
             }
         }
         Ok(())
-    }
-
-    fn http(&self, source: hyper::Error) -> ConnectError {
-        ConnectError::Http {
-            address: self.authority.clone(),
-            source,
-        }
     }
 }
 

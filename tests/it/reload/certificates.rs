@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use super::{Reloading, parsed};
 use crate::support::executable::Place;
 use crate::support::logs::Logs;
-use crate::support::{Client, Protocol, eventually, sample, servers_up, try_tls_stream};
+use crate::support::{Client, Protocol, admin, eventually, sample, servers_up, try_tls_stream};
 
 #[tokio::test]
 async fn replaced_certificate_files_hold_for_new_connections_and_open_ones_live_on() {
@@ -138,10 +138,16 @@ async fn a_replaced_upstream_ca_holds_for_new_connections() {
         servers_up(&running.proxy) == 0
     })
     .await;
-    assert_eq!(
-        client.get("/version").await.status,
-        StatusCode::SERVICE_UNAVAILABLE
-    );
+    let refused = client.get("/version").await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    let message = refused.json()["message"].to_string();
+    let ready = admin::get(running.proxy.admin_address, "/readyz?verbose").await;
+    for text in [message.as_str(), &*ready.body] {
+        assert!(
+            text.contains("is issued by 'CN=model control plane CA', which is not among"),
+            "{text}"
+        );
+    }
 
     place.write("upstream-ca.crt", &format!("{other}{right}"));
     eventually("the second reload", || {

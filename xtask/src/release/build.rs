@@ -22,7 +22,7 @@ pub(super) struct Target {
     pub(super) architecture: &'static str,
     /// `e_machine` of the target's ELF files.
     machine: u16,
-    /// C compilers for ring, in the order of preference. Debian's `package` contains the last one.
+    /// C compilers for AWS-LC, in the order of preference. Debian's `package` contains the last one.
     compilers: [&'static str; 2],
     package: &'static str,
 }
@@ -91,6 +91,10 @@ impl Target {
         // _FORTIFY_SOURCE, which some distributions enable.
         let mut c_flags = places.remap("-ffile-prefix-map=");
         c_flags.push("-U_FORTIFY_SOURCE".into());
+        // AWS-LC needs `linux/random.h`, which Debian's compiler for musl does not find. What musl
+        // has is still found first.
+        let own = format!("/usr/include/{}-linux-gnu", self.rust_architecture);
+        c_flags.extend(["/usr/include", &own].map(|folder| format!("-idirafter{folder}")));
         let mut build = cargo();
         build
             .args(["build", "--release", "--locked", "--no-default-features"])
@@ -106,6 +110,8 @@ impl Target {
                 format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()),
                 "rust-lld",
             )
+            // What this machine has installed must not get in.
+            .env("AWS_LC_SYS_USE_SYSTEM", "0")
             .env(format!("CC_{variable}"), compiler)
             .env(format!("CFLAGS_{variable}"), c_flags.join(" "));
         run(&mut build)?;
