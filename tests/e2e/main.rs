@@ -17,6 +17,7 @@
 
 mod answers;
 mod argo;
+mod clients;
 mod contention;
 mod control_plane;
 mod discovery;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         sidecar::trials(),
         discovery::trials(),
         watches::trials(),
+        clients::trials(),
         // The last one, because it stops components that the others use.
         outages::trials(),
     ];
