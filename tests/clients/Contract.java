@@ -13,6 +13,13 @@ import java.util.concurrent.Executors;
 public class Contract {
   static final String NAMESPACE = System.getenv().getOrDefault("NAMESPACE", "default");
 
+  /** The running pod of the action `streams`, what is run in it, and what its port sends back. */
+  static final String POD = System.getenv("POD");
+
+  static final String[] COMMAND = {"sh", "-c", "echo out"};
+  static final int PORT = 80;
+  static final byte[] PING = "ping".getBytes();
+
   interface Create {
     /** Returns the name of the stored pod. */
     String create(String name) throws Exception;

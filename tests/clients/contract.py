@@ -14,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 NAMESPACE = os.environ.get("NAMESPACE", "default")
+POD = os.environ.get("POD")  # The running pod of the action `streams`, …
+COMMAND = ["sh", "-c", "echo out"]  # … what is run in it, …
+PORT, PING = 80, b"ping"  # … and what its port sends back.
 IN_FLIGHT = int(os.environ.get("IN_FLIGHT", "1"))
 
 

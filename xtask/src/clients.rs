@@ -95,7 +95,7 @@ impl Set {
         let names: &[&str] = match self {
             Self::Python | Self::Airflow => &["requirements.txt"],
             Self::Fabric8 | Self::ClientJava => &["pom.xml", "Driver.java", "../Contract.java"],
-            Self::Node => &["package.json", "package-lock.json", "driver.mjs"],
+            Self::Node => &["package.json", "package-lock.json"],
             Self::Helm3 | Self::Helm4 => &["go.mod", "go.sum"],
         };
         names.iter().map(|name| source.join(name)).collect()
@@ -126,6 +126,10 @@ impl Set {
             fs::create_dir_all(&folder)?;
             self.install(&folder)?;
             fs::write(complete, "")?;
+        }
+        if self == Self::Node {
+            // A module finds packages beside itself only.
+            fs::copy(self.source().join(MODULE), folder.join(MODULE))?;
         }
         Ok(folder)
     }
@@ -206,12 +210,14 @@ impl Set {
                     other => bail!("tests/clients/node has no Node.js for {other}"),
                 };
                 let node = format!("node_modules/node-linux-{architecture}/bin/node");
-                vec![path(folder.join(node)), path(folder.join("driver.mjs"))]
+                vec![path(folder.join(node)), path(folder.join(MODULE))]
             }
             Self::Helm3 | Self::Helm4 => vec![path(folder.join("helm"))],
         })
     }
 }
+
+const MODULE: &str = "driver.mjs";
 
 /// Copies the jars that a pom.xml names.
 const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";

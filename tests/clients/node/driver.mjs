@@ -1,11 +1,12 @@
 // The official JavaScript client, with its defaults.
 //
-// The harness sets NAMESPACE, PREFIX, COUNT and IN_FLIGHT in the environment, and KUBECONFIG or the
+// The harness sets NAMESPACE, PREFIX, POD, COUNT and IN_FLIGHT in the environment, and KUBECONFIG or the
 // variables of a cluster. This prints one line of JSON.
 import { readFileSync } from 'node:fs';
+import { PassThrough } from 'node:stream';
 import * as k8s from '@kubernetes/client-node';
 
-const { NAMESPACE = 'default', PREFIX, COUNT = '0', IN_FLIGHT = '1' } = process.env;
+const { NAMESPACE = 'default', PREFIX, POD, COUNT = '0', IN_FLIGHT = '1' } = process.env;
 const config = new k8s.KubeConfig();
 
 async function create(name) {
@@ -39,12 +40,38 @@ async function whoami() {
   return { user: review.status.userInfo.username };
 }
 
+// Watch, log, exec and port-forward of a running pod.
+async function streams() {
+  const all = `/api/v1/namespaces/${NAMESPACE}/pods`;
+  const seen = await new Promise((resolve, reject) => {
+    const event = (_, pod) => resolve(pod.metadata.name);
+    new k8s.Watch(config).watch(all, {}, event, reject).catch(reject);
+  });
+  const log = new PassThrough();
+  await new k8s.Log(config).log(NAMESPACE, POD, 'main', log, { follow: true });
+  const out = new PassThrough();
+  let printed = '';
+  out.on('data', (chunk) => (printed += chunk));
+  const command = ['sh', '-c', 'echo out'];
+  await new Promise((resolve, reject) => {
+    new k8s.Exec(config)
+      .exec(NAMESPACE, POD, 'main', command, out, process.stderr, null, false, resolve)
+      .catch(reject);
+  });
+  const [there, back] = [new PassThrough(), new PassThrough()];
+  await new k8s.PortForward(config).portForward(NAMESPACE, POD, [80], back, process.stderr, there);
+  there.write('ping');
+  return { watch: seen, log: `${await first(log)}`, exec: printed, forward: `${await first(back)}` };
+}
+
+const first = (stream) => new Promise((resolve) => stream.once('data', resolve));
+
 function said(error) {
   const cause = error.cause ? ` <- ${said(error.cause)}` : '';
   return `${error.name}: ${error.message}${cause}`;
 }
 
-const actions = { create: storm, whoami };
+const actions = { create: storm, whoami, streams };
 let report;
 try {
   config.loadFromDefault();

@@ -1,12 +1,13 @@
 """The Python clients: the official one, kr8s, pykube-ng and lightkube, each with its defaults."""
 
+import asyncio
 import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from contract import NAMESPACE, main, pod, storm, storm_async
+from contract import COMMAND, NAMESPACE, PING, POD, PORT, main, pod, storm, storm_async
 
 REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 
@@ -24,12 +25,34 @@ def kubernetes():
         review = authentication.create_self_subject_review(REVIEW)
         return {"user": review.status.user_info.username}
 
-    return {"create": lambda: storm(create), "whoami": whoami}, version("kubernetes")
+    def streams():
+        from kubernetes.stream import portforward, stream
+        from kubernetes.watch import Watch
+
+        event = next(Watch().stream(core.list_namespaced_pod, NAMESPACE))
+        log = core.read_namespaced_pod_log(POD, NAMESPACE, follow=True, _preload_content=False)
+        said = {"stdout": True, "stderr": True, "stdin": False, "tty": False}
+        output = stream(
+            core.connect_get_namespaced_pod_exec, POD, NAMESPACE, command=COMMAND, **said
+        )
+        forward = portforward(
+            core.connect_get_namespaced_pod_portforward, POD, NAMESPACE, ports=str(PORT)
+        )
+        socket = forward.socket(PORT)
+        socket.setblocking(True)
+        socket.sendall(PING)
+        return {
+            "watch": event["object"].metadata.name,
+            "log": next(log.stream(decode_content=False)).decode(),
+            "exec": output,
+            "forward": socket.recv(len(PING)).decode(),
+        }
+
+    actions = {"create": lambda: storm(create), "whoami": whoami, "streams": streams}
+    return actions, version("kubernetes")
 
 
 def kr8s():
-    import asyncio
-
     import kr8s.asyncio
     from kr8s.asyncio.objects import Pod
 
@@ -45,8 +68,28 @@ def kr8s():
         async with api.call_api("POST", **where, json=REVIEW) as answer:
             return {"user": answer.json()["status"]["userInfo"]["username"]}
 
-    actions = {"create": lambda: asyncio.run(storm_async(create)), "whoami": lambda: asyncio.run(whoami())}
-    return actions, version("kr8s")
+    async def streams():
+        api = await kr8s.asyncio.api()
+        async for _, seen in api.watch("pods", namespace=NAMESPACE):
+            break
+        stored = await Pod.get(POD, namespace=NAMESPACE, api=api)
+        async for line in stored.logs(follow=True):
+            break
+        done = await stored.exec(COMMAND)
+        async with stored.portforward(PORT) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(PING)
+            echo = await reader.readexactly(len(PING))
+            writer.close()
+        return {
+            "watch": seen.name,
+            "log": line,
+            "exec": done.stdout.decode(),
+            "forward": echo.decode(),
+        }
+
+    coroutines = {"create": lambda: storm_async(create), "whoami": whoami, "streams": streams}
+    return in_a_loop(coroutines), version("kr8s")
 
 
 def pykube():
@@ -68,8 +111,6 @@ def pykube():
 
 
 def lightkube():
-    import asyncio
-
     from lightkube import AsyncClient
     from lightkube.resources.authentication_v1 import SelfSubjectReview
     from lightkube.resources.core_v1 import Pod
@@ -85,8 +126,20 @@ def lightkube():
     def client():
         return AsyncClient()
 
-    actions = {"create": lambda: asyncio.run(storm_async(create)), "whoami": lambda: asyncio.run(whoami())}
-    return actions, version("lightkube")
+    async def streams():
+        async for _, seen in client().watch(Pod, namespace=NAMESPACE):
+            break
+        async for line in client().log(POD, namespace=NAMESPACE, follow=True):
+            break
+        return {"watch": seen.metadata.name, "log": line}
+
+    coroutines = {"create": lambda: storm_async(create), "whoami": whoami, "streams": streams}
+    return in_a_loop(coroutines), version("lightkube")
+
+
+def in_a_loop(coroutines):
+    """Actions of coroutines."""
+    return {name: lambda run=run: asyncio.run(run()) for name, run in coroutines.items()}
 
 
 main({"kubernetes": kubernetes, "kr8s": kr8s, "pykube-ng": pykube, "lightkube": lightkube})

@@ -22,17 +22,21 @@ const CONFLICT: &str = "Operation cannot be fulfilled on resourcequotas";
 const LIMIT: &str = "600";
 
 /// A row of the tables.
+#[derive(Clone, Copy)]
 pub struct Client {
     pub name: &'static str,
     program: Program,
     /// The name of the client in its driver.
     argument: &'static str,
-    pub creates: usize,
+    creates: usize,
     in_flight: usize,
+    /// Whether it repeats a create that met a conflict, so that it may show none.
+    pub retries: bool,
     /// Whether it belongs to the short set.
     pub short: bool,
 }
 
+#[derive(Clone, Copy)]
 enum Program {
     /// A driver with the libraries of this set of `cargo xtask clients`.
     Set(&'static str),
@@ -63,7 +67,8 @@ pub const CLIENTS: &[Client] = &[
         "Airflow, KubernetesPodOperator",
         Program::Set("airflow"),
         "operator",
-    ),
+    )
+    .that_retries(),
     Client::of("fabric8, OkHttp", Program::Set("fabric8"), "okhttp"),
     Client::of("fabric8, JDK", Program::Set("fabric8"), "jdk"),
     Client::of("fabric8, Vert.x", Program::Set("fabric8"), "vertx"),
@@ -74,13 +79,15 @@ pub const CLIENTS: &[Client] = &[
         Program::Helm("helm-3"),
         "helm",
     )
-    .processes(),
+    .processes()
+    .that_retries(),
     Client::of(
         "Helm 4, releases of four objects",
         Program::Helm("helm-4"),
         "helm",
     )
     .processes()
+    .that_retries()
     .in_the_short_set(),
     Client::of("`kubectl create`", Program::Kubectl, "kubectl-create").processes(),
     Client::of("`kubectl apply`", Program::Kubectl, "kubectl-apply").processes(),
@@ -94,7 +101,7 @@ pub const CLIENTS: &[Client] = &[
 ];
 
 /// What a client was told.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct Outcome {
     pub created: Vec<String>,
     /// The error of each create that failed.
@@ -104,6 +111,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Adds a later run of the same client.
+    pub fn add(&mut self, later: Self) {
+        self.created.extend(later.created);
+        self.failed.extend(later.failed);
+        self.seconds += later.seconds;
+        self.version = later.version;
+    }
+
+    pub fn creates(&self) -> usize {
+        self.created.len() + self.failed.len()
+    }
+
     /// Creates that failed with the quota conflict.
     pub fn conflicts(&self) -> usize {
         let conflict = |error: &&String| error.contains(CONFLICT);
@@ -153,13 +172,14 @@ pub fn kubeconfig(server: &str, authority: &Path, credentials: &Credentials) -> 
 
 impl Client {
     const fn of(name: &'static str, program: Program, argument: &'static str) -> Self {
-        let (creates, in_flight, short) = (80, 8, false);
+        let (creates, in_flight, retries, short) = (40, 8, false, false);
         Self {
             name,
             program,
             argument,
             creates,
             in_flight,
+            retries,
             short,
         }
     }
@@ -171,12 +191,28 @@ impl Client {
         }
     }
 
+    const fn that_retries(self) -> Self {
+        Self {
+            retries: true,
+            ..self
+        }
+    }
+
     /// A client whose every create is a process.
     const fn processes(self) -> Self {
         Self {
-            creates: 40,
+            creates: 20,
             in_flight: 4,
             ..self
+        }
+    }
+
+    /// The same client with this many creates, all at once.
+    pub fn at_once(&self, creates: usize) -> Self {
+        Self {
+            creates,
+            in_flight: creates,
+            ..*self
         }
     }
 
@@ -188,27 +224,17 @@ impl Client {
         }
     }
 
-    /// Creates under the defaults of the client.
-    pub fn storm(&self, kubeconfig: &Path, namespace: &str) -> Outcome {
-        self.creating(kubeconfig, namespace, self.creates, self.in_flight)
-    }
-
-    pub fn creating(
-        &self,
-        kubeconfig: &Path,
-        namespace: &str,
-        creates: usize,
-        in_flight: usize,
-    ) -> Outcome {
+    /// Creates pods or releases whose names begin with `prefix`.
+    pub fn storm(&self, kubeconfig: &Path, namespace: &str, prefix: &str) -> Outcome {
         let mut command = Command::new("timeout");
         command
             .args(["--kill-after=5", LIMIT])
             .args(self.words("create"))
             .env("KUBECONFIG", kubeconfig)
             .env("NAMESPACE", namespace)
-            .env("PREFIX", PREFIX)
-            .env("COUNT", creates.to_string())
-            .env("IN_FLIGHT", in_flight.to_string());
+            .env("PREFIX", prefix)
+            .env("COUNT", self.creates.to_string())
+            .env("IN_FLIGHT", self.in_flight.to_string());
         self.report(&mut command)
     }
 

@@ -3,7 +3,7 @@
 
 use libtest_mimic::Trial;
 
-use super::driver::{CLIENTS, Client, Credentials, Outcome, kubeconfig};
+use super::driver::{CLIENTS, Client, Credentials, Outcome, PREFIX, kubeconfig};
 use crate::control_plane::{ControlPlane, SERVERS};
 use crate::proxy::Proxy;
 use crate::table::Table;
@@ -60,7 +60,7 @@ fn fabric8(plane: &'static ControlPlane) {
             table.row(&[
                 &client.name,
                 &name,
-                &CREATES,
+                &outcome.failed.len(),
                 &refused,
                 &unanswered,
                 &format!("{:.1}", outcome.seconds),
@@ -73,8 +73,6 @@ fn fabric8(plane: &'static ControlPlane) {
     table.print();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
-
-const CREATES: usize = 8;
 
 fn refused(plane: &ControlPlane, client: &Client, settings: &str) -> Outcome {
     let namespace = plane.namespace("timeout", 1);
@@ -94,7 +92,7 @@ fn refused(plane: &ControlPlane, client: &Client, settings: &str) -> Outcome {
         &proxy.ca_file(),
         &Credentials::Token(plane.token("user")),
     );
-    let outcome = client.creating(through.path(), &namespace, CREATES, CREATES);
+    let outcome = client.at_once(8).storm(through.path(), &namespace, PREFIX);
     proxy.stop();
     assert!(
         outcome.created.is_empty(),
