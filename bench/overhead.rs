@@ -1,4 +1,3 @@
-//! What the proxy costs: the same requests direct and through the proxy, in turns, on loopback with
 //! The cost of the proxy: the same requests directly and through the proxy, in alternating turns,
 //! on loopback with TLS on every connection.
 //!
@@ -65,6 +64,10 @@ struct Args {
     /// What each proxy is started with besides, as in `--proxy-arg=--mode=Off`.
     #[arg(long, value_name = "ARG")]
     proxy_arg: Vec<String>,
+    /// What the proxy of `--against` is started with, if not with the same. So two settings of one
+    /// build can be compared.
+    #[arg(long, value_name = "ARG", requires = "against")]
+    against_arg: Vec<String>,
     /// `cargo bench` gives it.
     #[arg(long, hide = true)]
     bench: bool,
@@ -79,8 +82,15 @@ struct Path<'a> {
 fn main() {
     let args = Args::parse();
     let upstream = Upstream::start();
-    let start = |program: &PathBuf| Proxy::start(program, upstream.server(), &args.proxy_arg);
-    let (proxy, against) = (start(&args.proxy), args.against.as_ref().map(start));
+    let start = |program: &PathBuf, with| Proxy::start(program, upstream.server(), with);
+    let proxy = start(&args.proxy, &args.proxy_arg);
+    let against_arg = if args.against_arg.is_empty() {
+        &args.proxy_arg
+    } else {
+        &args.against_arg
+    };
+    let against = args.against.as_ref();
+    let against = against.map(|program| start(program, against_arg));
     let proxied = Path {
         upstream: &upstream,
         proxy: Some(&proxy),

@@ -13,6 +13,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use kube_retry_proxy::backoff::{Backoff, ReplayLimits, Spent};
+use kube_retry_proxy::config::CreatesConfig;
 use kube_retry_proxy::headers::{self, Upgrade};
 use kube_retry_proxy::metrics::{Metrics, RouteLabel};
 use kube_retry_proxy::route::{MatchedResources, Route, timeout};
@@ -69,10 +70,15 @@ fn main() {
 
 fn routes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
-    let matched = MatchedResources::new([("", "v1", "pods")], false);
+    let matched = MatchedResources::from(&CreatesConfig::default());
     let headers = header_map(CLIENT_GO);
     let requests = [
         ("pod create", Method::POST, "/api/v1/namespaces/argo/pods"),
+        (
+            "lease create",
+            Method::POST,
+            "/apis/coordination.k8s.io/v1/namespaces/argo/leases",
+        ),
         (
             "pod create with timeout",
             Method::POST,
@@ -283,7 +289,7 @@ fn metrics(criterion: &mut Criterion) {
         bencher.iter(|| metrics.attempt(Class::Success.as_str(), black_box(Some(201))))
     });
     group.bench_function("outcome", |bencher| {
-        bencher.iter(|| metrics.outcome(black_box("argo"), Outcome::Created))
+        bencher.iter(|| metrics.outcome(black_box("argo"), black_box("pods"), Outcome::Created))
     });
     group.bench_function("overhead", |bencher| {
         bencher.iter(|| metrics.overhead(RouteLabel::Create, black_box(elapsed)))

@@ -30,6 +30,7 @@ use crate::decisions::Decisions;
 use crate::drain::{Drain, Stage};
 use crate::events::Recorder;
 use crate::headers::Via;
+use crate::kubeconfig::Warning;
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -183,7 +184,11 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     };
 
     let kubeconfig = match &ca_pem {
-        Some(ca) => tls::write_kubeconfig(&current.load().serving.self_signed, ca, address.port())?,
+        Some(ca) => {
+            let serving = &current.load().serving;
+            let reached = tls::reached_at(&serving.self_signed, serving.bind_address);
+            tls::write_kubeconfig(&reached, ca, address.port())?
+        }
         None => None,
     };
     let background = TaskTracker::new();
@@ -306,7 +311,7 @@ fn certificate(
     {
         return Ok((ServingCertificate::from_files(certificate, key)?, None));
     }
-    let made = tls::self_signed(&serving.self_signed)?;
+    let made = tls::self_signed(&tls::reached_at(&serving.self_signed, serving.bind_address))?;
     Ok((made.certificate, Some(made.ca_pem)))
 }
 
@@ -334,7 +339,7 @@ fn announce(
     address: SocketAddr,
     admin_address: SocketAddr,
     config: &Config,
-    kubeconfig: Option<PathBuf>,
+    kubeconfig: Option<(PathBuf, Vec<Warning>)>,
 ) {
     let upstream = config
         .upstream
@@ -343,7 +348,11 @@ fn announce(
         .map(|url| url.to_string())
         .collect::<Vec<_>>()
         .join(",");
-    let kubeconfig = kubeconfig
+    let (path, warnings) = kubeconfig.unzip();
+    for warning in warnings.iter().flatten() {
+        warn!("The kubeconfig for clients: {warning}");
+    }
+    let kubeconfig = path
         .as_ref()
         .map(|path| tracing::field::display(path.display()));
     info!(%address, %admin_address, %upstream, kubeconfig, mode = ?config.mode, "Serving");

@@ -26,7 +26,7 @@ use crate::config::units;
 use crate::demo;
 use crate::telemetry::{self, TelemetryError};
 
-/// Replays pod creates that a ResourceQuota conflict refused, between a Kubernetes controller and
+/// Replays creates that a ResourceQuota conflict refused, between a Kubernetes controller and
 /// kube-apiserver.
 #[derive(Debug, Parser)]
 #[command(name = "kube-retry-proxy", version, propagate_version = true, after_help = after_help())]

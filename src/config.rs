@@ -25,7 +25,7 @@ pub(crate) mod yaml;
 
 use std::time::Duration;
 
-pub use creates::{CreatesConfig, Resource};
+pub use creates::{CreatesConfig, Resource, never_waits};
 pub use mistake::{Mistake, Mistakes, Problem};
 pub use operation::{
     DrainConfig, EventsConfig, LogFormat, LoggingConfig, MetricsConfig, TracingConfig,

@@ -113,10 +113,13 @@ impl Creates {
             .tracer
             .as_ref()
             .and_then(|tracer| tracer.begin(&head, record.namespace(), record.resource(), started));
+        if let Some(name) = &target.applied {
+            record.named(name);
+        }
         if let Some(meta) = object_meta(&body.data) {
             record.object(&meta);
         }
-        let caller = settings.rate_limit.caller(&head.headers, &target.namespace);
+        let caller = settings.rate_limit.caller(&head.headers, &target);
         let _in_flight = self.in_flight.token();
         let create = Create {
             shared: self,
@@ -274,6 +277,9 @@ impl Create<'_> {
         reply: Result<Response<T>, ProxyError>,
     ) -> Result<Response<T>, ProxyError> {
         self.record.end(ending.outcome, ending.why);
+        if ending.outcome == Outcome::GaveUp {
+            self.record.api_version(&self.target.api_version());
+        }
         if let Some(trace) = &mut self.trace {
             trace.answer(
                 reply
@@ -309,7 +315,9 @@ impl Create<'_> {
 impl Drop for Create<'_> {
     fn drop(&mut self) {
         let (outcome, held) = (self.record.outcome(), self.record.held());
-        self.shared.metrics.outcome(&self.target.namespace, outcome);
+        self.shared
+            .metrics
+            .outcome(&self.target.namespace, &self.target.resource, outcome);
         if !held.is_zero() {
             self.shared.metrics.hold(held);
         }

@@ -44,15 +44,18 @@ pub struct Decision {
     /// When the create arrived.
     #[serde(serialize_with = "json::time")]
     pub time: SystemTime,
-    /// Empty for an object without a namespace.
+    /// The namespace.
     pub namespace: Box<str>,
     /// The kind, as in `Pod`; empty if the body has none.
     #[serde(skip)]
     pub kind: Box<str>,
+    /// As in `batch/v1`. Only for a create that was given up; otherwise empty.
+    #[serde(skip)]
+    pub api_version: Box<str>,
     /// The name, or `generateName` followed by `*` if the apiserver completes the name; empty if
-    /// the body has neither.
+    /// neither the URL nor the body has one.
     pub name: Box<str>,
-    /// The resource, as in `pods`.
+    /// The resource, as in `pods` or `jobs.batch`.
     pub resource: Box<str>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptRecord>,
@@ -91,11 +94,11 @@ pub struct AttemptRecord {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldCreate {
-    /// Empty for an object without a namespace.
+    /// The namespace.
     pub namespace: Box<str>,
     /// Like [`Decision::name`].
     pub name: Box<str>,
-    /// The resource, as in `pods`.
+    /// Like [`Decision::resource`].
     pub resource: Box<str>,
     /// Attempts so far.
     pub attempts: usize,
@@ -182,6 +185,7 @@ impl Decision {
             time,
             namespace,
             kind: Box::default(),
+            api_version: Box::default(),
             name: Box::default(),
             resource,
             attempts: Vec::new(),
@@ -214,7 +218,13 @@ impl Record {
         &self.decision.resource
     }
 
-    /// Notes what the body says about the object. Of a name and a `generateName` it keeps one.
+    /// Notes the name of the object that the URL has.
+    pub fn named(&mut self, name: &str) {
+        self.decision.name = cut(name);
+    }
+
+    /// Notes what the body says about the object. Of a name and a `generateName` it keeps one. The
+    /// name in the URL wins, because the apiserver uses that one.
     pub fn object(&mut self, meta: &ObjectMeta) {
         let ObjectMeta {
             kind,
@@ -223,6 +233,9 @@ impl Record {
             ..
         } = meta;
         self.decision.kind = cut(kind);
+        if !self.decision.name.is_empty() {
+            return;
+        }
         self.decision.name = if name.is_empty() && !generate_name.is_empty() {
             format!("{}*", cut(generate_name)).into()
         } else {
@@ -280,6 +293,11 @@ impl Record {
             record: self,
             since: now,
         }
+    }
+
+    /// Notes the `apiVersion` of the object.
+    pub fn api_version(&mut self, api_version: &str) {
+        self.decision.api_version = cut(api_version);
     }
 
     /// Notes how the create ends. Without this call the create counts as ended by its client.

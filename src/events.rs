@@ -45,8 +45,6 @@ const MAX_ANSWER: u64 = 64 << 10;
 const MAX_NOTE: usize = 1024;
 /// The longest reporting instance that the API accepts.
 const MAX_INSTANCE: usize = 128;
-/// The namespace for Events of objects without one.
-const NO_NAMESPACE: &str = "default";
 
 const CONTROLLER: &str = "kube-retry-proxy";
 
@@ -147,19 +145,8 @@ impl Recorder {
     }
 
     async fn write(&mut self, decision: &Decision, earlier: u32) {
-        let namespace = if decision.namespace.is_empty() {
-            NO_NAMESPACE
-        } else {
-            &decision.namespace
-        };
-        let event = event(
-            decision,
-            namespace,
-            earlier,
-            &self.instance,
-            SystemTime::now(),
-        );
-        let written = timeout(TIMEOUT, self.post(namespace, event))
+        let event = event(decision, earlier, &self.instance, SystemTime::now());
+        let written = timeout(TIMEOUT, self.post(&decision.namespace, event))
             .await
             .unwrap_or(Err(EventError::Timeout));
         self.metrics.event(written.is_ok());
@@ -200,13 +187,8 @@ impl Recorder {
 }
 
 /// The Event as an object of events.k8s.io/v1. `earlier` creates of the namespace have none.
-fn event(
-    decision: &Decision,
-    namespace: &str,
-    earlier: u32,
-    instance: &str,
-    now: SystemTime,
-) -> Value {
+fn event(decision: &Decision, earlier: u32, instance: &str, now: SystemTime) -> Value {
+    let namespace = &decision.namespace;
     let attempts = decision.attempts.len();
     let times = if attempts == 1 {
         "once".to_owned()
@@ -241,7 +223,12 @@ fn event(
         "note": note,
         "reportingController": CONTROLLER,
         "reportingInstance": instance,
-        "regarding": { "kind": decision.kind, "namespace": decision.namespace, "name": decision.name },
+        "regarding": {
+            "apiVersion": decision.api_version,
+            "kind": decision.kind,
+            "namespace": namespace,
+            "name": decision.name,
+        },
     })
 }
 

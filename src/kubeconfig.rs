@@ -1,22 +1,33 @@
 //! Kubeconfig files: reads where the apiserver is (`read.rs`), and writes how clients reach the
 //! proxy (`write.rs`).
 //!
-//! Reading takes the server and its CA, never credentials, because clients send their own.
-//! Rewriting works on a generic tree, so that fields that are unknown here are kept.
-//! `cli/serve.rs`, `cli/kubeconfig.rs` and `tls/self_signed.rs` call this module.
+//! Files are read by kubectl's rules, and lists of files too (`load.rs`). Reading takes the server
+//! and its CA, never credentials, because clients send their own. Rewriting works on a generic
+//! tree, so that fields that are unknown here are kept. `cli/serve.rs`, `cli/kubeconfig.rs` and
+//! `tls/self_signed.rs` call this module.
 
+mod compose;
 mod file;
+mod load;
+mod mistake;
 mod read;
+mod scalar;
+mod shape;
+mod text;
+mod token;
+mod tree;
 mod write;
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use file::replace_file;
+pub use load::Kubeconfig;
+pub use mistake::{Base64Problem, Oddity, OddityKind, ParseError, Problem};
 pub use read::{ApiserverEndpoint, read_endpoint};
-pub use write::{ProxyEndpoint, Rewritten, Warning, rewrite, with_token_file};
-
-use crate::config::yaml::{SyntaxError, WriteError};
+pub use token::{TokenError, surrounded_by_space};
+pub use write::{NewKubeconfig, ProxyEndpoint, Rewritten, Warning, new_kubeconfig, rewrite};
 
 /// Why a kubeconfig could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +41,21 @@ pub enum KubeconfigError {
         #[source]
         source: io::Error,
     },
-    /// The file is not YAML.
-    #[error("the kubeconfig is not valid YAML")]
-    Syntax(#[source] SyntaxError),
-    /// The result could not be written as YAML.
-    #[error("the kubeconfig could not be written as YAML")]
-    Write(#[source] WriteError),
-    /// The file is YAML and not a kubeconfig.
-    #[error("expected a kubeconfig: a mapping with `clusters` and `contexts`")]
-    NotAKubeconfig,
+    /// None of the files of a list exists.
+    #[error("no file of the list exists ({})", names(paths.iter().map(|path| path.display())))]
+    NoFile {
+        /// The files.
+        paths: Vec<PathBuf>,
+    },
+    /// The file is not a kubeconfig.
+    #[error("{place}")]
+    Parse {
+        /// The file and the line.
+        place: Place,
+        /// The mistake.
+        #[source]
+        source: ParseError,
+    },
     /// Neither `--context` nor `current-context` names a context.
     #[error(
         "the kubeconfig has no current-context; name one with --context (it has {})",
@@ -58,17 +75,21 @@ pub enum KubeconfigError {
     },
     /// The file does not have the cluster of the context.
     #[error(
-        "context '{context}' names the cluster '{cluster}', which the kubeconfig does not have"
+        "{place}: context '{context}' names the cluster '{cluster}', which the kubeconfig does not have"
     )]
     UnknownCluster {
+        /// The file and the line of the context.
+        place: Place,
         /// The name of the context.
         context: String,
         /// The name of the missing cluster.
         cluster: String,
     },
     /// A field of the cluster is missing, or the proxy cannot use it.
-    #[error("cluster '{cluster}': {field}: expected {expected}")]
+    #[error("{place}: cluster '{cluster}': {field}: expected {expected}")]
     Field {
+        /// The file and the line.
+        place: Place,
         /// The name of the cluster.
         cluster: String,
         /// The field, as the file spells it.
@@ -76,21 +97,54 @@ pub enum KubeconfigError {
         /// The expected value, as a phrase.
         expected: &'static str,
     },
-    /// The inline CA is not base64.
-    #[error("cluster '{cluster}': certificate-authority-data is not base64")]
-    Base64 {
-        /// The name of the cluster.
-        cluster: String,
-        /// The error of the decoder.
+    /// The token of a user cannot be put into the kubeconfig.
+    #[error("the token of user '{user}' cannot be embedded")]
+    Token {
+        /// The user's name.
+        user: String,
+        /// The reason.
         #[source]
-        source: base64::DecodeError,
+        source: TokenError,
     },
 }
 
-fn names(known: &[String]) -> String {
-    if known.is_empty() {
-        "none".to_owned()
-    } else {
-        known.join(", ")
+/// A line of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// Counted from 1. 0: the file as a whole.
+    pub line: u64,
+}
+
+impl Place {
+    pub(crate) fn new(path: &Path, line: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            line,
+        }
     }
 }
+
+impl fmt::Display for Place {
+    /// `FILE:LINE`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        match self.line {
+            0 => Ok(()),
+            line => write!(f, ":{line}"),
+        }
+    }
+}
+
+fn names<T: fmt::Display>(known: impl IntoIterator<Item = T>) -> String {
+    let names: Vec<_> = known.into_iter().map(|name| name.to_string()).collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,11 +13,11 @@ use prometheus::{IntCounterVec, Registry, TextEncoder};
 use crate::config::Mode;
 use crate::verdict::Outcome;
 
+mod bounded;
 mod families;
 mod guards;
 mod labels;
 mod lanes;
-mod namespaces;
 mod readings;
 
 pub use guards::{GaugeGuard, Level, Unread};
@@ -25,20 +25,25 @@ pub use labels::{
     BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
 };
 pub use lanes::LaneMetrics;
-pub use readings::{NamespaceReading, Readings};
+pub use readings::{Reading, Readings};
 
+use bounded::BoundedLabels;
 use families::{Families, RouteMetrics, mode_label, result};
-use namespaces::NamespaceLabels;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The most resources that have their own label. A cluster has some dozens whose objects are
+/// created all day, and each costs a series for each outcome.
+const MAX_RESOURCES: usize = 100;
 
 /// All metrics of one proxy, in a separate registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     families: Families,
-    namespaces: NamespaceLabels,
+    namespaces: BoundedLabels,
+    resources: BoundedLabels,
 }
 
 impl Metrics {
@@ -51,7 +56,8 @@ impl Metrics {
         Self {
             registry,
             families,
-            namespaces: NamespaceLabels::new(max_namespaces),
+            namespaces: BoundedLabels::of_namespaces(max_namespaces),
+            resources: BoundedLabels::of_resources(MAX_RESOURCES),
         }
     }
 
@@ -91,10 +97,14 @@ impl Metrics {
     }
 
     /// The upstream answered a create with a quota conflict.
-    pub fn conflict(&self, namespace: &str, class: &'static str) {
+    pub fn conflict(&self, namespace: &str, resource: &str, class: &'static str) {
         self.families
             .conflicts
             .with_label_values(&[self.namespaces.admit(namespace), class])
+            .inc();
+        self.families
+            .resource_conflicts
+            .with_label_values(&[self.resources.admit(resource), class])
             .inc();
     }
 
@@ -104,15 +114,24 @@ impl Metrics {
     }
 
     /// A create ended. This is called exactly once for each create.
-    pub fn outcome(&self, namespace: &str, outcome: Outcome) {
+    pub fn outcome(&self, namespace: &str, resource: &str, outcome: Outcome) {
         let namespace = if outcome.proves_namespace() {
             self.namespaces.admit(namespace)
         } else {
             self.namespaces.label(namespace)
         };
+        let resource = if outcome.proves_resource() {
+            self.resources.admit(resource)
+        } else {
+            self.resources.label(resource)
+        };
         self.families
             .outcomes
             .with_label_values(&[namespace, outcome.as_str()])
+            .inc();
+        self.families
+            .resource_outcomes
+            .with_label_values(&[resource, outcome.as_str()])
             .inc();
     }
 

@@ -1,4 +1,5 @@
-//! The rate limit on creates, per namespace and for all namespaces together. Off by default.
+//! The rate limit on creates of some resources, per namespace and for all namespaces together. Off
+//! by default.
 //!
 //! A create waits for its turn, first come, first served. It is refused at once if its turn would
 //! come too late. governor keeps the rate. This module does the waiting, on tokio's clock, because
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use crate::config;
 use crate::keyed::Keyed;
 pub use crate::metrics::Scope;
+use crate::route::CreateTarget;
 
 mod callers;
 mod queue;
@@ -30,6 +32,7 @@ pub struct RateLimit {
     global: Option<RateQueue>,
     max_wait: Duration,
     callers: Callers,
+    resources: Vec<config::Resource>,
 }
 
 #[derive(Debug)]
@@ -89,13 +92,20 @@ impl RateLimit {
             global: config.global.map(RateQueue::new),
             max_wait: config.max_wait.get(),
             callers: Callers::new(),
+            resources: config.resources.clone(),
         }
     }
 
-    /// Identifies who creates with these headers in this namespace. None if there is no limit.
-    pub fn caller(&self, headers: &HeaderMap, namespace: &str) -> Option<Caller> {
-        (self.namespaces.is_some() || self.global.is_some())
-            .then(|| self.callers.of(headers, namespace))
+    /// Identifies who creates `target` with these headers. None if no limit counts it.
+    pub fn caller(&self, headers: &HeaderMap, target: &CreateTarget) -> Option<Caller> {
+        if self.namespaces.is_none() && self.global.is_none() {
+            return None;
+        }
+        let (group, version, plural) = target.group_version_resource();
+        self.resources
+            .iter()
+            .any(|each| each.matches(group, version, plural))
+            .then(|| self.callers.of(headers, target))
     }
 
     /// Waits for the turn of a create. Dropping the future gives up the turn at no cost to others.

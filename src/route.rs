@@ -34,12 +34,45 @@ pub enum Route {
 /// The resource and the namespace of a create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTarget {
-    /// The namespace, empty for cluster-scoped resources.
+    /// The namespace, never empty.
     pub namespace: String,
-    /// The resource in the plural, e.g. `pods`.
+    /// The resource as kubectl and quotas write it: `pods`, `jobs.batch`.
     pub resource: String,
-    /// A server-side apply (`PATCH` on a name) instead of a `POST` on the collection.
-    pub apply: bool,
+    /// The version of the API, `v1`.
+    pub version: String,
+    /// The name of the object in the URL of a server-side apply. None: a `POST` on the collection,
+    /// where only the body has the name.
+    pub applied: Option<String>,
+}
+
+impl CreateTarget {
+    #[cfg(test)]
+    pub(crate) fn of(namespace: &str, resource: &str) -> CreateTarget {
+        CreateTarget {
+            namespace: namespace.into(),
+            resource: resource.into(),
+            version: "v1".into(),
+            applied: None,
+        }
+    }
+
+    /// The group, the version and the plural name of the resource.
+    pub fn group_version_resource(&self) -> (&str, &str, &str) {
+        // No plural name has a dot.
+        let (plural, group) = self
+            .resource
+            .split_once('.')
+            .unwrap_or((&self.resource, ""));
+        (group, &self.version, plural)
+    }
+
+    /// The `apiVersion` of the object: `v1`, `batch/v1`.
+    pub fn api_version(&self) -> String {
+        match self.group_version_resource() {
+            ("", version, _) => version.to_owned(),
+            (group, version, _) => format!("{group}/{version}"),
+        }
+    }
 }
 
 impl Route {
@@ -78,41 +111,29 @@ impl Route {
 /// The resources whose creates are replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MatchedResources {
-    resources: Vec<(String, String, String)>,
+    resources: Vec<config::Resource>,
+    except: Vec<config::Resource>,
     server_side_apply: bool,
 }
 
 impl MatchedResources {
-    /// Matches (group, version, plural) exactly. With `server_side_apply` also matches apply
-    /// patches of these resources.
-    pub fn new<S: Into<String>>(
-        resources: impl IntoIterator<Item = (S, S, S)>,
-        server_side_apply: bool,
-    ) -> MatchedResources {
-        let resources = resources
-            .into_iter()
-            .map(|(group, version, plural)| (group.into(), version.into(), plural.into()))
-            .collect();
-        MatchedResources {
-            resources,
-            server_side_apply,
-        }
-    }
-
+    /// What never waits comes last, because most requests that get here are creates of something
+    /// else.
     fn has(&self, info: &RequestInfo<'_>) -> bool {
-        self.resources.iter().any(|(group, version, plural)| {
-            plural == info.resource && version == info.api_version && group == info.api_group
-        })
+        let (group, version, plural) = (info.api_group, info.api_version, info.resource);
+        let any =
+            |of: &[config::Resource]| of.iter().any(|each| each.matches(group, version, plural));
+        any(&self.resources) && !any(&self.except) && !config::never_waits(group, plural)
     }
 }
 
 impl From<&config::CreatesConfig> for MatchedResources {
     fn from(creates: &config::CreatesConfig) -> MatchedResources {
-        let resources = creates
-            .resources
-            .iter()
-            .map(|r| (r.group.as_str(), r.version.as_str(), r.resource.as_str()));
-        MatchedResources::new(resources, creates.server_side_apply)
+        MatchedResources {
+            resources: creates.resources.clone(),
+            except: creates.except.clone(),
+            server_side_apply: creates.server_side_apply,
+        }
     }
 }
 
@@ -127,7 +148,10 @@ fn create_target(
         "patch" if matched.server_side_apply && !info.name.is_empty() && is_apply(headers) => true,
         _ => return None,
     };
-    if !info.is_resource || !info.subresource.is_empty() || !matched.has(info) {
+    if !info.is_resource || !info.subresource.is_empty() || !is_namespaced(info) {
+        return None;
+    }
+    if !matched.has(info) {
         return None;
     }
     // A dry run does not change the quota, so it is an ordinary call. Any value counts: the
@@ -135,11 +159,25 @@ fn create_target(
     if query::first(query, "dryRun").is_some() {
         return None;
     }
+    let resource = match info.api_group {
+        "" => info.resource.to_owned(),
+        group => format!("{}.{group}", info.resource),
+    };
     Some(CreateTarget {
         namespace: info.namespace.to_owned(),
-        resource: info.resource.to_owned(),
-        apply,
+        resource,
+        version: info.api_version.to_owned(),
+        applied: apply.then(|| info.name.to_owned()),
     })
+}
+
+/// Whether the object has a namespace. Only then it has a quota. RequestInfo gives a Namespace
+/// itself as its own namespace.
+///
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/admission.go> (`Validate`)
+fn is_namespaced(info: &RequestInfo<'_>) -> bool {
+    let is_namespace = info.resource == "namespaces" && info.name == info.namespace;
+    !info.namespace.is_empty() && !is_namespace
 }
 
 /// Whether the path has empty segments at its end only. go-restful trims those, as RequestInfo

@@ -39,7 +39,9 @@ pub struct Snapshot {
     /// How many creates ended in each way, zeros included.
     pub outcomes: Vec<OutcomeSummary>,
     /// Namespaces with any creates or conflicts, those with the most conflicts first.
-    pub namespaces: Vec<NamespaceSummary>,
+    pub namespaces: Vec<CountsSummary>,
+    /// Resources with any creates or conflicts, those with the most conflicts first.
+    pub resources: Vec<CountsSummary>,
     /// Creates that wait between two attempts.
     pub held: u64,
     /// The first few of those creates, the longest held first.
@@ -119,9 +121,9 @@ pub struct OutcomeSummary {
 /// The counts of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NamespaceSummary {
-    /// The label of the metrics: the namespace's name, `_other` for all namespaces beyond
-    /// `metrics.maxNamespaces`, or `_cluster` for objects without a namespace.
+pub struct CountsSummary {
+    /// The label of the metrics: the name of the namespace or resource, or `_other` for all that
+    /// have no label of their own.
     pub name: String,
     /// Quota conflicts.
     pub conflicts: u64,
@@ -135,19 +137,18 @@ pub struct NamespaceSummary {
     pub others: u64,
 }
 
-impl NamespaceSummary {
+impl CountsSummary {
     /// Creates that have ended.
     #[must_use]
     pub fn creates(&self) -> u64 {
         self.created + self.created_after_replay + self.gave_up + self.others
     }
 
-    /// The name of the namespace, or the meaning of the label in words.
+    /// The name, or the meaning of the label in words.
     #[must_use]
     pub fn title(&self) -> &str {
         match self.name.as_str() {
             "_other" => "(all others)",
-            "_cluster" => "(no namespace)",
             name => name,
         }
     }
@@ -157,10 +158,12 @@ impl NamespaceSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldSummary {
-    /// Empty for an object without a namespace.
+    /// The namespace.
     pub namespace: String,
-    /// The object's name. Empty if the body has none; ends in `*` if the apiserver completes it.
+    /// The object's name. Empty if it is not known; ends in `*` if the apiserver completes it.
     pub name: String,
+    /// The resource, as in `pods` or `jobs.batch`.
+    pub resource: String,
     /// Attempts so far.
     pub attempts: u64,
     /// The class of the last answer.
@@ -236,6 +239,20 @@ impl CertificateSummary {
             },
         }
     }
+}
+
+impl HeldSummary {
+    /// The resource, the namespace and the name, as in `pods team/step-1`.
+    #[must_use]
+    pub fn object(&self) -> String {
+        object(&self.resource, &self.namespace, &self.name)
+    }
+}
+
+/// The resource, the namespace and the name, with `?` for a name that is not known.
+fn object(resource: &str, namespace: &str, name: &str) -> String {
+    let name = if name.is_empty() { "?" } else { name };
+    format!("{resource} {namespace}/{name}")
 }
 
 impl Snapshot {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use certificate::{ServingCertificate, server_config};
-pub use self_signed::{SelfSignedCertificate, self_signed, write_kubeconfig};
+pub use self_signed::{SelfSignedCertificate, reached_at, self_signed, write_kubeconfig};
 pub use upstream::{UpstreamTrust, client_config, read_authority, server_name};
 
 use crate::kubeconfig::KubeconfigError;

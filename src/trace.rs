@@ -68,12 +68,7 @@ impl Tracer {
             Some(caller) => Some(caller).filter(Context::is_sampled),
             None => (fastrand::f64() < self.ratio).then(|| Context::root(fastrand::u128(1..))),
         }?;
-        let route = route(
-            head.uri.path(),
-            !namespace.is_empty(),
-            resource,
-            &head.method,
-        );
+        let route = route(head.uri.path(), resource, &head.method);
         Some(Box::new(Trace {
             tracer: Arc::clone(self),
             context,
@@ -174,9 +169,7 @@ impl Trace {
         attributes.text("http.request.method", self.method.as_str());
         attributes.text("http.route", self.route());
         attributes.text("url.scheme", "https");
-        if !self.namespace.is_empty() {
-            attributes.text("k8s.namespace.name", &self.namespace);
-        }
+        attributes.text("k8s.namespace.name", &self.namespace);
         attributes.text("kube_retry_proxy.outcome", outcome);
         attributes.seconds("kube_retry_proxy.hold", held);
         if let Some(code) = self.answer {
@@ -288,16 +281,15 @@ impl Trace {
 }
 
 /// The path with placeholders for names, so that there are few names of spans.
-fn route(path: &str, namespaced: bool, resource: &str, method: &Method) -> String {
+fn route(path: &str, resource: &str, method: &Method) -> String {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     let root = segments.next().unwrap_or_default();
     // /api/VERSION, /apis/GROUP/VERSION
     let rest = segments.take(if root == "api" { 1 } else { 2 });
     let mut route = rest.fold(format!("/{root}"), |route, segment| route + "/" + segment);
-    if namespaced {
-        route.push_str("/namespaces/{namespace}");
-    }
-    route = route + "/" + resource;
+    // The path has the group of `jobs.batch` already.
+    let plural = resource.split('.').next().unwrap_or_default();
+    route = route + "/namespaces/{namespace}/" + plural;
     // A server-side apply has the name of the object in its path.
     if method == Method::PATCH {
         route + "/{name}"
@@ -312,25 +304,20 @@ mod tests {
 
     #[test]
     fn a_route_names_no_object() {
-        let of = |path, namespaced, method| route(path, namespaced, "pods", &method);
         assert_eq!(
-            of("/api/v1/namespaces/team/pods", true, Method::POST),
+            route("/api/v1/namespaces/team/pods", "pods", &Method::POST),
             "/api/v1/namespaces/{namespace}/pods"
         );
         assert_eq!(
-            of(
-                "/apis/batch/v1/namespaces/team/pods/mine",
-                true,
-                Method::PATCH
+            route(
+                "/apis/batch/v1/namespaces/team/jobs/mine",
+                "jobs.batch",
+                &Method::PATCH
             ),
-            "/apis/batch/v1/namespaces/{namespace}/pods/{name}"
+            "/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
         );
         assert_eq!(
-            of("/apis/g/v1/pods", false, Method::POST),
-            "/apis/g/v1/pods"
-        );
-        assert_eq!(
-            of("//api//v1/namespaces/team/pods/", true, Method::POST),
+            route("//api//v1/namespaces/team/pods/", "pods", &Method::POST),
             "/api/v1/namespaces/{namespace}/pods"
         );
     }

@@ -32,6 +32,7 @@ mod discovery;
 mod endpoints;
 mod extras;
 mod logs;
+mod others;
 mod query;
 mod read;
 mod target;
@@ -237,6 +238,13 @@ impl Apiserver {
             return extras::answer(path, &head, &body, trailers.as_ref());
         }
         self.machine.receive().await;
+        if let Target::Other(other) = &target {
+            let answer = self
+                .other(&head, other.parts(), &query, &body, &entry)
+                .await;
+            self.machine.respond().await;
+            return answer;
+        }
         let answer = match head.method {
             Method::GET | Method::HEAD => self.read(&head, &target, &query),
             Method::POST => self.create(&head, &target, &query, body, &entry).await,

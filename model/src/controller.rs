@@ -224,9 +224,10 @@ impl Shared {
             quota.map(|quota| (caches.pods.usage(namespace), quota))
         };
         // The informer has not seen this quota yet.
-        let Some((usage, quota)) = seen else {
+        let Some((mut usage, quota)) = seen else {
             return Err(StoreError::NotFound);
         };
+        usage.add(&self.store.usage_of_others(namespace));
         let mut used = usage.masked(&quota.spec);
         for resource in quota
             .spec

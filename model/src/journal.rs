@@ -56,12 +56,12 @@ pub struct Attempt {
     pub body: usize,
     /// The trailers after the body.
     pub trailers: Option<HeaderMap>,
-    /// The name in the posted pod, or else its `generateName`. Empty if the request is not a create
+    /// The name in the posted object, or else its `generateName`. Empty if the request is not a create
     /// or failed before its body was parsed.
     pub name: String,
     /// The decision of the quota evaluator.
     pub quota: QuotaOutcome,
-    /// The pod that this attempt stored.
+    /// The object that this attempt stored.
     pub stored: Option<Stored>,
     /// The status code of the answer. `None` if there was no answer.
     pub status: Option<StatusCode>,
@@ -71,14 +71,14 @@ pub struct Attempt {
     pub abandoned: bool,
 }
 
-/// A pod that an attempt stored.
+/// A pod or another object that an attempt stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The namespace of the pod.
+    /// The namespace of the object.
     pub namespace: String,
-    /// The name of the pod, which may be generated.
+    /// The name of the pod, which may be generated; `RESOURCE/NAME` for another object.
     pub name: String,
-    /// The uid of the pod.
+    /// The uid of the object.
     pub uid: String,
 }
 

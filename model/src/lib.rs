@@ -279,7 +279,7 @@ impl ControlPlane {
     }
 
     /// Stores a quota with a computed status: `create_quota("ns", "q", &[("pods", "100"),
-    /// ("requests.cpu", "10")])`.
+    /// ("requests.cpu", "10"), ("count/jobs.batch", "20")])`.
     pub fn create_quota(
         &self,
         namespace: &str,
@@ -293,6 +293,7 @@ impl ControlPlane {
         for pod in self.pods(namespace) {
             used.add(&pod.posted.usage.masked(&hard));
         }
+        used.add(&self.store.usage_of_others(namespace).masked(&hard));
         let stored = self
             .store
             .create_quota_with_status(namespace, name, hard.clone(), hard, used);
@@ -306,6 +307,11 @@ impl ControlPlane {
     /// The pods of a namespace, sorted by name.
     pub fn pods(&self, namespace: &str) -> Vec<Arc<Pod>> {
         self.store.pods(Some(namespace)).0
+    }
+
+    /// The names of the objects of another resource (`services`, `jobs.batch`) in a namespace.
+    pub fn others(&self, namespace: &str, resource: &str) -> Vec<String> {
+        self.store.others(namespace, resource)
     }
 
     /// The Kubernetes Events that clients have posted, in order.

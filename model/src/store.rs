@@ -20,8 +20,10 @@ use super::machine::Machine;
 use super::object::{Namespace, NewPod, Pod, Quota};
 
 mod log;
+mod others;
 
 pub use log::{Change, Compacted, Event, Log};
+pub use others::OtherKey;
 
 /// The default number of changes of pods and of quotas that watches can still read.
 pub const LOG_LENGTH: usize = 100_000;
@@ -63,6 +65,7 @@ struct State {
     namespaces: BTreeMap<String, Arc<Namespace>>,
     pods: BTreeMap<(String, String), Arc<Pod>>,
     quotas: BTreeMap<(String, String), Arc<Quota>>,
+    others: BTreeMap<OtherKey, Arc<Value>>,
     pod_log: Log<Pod>,
     quota_log: Log<Quota>,
     quota_writes: QuotaWrites,

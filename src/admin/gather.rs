@@ -1,15 +1,16 @@
 //! Makes a [`Snapshot`] from the parts of the proxy that know its numbers. Pure.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::limits;
 use super::readiness::CheckResult;
 use crate::config::Config;
 use crate::decisions::{AttemptRecord, Decision, HeldCreate, rfc3339};
-use crate::metrics::{NamespaceReading, Readings};
+use crate::metrics::{Reading, Readings};
 use crate::snapshot::{
-    AttemptSummary, CertificateSummary, CheckSummary, ConflictSummary, DecisionSummary,
-    HeldSummary, NamespaceSummary, OutcomeSummary, ServerSummary, Snapshot,
+    AttemptSummary, CertificateSummary, CheckSummary, ConflictSummary, CountsSummary,
+    DecisionSummary, HeldSummary, OutcomeSummary, ServerSummary, Snapshot,
 };
 use crate::upstream::ServerStatus;
 use crate::verdict::Outcome;
@@ -84,7 +85,8 @@ impl Sources<'_> {
                 .iter()
                 .map(|outcome| ended(*outcome, &readings))
                 .collect(),
-            namespaces: ranked(&readings),
+            namespaces: ranked(&readings.namespaces),
+            resources: ranked(&readings.resources),
             held: readings.held,
             longest_held: held
                 .iter()
@@ -120,14 +122,11 @@ fn ended(outcome: Outcome, readings: &Readings) -> OutcomeSummary {
     }
 }
 
-/// The namespaces with any creates or conflicts, by conflicts and then by name.
-fn ranked(readings: &Readings) -> Vec<NamespaceSummary> {
-    let namespaces = readings
-        .namespaces
-        .iter()
-        .map(|(name, reading)| namespace(name, reading));
-    let mut ranked: Vec<_> = namespaces
-        .filter(|namespace| namespace.conflicts + namespace.creates() > 0)
+/// The namespaces or resources with any creates or conflicts, by conflicts and then by name.
+fn ranked(readings: &BTreeMap<String, Reading>) -> Vec<CountsSummary> {
+    let all = readings.iter().map(|(name, reading)| counts(name, reading));
+    let mut ranked: Vec<_> = all
+        .filter(|counts| counts.conflicts + counts.creates() > 0)
         .collect();
     ranked.sort_by(|a, b| {
         b.conflicts
@@ -137,7 +136,7 @@ fn ranked(readings: &Readings) -> Vec<NamespaceSummary> {
     ranked
 }
 
-fn namespace(name: &str, reading: &NamespaceReading) -> NamespaceSummary {
+fn counts(name: &str, reading: &Reading) -> CountsSummary {
     let [created, created_after_replay, gave_up] = [
         Outcome::Created,
         Outcome::CreatedAfterReplay,
@@ -145,7 +144,7 @@ fn namespace(name: &str, reading: &NamespaceReading) -> NamespaceSummary {
     ]
     .map(|outcome| reading.ended(outcome));
     let all: u64 = reading.outcomes.values().sum();
-    NamespaceSummary {
+    CountsSummary {
         name: name.to_owned(),
         conflicts: reading.conflicts,
         created,
@@ -159,6 +158,7 @@ fn held_summary(held: &HeldCreate) -> HeldSummary {
     HeldSummary {
         namespace: held.namespace.to_string(),
         name: held.name.to_string(),
+        resource: held.resource.to_string(),
         attempts: held.attempts as u64,
         class: held.class.to_owned(),
         held_for_ms: millis(held.since.elapsed()),

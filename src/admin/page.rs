@@ -47,7 +47,12 @@ const PARTS: [(&str, &[WriteSection]); 4] = [
     ("whole", &[sections::conflicts]),
     (
         "half",
-        &[sections::namespaces, sections::outcomes, sections::held],
+        &[
+            sections::namespaces,
+            sections::resources,
+            sections::outcomes,
+            sections::held,
+        ],
     ),
     ("half", &[sections::servers, sections::limits]),
     ("whole", &[sections::decisions]),

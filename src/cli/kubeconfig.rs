@@ -1,13 +1,15 @@
 //! `kubeconfig`: writes a new kubeconfig for a token file, or points an existing one at the proxy.
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{ArgGroup, Args};
 
 use crate::config;
-use crate::kubeconfig::{self, KubeconfigError, ProxyEndpoint, Rewritten, replace_file};
+use crate::kubeconfig::{
+    self, Kubeconfig, KubeconfigError, NewKubeconfig, ProxyEndpoint, Rewritten, replace_file,
+};
 use crate::tls::{self, TlsError};
 
 const EXAMPLES: &str = "\
@@ -17,7 +19,11 @@ Examples:
       --token-file /var/run/secrets/kubernetes.io/serviceaccount/token --output kubeconfig
   Your own kubeconfig, with its cluster reached through the proxy:
     kube-retry-proxy kubeconfig --server https://127.0.0.1:8443 --certificate-authority ca.crt \\
-      --from ~/.kube/config --output kubeconfig";
+      --from ~/.kube/config --output kubeconfig
+  The same for a client that does not read token files (fabric8, client-node, kr8s):
+    kube-retry-proxy kubeconfig --server https://127.0.0.1:8443 --certificate-authority ca.crt \\
+      --token-file /var/run/secrets/kubernetes.io/serviceaccount/token --embed-token \\
+      --output kubeconfig";
 
 /// Arguments of `kubeconfig`.
 #[derive(Debug, Args)]
@@ -35,11 +41,18 @@ pub struct KubeconfigArgs {
     /// Write a new kubeconfig whose user authenticates with this token file.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Put the token itself into the kubeconfig, for clients that do not read token files.
+    ///
+    /// Nothing renews it there, so run the command again before it expires. With --from, this is
+    /// for the users of the cluster that have a tokenFile.
+    #[arg(long)]
+    pub embed_token: bool,
     /// The default namespace of the new kubeconfig.
     #[arg(long, short, value_name = "NAME", conflicts_with = "from")]
     pub namespace: Option<String>,
-    /// Rewrite this kubeconfig. Users, contexts and everything else stay.
-    #[arg(long, value_name = "FILE")]
+    /// Rewrite this kubeconfig, or a list of them like a:b:c, which become one. Users, contexts and
+    /// everything else stay.
+    #[arg(long, value_name = "FILE[:FILE…]")]
     pub from: Option<PathBuf>,
     /// The context whose cluster is reached through the proxy [default: the current context].
     #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
@@ -55,24 +68,9 @@ pub enum KubeconfigCommandError {
     /// The file of `--certificate-authority` cannot be read or is not a CA.
     #[error("--certificate-authority cannot be used")]
     Authority(#[source] TlsError),
-    /// The kubeconfig of `--from` could not be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The path of the file.
-        path: PathBuf,
-        /// The error of the system.
-        #[source]
-        source: io::Error,
-    },
     /// The kubeconfig of `--from` could not be rewritten.
-    #[error("{} cannot be rewritten", path.display())]
-    Rewrite {
-        /// The path of the file.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: KubeconfigError,
-    },
+    #[error("--from cannot be used")]
+    Rewrite(#[source] KubeconfigError),
     /// The new kubeconfig could not be made.
     #[error("the kubeconfig cannot be made")]
     Make(#[source] KubeconfigError),
@@ -99,27 +97,21 @@ pub fn make(args: &KubeconfigArgs) -> Result<Rewritten, KubeconfigCommandError> 
         server: &args.server,
         ca: ca.as_deref(),
     };
-    match (&args.from, &args.token_file) {
-        (Some(from), _) => {
-            let text = fs::read_to_string(from).map_err(|source| KubeconfigCommandError::Read {
-                path: from.clone(),
-                source,
-            })?;
-            let directory = from.parent().unwrap_or(Path::new(""));
-            kubeconfig::rewrite(&text, directory, args.context.as_deref(), proxy).map_err(
-                |source| KubeconfigCommandError::Rewrite {
-                    path: from.clone(),
-                    source,
-                },
-            )
-        }
-        (None, token_file) => {
-            let default = config::SelfSignedConfig::default().token_file;
-            let token_file = token_file.as_ref().unwrap_or(&default);
-            kubeconfig::with_token_file(proxy, token_file, args.namespace.as_deref())
-                .map_err(KubeconfigCommandError::Make)
-        }
+    let embed = args.embed_token.then(SystemTime::now);
+    if let Some(from) = &args.from {
+        return Kubeconfig::load(from)
+            .and_then(|original| {
+                kubeconfig::rewrite(&original, args.context.as_deref(), proxy, embed)
+            })
+            .map_err(KubeconfigCommandError::Rewrite);
     }
+    let default = config::SelfSignedConfig::default().token_file;
+    let new = NewKubeconfig {
+        token_file: args.token_file.as_ref().unwrap_or(&default),
+        namespace: args.namespace.as_deref(),
+        embed,
+    };
+    kubeconfig::new_kubeconfig(proxy, new).map_err(KubeconfigCommandError::Make)
 }
 
 /// Writes the result to the file of `--output` or to stdout.
@@ -147,6 +139,7 @@ fn parse_server(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use clap::Parser;
@@ -241,6 +234,6 @@ mod tests {
         args(&["--server", "https://h/path", "--token-file", "t"]).unwrap_err();
         let missing = make(&args(&["--server", "https://h", "--from", "/nowhere/config"]).unwrap())
             .unwrap_err();
-        assert_eq!(missing.to_string(), "cannot read /nowhere/config");
+        assert_eq!(missing.to_string(), "--from cannot be used");
     }
 }

@@ -14,7 +14,7 @@ pub(super) use args::{LONG_ABOUT, parse_url};
 
 use crate::config::file::{self, FileError};
 use crate::config::{CaSource, Config, Mistakes, flags, rules, units};
-use crate::kubeconfig::{self, ApiserverEndpoint, KubeconfigError};
+use crate::kubeconfig::{self, ApiserverEndpoint, KubeconfigError, Place};
 
 const SERVICE_ACCOUNT_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
@@ -47,28 +47,30 @@ pub enum ServeError {
     #[error("--config cannot be used")]
     File(#[source] FileError),
     /// The file of `--kubeconfig` cannot be read or used.
-    #[error("--kubeconfig {} cannot be used", path.display())]
-    Kubeconfig {
-        /// The path of the file.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: KubeconfigError,
-    },
+    #[error("--kubeconfig cannot be used")]
+    Kubeconfig(#[source] KubeconfigError),
     /// The URL of the server cannot be an upstream. The error does not print it, because a URL may
     /// contain a password.
     #[error(
         "the server of {origin} cannot be an upstream: expected a URL like https://10.0.0.1:6443, without path, query or credentials"
     )]
     Server {
-        /// The flag or variable that it came from.
-        origin: &'static str,
+        /// The file and line or the variable that it came from.
+        origin: String,
     },
     /// No source says where the apiserver is.
     #[error(
         "no upstream: give --upstream, --kubeconfig, or upstream.url or upstream.servers in the file of --config (this process does not run in a pod)"
     )]
     NoUpstream,
+    /// The cluster of the kubeconfig asks for a connection that nobody verifies.
+    #[error(
+        "{place}: the cluster has insecure-skip-tls-verify, and the proxy always verifies kube-apiserver: give its CA with --upstream-ca-file or upstream.caFile"
+    )]
+    Insecure {
+        /// The file and the line.
+        place: Place,
+    },
     /// The upstream is `https`, and no source has a CA for it.
     #[error(
         "no CA verifies {url}: give --upstream-ca-file, upstream.caFile, or a --kubeconfig whose cluster has a certificate-authority"
@@ -92,12 +94,7 @@ pub fn load(args: &ServeArgs) -> Result<Config, ServeError> {
         .map_err(ServeError::File)?
         .unwrap_or_default();
     let kubeconfig = args.kubeconfig.as_deref().map(|path| {
-        kubeconfig::read_endpoint(path, args.context.as_deref()).map_err(|source| {
-            ServeError::Kubeconfig {
-                path: path.to_owned(),
-                source,
-            }
-        })
+        kubeconfig::read_endpoint(path, args.context.as_deref()).map_err(ServeError::Kubeconfig)
     });
     let cluster = Cluster::from_environment(|name| std::env::var(name).ok());
     resolve(
@@ -167,8 +164,10 @@ fn resolve_sources(
     cluster: Option<Cluster>,
 ) -> Result<(), ServeError> {
     let upstream = &mut config.upstream;
+    let mut insecure = None;
     if let Some(endpoint) = kubeconfig {
-        upstream.url = Some(server("--kubeconfig", &endpoint.server)?);
+        upstream.url = Some(server(&endpoint.place.to_string(), &endpoint.server)?);
+        insecure = endpoint.insecure.then_some(endpoint.place);
         upstream.servers.clear();
         upstream.ca = endpoint.ca.or(upstream.ca.take());
         // A name belongs to its server, so the name in the file would be wrong for this one.
@@ -200,13 +199,18 @@ fn resolve_sources(
         .into_iter()
         .find(|url| url.scheme_str() == Some("https"))
     {
-        Some(url) if upstream.ca.is_none() => Err(ServeError::NoAuthority { url }),
+        Some(url) if upstream.ca.is_none() => Err(match insecure {
+            Some(place) => ServeError::Insecure { place },
+            None => ServeError::NoAuthority { url },
+        }),
         _ => Ok(()),
     }
 }
 
-fn server(origin: &'static str, server: &str) -> Result<Uri, ServeError> {
-    units::parse_upstream_url(server).map_err(|_| ServeError::Server { origin })
+fn server(origin: &str, server: &str) -> Result<Uri, ServeError> {
+    units::parse_upstream_url(server).map_err(|_| ServeError::Server {
+        origin: origin.to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{CliError, Output, admin, printable};
 use crate::snapshot::words::{duration, number};
-use crate::snapshot::{DecisionSummary, LimitSummary, NamespaceSummary, Snapshot};
+use crate::snapshot::{CountsSummary, DecisionSummary, LimitSummary, Snapshot};
 use crate::verdict::Outcome;
 
 /// Rows of each table; `-o json` has all.
@@ -64,7 +64,8 @@ fn text(snapshot: &Snapshot) -> String {
     let parts = [
         headline(snapshot),
         conflicts(snapshot),
-        namespaces(snapshot),
+        counts("NAMESPACE", &snapshot.namespaces),
+        counts("RESOURCE", &snapshot.resources),
         outcomes(snapshot),
         held(snapshot),
         servers(snapshot),
@@ -145,23 +146,24 @@ fn conflicts(snapshot: &Snapshot) -> String {
     table(&["QUOTA CONFLICTS", ""], &rows) + &chart
 }
 
-fn namespaces(snapshot: &Snapshot) -> String {
-    let row = |namespace: &NamespaceSummary| {
+/// The table of the namespaces or of the resources.
+fn counts(title: &str, all: &[CountsSummary]) -> String {
+    let row = |counts: &CountsSummary| {
         let numbers = [
-            namespace.conflicts,
-            namespace.created,
-            namespace.created_after_replay,
-            namespace.gave_up,
-            namespace.others,
+            counts.conflicts,
+            counts.created,
+            counts.created_after_replay,
+            counts.gave_up,
+            counts.others,
         ];
-        std::iter::once(printable(namespace.title()))
+        std::iter::once(printable(counts.title()))
             .chain(numbers.map(number))
             .collect()
     };
-    let rows: Vec<_> = snapshot.namespaces.iter().take(ROWS).map(row).collect();
+    let rows: Vec<_> = all.iter().take(ROWS).map(row).collect();
     table(
         &[
-            "NAMESPACE",
+            title,
             "CONFLICTS",
             "CREATED",
             "AFTER A REPLAY",
@@ -169,7 +171,7 @@ fn namespaces(snapshot: &Snapshot) -> String {
             "OTHER OUTCOMES",
         ],
         &rows,
-    ) + &more(snapshot.namespaces.len())
+    ) + &more(all.len())
 }
 
 fn outcomes(snapshot: &Snapshot) -> String {
@@ -185,9 +187,8 @@ fn held(snapshot: &Snapshot) -> String {
         .longest_held
         .iter()
         .map(|held| {
-            let object = printable(&format!("{}/{}", held.namespace, held.name));
             vec![
-                object,
+                printable(&held.object()),
                 number(held.attempts),
                 printable(&held.class),
                 duration(Duration::from_millis(held.held_for_ms)),

@@ -2,7 +2,42 @@
 
 use super::Held;
 use super::declare::settings;
-use super::kind::{SectionList, api_group, api_name, boolean, bytes, whole};
+use super::kind::{
+    SectionList, SectionListOrNone, api_group, api_name_or_any, boolean, bytes, whole,
+};
+
+/// `*`: any group, version or resource.
+const ANY: &str = "*";
+
+/// The resources, by group and plural, whose creates never wait in the proxy, whatever the
+/// configuration lists.
+///
+/// No quota counts what stands here, so a create of it cannot meet the conflict:
+///
+/// - Quota admission skips bindings and reviews, which are not stored, and events:
+///   <https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/quota/v1/install/registry.go>
+///   (`ignoredResources`). It also skips subresources, dry runs and everything without a namespace,
+///   which `route` leaves out as well.
+/// - The groups of authentication and authorization have nothing but reviews, and a caller waits
+///   for each of them.
+///
+/// The others must not wait:
+///
+/// - A lease says that somebody is alive. One that comes late is worse than an error.
+/// - A conflict that names a ResourceQuota proves a conflict of quota admission only if the object
+///   of the request is not a ResourceQuota itself.
+///
+/// Everything else may be counted by a quota `count/RESOURCE.GROUP`, also what controllers of
+/// Kubernetes write, such as EndpointSlices and ControllerRevisions.
+const NEVER: &[(&str, &str)] = &[
+    ("", "bindings"),
+    ("", "events"),
+    ("", "resourcequotas"),
+    ("authentication.k8s.io", ANY),
+    ("authorization.k8s.io", ANY),
+    ("coordination.k8s.io", "leases"),
+    ("events.k8s.io", "events"),
+];
 
 settings! {
     /// Which requests count as creates, and how much memory they may use.
@@ -10,13 +45,20 @@ settings! {
     pub struct CreatesConfig {
         /// The resources whose creates the proxy replays.
         ///
-        /// The proxy forwards creates of all other resources like any other request.
-        resources: Vec<Resource> = vec![Resource {
-            resource: "pods".into(),
-            ..Resource::default()
-        }], SectionList;
+        /// The default is all of them, because a quota can count any resource. Only objects with a
+        /// namespace count, because only these have a quota. Events, leases, bindings,
+        /// ResourceQuotas and all of `authentication.k8s.io` and `authorization.k8s.io` never wait
+        /// and cannot be listed: `'*'` leaves them out. The proxy forwards creates of all other
+        /// resources like any other request. A resource that is listed twice counts once.
+        resources: Vec<Resource> = vec![Resource::any()], SectionList;
+        /// The resources that `resources` matches but that the proxy does not replay, in the same
+        /// form. Exceptions win over `resources`. One that matches nothing has no effect.
+        except: Vec<Resource> = Vec::new(), SectionListOrNone;
         /// Whether a server-side apply `PATCH` of these resources counts as a create too.
-        server_side_apply: bool = false, boolean();
+        ///
+        /// The proxy cannot know whether it creates the object or changes it. Both may meet the
+        /// conflict, and in both cases nothing was stored.
+        server_side_apply: bool = true, boolean();
         /// The largest body that the proxy buffers for a replay.
         ///
         /// The proxy streams a larger one to kube-apiserver and never replays it. kube-apiserver
@@ -35,15 +77,72 @@ settings! {
 }
 
 settings! {
-    /// One resource of the Kubernetes API.
+    /// Resources of the Kubernetes API, as in the rules of an admission webhook.
     #[derive(Eq, Hash)]
     pub struct Resource {
-        /// The API group. Empty for the core group.
+        /// The API group. Empty for the core group, `'*'` for every group.
         group: String = String::new(), api_group();
-        /// The API version.
-        version: String = "v1".into(), api_name("an API version like v1");
-        /// The plural name of the resource, like `pods`.
+        /// The API version. `'*'` for every version; a quota counts all versions together.
+        version: String = ANY.into(), api_name_or_any("an API version like v1, or '*'");
+        /// The plural name of the resource, like `pods`. `'*'` for every resource of the group.
         resource: String = String::new(),
-            api_name("a plural name in lower case without a subresource, like pods"), required true;
+            api_name_or_any("a plural name in lower case without a subresource, like pods, or '*'"),
+            required true;
+    }
+}
+
+impl Resource {
+    /// Every resource of every group.
+    #[must_use]
+    pub fn any() -> Self {
+        Self {
+            group: ANY.into(),
+            resource: ANY.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The resource with this plural name, in any version.
+    #[must_use]
+    pub fn named(group: &str, resource: &str) -> Self {
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether this matches the resource. `*` matches everything.
+    #[must_use]
+    pub fn matches(&self, group: &str, version: &str, resource: &str) -> bool {
+        let one = |pattern: &str, text: &str| pattern == text || pattern == ANY;
+        one(&self.resource, resource) && one(&self.group, group) && one(&self.version, version)
+    }
+
+    /// Whether this matches everything that `other` matches.
+    fn covers(&self, other: &Self) -> bool {
+        self.matches(&other.group, &other.version, &other.resource)
+    }
+}
+
+/// Whether a create of this resource never waits, whatever the configuration lists.
+#[must_use]
+pub fn never_waits(group: &str, resource: &str) -> bool {
+    NEVER
+        .iter()
+        .any(|(its, plural)| *its == group && (*plural == resource || *plural == ANY))
+}
+
+impl CreatesConfig {
+    /// Whether `resources` lists something that never waits.
+    pub(super) fn lists_what_never_waits(&self) -> bool {
+        let never = |listed: &Resource| never_waits(&listed.group, &listed.resource);
+        self.resources.iter().any(never)
+    }
+
+    /// Whether `except` takes out all of an item of `resources`.
+    pub(super) fn excepts_what_it_lists(&self) -> bool {
+        let excepted = |listed| self.except.iter().any(|each| each.covers(listed));
+        self.resources.iter().any(excepted)
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 pub(crate) use text::{
-    api_group, api_name, collector_url, exactly, host, log_level, path, path_of, text, upstream_url,
+    api_group, api_name_or_any, collector_url, exactly, host, log_level, path, path_of, text,
+    upstream_url,
 };
 
 use super::declare::{Settings, Shape, Words};
@@ -99,6 +100,9 @@ pub(crate) struct OptionalSection;
 /// A list with at least one section.
 pub(crate) struct SectionList;
 
+/// A list of sections that is empty if it is not set.
+pub(crate) struct SectionListOrNone;
+
 impl<S: Settings> Kind<S> for Subsection {
     fn shape(&self) -> Shape {
         S::shape()
@@ -138,31 +142,64 @@ impl<S: Settings> Kind<Vec<S>> for SectionList {
     }
 
     fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut Vec<S>) -> bool {
-        let items = match node.value {
-            YamlValue::List(items) if !items.is_empty() => items,
+        match node.value {
+            YamlValue::List(items) if !items.is_empty() => sections(decoder, &path, items, place),
             value => {
                 let found = match value {
                     YamlValue::List(_) => "an empty list".to_owned(),
                     value => value.to_string(),
                 };
                 decoder.wrong(node.line, path, found, SOME_ITEMS.to_owned());
-                return false;
+                false
             }
-        };
-        let all = items.len();
-        let items = items.into_iter().enumerate().filter_map(|(index, item)| {
-            let mut value = S::default();
-            Subsection
-                .read(decoder, format!("{path}[{index}]"), item, &mut value)
-                .then_some(value)
-        });
-        *place = items.collect();
-        place.len() == all
+        }
     }
 
     fn show(&self, value: &Vec<S>) -> Json {
         value.iter().map(Settings::show).collect()
     }
+}
+
+impl<S: Settings> Kind<Vec<S>> for SectionListOrNone {
+    fn shape(&self) -> Shape {
+        Shape::Optional(Box::new(Shape::List(Box::new(S::shape()))))
+    }
+
+    fn read(&self, decoder: &mut Decoder, path: String, node: Node, place: &mut Vec<S>) -> bool {
+        match node.value {
+            YamlValue::List(items) => sections(decoder, &path, items, place),
+            value => {
+                decoder.wrong(node.line, path, value.to_string(), "a list".to_owned());
+                false
+            }
+        }
+    }
+
+    fn show(&self, value: &Vec<S>) -> Json {
+        if value.is_empty() {
+            Json::Null
+        } else {
+            SectionList.show(value)
+        }
+    }
+}
+
+/// Reads the items of a list. Returns whether all of them are complete.
+fn sections<S: Settings>(
+    decoder: &mut Decoder,
+    path: &str,
+    items: Vec<Node>,
+    place: &mut Vec<S>,
+) -> bool {
+    let all = items.len();
+    let items = items.into_iter().enumerate().filter_map(|(index, item)| {
+        let mut value = S::default();
+        Subsection
+            .read(decoder, format!("{path}[{index}]"), item, &mut value)
+            .then_some(value)
+    });
+    *place = items.collect();
+    place.len() == all
 }
 
 const SOME_ITEMS: &str = "a list with at least one item";

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::declare::settings;
-use super::kind::{OptionalSection, Subsection, boolean, duration, number, whole};
-use super::{Attempts, Burst, Count, HOUR, MILLISECOND, Qps, Ratio, Wait};
+use super::kind::{OptionalSection, SectionList, Subsection, boolean, duration, number, whole};
+use super::{Attempts, Burst, Count, HOUR, MILLISECOND, Qps, Ratio, Resource, Wait};
 
 const MAX_ATTEMPTS: Attempts = Attempts::new(8);
 const MAX_HOLD: Duration = Duration::from_secs(8);
@@ -129,6 +129,9 @@ settings! {
         global: Option<Rate> = None, OptionalSection;
         /// How long a create may wait for its turn. With 0s the proxy answers 429 at once.
         max_wait: Wait<0> = Wait::secs(5), duration(Duration::ZERO, HOUR);
+        /// The resources whose creates count, as in `creates.resources`. A create of anything else
+        /// does not wait for a turn and takes none away.
+        resources: Vec<Resource> = vec![Resource::named("", "pods")], SectionList;
         /// How many namespaces the proxy remembers at the same time. It forgets idle ones first.
         max_namespaces: Count<1, 1_000_000> = Count::new(10_000), whole();
     }

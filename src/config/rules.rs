@@ -85,6 +85,18 @@ pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
             "creates.maxBuffered",
             "must not exceed creates.maxBuffered",
         ),
+        (
+            creates.lists_what_never_waits(),
+            "creates.resources",
+            "creates.resources",
+            "must not list events, leases, bindings, resourcequotas or anything of authentication.k8s.io or authorization.k8s.io: their creates never wait",
+        ),
+        (
+            creates.excepts_what_it_lists(),
+            "creates.except",
+            "creates.resources",
+            "must not take out all of an item of creates.resources; remove that item instead",
+        ),
     ];
     rules
         .into_iter()

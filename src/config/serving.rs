@@ -66,7 +66,11 @@ settings! {
     #[derive(Eq)]
     pub struct SelfSignedConfig {
         /// The names and addresses that the certificate is valid for. Clients must connect to one of
-        /// them. The first one is the server in the kubeconfig.
+        /// them.
+        ///
+        /// The server in the kubeconfig is the first of them on which the proxy listens. If it
+        /// listens on none of them, its address joins them. `localhost` stands for 127.0.0.1 and
+        /// ::1, so it counts only if `bindAddress` is `::`.
         hosts: Vec<String> = vec![
             "localhost".into(),
             Ipv4Addr::LOCALHOST.to_string(),
@@ -78,7 +82,11 @@ settings! {
         /// It may be an emptyDir that the proxy shares with the controller. If not set, the proxy
         /// writes nothing, and clients cannot verify it.
         directory: Option<PathBuf> = None, optional(path()), flag "self-signed-dir" "DIR";
-        /// The token file that the written kubeconfig names. The proxy itself never reads it.
+        /// The token file that the written kubeconfig names. The proxy never sends its token.
+        ///
+        /// The kubeconfig never has the token itself, because every user of the pod may read it and
+        /// the kubelet renews the token. For clients that ignore `tokenFile`, run
+        /// `kube-retry-proxy kubeconfig --embed-token`.
         token_file: PathBuf = SERVICE_ACCOUNT_TOKEN.into(), path(), flag "token-file" "FILE";
     }
 }

@@ -1,8 +1,8 @@
-//! Reads and writes YAML as trees. Only this module and `status` use the YAML crate.
+//! Reads YAML as a tree. Only this module and `status` use the YAML crate.
 //!
 //! [`parse`] keeps line numbers and duplicate keys, so that every mistake in a configuration file
-//! can be reported with its line. [`parse_value`] and [`to_string`] keep the meaning of a whole
-//! file; `kubeconfig.rs` uses them.
+//! can be reported with its line. `kubeconfig` has a reader of its own, because it reads by
+//! kubectl's rules, and takes only the types of the tree from here.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use super::units::without_credentials;
 ///
 /// `Display` prints one line without an excerpt, which could show a credential.
 #[derive(Debug)]
-pub struct SyntaxError(Box<serde_saphyr::Error>);
+pub(crate) struct SyntaxError(Box<serde_saphyr::Error>);
 
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,18 +29,13 @@ impl std::error::Error for SyntaxError {}
 
 impl SyntaxError {
     /// The line of the mistake, counted from 1. None if it is not known.
-    pub fn line(&self) -> Option<u64> {
+    pub(crate) fn line(&self) -> Option<u64> {
         self.0
             .location()
             .map(|location| location.line())
             .filter(|&line| line > 0)
     }
 }
-
-/// A tree that could not be written as YAML.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct WriteError(Box<serde_saphyr::SerializeError>);
 
 /// A value and the line where it starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,28 +92,14 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 
 /// Parses one YAML document. An empty document is null.
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let options = options(DuplicateKeyPolicy::PassThrough);
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| SyntaxError(Box::new(error)))
-}
-
-/// Parses one YAML document into a tree without lines. Duplicate keys are an error.
-pub(crate) fn parse_value(text: &str) -> Result<serde_json::Value, SyntaxError> {
-    serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::Error))
+    serde_saphyr::from_str_with_options(text, options())
         .map_err(|error| SyntaxError(Box::new(error)))
 }
 
-/// Writes a tree as YAML.
-pub(crate) fn to_string(value: &serde_json::Value) -> Result<String, WriteError> {
-    // Certificates stay on one line, as kubectl writes them.
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    serde_saphyr::to_string_with_options(value, options)
-        .map_err(|error| WriteError(Box::new(error)))
-}
-
-fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
-    // `yes`, `on`, `0123` and `1_000` are strings, so that they are written back unchanged.
+fn options() -> Options {
+    // `yes`, `on`, `0123` and `1_000` are strings.
     serde_saphyr::options! {
-        duplicate_keys: duplicate_keys,
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
@@ -270,15 +251,5 @@ mod tests {
             "{}",
             error.to_string()
         );
-    }
-
-    #[test]
-    fn quoted_text_survives_a_round_trip() {
-        let text = "a: \"yes\"\nb: '0123'\nc: \"null\"\nd: 0123\ne: \"1.5\"\nf: true\ng: \"\"\nh: ' # x'\ni: |\n  two\n  lines\nj: '2001-01-01'\nk: \"~\"\n";
-        let tree = parse_value(text).unwrap();
-        let written = to_string(&tree).unwrap();
-        assert_eq!(parse_value(&written).unwrap(), tree, "{written}");
-        assert_eq!(tree["d"], "0123");
-        assert_eq!(tree["f"], true);
     }
 }

@@ -9,7 +9,7 @@ use crate::budget::NamespaceBudget;
 use crate::error::ProxyError;
 use crate::forward::until;
 use crate::metrics::NotReplayed;
-use crate::route::timeout;
+use crate::route::{CreateTarget, timeout};
 use crate::status::Status;
 use crate::upstream::Lease;
 use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict};
@@ -65,13 +65,18 @@ impl Create<'_> {
         self.record
             .attempt(code.ok_or(class.as_str()), class.as_str(), took);
         if class.is_quota_conflict() {
-            self.shared
-                .metrics
-                .conflict(&self.target.namespace, class.as_str());
+            self.shared.metrics.conflict(
+                &self.target.namespace,
+                &self.target.resource,
+                class.as_str(),
+            );
         }
         self.count(match &received {
             Received::Streaming(..) => Some(false),
-            Received::Judged(_, reply) => reply.as_ref().ok().map(is_refusal),
+            Received::Judged(_, reply) => reply
+                .as_ref()
+                .ok()
+                .map(|reply| is_refusal(reply, self.target)),
         });
         received
     }
@@ -166,17 +171,30 @@ impl Create<'_> {
 }
 
 /// Whether the apiserver refused the caller and not the object: the credentials are not valid, the
-/// caller may not create there, or there is no such namespace.
-fn is_refusal(answer: &Response<Buffered>) -> bool {
+/// caller may not create there, or there is no such namespace or resource.
+fn is_refusal(answer: &Response<Buffered>, target: &CreateTarget) -> bool {
     match answer.status() {
         StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => true,
-        // Both admission and authorization answer 403. Only authorization says this, and it names
-        // no object.
-        // <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go>
-        StatusCode::FORBIDDEN => Status::decode(&answer.body().data).is_some_and(|status| {
-            status.details.name.is_empty() && status.message.contains(" cannot create resource ")
-        }),
+        StatusCode::FORBIDDEN => Status::decode(&answer.body().data)
+            .is_some_and(|status| is_unauthorized(&status, target)),
         _ => false,
+    }
+}
+
+/// Both admission and authorization answer 403. Only authorization says this, and it names the
+/// object only where the URL has its name. An apply needs two permissions: to patch, and to create
+/// if there is no such object.
+///
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go>
+fn is_unauthorized(status: &Status, target: &CreateTarget) -> bool {
+    let may_not = |verb| status.message.contains(verb);
+    match &target.applied {
+        None => status.details.name.is_empty() && may_not(" cannot create resource "),
+        // Admission names the object too, but it does not say who the user is.
+        Some(_) => {
+            status.message.contains(" is forbidden: User \"")
+                && (may_not(" cannot patch resource ") || may_not(" cannot create resource "))
+        }
     }
 }
 

@@ -46,14 +46,12 @@ impl Creates {
         why: NotReplayed,
         started: Instant,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
-        let caller = settings
-            .rate_limit
-            .caller(request.headers(), &target.namespace);
+        let caller = settings.rate_limit.caller(request.headers(), target);
         let first_create = match self.admit(settings, caller, target).await {
             Ok(admitted) => admitted.first_create,
             Err(rejected) => {
                 self.metrics
-                    .outcome(&target.namespace, Outcome::RateLimited);
+                    .outcome(&target.namespace, &target.resource, Outcome::RateLimited);
                 return Err(ProxyError::RateLimited(rejected));
             }
         };
@@ -93,7 +91,8 @@ impl Creates {
             Ok(_) => Outcome::Refused,
             Err(_) => Outcome::NoAnswer,
         };
-        self.metrics.outcome(&target.namespace, outcome);
+        self.metrics
+            .outcome(&target.namespace, &target.resource, outcome);
         answer
     }
 }

@@ -75,6 +75,7 @@ impl Create<'_> {
         self.hold(pause).await?;
         debug!(
             namespace = self.target.namespace,
+            resource = self.target.resource,
             class = class.as_str(),
             attempt = self.attempts + 1,
             ?pause,

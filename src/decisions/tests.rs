@@ -42,6 +42,20 @@ async fn a_replayed_create_records_every_attempt() {
     );
 }
 
+#[test]
+fn the_name_in_the_url_wins() {
+    let decisions = Arc::new(Decisions::new(1));
+    let mut record = decisions.begin("argo", "jobs.batch");
+    record.named("mine");
+    record.object(&ObjectMeta::named("another", "step-"));
+    drop(record);
+    let recent = decisions.recent(None, 1);
+    assert_eq!(
+        (&*recent[0].name, &*recent[0].resource),
+        ("mine", "jobs.batch")
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_registry_shows_what_is_held_now() {
     let decisions = Arc::new(Decisions::new(8));

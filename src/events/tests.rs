@@ -9,15 +9,16 @@ use crate::verdict::Outcome;
 fn given_up(why: &'static str) -> Decision {
     let (sender, mut receiver) = mpsc::channel(1);
     let decisions = Arc::new(Decisions::new(0).report_given_up(Some(sender)));
-    let mut record = decisions.begin("team", "pods");
+    let mut record = decisions.begin("team", "jobs.batch");
     record.object(&ObjectMeta {
-        kind: "Pod".into(),
+        kind: "Job".into(),
         generate_name: "step-".into(),
         ..ObjectMeta::default()
     });
     record.attempt(Ok(409), "quota_conflict", Duration::from_millis(5));
     drop(record.hold(Duration::ZERO));
     record.attempt(Err("connect"), "connect_failed", Duration::from_millis(5));
+    record.api_version("batch/v1");
     record.end(Outcome::GaveUp, why);
     drop(record);
     receiver.try_recv().unwrap()
@@ -40,17 +41,11 @@ fn recorder() -> Recorder {
 #[test]
 fn an_event_says_what_happened_to_which_object() {
     let time = UNIX_EPOCH + Duration::from_micros(1_767_225_600_000_042);
-    let event = event(
-        &given_up("all attempts were used"),
-        "team",
-        3,
-        "proxy-0",
-        time,
-    );
+    let event = event(&given_up("all attempts were used"), 3, "proxy-0", time);
     assert_eq!(event["eventTime"], "2026-01-01T00:00:00.000042Z");
     assert_eq!(
         event["regarding"],
-        json!({ "kind": "Pod", "namespace": "team", "name": "step-*" })
+        json!({ "apiVersion": "batch/v1", "kind": "Job", "namespace": "team", "name": "step-*" })
     );
     assert_eq!(
         event["note"],

@@ -1,158 +1,121 @@
 //! Reads the server of a context and its CA.
 //!
 //! Like client-go's `clientcmd`, it prefers inline data to a file and resolves relative paths from
-//! the directory of the kubeconfig
+//! the directory of the file that names them
 //! (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L166>).
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
-
-use super::KubeconfigError;
-use crate::config::{CaSource, yaml};
+use super::load::{Found, Kubeconfig};
+use super::text::go_base64;
+use super::{KubeconfigError, Place};
+use crate::config::CaSource;
 
 /// The URL of an apiserver and the CA that verifies its certificate, without credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiserverEndpoint {
-    /// The `server` of the cluster, unchanged.
+    /// The `server` of the cluster. One without `https://` or `http://` begins with `https://`.
     pub server: String,
+    /// The file and the line of `server`.
+    pub place: Place,
     /// `certificate-authority-data`, or else `certificate-authority`. None: the cluster has
     /// neither.
     pub ca: Option<CaSource>,
     /// `tls-server-name`, the name to expect in the certificate.
     pub server_name: Option<String>,
+    /// `insecure-skip-tls-verify`. The proxy always verifies.
+    pub insecure: bool,
 }
 
-/// The endpoint of `context` in the kubeconfig at `path`. None: the current context.
+/// The endpoint of `context` in the kubeconfig at `path`, which may be a list of files like
+/// `a:b:c`. None: the current context.
 pub fn read_endpoint(
     path: &Path,
     context: Option<&str>,
 ) -> Result<ApiserverEndpoint, KubeconfigError> {
-    let text = fs::read_to_string(path).map_err(|source| KubeconfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let tree = yaml::parse_value(&text).map_err(KubeconfigError::Syntax)?;
-    let (name, cluster) = cluster_of(&tree, context)?;
-    endpoint(&name, cluster, path.parent().unwrap_or(Path::new("")))
+    let kubeconfig = Kubeconfig::load(path)?;
+    let (_, cluster) = cluster_of(&kubeconfig, context)?;
+    endpoint(cluster)
 }
 
-fn endpoint(
-    name: &str,
-    cluster: &Value,
-    directory: &Path,
-) -> Result<ApiserverEndpoint, KubeconfigError> {
+fn endpoint(cluster: Found<'_>) -> Result<ApiserverEndpoint, KubeconfigError> {
     let field = |field, expected| KubeconfigError::Field {
-        cluster: name.to_owned(),
+        place: cluster.place(field),
+        cluster: cluster.name().to_owned(),
         field,
         expected,
     };
-    let server = text(cluster, "server").ok_or_else(|| {
+    let server = cluster.text("server").ok_or_else(|| {
         field(
             "server",
             "the URL of the apiserver, like https://10.0.0.1:6443",
         )
     })?;
-    if text(cluster, "proxy-url").is_some() {
+    if cluster.text("proxy-url").is_some() {
         return Err(field(
             "proxy-url",
             "none: the apiserver must be reachable directly",
         ));
     }
-    let ca = match (
-        text(cluster, "certificate-authority-data"),
-        text(cluster, "certificate-authority"),
-    ) {
-        (Some(data), _) => {
-            let pem = STANDARD
-                .decode(data.trim())
-                .map_err(|source| KubeconfigError::Base64 {
-                    cluster: name.to_owned(),
-                    source,
-                })?;
-            Some(CaSource::Pem(pem))
-        }
-        (None, Some(file)) => Some(CaSource::File(directory.join(file))),
-        (None, None) => None,
+    // Reading the file has checked the base64.
+    let inline = cluster
+        .text("certificate-authority-data")
+        .and_then(|data| go_base64(data).ok())
+        .filter(|pem| !pem.is_empty());
+    let ca = match inline {
+        Some(pem) => Some(CaSource::Pem(pem)),
+        None => cluster.path("certificate-authority").map(CaSource::File),
     };
     Ok(ApiserverEndpoint {
-        server: server.to_owned(),
+        // kubectl takes http:// for such a server if the cluster has no CA. The proxy never sends
+        // the tokens of its clients without TLS unless it is told to.
+        server: if server.contains("://") {
+            server.to_owned()
+        } else {
+            format!("https://{server}")
+        },
+        place: cluster.place("server"),
         ca,
-        server_name: text(cluster, "tls-server-name").map(str::to_owned),
+        server_name: cluster.text("tls-server-name").map(str::to_owned),
+        insecure: cluster.flag("insecure-skip-tls-verify"),
     })
 }
 
-/// The name and the body of the cluster of a context.
+/// A context and its cluster. None: the current context.
 pub(super) fn cluster_of<'t>(
-    tree: &'t Value,
+    kubeconfig: &'t Kubeconfig,
     context: Option<&str>,
-) -> Result<(String, &'t Value), KubeconfigError> {
-    if !tree.is_object() {
-        return Err(KubeconfigError::NotAKubeconfig);
-    }
-    let name = match context.or_else(|| text(tree, "current-context")) {
-        Some(name) => name,
-        None => {
-            return Err(KubeconfigError::NoContext {
-                known: known(tree, "contexts"),
-            });
-        }
+) -> Result<(Found<'t>, Found<'t>), KubeconfigError> {
+    let known = || {
+        let names = kubeconfig.entries("contexts").map(|entry| entry.name());
+        names.map(str::to_owned).collect()
     };
-    let Some(context) = named(tree, "contexts", "context", name) else {
+    let Some(name) = context.or_else(|| kubeconfig.current_context()) else {
+        return Err(KubeconfigError::NoContext { known: known() });
+    };
+    let Some(context) = kubeconfig.find("contexts", name) else {
         return Err(KubeconfigError::UnknownContext {
             name: name.to_owned(),
-            known: known(tree, "contexts"),
+            known: known(),
         });
     };
-    let cluster = text(context, "cluster").unwrap_or_default();
-    match named(tree, "clusters", "cluster", cluster) {
-        Some(body) => Ok((cluster.to_owned(), body)),
+    let cluster = context.text("cluster").unwrap_or_default();
+    match kubeconfig.find("clusters", cluster) {
+        Some(found) => Ok((context, found)),
         None => Err(KubeconfigError::UnknownCluster {
+            place: context.place("cluster"),
             context: name.to_owned(),
             cluster: cluster.to_owned(),
         }),
     }
 }
 
-/// The body of an entry of a named list, as in `clusters: [{name: NAME, cluster: BODY}]`.
-pub(super) fn named<'t>(tree: &'t Value, list: &str, body: &str, name: &str) -> Option<&'t Value> {
-    tree.get(list)?
-        .as_array()?
-        .iter()
-        .find(|entry| text(entry, "name") == Some(name))?
-        .get(body)
-}
-
-/// The text of a field. An empty text counts as absent, as in client-go.
-pub(super) fn text<'t>(value: &'t Value, field: &str) -> Option<&'t str> {
-    value.get(field)?.as_str().filter(|text| !text.is_empty())
-}
-
-fn known(tree: &Value, list: &str) -> Vec<String> {
-    let entries = tree
-        .get(list)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    entries
-        .iter()
-        .filter_map(|entry| text(entry, "name"))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// A path of the file as an absolute path.
-pub(super) fn absolute(directory: &Path, path: &str) -> PathBuf {
-    let joined = directory.join(path);
-    std::path::absolute(&joined).unwrap_or(joined)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::rows::every;
 
     const FILE: &str = r#"
 apiVersion: v1
@@ -165,24 +128,46 @@ clusters:
   cluster: {server: "https://two:6443", certificate-authority-data: cGVt, certificate-authority: ignored}
 - name: third
   cluster: {server: "https://three", proxy-url: "socks5://p:1080"}
+- name: fourth
+  cluster: {server: "four:6443", insecure-skip-tls-verify: true, certificate-authority-data: "\n"}
+- name: fifth
+  cluster: {certificate-authority: ca.crt}
 contexts:
 - {name: one, context: {cluster: first, user: me}}
 - {name: two, context: {cluster: second, user: me}}
 - {name: three, context: {cluster: third, user: me}}
+- {name: four, context: {cluster: fourth, user: me}}
+- {name: five, context: {cluster: fifth, user: me}}
 - {name: lost, context: {cluster: nowhere, user: me}}
 users:
 - {name: me, user: {token: secret}}
 "#;
 
-    fn read(text: &str, context: Option<&str>) -> Result<ApiserverEndpoint, KubeconfigError> {
+    fn read(text: &str, context: Option<&str>) -> Result<ApiserverEndpoint, String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
         fs::write(&path, text).unwrap();
-        let mut endpoint = read_endpoint(&path, context)?;
+        let shorter = |path: &Path| path.strip_prefix(directory.path()).unwrap().to_owned();
+        let mut endpoint = read_endpoint(&path, context).map_err(|error| {
+            error
+                .to_string()
+                .replace(&path.display().to_string(), "config")
+        })?;
         if let Some(CaSource::File(file)) = &mut endpoint.ca {
-            *file = file.strip_prefix(directory.path()).unwrap().to_owned();
+            *file = shorter(file);
         }
+        endpoint.place.path = shorter(&endpoint.place.path);
         Ok(endpoint)
+    }
+
+    fn expected(server: &str, line: u64, ca: Option<CaSource>) -> ApiserverEndpoint {
+        ApiserverEndpoint {
+            server: server.into(),
+            place: Place::new(Path::new("config"), line),
+            ca,
+            server_name: None,
+            insecure: false,
+        }
     }
 
     #[test]
@@ -190,43 +175,133 @@ users:
         assert_eq!(
             read(FILE, None).unwrap(),
             ApiserverEndpoint {
-                server: "https://one:6443".into(),
-                ca: Some(CaSource::File("pki/ca.crt".into())),
                 server_name: Some("kubernetes".into()),
+                ..expected(
+                    "https://one:6443",
+                    7,
+                    Some(CaSource::File("pki/ca.crt".into()))
+                )
             }
         );
     }
 
     #[test]
     fn takes_a_named_context_and_prefers_inline_data() {
+        let inline = Some(CaSource::Pem(b"pem".to_vec()));
         assert_eq!(
             read(FILE, Some("two")).unwrap(),
+            expected("https://two:6443", 9, inline)
+        );
+        assert_eq!(
+            read(FILE, Some("four")).unwrap(),
             ApiserverEndpoint {
-                server: "https://two:6443".into(),
-                ca: Some(CaSource::Pem(b"pem".to_vec())),
-                server_name: None
-            }
+                insecure: true,
+                ..expected("https://four:6443", 13, None)
+            },
+            "empty data is none, and no server is reached without TLS by accident"
         );
     }
 
     #[test]
-    fn errors_name_the_missing_part() {
-        let message = |text: &str, context| read(text, context).unwrap_err().to_string();
-        assert_eq!(
-            message(FILE, Some("four")),
-            "the kubeconfig has no context 'four' (it has one, two, three, lost)"
+    fn errors_name_the_missing_part_and_its_line() {
+        every(
+            [
+                (
+                    Some("six"),
+                    "the kubeconfig has no context 'six' (it has one, two, three, four, five, lost)",
+                ),
+                (
+                    Some("lost"),
+                    "config:22: context 'lost' names the cluster 'nowhere', which the kubeconfig does not have",
+                ),
+                (
+                    Some("three"),
+                    "config:11: cluster 'third': proxy-url: expected none: the apiserver must be reachable directly",
+                ),
+                (
+                    Some("five"),
+                    "config:14: cluster 'fifth': server: expected the URL of the apiserver, like https://10.0.0.1:6443",
+                ),
+            ],
+            |(context, message)| assert_eq!(read(FILE, context).unwrap_err(), message),
         );
-        assert!(message(FILE, Some("lost")).contains("names the cluster 'nowhere'"));
-        assert!(message(FILE, Some("three")).contains("proxy-url"));
-        assert!(message("contexts: []", None).contains("no current-context"));
-        assert!(message("[]", None).contains("expected a kubeconfig"));
-        assert!(message("a: [", None).contains("not valid YAML"));
-        assert!(message(&FILE.replace("cGVt", "?"), Some("two")).contains("not base64"));
-        assert!(
-            message(&FILE.replace("server: \"https://one:6443\", ", ""), None)
-                .contains("expected the URL of the apiserver")
-        );
+        let none = read("contexts: []", None).unwrap_err();
+        assert!(none.contains("no current-context"), "{none}");
+        assert_eq!(read("\na: [", None).unwrap_err(), "config:2");
         let missing = read_endpoint(Path::new("/nowhere/config"), None).unwrap_err();
         assert_eq!(missing.to_string(), "cannot read /nowhere/config");
+    }
+
+    /// Each file has a part. `b` sets what `a` has too, and a path of its own.
+    #[test]
+    fn a_list_of_files_counts_as_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let a = write(
+            "a/config",
+            "clusters: [{name: x, cluster: {server: 'https://a', certificate-authority: ca}}]",
+        );
+        let b = write(
+            "b/config",
+            "current-context: c\nclusters: [{name: x, cluster: {server: 'https://b'}}, {name: y, cluster: {server: 'https://y', certificate-authority: ca}}]",
+        );
+        let c = write(
+            "c/config",
+            "current-context: d\ncontexts: [{name: c, context: {cluster: x}}, {name: d, context: {cluster: y}}]",
+        );
+        let empty = write("empty", "");
+        let broken = write("broken", "a: 1\nb: [");
+        let read = |list: &str, context| {
+            read_endpoint(Path::new(list), context)
+                .map(|endpoint| match endpoint.ca {
+                    Some(CaSource::File(ca)) => format!(
+                        "{} {}",
+                        endpoint.server,
+                        ca.strip_prefix(directory.path()).unwrap().display()
+                    ),
+                    _ => endpoint.server,
+                })
+                .map_err(|error| error.to_string())
+        };
+        let ok = |text: &str| Ok(text.to_owned());
+        every(
+            [
+                (format!("{a}:{b}:{c}"), None, ok("https://a a/ca")),
+                (format!("{b}:{a}:{c}"), None, ok("https://b")),
+                (format!("{c}:{b}:{a}"), None, ok("https://y b/ca")),
+                (format!("{a}:{b}:{c}"), Some("d"), ok("https://y b/ca")),
+                (
+                    format!(":{a}::/nowhere:{empty}:{b}:{c}:{a}:"),
+                    None,
+                    ok("https://a a/ca"),
+                ),
+                (
+                    "/nowhere:/no".into(),
+                    None,
+                    Err("no file of the list exists (/nowhere, /no)".to_owned()),
+                ),
+                (
+                    ":".into(),
+                    None,
+                    Err("no file of the list exists (none)".to_owned()),
+                ),
+                (format!("{a}:{broken}"), None, Err(format!("{broken}:2"))),
+            ],
+            |(list, context, expected)| assert_eq!(read(&list, context), expected),
+        );
+        let odd = write(
+            "with:colon",
+            "current-context: c\nclusters: [{name: x, cluster: {server: h}}]\ncontexts: [{name: c, context: {cluster: x}}]",
+        );
+        assert_eq!(
+            read(&odd, None),
+            ok("https://h"),
+            "a file with such a name is a file"
+        );
     }
 }

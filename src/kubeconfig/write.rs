@@ -3,17 +3,26 @@
 //! Clients need a kubeconfig to use the proxy. With `--server` alone they lose the in-cluster
 //! token, and for an `http://` server they send no credentials
 //! (<https://github.com/kubernetes/client-go/blob/v0.32.0/tools/clientcmd/client_config.go#L199>).
+//!
+//! Some clients do not know `tokenFile`. For them the token itself can stand in the kubeconfig.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::KubeconfigError;
-use super::read::{absolute, cluster_of, text};
-use crate::config::yaml;
+use super::load::Kubeconfig;
+use super::mistake::OddityKind;
+use super::read::cluster_of;
+use super::token::{self, surrounded_by_space};
+use super::tree::{list, map, text, to_yaml};
+use super::{KubeconfigError, Place};
+use crate::config::units::GoDuration;
+use crate::config::yaml::{Node, YamlValue};
 
 const NAME: &str = "kube-retry-proxy";
 
@@ -26,16 +35,27 @@ pub struct ProxyEndpoint<'a> {
     pub ca: Option<&'a [u8]>,
 }
 
+/// The user of a new kubeconfig.
+#[derive(Debug, Clone, Copy)]
+pub struct NewKubeconfig<'a> {
+    /// The file of the user's token.
+    pub token_file: &'a Path,
+    /// The default namespace.
+    pub namespace: Option<&'a str>,
+    /// The time now, if the kubeconfig gets the token instead of the path of its file.
+    pub embed: Option<SystemTime>,
+}
+
 /// A finished kubeconfig, and warnings for its owner.
 #[derive(Debug)]
 pub struct Rewritten {
     /// The kubeconfig as YAML.
     pub text: String,
-    /// Parts of the kubeconfig that will not work through the proxy.
+    /// What its owner should know.
     pub warnings: Vec<Warning>,
 }
 
-/// Something in a kubeconfig that will not work through the proxy.
+/// Something that the owner of a kubeconfig should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
     /// This user has only a client certificate.
@@ -45,6 +65,39 @@ pub enum Warning {
     },
     /// The server's URL begins with `http://`.
     PlainServer,
+    /// The token file has white space around the token.
+    Space {
+        /// The token file.
+        path: PathBuf,
+    },
+    /// The token of this user stands in the kubeconfig.
+    Embedded {
+        /// The user's name.
+        user: String,
+        /// When the token expires, in seconds since 1970. None: it does not say so.
+        expires: Option<i64>,
+        /// The time of writing, in seconds since 1970.
+        now: i64,
+    },
+    /// No token of this user could be embedded, because it has no `tokenFile`.
+    NothingToEmbed {
+        /// The user's name.
+        user: String,
+    },
+    /// The token file of a user cannot be used, and the user is not that of the context.
+    NotEmbedded {
+        /// The user's name.
+        user: String,
+        /// Its token file.
+        path: PathBuf,
+    },
+    /// A file is read as kubectl reads it, and may not be meant so.
+    Odd {
+        /// The file and the line.
+        place: Place,
+        /// What is odd.
+        kind: OddityKind,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -58,67 +111,162 @@ impl fmt::Display for Warning {
             Self::PlainServer => f.write_str(
                 "the server begins with http://, so clients send no credentials; use https://",
             ),
+            Self::Space { path } => write!(
+                f,
+                "the token file {} has white space around the token, such as a line feed at its end, which some clients send; write the file \
+                 without it, for example with `printf %s \"$(kubectl create token NAME)\" > FILE`, or use `kube-retry-proxy kubeconfig --embed-token`",
+                path.display()
+            ),
+            Self::Embedded { user, expires, now } => embedded(f, user, *expires, *now),
+            Self::NothingToEmbed { user } => write!(
+                f,
+                "user '{user}' has no tokenFile, so --embed-token changes nothing for it"
+            ),
+            Self::NotEmbedded { user, path } => write!(
+                f,
+                "user '{user}' keeps its tokenFile, because {} cannot be read or is not a token",
+                path.display()
+            ),
+            Self::Odd { place, kind } => write!(f, "{place}: {kind}"),
         }
     }
 }
 
-/// A new kubeconfig whose user authenticates with `token_file`. `namespace` becomes its default
-/// one.
-pub fn with_token_file(
-    proxy: ProxyEndpoint<'_>,
-    token_file: &Path,
-    namespace: Option<&str>,
-) -> Result<Rewritten, KubeconfigError> {
-    let mut cluster = Map::new();
-    point_at(&mut cluster, proxy);
-    let mut context = json!({"cluster": NAME, "user": NAME});
-    if let Some(namespace) = namespace {
-        context["namespace"] = json!(namespace);
+fn embedded(f: &mut fmt::Formatter<'_>, user: &str, expires: Option<i64>, now: i64) -> fmt::Result {
+    write!(f, "the token of user '{user}' is now in the kubeconfig: ")?;
+    let Some(expires) = expires else {
+        return f.write_str(
+            "it does not say when it expires, and nothing renews it; keep the file as secret as the token",
+        );
+    };
+    let time = OffsetDateTime::from_unix_timestamp(expires)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| expires.to_string());
+    match u64::try_from(expires.saturating_sub(now)) {
+        Ok(left @ 1..) => write!(
+            f,
+            "it expires at {time}, in {}, and nothing renews it; run this command again before then",
+            GoDuration(Duration::from_secs(left))
+        ),
+        _ => write!(f, "it expired at {time}"),
     }
-    let tree = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": NAME,
-        "clusters": [{"name": NAME, "cluster": cluster}],
-        "contexts": [{"name": NAME, "context": context}],
-        "users": [{"name": NAME, "user": {"tokenFile": token_file}}],
-    });
-    finish(&tree, plain(proxy))
+}
+
+/// A new kubeconfig whose only user has a token.
+///
+/// # Errors
+/// The token must be embedded, and its file cannot be read.
+pub fn new_kubeconfig(
+    proxy: ProxyEndpoint<'_>,
+    new: NewKubeconfig<'_>,
+) -> Result<Rewritten, KubeconfigError> {
+    let mut warnings = plain(proxy);
+    let mut user = Node {
+        line: 0,
+        value: map([]),
+    };
+    // A relative path would be relative to the kubeconfig, wherever that is.
+    let path = std::path::absolute(new.token_file).unwrap_or_else(|_| new.token_file.to_owned());
+    user.set("tokenFile", text(path.to_string_lossy()));
+    match new.embed {
+        Some(now) => {
+            let embedded = embed(&mut user, NAME, now);
+            warnings.push(embedded.map_err(|source| KubeconfigError::Token {
+                user: NAME.to_owned(),
+                source,
+            })?);
+        }
+        None => warnings.extend(space(&user)),
+    }
+    let mut cluster = Node {
+        line: 0,
+        value: map([]),
+    };
+    point_at(&mut cluster, proxy);
+    let mut context = Node {
+        line: 0,
+        value: map([("cluster", text(NAME)), ("user", text(NAME))]),
+    };
+    if let Some(namespace) = new.namespace {
+        context.set("namespace", text(namespace));
+    }
+    let named = |field, value| list([map([("name", text(NAME)), (field, value)])]);
+    let tree = Node {
+        line: 0,
+        value: map([
+            ("apiVersion", text("v1")),
+            ("kind", text("Config")),
+            ("current-context", text(NAME)),
+            ("clusters", named("cluster", cluster.value)),
+            ("contexts", named("context", context.value)),
+            ("users", named("user", user.value)),
+        ]),
+    };
+    Ok(Rewritten {
+        text: to_yaml(&tree),
+        warnings,
+    })
 }
 
 /// The kubeconfig `original`, with the cluster of `context` pointed at the proxy and that context
 /// made the current one. None: the current context.
 ///
 /// Everything else stays: other clusters, users, namespaces and unknown fields. Relative paths
-/// become absolute, since the new file may be in another directory than the original in
-/// `directory`.
+/// become absolute, since the new file may be in another directory. With `embed`, which is the time
+/// now, the users of the cluster that have a `tokenFile` get the token in it instead.
+///
+/// # Errors
+/// The context is missing, or the token of its user cannot be embedded.
 pub fn rewrite(
-    original: &str,
-    directory: &Path,
+    original: &Kubeconfig,
     context: Option<&str>,
     proxy: ProxyEndpoint<'_>,
+    embed: Option<SystemTime>,
 ) -> Result<Rewritten, KubeconfigError> {
-    let mut tree = yaml::parse_value(original).map_err(KubeconfigError::Syntax)?;
-    let (cluster, _) = cluster_of(&tree, context)?;
+    let (context, cluster) = cluster_of(original, context)?;
     let mut warnings = plain(proxy);
-    warnings
-        .extend(certificate_users(&tree, &cluster).map(|user| Warning::ClientCertificate { user }));
+    warnings.extend(original.oddities().map(|(place, oddity)| Warning::Odd {
+        place,
+        kind: oddity.kind,
+    }));
 
-    resolve_paths(&mut tree, directory);
-    for entry in
-        entries(&mut tree, "clusters").filter(|entry| text(entry, "name") == Some(&cluster))
-    {
-        if let Some(body) = entry.get_mut("cluster").and_then(Value::as_object_mut) {
-            point_at(body, proxy);
+    let mut tree = original.merged();
+    let users = users_of(&tree, cluster.name());
+    for user in tree.items_mut("users") {
+        let name = user.text("name").unwrap_or_default().to_owned();
+        if !users.contains(&name) {
+            continue;
+        }
+        let chosen = context.text("user") == Some(&name);
+        let Some(body) = user.get_mut("user") else {
+            continue;
+        };
+        if has_only_a_certificate(body) {
+            let user = name.clone();
+            warnings.push(Warning::ClientCertificate { user });
+        }
+        match embed {
+            Some(now) => warnings.extend(embed_for(body, name, chosen, now)?),
+            None => warnings.extend(space(body)),
         }
     }
-    if let Some(context) = context {
-        tree["current-context"] = json!(context);
+    for entry in tree.items_mut("clusters") {
+        if entry.text("name").unwrap_or_default() == cluster.name() {
+            match entry.get_mut("cluster") {
+                Some(body) => point_at(body, proxy),
+                None => continue,
+            }
+        }
     }
-    finish(&tree, warnings)
+    tree.set("current-context", text(context.name()));
+    Ok(Rewritten {
+        text: to_yaml(&tree),
+        warnings,
+    })
 }
 
-fn point_at(cluster: &mut Map<String, Value>, proxy: ProxyEndpoint<'_>) {
+fn point_at(cluster: &mut Node, proxy: ProxyEndpoint<'_>) {
     for field in [
         "certificate-authority",
         "certificate-authority-data",
@@ -128,12 +276,9 @@ fn point_at(cluster: &mut Map<String, Value>, proxy: ProxyEndpoint<'_>) {
     ] {
         cluster.remove(field);
     }
-    cluster.insert("server".into(), json!(proxy.server));
+    cluster.set("server", text(proxy.server));
     if let Some(ca) = proxy.ca {
-        cluster.insert(
-            "certificate-authority-data".into(),
-            json!(STANDARD.encode(ca)),
-        );
+        cluster.set("certificate-authority-data", text(STANDARD.encode(ca)));
     }
 }
 
@@ -149,240 +294,74 @@ fn plain(proxy: ProxyEndpoint<'_>) -> Vec<Warning> {
     }
 }
 
-/// The users of `cluster`, in any context, that have a client certificate and no other credentials.
-fn certificate_users(tree: &Value, cluster: &str) -> impl Iterator<Item = String> {
-    let list = |name: &str| {
-        tree.get(name)
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default()
-    };
-    let concerned: Vec<&str> = list("contexts")
+/// The users of a cluster, in any context.
+fn users_of(tree: &Node, cluster: &str) -> Vec<String> {
+    tree.items("contexts")
         .iter()
         .filter_map(|entry| entry.get("context"))
-        .filter(|context| text(context, "cluster") == Some(cluster))
-        .filter_map(|context| text(context, "user"))
-        .collect();
-    list("users").iter().filter_map(move |entry| {
-        let (name, user) = (text(entry, "name")?, entry.get("user")?);
-        let any = |fields: &[&str]| {
-            fields
-                .iter()
-                .any(|field| user.get(field).is_some_and(|value| !value.is_null()))
-        };
-        let only_certificate = any(&["client-certificate", "client-certificate-data"])
-            && !any(&["token", "tokenFile", "username", "exec", "auth-provider"]);
-        (concerned.contains(&name) && only_certificate).then(|| name.to_owned())
+        .filter(|context| context.text("cluster").unwrap_or_default() == cluster)
+        .map(|context| context.text("user").unwrap_or_default().to_owned())
+        .collect()
+}
+
+fn has_only_a_certificate(user: &Node) -> bool {
+    let any = |fields: &[&str]| {
+        fields.iter().any(|field| match user.get(field) {
+            Some(node) => match &node.value {
+                YamlValue::Null => false,
+                YamlValue::Text(text) => !text.is_empty(),
+                _ => true,
+            },
+            None => false,
+        })
+    };
+    any(&["client-certificate", "client-certificate-data"])
+        && !any(&["token", "tokenFile", "username", "exec", "auth-provider"])
+}
+
+/// A warning if the token file of a user has white space around the token.
+fn space(user: &Node) -> Option<Warning> {
+    let path = Path::new(user.text("tokenFile")?);
+    surrounded_by_space(path).then(|| Warning::Space {
+        path: path.to_owned(),
     })
 }
 
-fn resolve_paths(tree: &mut Value, directory: &Path) {
-    for (list, body, fields) in [
-        ("clusters", "cluster", &["certificate-authority"][..]),
-        (
-            "users",
-            "user",
-            &["client-certificate", "client-key", "tokenFile"][..],
-        ),
-    ] {
-        for entry in entries(tree, list) {
-            let Some(body) = entry.get_mut(body) else {
-                continue;
-            };
-            for field in fields {
-                resolve_path(body, field, directory);
-            }
-            // client-go looks a command without a slash up in PATH.
-            if let Some(exec) = body
-                .get_mut("exec")
-                .filter(|exec| text(exec, "command").is_some_and(|command| command.contains('/')))
-            {
-                resolve_path(exec, "command", directory);
-            }
-        }
+/// Embeds the token of a user that may have a token file. Only the user of the chosen context must
+/// get one.
+fn embed_for(
+    user: &mut Node,
+    name: String,
+    chosen: bool,
+    now: SystemTime,
+) -> Result<Option<Warning>, KubeconfigError> {
+    let Some(path) = user.text("tokenFile").map(PathBuf::from) else {
+        return Ok(chosen.then_some(Warning::NothingToEmbed { user: name }));
+    };
+    match embed(user, &name, now) {
+        Ok(warning) => Ok(Some(warning)),
+        Err(source) if chosen => Err(KubeconfigError::Token { user: name, source }),
+        Err(_) => Ok(Some(Warning::NotEmbedded { user: name, path })),
     }
 }
 
-fn resolve_path(body: &mut Value, field: &str, directory: &Path) {
-    if let Some(path) = text(body, field) {
-        body[field] = json!(absolute(directory, path));
-    }
-}
-
-fn entries<'t>(tree: &'t mut Value, list: &str) -> impl Iterator<Item = &'t mut Value> {
-    tree.get_mut(list)
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-}
-
-fn finish(tree: &Value, warnings: Vec<Warning>) -> Result<Rewritten, KubeconfigError> {
-    Ok(Rewritten {
-        text: yaml::to_string(tree).map_err(KubeconfigError::Write)?,
-        warnings,
+/// Replaces the token file of a user by its token. client-go prefers the file to a token beside it,
+/// so that the token replaces both.
+fn embed(user: &mut Node, name: &str, now: SystemTime) -> Result<Warning, token::TokenError> {
+    let path = PathBuf::from(user.text("tokenFile").unwrap_or_default());
+    let token = token::read(&path)?;
+    let expires = token::expiry(&token);
+    user.remove("tokenFile");
+    user.set("token", text(token));
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    Ok(Warning::Embedded {
+        user: name.to_owned(),
+        expires,
+        now: i64::try_from(now).unwrap_or(i64::MAX),
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PROXY: ProxyEndpoint<'static> = ProxyEndpoint {
-        server: "https://127.0.0.1:8443",
-        ca: Some(b"pem"),
-    };
-
-    const ORIGINAL: &str = r#"
-apiVersion: v1
-kind: Config
-preferences: {colors: true}
-current-context: prod
-clusters:
-- name: prod
-  cluster:
-    server: https://apiserver:6443
-    certificate-authority: ca.crt
-    insecure-skip-tls-verify: true
-    tls-server-name: kubernetes
-    proxy-url: http://corporate:3128
-    disable-compression: true
-    extensions: [{name: minikube, extension: {provider: docker}}]
-- name: other
-  cluster: {server: "https://other", certificate-authority: other.crt}
-contexts:
-- name: prod
-  context: {cluster: prod, user: admin, namespace: argo}
-- name: prod-robot
-  context: {cluster: prod, user: robot}
-- name: other
-  context: {cluster: other, user: certified-elsewhere}
-users:
-- name: admin
-  user: {client-certificate-data: Y2VydA==, client-key-data: a2V5, as: somebody}
-- name: robot
-  user: {tokenFile: token, client-certificate: also.crt}
-- name: helper
-  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: ./login, args: [a]}}
-- name: certified-elsewhere
-  user: {client-certificate: x.crt}
-"#;
-
-    fn rewritten(context: Option<&str>) -> (Value, Vec<Warning>) {
-        let rewritten = rewrite(ORIGINAL, Path::new("/home/me/.kube"), context, PROXY).unwrap();
-        (
-            yaml::parse_value(&rewritten.text).unwrap(),
-            rewritten.warnings,
-        )
-    }
-
-    #[test]
-    fn a_new_kubeconfig_names_the_proxy_and_the_token_file() {
-        let written = with_token_file(PROXY, Path::new("/var/run/token"), Some("argo")).unwrap();
-        assert_eq!(written.warnings, []);
-        let tree = yaml::parse_value(&written.text).unwrap();
-        assert_eq!(
-            tree["clusters"][0]["cluster"],
-            json!({"server": "https://127.0.0.1:8443", "certificate-authority-data": "cGVt"})
-        );
-        assert_eq!(
-            tree["users"][0]["user"],
-            json!({"tokenFile": "/var/run/token"})
-        );
-        assert_eq!(tree["contexts"][0]["context"]["namespace"], "argo");
-    }
-
-    #[test]
-    fn a_rewritten_cluster_points_at_the_proxy_and_keeps_unknown_fields() {
-        let (tree, _) = rewritten(None);
-        assert_eq!(
-            tree["clusters"][0]["cluster"],
-            json!({
-                "server": "https://127.0.0.1:8443",
-                "certificate-authority-data": "cGVt",
-                "disable-compression": true,
-                "extensions": [{"name": "minikube", "extension": {"provider": "docker"}}],
-            })
-        );
-        assert_eq!(tree["preferences"]["colors"], true);
-    }
-
-    #[test]
-    fn other_fields_stay_and_relative_paths_become_absolute() {
-        let (tree, _) = rewritten(None);
-        let original = yaml::parse_value(ORIGINAL).unwrap();
-        assert_eq!(tree["contexts"], original["contexts"]);
-        assert_eq!(tree["current-context"], "prod");
-        assert_eq!(tree["users"][0], original["users"][0]);
-        assert_eq!(
-            tree["users"][1]["user"]["tokenFile"],
-            "/home/me/.kube/token"
-        );
-        assert_eq!(
-            tree["users"][2]["user"]["exec"]["command"],
-            "/home/me/.kube/./login".replace("/./", "/")
-        );
-        assert_eq!(
-            tree["clusters"][1]["cluster"],
-            json!({"server": "https://other", "certificate-authority": "/home/me/.kube/other.crt"})
-        );
-    }
-
-    #[test]
-    fn a_named_context_decides_the_cluster_and_becomes_current() {
-        let (tree, warnings) = rewritten(Some("other"));
-        assert_eq!(tree["current-context"], "other");
-        assert_eq!(tree["clusters"][1]["cluster"]["server"], PROXY.server);
-        assert_eq!(
-            tree["clusters"][0]["cluster"]["server"],
-            "https://apiserver:6443"
-        );
-        assert_eq!(
-            warnings,
-            [Warning::ClientCertificate {
-                user: "certified-elsewhere".into()
-            }]
-        );
-    }
-
-    #[test]
-    fn warns_of_users_with_only_a_client_certificate() {
-        let (_, warnings) = rewritten(None);
-        assert_eq!(
-            warnings,
-            [Warning::ClientCertificate {
-                user: "admin".into()
-            }]
-        );
-        assert!(
-            warnings[0].to_string().contains("user 'admin'"),
-            "{}",
-            warnings[0]
-        );
-    }
-
-    #[test]
-    fn warns_of_a_server_without_tls() {
-        let proxy = ProxyEndpoint {
-            server: "http://127.0.0.1:8001",
-            ca: None,
-        };
-        assert_eq!(
-            with_token_file(proxy, Path::new("/t"), None)
-                .unwrap()
-                .warnings,
-            [Warning::PlainServer]
-        );
-        assert!(
-            rewrite(ORIGINAL, Path::new("/"), None, proxy)
-                .unwrap()
-                .warnings
-                .contains(&Warning::PlainServer)
-        );
-    }
-
-    #[test]
-    fn secrets_do_not_show_in_debug_output_of_errors() {
-        let error = rewrite("users: {token: hunter2\n", Path::new("/"), None, PROXY).unwrap_err();
-        assert!(!error.to_string().contains("hunter2"));
-    }
-}
+mod tests;

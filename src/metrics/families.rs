@@ -12,10 +12,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use super::bounded::OTHER;
 use super::labels::{
     BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
 };
-use super::namespaces::OTHER;
 use crate::config::Mode;
 use crate::verdict::Outcome;
 
@@ -50,8 +50,10 @@ pub(super) struct Families {
     pub(super) routes: Vec<RouteMetrics>,
     pub(super) attempts: IntCounterVec,
     pub(super) conflicts: IntCounterVec,
+    pub(super) resource_conflicts: IntCounterVec,
     pub(super) replays: IntCounterVec,
     pub(super) outcomes: IntCounterVec,
+    pub(super) resource_outcomes: IntCounterVec,
     pub(super) not_replayed: IntCounterVec,
     pub(super) hold: Histogram,
     pub(super) held: IntGauge,
@@ -127,8 +129,18 @@ impl Families {
                 "Quota conflicts that the upstream answered creates with.",
                 &["namespace", "class"],
             ),
+            resource_conflicts: in_registry.counters(
+                "resource_conflicts_total",
+                "The same quota conflicts as conflicts_total, by resource.",
+                &["resource", "class"],
+            ),
             replays: in_registry.counters("replays_total", "Creates sent again, by class of the answer before.", &["class"]),
             outcomes: in_registry.counters("outcomes_total", "Creates, by how they ended for their clients.", &["namespace", "outcome"]),
+            resource_outcomes: in_registry.counters(
+                "resource_outcomes_total",
+                "The same creates as outcomes_total, by resource.",
+                &["resource", "outcome"],
+            ),
             not_replayed: in_registry.counters(
                 "not_replayed_total",
                 "Creates that were not sent again although their answer or their route allowed it, by reason.",
@@ -215,6 +227,8 @@ impl Families {
         }
         for outcome in Outcome::ALL {
             self.outcomes.with_label_values(&[OTHER, outcome.as_str()]);
+            self.resource_outcomes
+                .with_label_values(&[OTHER, outcome.as_str()]);
         }
         for reason in NotReplayed::ALL {
             self.not_replayed.with_label_values(&[reason.as_str()]);

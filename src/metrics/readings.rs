@@ -15,8 +15,10 @@ use crate::verdict::Outcome;
 /// be counted in only some of them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Readings {
-    /// The counts of each namespace label, including `_other` and `_cluster`.
-    pub namespaces: BTreeMap<String, NamespaceReading>,
+    /// The counts of each namespace label, including `_other`.
+    pub namespaces: BTreeMap<String, Reading>,
+    /// The counts of each resource label, including `_other`.
+    pub resources: BTreeMap<String, Reading>,
     /// How many creates were not sent again, for each reason.
     pub not_replayed: BTreeMap<&'static str, u64>,
     /// How many replays the budget of each kind prevented, both scopes together.
@@ -35,16 +37,16 @@ pub struct Readings {
     pub certificate_expiry: u64,
 }
 
-/// The counts of one namespace.
+/// The counts of one namespace or one resource.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NamespaceReading {
+pub struct Reading {
     /// Quota conflicts, all classes together.
     pub conflicts: u64,
     /// Creates by the label of their outcome. Outcomes that never occurred may be missing.
     pub outcomes: BTreeMap<String, u64>,
 }
 
-impl NamespaceReading {
+impl Reading {
     /// How many creates ended with this outcome.
     #[must_use]
     pub fn ended(&self, outcome: Outcome) -> u64 {
@@ -60,21 +62,6 @@ impl Metrics {
     #[must_use]
     pub fn read(&self) -> Readings {
         let families = &self.families;
-        let mut namespaces: BTreeMap<String, NamespaceReading> = BTreeMap::new();
-        for (labels, count) in counts(&families.conflicts) {
-            namespaces
-                .entry(labels.of("namespace"))
-                .or_default()
-                .conflicts += count;
-        }
-        for (labels, count) in counts(&families.outcomes) {
-            *namespaces
-                .entry(labels.of("namespace"))
-                .or_default()
-                .outcomes
-                .entry(labels.of("outcome"))
-                .or_default() += count;
-        }
         let exhausted = |kind: BudgetKind| {
             let of = |scope: &Scope| {
                 families
@@ -88,7 +75,12 @@ impl Metrics {
             (label, counters.with_label_values(&[label]).get())
         };
         Readings {
-            namespaces,
+            namespaces: readings("namespace", &families.conflicts, &families.outcomes),
+            resources: readings(
+                "resource",
+                &families.resource_conflicts,
+                &families.resource_outcomes,
+            ),
             not_replayed: NotReplayed::ALL
                 .iter()
                 .map(|reason| count(&families.not_replayed, reason.as_str()))
@@ -114,6 +106,23 @@ impl Metrics {
     pub fn replays_after(&self, class: &'static str) -> u64 {
         self.families.replays.with_label_values(&[class]).get()
     }
+}
+
+/// The counts for each value of `label`.
+fn readings(
+    label: &str,
+    conflicts: &IntCounterVec,
+    outcomes: &IntCounterVec,
+) -> BTreeMap<String, Reading> {
+    let mut readings: BTreeMap<String, Reading> = BTreeMap::new();
+    for (labels, count) in counts(conflicts) {
+        readings.entry(labels.of(label)).or_default().conflicts += count;
+    }
+    for (labels, count) in counts(outcomes) {
+        let reading = readings.entry(labels.of(label)).or_default();
+        *reading.outcomes.entry(labels.of("outcome")).or_default() += count;
+    }
+    readings
 }
 
 /// The labels of one series.

@@ -17,9 +17,9 @@ fn everything() -> Metrics {
     }
     metrics.attempt("quota_conflict", Some(409));
     metrics.attempt("refused", None);
-    metrics.conflict("argo", "quota_conflict");
+    metrics.conflict("argo", "pods", "quota_conflict");
     metrics.replay("quota_conflict");
-    metrics.outcome("argo", Outcome::CreatedAfterReplay);
+    metrics.outcome("argo", "pods", Outcome::CreatedAfterReplay);
     metrics.not_replayed(NotReplayed::Hold);
     metrics.hold(second);
     metrics.rate_limit_waited(second);
@@ -192,10 +192,10 @@ fn gauges_fall_when_their_guards_are_dropped() {
 #[test]
 fn refused_creates_do_not_use_up_the_namespace_labels() {
     let metrics = Metrics::new(1, CLASSES);
-    metrics.outcome("made-up", Outcome::Refused);
-    metrics.outcome("real", Outcome::Created);
-    metrics.outcome("real", Outcome::Refused);
-    metrics.outcome("second", Outcome::Created);
+    metrics.outcome("made-up", "pods", Outcome::Refused);
+    metrics.outcome("real", "pods", Outcome::Created);
+    metrics.outcome("real", "pods", Outcome::Refused);
+    metrics.outcome("second", "pods", Outcome::Created);
     let text = metrics.render();
     every(
         [
@@ -210,6 +210,43 @@ fn refused_creates_do_not_use_up_the_namespace_labels() {
             assert!(text.contains(&line), "{line} is missing from\n{text}");
         },
     );
+}
+
+#[test]
+fn only_what_the_apiserver_has_gets_a_resource_label() {
+    let metrics = Metrics::new(1, CLASSES);
+    let nothing_stored = Outcome::ALL
+        .iter()
+        .filter(|outcome| !outcome.as_str().starts_with("created"));
+    for (n, outcome) in nothing_stored.enumerate() {
+        metrics.outcome("team", &format!("inventions{n}"), *outcome);
+    }
+    metrics.outcome("team", "jobs.batch", Outcome::Created);
+    metrics.outcome("team", "jobs.batch", Outcome::Refused);
+    metrics.conflict("team", "services", "quota_conflict");
+    let text = metrics.render();
+    assert!(!text.contains("inventions"), "{text}");
+    every(
+        [
+            r#"resource_outcomes_total{outcome="refused",resource="_other"} 1"#,
+            r#"resource_outcomes_total{outcome="gave_up",resource="_other"} 1"#,
+            r#"resource_outcomes_total{outcome="created",resource="jobs.batch"} 1"#,
+            r#"resource_outcomes_total{outcome="refused",resource="jobs.batch"} 1"#,
+            r#"resource_conflicts_total{class="quota_conflict",resource="services"} 1"#,
+        ],
+        |line| assert!(text.contains(line), "{line} is missing from\n{text}"),
+    );
+}
+
+#[test]
+fn resources_beyond_the_bound_share_one_label() {
+    let metrics = Metrics::new(1, CLASSES);
+    for n in 0..MAX_RESOURCES + 5 {
+        metrics.outcome("team", &format!("things{n}"), Outcome::Created);
+    }
+    let text = metrics.render();
+    let shared = r#"resource_outcomes_total{outcome="created",resource="_other"} 5"#;
+    assert!(text.contains(shared), "{text}");
 }
 
 #[test]
@@ -228,7 +265,7 @@ fn one_mode_is_in_effect() {
 fn totals_sum_over_all_labels() {
     let metrics = Metrics::new(1, CLASSES);
     for namespace in ["a", "b", "b"] {
-        metrics.conflict(namespace, "quota_conflict");
+        metrics.conflict(namespace, "pods", "quota_conflict");
     }
     metrics.replay("quota_conflict");
     metrics.replay("throttled");

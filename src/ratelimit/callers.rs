@@ -1,7 +1,7 @@
 //! Decides which callers the rate limit counts.
 //!
 //! A create that the apiserver refuses must not use up the limit of others. So creates count only
-//! if the caller may create in that namespace, which the first response shows. Until then one
+//! if the caller may create that resource in that namespace, which the first response shows. Until then one
 //! create of the caller goes first, and the others wait for its response. If it was refused, the
 //! next ones pass without being counted, because the apiserver will refuse them too. If it was not
 //! refused, it is counted afterwards. So invalid tokens and invented namespaces do not use up a
@@ -19,6 +19,8 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+
+use crate::route::CreateTarget;
 
 /// How many callers are remembered. Refused callers make room first, then those not seen for the
 /// longest time.
@@ -52,12 +54,13 @@ enum Permission {
     Refused(Instant),
 }
 
-/// The credentials and the namespace of a create, as hashes.
+/// The credentials of a create and what it creates where, as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// The hash of the credentials.
     anywhere: u64,
-    /// The hash of the credentials and the namespace.
+    /// The hash of the credentials, the namespace and the resource. The permissions to create and
+    /// to apply differ too.
     in_namespace: u64,
 }
 
@@ -87,7 +90,7 @@ impl Callers {
     }
 
     /// Identifies a caller by a keyed hash, so that no credentials are kept.
-    pub(super) fn of(&self, headers: &HeaderMap, namespace: &str) -> Caller {
+    pub(super) fn of(&self, headers: &HeaderMap, target: &CreateTarget) -> Caller {
         let mut hasher = self.hasher.build_hasher();
         for name in [AUTHORIZATION.as_str(), "impersonate-user"] {
             headers
@@ -97,7 +100,11 @@ impl Callers {
             hasher.write_u8(0xff);
         }
         let anywhere = hasher.finish();
-        hasher.write(namespace.as_bytes());
+        for name in [&target.namespace, &target.resource] {
+            hasher.write(name.as_bytes());
+            hasher.write_u8(0xff);
+        }
+        hasher.write_u8(target.applied.is_some().into());
         Caller {
             anywhere,
             in_namespace: hasher.finish(),
@@ -213,10 +220,38 @@ mod tests {
     };
 
     fn caller(callers: &Callers, token: &'static str, namespace: &str) -> Caller {
-        callers.of(
-            &HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(token))]),
-            namespace,
-        )
+        creating(callers, token, &CreateTarget::of(namespace, "pods"))
+    }
+
+    fn creating(callers: &Callers, token: &'static str, target: &CreateTarget) -> Caller {
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(token))]);
+        callers.of(&headers, target)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_one_resource_says_nothing_about_another() {
+        let callers = Callers::new();
+        let pods = CreateTarget::of("ns", "pods");
+        let mine = creating(&callers, "Bearer a", &pods);
+        assert_eq!(callers.decide(mine, soon()).await, FIRST);
+        callers.answered(mine, false);
+        let applied = CreateTarget {
+            applied: Some("a".into()),
+            ..pods
+        };
+        for other in [applied, CreateTarget::of("ns", "secrets")] {
+            let denied = creating(&callers, "Bearer a", &other);
+            assert!(matches!(
+                callers.decide(denied, soon()).await,
+                CallerDecision::First { .. }
+            ));
+            callers.answered(denied, true);
+            assert_eq!(
+                callers.decide(denied, soon()).await,
+                CallerDecision::Uncounted
+            );
+        }
+        assert_eq!(callers.decide(mine, soon()).await, CallerDecision::Counted);
     }
 
     fn soon() -> Instant {

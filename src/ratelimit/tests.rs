@@ -4,13 +4,14 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::config::Rate;
+use crate::route::CreateTarget;
 
 fn limit(namespace: Option<Rate>, global: Option<Rate>) -> Arc<RateLimit> {
     Arc::new(RateLimit::new(&config::RateLimitConfig {
         namespace,
         global,
-        max_wait: config::Wait::secs(5),
         max_namespaces: config::Count::new(2),
+        ..config::RateLimitConfig::default()
     }))
 }
 
@@ -188,7 +189,10 @@ async fn first(
     refused: bool,
 ) -> Result<(), Rejected> {
     let admitted = limit
-        .admit(limit.caller(headers, namespace), namespace)
+        .admit(
+            limit.caller(headers, &CreateTarget::of(namespace, "pods")),
+            namespace,
+        )
         .await?;
     admitted.first_create.unwrap().answered(refused);
     Ok(())

@@ -4,15 +4,17 @@ use super::*;
 use http::HeaderValue;
 use proptest::prelude::*;
 
+/// What the section `creates` means, as YAML in one line.
+fn matching(creates: &str) -> MatchedResources {
+    let file = format!(
+        "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\ncreates: {creates}\n"
+    );
+    MatchedResources::from(&config::file::parse(&file).unwrap().creates)
+}
+
+/// The default: everything with a namespace.
 fn matched() -> MatchedResources {
-    MatchedResources::new(
-        [
-            ("", "v1", "pods"),
-            ("batch", "v1", "jobs"),
-            ("example.com", "v1", "clusterthings"),
-        ],
-        true,
-    )
+    MatchedResources::from(&config::CreatesConfig::default())
 }
 
 fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -23,13 +25,25 @@ fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     headers
 }
 
-/// `create NAMESPACE/RESOURCE`, `apply NAMESPACE/RESOURCE`, `call`, `stream` or `upgrade`.
+/// `create NAMESPACE/RESOURCE`, `apply NAMESPACE/RESOURCE/NAME`, `call`, `stream` or `upgrade`.
 fn routed(method: &str, url: &str, lines: &[(&'static str, &'static str)]) -> String {
+    routed_by(&matched(), method, url, lines)
+}
+
+fn routed_by(
+    matched: &MatchedResources,
+    method: &str,
+    url: &str,
+    lines: &[(&'static str, &'static str)],
+) -> String {
     let uri: Uri = url.parse().unwrap();
-    match Route::of(&method.parse().unwrap(), &uri, &headers(lines), &matched()) {
-        Route::Create(target) if target.apply => {
-            format!("apply {}/{}", target.namespace, target.resource)
-        }
+    match Route::of(&method.parse().unwrap(), &uri, &headers(lines), matched) {
+        Route::Create(CreateTarget {
+            namespace,
+            resource,
+            applied: Some(name),
+            ..
+        }) => format!("apply {namespace}/{resource}/{name}"),
         Route::Create(target) => format!("create {}/{}", target.namespace, target.resource),
         Route::Call => "call".into(),
         Route::Stream => "stream".into(),
@@ -273,10 +287,13 @@ proptest! {
     fn a_create_is_exactly_its_path_decoded_and_trimmed(path in "/(api|apis)((/|%2f)(v1|v2|namespaces|argo|pods|batch|jobs|status|watch|proxy||%70ods)){1,7}") {
         let Ok(uri) = path.parse::<Uri>() else { return Ok(()) };
         if let Route::Create(target) = Route::of(&Method::POST, &uri, &HeaderMap::new(), &matched()) {
-            let group = if target.resource == "jobs" { "/apis/batch/v1" } else { "/api/v1" };
-            let namespace = if !target.namespace.is_empty() { format!("/namespaces/{}", target.namespace) } else { String::new() };
+            let (group, version, plural) = target.group_version_resource();
+            let root = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
             let decoded = path.replace("%70", "p").replace("%2f", "/");
-            prop_assert_eq!(format!("{group}{namespace}/{}", target.resource), decoded.trim_end_matches('/'));
+            prop_assert_eq!(
+                format!("{root}/{version}/namespaces/{}/{plural}", target.namespace),
+                decoded.trim_end_matches('/')
+            );
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::object;
 use super::words::duration;
 use crate::verdict::Outcome;
 
@@ -14,11 +15,11 @@ use crate::verdict::Outcome;
 pub struct DecisionSummary {
     /// When the create arrived, in RFC 3339 UTC.
     pub time: String,
-    /// Empty for an object without a namespace.
+    /// The namespace.
     pub namespace: String,
-    /// The object's name. Empty if the body has none; ends in `*` if the apiserver completes it.
+    /// The object's name. Empty if it is not known; ends in `*` if the apiserver completes it.
     pub name: String,
-    /// The resource, as in `pods`.
+    /// The resource, as in `pods` or `jobs.batch`.
     pub resource: String,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptSummary>,
@@ -47,19 +48,10 @@ pub struct AttemptSummary {
 }
 
 impl DecisionSummary {
-    /// `namespace/name`, with `?` for a name that is not known.
+    /// The resource, the namespace and the name, as in `pods team/step-1`.
     #[must_use]
     pub fn object(&self) -> String {
-        let name = if self.name.is_empty() {
-            "?"
-        } else {
-            &self.name
-        };
-        if self.namespace.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}/{name}", self.namespace)
-        }
+        object(&self.resource, &self.namespace, &self.name)
     }
 
     /// Every answer and pause, as in `409 quota conflict, sent again after 58 ms: 201 success.`

@@ -6,6 +6,7 @@
 //! with a new CA would lock them out until they restart too. The CA's key is never stored. The
 //! certificate is valid for a year, and a start in its last month makes a new one.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +21,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 use super::upstream::roots;
 use super::{ServingCertificate, TlsError, pem, provider};
 use crate::config;
-use crate::kubeconfig::{ProxyEndpoint, replace_file, with_token_file};
+use crate::kubeconfig::{NewKubeconfig, ProxyEndpoint, Warning, new_kubeconfig, replace_file};
 
 const VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -34,6 +35,39 @@ pub struct SelfSignedCertificate {
     pub certificate: ServingCertificate,
     /// The CA for clients, in PEM.
     pub ca_pem: String,
+}
+
+/// The settings for a proxy that listens on `bind`: the first host is one on which it listens, and
+/// the others follow in their order. If it listens on none of them, its address joins them.
+///
+/// `localhost` is 127.0.0.1 and ::1, and some clients try only the first that they get. So it counts
+/// only where the proxy listens on both.
+pub fn reached_at(config: &config::SelfSignedConfig, bind: IpAddr) -> config::SelfSignedConfig {
+    let mut config = config.clone();
+    let first = match config.hosts.iter().position(|host| leads_to(host, bind)) {
+        Some(place) => config.hosts.remove(place),
+        None => match bind {
+            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+            address => address.to_string(),
+        },
+    };
+    config.hosts.insert(0, first);
+    config
+}
+
+/// True if a client that connects to `host` can come to a port on `bind`. A name other than
+/// `localhost` is one of the network, which leads to no loopback address.
+fn leads_to(host: &str, bind: IpAddr) -> bool {
+    let bind = bind.to_canonical();
+    match host.parse::<IpAddr>().map(|host| host.to_canonical()) {
+        Ok(host) if bind.is_unspecified() => bind.is_ipv6() || host.is_ipv4(),
+        Ok(host) => host == bind,
+        Err(_) if host.eq_ignore_ascii_case("localhost") => {
+            bind == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        }
+        Err(_) => !bind.is_loopback(),
+    }
 }
 
 /// The certificate for `config.hosts`: the one in `config.directory` while it is good, otherwise a
@@ -71,8 +105,8 @@ pub fn self_signed(config: &config::SelfSignedConfig) -> Result<SelfSignedCertif
     })
 }
 
-/// Writes `kubeconfig` into `config.directory`, for clients on `https://<first host>:port`. None
-/// without a directory.
+/// Writes `kubeconfig` into `config.directory`, for clients on `https://<first host>:port`, and
+/// returns its path and warnings. None without a directory.
 ///
 /// The caller writes it after the port is open, because a waiting client takes the file as the sign
 /// that the proxy is ready. The file has no secret, only the path of the token file, so every user
@@ -82,7 +116,7 @@ pub fn write_kubeconfig(
     config: &config::SelfSignedConfig,
     ca_pem: &str,
     port: u16,
-) -> Result<Option<PathBuf>, TlsError> {
+) -> Result<Option<(PathBuf, Vec<Warning>)>, TlsError> {
     let (Some(directory), Some(host)) = (&config.directory, config.hosts.first()) else {
         return Ok(None);
     };
@@ -100,11 +134,15 @@ pub fn write_kubeconfig(
         server: &server,
         ca: Some(ca_pem.as_bytes()),
     };
-    let written =
-        with_token_file(proxy, &config.token_file, namespace).map_err(TlsError::Kubeconfig)?;
+    let new = NewKubeconfig {
+        token_file: &config.token_file,
+        namespace,
+        embed: None,
+    };
+    let written = new_kubeconfig(proxy, new).map_err(TlsError::Kubeconfig)?;
     let path = directory.join("kubeconfig");
     write(&path, written.text.as_bytes(), 0o644)?;
-    Ok(Some(path))
+    Ok(Some((path, written.warnings)))
 }
 
 fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), TlsError> {

@@ -14,6 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::*;
 use crate::config::{self, CaSource};
 use crate::kubeconfig;
+use crate::rows::every;
 
 fn hosts(hosts: &[&str]) -> config::SelfSignedConfig {
     config::SelfSignedConfig {
@@ -235,9 +236,10 @@ fn the_written_kubeconfig_leads_to_the_proxy() {
         ..kept_in(directory.path(), &["::1"])
     };
     let made = self_signed(&config).unwrap();
-    let path = write_kubeconfig(&config, &made.ca_pem, 8443)
+    let (path, warnings) = write_kubeconfig(&config, &made.ca_pem, 8443)
         .unwrap()
         .unwrap();
+    assert_eq!(warnings, []);
     let endpoint = kubeconfig::read_endpoint(&path, None).unwrap();
     assert_eq!(endpoint.server, "https://[::1]:8443");
     assert_eq!(endpoint.ca, Some(CaSource::Pem(made.ca_pem.into_bytes())));
@@ -253,6 +255,47 @@ fn the_written_kubeconfig_leads_to_the_proxy() {
     assert_eq!(
         write_kubeconfig(&hosts(&["localhost"]), "", 1).unwrap(),
         None
+    );
+}
+
+#[test]
+fn the_server_in_the_kubeconfig_is_an_address_that_the_proxy_listens_on() {
+    let default = config::SelfSignedConfig::default().hosts;
+    let default: Vec<&str> = default.iter().map(String::as_str).collect();
+    let reached = |hosts: &[&str], bind: &str| {
+        let config = config::SelfSignedConfig {
+            hosts: hosts.iter().map(|host| host.to_string()).collect(),
+            ..Default::default()
+        };
+        reached_at(&config, bind.parse().unwrap()).hosts.join(" ")
+    };
+    every(
+        [
+            (&default[..], "0.0.0.0", "127.0.0.1 localhost ::1"),
+            (&default, "127.0.0.1", "127.0.0.1 localhost ::1"),
+            (&default, "::", "localhost 127.0.0.1 ::1"),
+            (&default, "::1", "::1 localhost 127.0.0.1"),
+            (&default, "10.0.0.5", "10.0.0.5 localhost 127.0.0.1 ::1"),
+            (&default, "fd00::5", "fd00::5 localhost 127.0.0.1 ::1"),
+            (&default, "127.0.0.2", "127.0.0.2 localhost 127.0.0.1 ::1"),
+            (&default, "::ffff:127.0.0.1", "127.0.0.1 localhost ::1"),
+            (&["::1"], "0.0.0.0", "127.0.0.1 ::1"),
+            (&["::1"], "::", "::1"),
+            (&["127.0.0.1"], "::", "127.0.0.1"),
+            (
+                &["proxy.argo.svc", "10.0.0.5"],
+                "0.0.0.0",
+                "proxy.argo.svc 10.0.0.5",
+            ),
+            (
+                &["proxy.argo.svc", "10.0.0.5"],
+                "10.0.0.5",
+                "proxy.argo.svc 10.0.0.5",
+            ),
+            (&["proxy.argo.svc"], "127.0.0.1", "127.0.0.1 proxy.argo.svc"),
+            (&["10.0.0.9", "10.0.0.5"], "10.0.0.5", "10.0.0.5 10.0.0.9"),
+        ],
+        |(hosts, bind, expected)| assert_eq!(reached(hosts, bind), expected),
     );
 }
 

@@ -56,4 +56,14 @@ impl Outcome {
             Self::Refused | Self::ClientGone | Self::NoAnswer | Self::RateLimited => false,
         }
     }
+
+    /// Whether this outcome proves that the apiserver has the resource.
+    ///
+    /// An object was stored. The others can come before the apiserver looks at the resource, as
+    /// with throttling, or from somebody who may not create it. A quota conflict is proof too, and
+    /// is counted on its own.
+    #[must_use]
+    pub const fn proves_resource(self) -> bool {
+        matches!(self, Self::Created | Self::CreatedAfterReplay)
+    }
 }

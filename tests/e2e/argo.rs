@@ -1,7 +1,7 @@
 //! Argo's real workflow-controller, and workflows for it.
 //!
-//! Without a kubelet all pods stay Pending. That is enough, because the tests are about the
-//! creation of pods.
+//! Without nodes all pods stay Pending. That is enough for tests of the creation of pods. On the
+//! control plane with nodes the pods end and with them the workflows.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,8 @@ pub enum Version {
 }
 
 impl Version {
-    fn name(self) -> &'static str {
+    /// As in the name of the Go module that builds it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Reported => "3.4",
             Self::Current => "4.0",
@@ -83,6 +84,15 @@ impl Controller {
         Self(controller)
     }
 
+    /// How many lines of its log have this text.
+    pub fn said(&self, text: &str) -> usize {
+        self.0
+            .log()
+            .lines()
+            .filter(|line| line.contains(text))
+            .count()
+    }
+
     /// Fails if the controller has ended. It exits when it loses its lease.
     pub fn assert_running(&mut self) {
         self.0.assert_running();
@@ -128,28 +138,42 @@ impl Submissions {
 
 /// A workflow of one HTTP template, which an agent pod would call.
 pub fn http_workflow(namespace: &str, name: &str) -> Value {
-    workflow(
-        namespace,
-        name,
-        json!({ "name": "main", "http": { "url": "http://localhost:1/" } }),
-    )
+    let template = json!({ "name": "main", "http": { "url": "http://localhost:1/" } });
+    workflow(namespace, name, json!([template]))
 }
 
 /// A workflow of one ordinary pod.
 pub fn pod_workflow(namespace: &str, name: &str) -> Value {
-    let requests = json!({ "requests": { "cpu": "10m", "memory": "16Mi" } });
-    workflow(
-        namespace,
-        name,
-        json!({ "name": "main", "container": { "image": "busybox", "command": ["true"], "resources": requests } }),
-    )
+    workflow(namespace, name, json!([container("main")]))
 }
 
-fn workflow(namespace: &str, name: &str, template: Value) -> Value {
+/// A workflow that creates this many pods at once.
+pub fn fan_out_workflow(namespace: &str, name: &str, pods: usize) -> Value {
+    let each =
+        json!({ "name": "each", "template": "one", "withSequence": { "count": pods.to_string() } });
+    let main = json!({ "name": "main", "steps": [[each]] });
+    workflow(namespace, name, json!([main, container("one")]))
+}
+
+fn container(name: &str) -> Value {
+    let requests = json!({ "requests": { "cpu": "10m", "memory": "16Mi" } });
+    json!({ "name": name, "container": { "image": "busybox", "command": ["true"], "resources": requests } })
+}
+
+fn workflow(namespace: &str, name: &str, templates: Value) -> Value {
     json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "namespace": namespace, "name": name },
-        "spec": { "entrypoint": "main", "templates": [template] },
+        "spec": { "entrypoint": "main", "templates": templates },
     })
+}
+
+/// Argo's own containers request no resources, and a quota of CPU and memory refuses that. This
+/// creates defaults for the namespace.
+pub fn default_requests(plane: &ControlPlane, namespace: &str) {
+    plane.create(&json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "defaults", "namespace": namespace },
+        "spec": { "limits": [{ "type": "Container", "defaultRequest": { "cpu": "10m", "memory": "16Mi" } }] },
+    }));
 }
 
 /// Phase and message of each workflow.

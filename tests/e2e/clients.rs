@@ -5,6 +5,7 @@
 //! `-- --include-ignored clients` all of them.
 
 mod driver;
+mod streams;
 mod timeouts;
 mod tokens;
 
@@ -27,6 +28,7 @@ use driver::{CLIENTS, Client, Credentials, Outcome, PREFIX, kubeconfig};
 pub fn trials() -> Vec<Trial> {
     let mut trials: Vec<_> = CLIENTS.iter().map(creates_of).collect();
     trials.extend(tokens::trials());
+    trials.extend(streams::trials());
     trials.extend(timeouts::trials());
     trials
 }
@@ -40,17 +42,6 @@ fn creates_of(client: &'static Client) -> Trial {
     })
     .with_ignored_flag(!client.short)
 }
-
-/// Until all namespaced creates are creates by default.
-const RESOURCES: &str = "\
-creates:
-  resources:
-    - { group: '', resource: pods }
-    - { group: '', resource: services }
-    - { group: '', resource: configmaps }
-    - { group: '', resource: secrets }
-  serverSideApply: true
-";
 
 /// The rows of this run so far.
 static ROWS: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
@@ -79,7 +70,7 @@ fn creates(plane: &ControlPlane, client: &Client) {
     let at_the_first = kubeconfig(&plane.servers[0], &plane.ca_file(), &token);
     let direct = contended(plane, client, at_the_first.path(), Outcome::conflicts);
 
-    let proxy = Proxy::start(plane, &plane.servers[..SERVERS], RESOURCES);
+    let proxy = Proxy::start(plane, &plane.servers[..SERVERS], "");
     let through = kubeconfig(&proxy.url, &proxy.ca_file(), &token);
     let absorbed = || usize::try_from(proxy.conflicts()).unwrap();
     let proxied = contended(plane, client, through.path(), |_| absorbed());

@@ -1,5 +1,5 @@
-//! The control plane of `cargo xtask control-plane`. The whole suite shares one, which the first
-//! test starts.
+//! The control plane of `cargo xtask control-plane`. The suite shares one, and a second one whose
+//! pods run on fake nodes. The first test that needs one starts it.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -18,6 +18,12 @@ use crate::process::{Running, output};
 pub const SERVERS: usize = 3;
 
 static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+
+/// The one whose pods run. It is another one, because the other tests need pods that stay Pending.
+static WITH_NODES: OnceLock<ControlPlane> = OnceLock::new();
+
+/// Fake nodes. Each one takes 110 pods.
+const NODES: &str = "10";
 
 /// A running control plane, shared by all tests unless it is made for one.
 pub struct ControlPlane {
@@ -54,10 +60,20 @@ impl ControlPlane {
         SHARED.get_or_init(|| Self::up("controlplane", &[]))
     }
 
-    /// Stops the suite's control plane if it is running. Its logs stay.
+    /// The suite's control plane with kube-scheduler and fake nodes (`cargo xtask control-plane
+    /// nodes`).
+    pub fn with_nodes() -> &'static Self {
+        WITH_NODES.get_or_init(|| {
+            let plane = Self::up("controlplane-nodes", &[]);
+            plane.component(&["nodes", NODES]);
+            plane
+        })
+    }
+
+    /// Stops the suite's control planes that are running. Their logs stay.
     pub fn down() {
-        if let Some(shared) = SHARED.get() {
-            shared.component(&["down"]);
+        for plane in [&SHARED, &WITH_NODES].into_iter().filter_map(OnceLock::get) {
+            plane.component(&["down"]);
         }
     }
 

@@ -1,5 +1,5 @@
-//! The end-to-end suite: real etcd, kube-apiservers and kube-controller-manager, real client-go and
-//! Argo, and the real executable between them. `cargo test --release --test e2e` runs all of it,
+//! The end-to-end suite: real etcd, kube-apiservers, kube-controller-manager and kube-scheduler, real
+//! client-go and Argo, and the real executable between them. `cargo test --release --test e2e` runs all of it,
 //! `-- storm` one part.
 //!
 //! Plain `cargo test` does not run it, because it needs Go and some minutes. If a requirement is
@@ -21,6 +21,7 @@ mod clients;
 mod contention;
 mod control_plane;
 mod discovery;
+mod kubelet;
 mod outages;
 mod process;
 #[path = "../../bench/processors.rs"]
@@ -33,6 +34,7 @@ mod storm;
 mod table;
 mod transparency;
 mod watches;
+mod workflows;
 
 use std::process::ExitCode;
 
@@ -41,7 +43,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // All tests share one control plane, so they run one at a time.
+    // Tests share control planes, so they run one at a time.
     arguments.test_threads = Some(1);
     if !arguments.list
         && let Err(missing) = control_plane::prerequisites()
@@ -63,6 +65,8 @@ fn main() -> ExitCode {
         discovery::trials(),
         watches::trials(),
         clients::trials(),
+        kubelet::trials(),
+        workflows::trials(),
         // The last one, because it stops components that the others use.
         outages::trials(),
     ];
@@ -75,6 +79,14 @@ fn main() -> ExitCode {
 fn trial(name: &'static str, run: fn(&'static ControlPlane)) -> Trial {
     Trial::test(name, move || {
         run(ControlPlane::shared());
+        Ok(())
+    })
+}
+
+/// The same on the control plane with nodes.
+fn trial_with_nodes(name: &'static str, run: fn(&'static ControlPlane)) -> Trial {
+    Trial::test(name, move || {
+        run(ControlPlane::with_nodes());
         Ok(())
     })
 }

@@ -97,10 +97,7 @@ impl Running {
     pub fn assert_running(&mut self) {
         const LINES: usize = 40;
         if let Some(status) = self.child.try_wait().unwrap() {
-            let log = self
-                .log
-                .as_deref()
-                .map_or_else(String::new, |log| fs::read_to_string(log).unwrap());
+            let log = self.log();
             let lines: Vec<_> = log.lines().collect();
             let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
             panic!(
@@ -108,6 +105,12 @@ impl Running {
                 self.name
             );
         }
+    }
+
+    /// What its log file has so far.
+    pub fn log(&self) -> String {
+        let read = |log| String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();
+        self.log.as_deref().map_or_else(String::new, read)
     }
 
     /// The process id.

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use serde_json::json;
 
 use crate::argo::{self, Controller, Submissions, Version};
 use crate::contention::{Contention, QUOTAS};
@@ -83,11 +82,7 @@ fn times(
     shown: impl Fn() -> bool,
 ) -> Vec<Duration> {
     let namespace = plane.namespace(purpose, QUOTAS);
-    // Argo's own containers request no resources, and a quota of CPU and memory refuses that.
-    plane.create(&json!({
-        "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "defaults", "namespace": namespace },
-        "spec": { "limits": [{ "type": "Container", "defaultRequest": { "cpu": "10m", "memory": "16Mi" } }] },
-    }));
+    argo::default_requests(plane, &namespace);
     let mut controller = Controller::start(plane, Version::Current, kubeconfig, purpose);
     let contention = Contention::start(plane, &namespace);
     let mut submissions = Submissions::default();

@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Foreign crates that only one module may use.
-const OWNERS: [(&str, &str); 14] = [
+const OWNERS: [(&str, &str); 15] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("clap_mangen", "cli"),
     ("indicatif", "demo"),
     ("model_control_plane", "demo"),
     ("governor", "ratelimit"),
+    ("granit_parser", "kubeconfig"),
     ("h2", "upstream"),
     ("prometheus", "metrics"),
     ("rcgen", "tls"),

@@ -10,6 +10,7 @@ mod modes;
 mod opt_in;
 mod race;
 mod rate_limit;
+mod resources;
 mod time;
 mod timeouts;
 

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
 use kube_retry_proxy::config::Config;
 use model_control_plane::Settings;
 use tempfile::TempDir;
@@ -56,7 +57,7 @@ async fn a_create_that_was_given_up_becomes_an_event() {
     assert_eq!(event["metadata"]["namespace"], NAMESPACE);
     assert_eq!(
         event["regarding"],
-        serde_json::json!({ "kind": "Pod", "namespace": NAMESPACE, "name": "step-1" })
+        serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "namespace": NAMESPACE, "name": "step-1" })
     );
     let note = event["note"].as_str().unwrap();
     assert!(
@@ -65,6 +66,25 @@ async fn a_create_that_was_given_up_becomes_an_event() {
         "{note}"
     );
     eventually("it is counted", || counted(&rig, "success") == 1.0).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn the_event_of_another_resource_names_its_kind_and_its_version() {
+    let (rig, _directory) = rig(None).await;
+    let of = |kind: &str| format!(r#"{{"apiVersion":"batch/v1","kind":"{kind}","metadata":{{}}}}"#);
+    let mut client = rig.client(Protocol::Http2).await;
+    let path = format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs/mine?fieldManager=me");
+    let mut request = client.request(Method::PATCH, &path, of("Job"));
+    let content_type = "application/apply-patch+yaml".parse().unwrap();
+    request.headers_mut().insert(CONTENT_TYPE, content_type);
+    (0..2).for_each(|_| rig.faults().next_request(conflict()));
+    assert_eq!(client.ask(request).await.status, StatusCode::CONFLICT);
+    eventually("the event is there", || !rig.plane.events().is_empty()).await;
+    assert_eq!(
+        rig.plane.events()[0]["regarding"],
+        serde_json::json!({ "apiVersion": "batch/v1", "kind": "Job", "namespace": NAMESPACE, "name": "mine" })
+    );
     rig.stop().await;
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 use sha2::{Digest as _, Sha256};
 
-use crate::process::{exists, output, run as run_command};
+use crate::process::{self, exists, output};
 use crate::workspace::root;
 
 /// Packages that are installed together.
@@ -215,6 +215,12 @@ impl Set {
             Self::Helm3 | Self::Helm4 => vec![path(folder.join("helm"))],
         })
     }
+}
+
+/// Runs a step of an installation. The caller of `path` reads stdout, so that nothing else may
+/// print there.
+fn run_command(command: &mut Command) -> Result<()> {
+    process::run(command.stdout(std::io::stderr()))
 }
 
 const MODULE: &str = "driver.mjs";

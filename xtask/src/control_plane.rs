@@ -1,12 +1,14 @@
 //! A real Kubernetes control plane on loopback, without containers: etcd, kube-apiservers and
-//! kube-controller-manager run as plain processes.
+//! kube-controller-manager run as plain processes. kube-scheduler and fake nodes can be added.
 //!
 //! The state that one call leaves for the next is in a folder: `run/NAME.pid`, `.url` and `.cmd` of
-//! each component, `servers` (the URL of each kube-apiserver, one per line), `pki/`, `log/`, tokens
+//! each component, `version` (of Kubernetes, if not the newest), `servers` (the URL of each kube-apiserver, one per line), `pki/`, `log/`, tokens
 //! and kubeconfigs. The end-to-end suite and the benchmarks read these files.
 
+mod argo;
 mod components;
 mod credentials;
+mod nodes;
 mod programs;
 
 use std::env;
@@ -20,14 +22,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
 use rustix::process::Signal;
 
-use crate::process::{output, output_with_input};
+use crate::process::output;
 use crate::workspace::root;
 pub(crate) use programs::argo_manifests;
 use programs::{Program, Programs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Build the missing programs: those of Kubernetes, and Argo's workflow-controllers.
+    /// Build the missing programs: those of Kubernetes, Argo's workflow-controllers, and kwok.
     Build,
     /// Start etcd, N kube-apiservers and kube-controller-manager, and wait until they are ready.
     Up {
@@ -44,6 +46,11 @@ pub(crate) enum Verb {
             allow_hyphen_values = true
         )]
         flags: Vec<String>,
+    },
+    /// Add kube-scheduler and COUNT fake nodes, on which pods run, answer and end.
+    Nodes {
+        #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+        count: u16,
     },
     /// Stop a component and wait for its end.
     Stop {
@@ -75,15 +82,28 @@ pub(crate) enum Verb {
     Down,
 }
 
-/// Runs a verb on the control plane in CONTROLPLANE_DIR.
-pub(crate) fn run(verb: Verb) -> Result<()> {
-    let plane = ControlPlane::from_env()?;
+/// Runs a verb on the control plane in CONTROLPLANE_DIR, with a version of Kubernetes. Without one,
+/// a new control plane has the newest version, and a running one keeps its own.
+pub(crate) fn run(verb: Verb, version: Option<String>) -> Result<()> {
+    let directory = match env::var_os("CONTROLPLANE_DIR") {
+        Some(directory) => PathBuf::from(directory),
+        None => root().join("target/controlplane"),
+    };
+    let version = version
+        .or_else(|| env::var("CONTROLPLANE_VERSION").ok())
+        .filter(|version| !version.is_empty());
+    let version = match verb {
+        Verb::Up { .. } => version,
+        _ => version.or_else(|| fs::read_to_string(directory.join("version")).ok()),
+    };
+    let plane = ControlPlane::new(&directory, version)?;
     match verb {
         Verb::Build => Program::ALL
             .iter()
             .try_for_each(|program| plane.programs.path(*program).map(drop)),
         Verb::Up { servers } => plane.up(servers.into()),
         Verb::Add { name, flags } => plane.add(&name, &flags),
+        Verb::Nodes { count } => plane.nodes(count),
         Verb::Stop { name, signal } => plane.stop(&name, signal),
         Verb::Kill { name } => plane.stop(&name, Signal::KILL),
         Verb::Start { name } => plane.start(&name).and_then(|()| plane.wait_ready(&name)),
@@ -100,22 +120,17 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
 
 pub(crate) struct ControlPlane {
     directory: PathBuf,
+    /// The version of Kubernetes, if it is not the newest.
+    version: Option<String>,
     programs: Programs,
 }
 
 impl ControlPlane {
-    /// The control plane in CONTROLPLANE_DIR.
-    fn from_env() -> Result<Self> {
-        match env::var_os("CONTROLPLANE_DIR") {
-            Some(directory) => Self::new(Path::new(&directory)),
-            None => Self::new(&root().join("target/controlplane")),
-        }
-    }
-
-    pub(crate) fn new(directory: &Path) -> Result<Self> {
+    pub(crate) fn new(directory: &Path, version: Option<String>) -> Result<Self> {
         Ok(Self {
             directory: std::path::absolute(directory)?,
-            programs: Programs::from_env()?,
+            programs: Programs::from_env(version.as_deref())?,
+            version,
         })
     }
 
@@ -161,6 +176,9 @@ impl ControlPlane {
         }
         for folder in ["run", "log", "pki", "etcd", "ports"] {
             fs::create_dir_all(self.file(folder))?;
+        }
+        if let Some(version) = &self.version {
+            fs::write(self.file("version"), version)?;
         }
         self.make_pki(&addresses)?;
         self.make_tokens()?;
@@ -258,6 +276,9 @@ impl ControlPlane {
             format!("--client-ca-file={pki}/ca.crt"),
             format!("--token-auth-file={}", self.file("tokens.csv").display()),
             "--authorization-mode=RBAC".into(),
+            format!("--kubelet-certificate-authority={pki}/ca.crt"),
+            // No DNS server knows the nodes' names.
+            "--kubelet-preferred-address-types=InternalIP".into(),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
             format!("--service-account-key-file={pki}/service-account.pub"),
@@ -284,55 +305,6 @@ impl ControlPlane {
             }
         }
         Ok(())
-    }
-
-    /// Argo's manifests for a whole cluster: CRDs, RBAC, configuration. Without a kubelet the
-    /// Deployments stay Pending, so the controller runs as a process.
-    fn argo(&self, version: &str) -> Result<()> {
-        let source = self.programs.argo_source(version)?;
-        let namespace = ["--namespace", "argo"];
-        self.apply(&["create", "namespace", "argo"])?;
-        let manifests = format!("{}/manifests/cluster-install", source.display());
-        let mut install = self.kubectl(["apply", "--server-side", "--force-conflicts", "-k"])?;
-        output(install.arg(manifests))?;
-        let crds = ["workflows", "workflowtasksets"].map(|kind| format!("crd/{kind}.argoproj.io"));
-        let mut wait = self.kubectl(["wait", "--for=condition=Established", "--timeout=60s"])?;
-        output(wait.args(crds))?;
-        // Disables metrics. Until a controller is the leader, a dummy server has the metrics port,
-        // and the controller panics if the real server starts before the dummy has stopped. A
-        // kubelet would restart the controller; here nothing does.
-        let mut patch = self.kubectl(["patch", "configmap", "workflow-controller-configmap"])?;
-        let no_metrics = r#"{"data": {"metricsConfig": "{enabled: false}"}}"#;
-        output(
-            patch
-                .args(namespace)
-                .args(["--type", "merge", "--patch", no_metrics]),
-        )?;
-        // The roles of Argo 3.4 lack these rights, which HTTP templates need: the agent looks for a
-        // CA bundle in the workflow's namespace and updates the status of its task sets.
-        self.apply(&[
-            "create",
-            "clusterrole",
-            "argo-agents",
-            "--verb=get,patch,update",
-            "--resource=secrets,workflowtasksets.argoproj.io/status",
-        ])?;
-        self.apply(&[
-            "create",
-            "clusterrolebinding",
-            "argo-agents",
-            "--clusterrole=argo-agents",
-            "--serviceaccount=argo:argo",
-        ])?;
-        let mut token = self.kubectl(["create", "token", "argo", "--duration", "24h"])?;
-        self.write_secret("argo.token", &output(token.args(namespace))?)
-    }
-
-    /// `kubectl create …` that also succeeds if the object exists.
-    fn apply(&self, create: &[&str]) -> Result<()> {
-        let mut rendered = self.kubectl(create.iter().copied())?;
-        let object = output(rendered.args(["--dry-run=client", "-o", "yaml"]))?;
-        output_with_input(&mut self.kubectl(["apply", "-f", "-"])?, object.as_bytes()).map(drop)
     }
 
     /// A component keeps its port, so that it can be started again. The port is below the range
@@ -398,7 +370,7 @@ mod tests {
     #[test]
     fn a_component_keeps_its_port_and_shares_it_with_none() {
         let folder = tempfile::tempdir().unwrap();
-        let plane = ControlPlane::new(folder.path()).unwrap();
+        let plane = ControlPlane::new(folder.path(), None).unwrap();
         fs::create_dir(plane.file("ports")).unwrap();
         let mut ports: Vec<_> = (0..50)
             .map(|index| plane.port(&format!("component-{index}")).unwrap())

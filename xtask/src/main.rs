@@ -31,6 +31,9 @@ enum Task {
     /// Run a real Kubernetes control plane on loopback, as plain processes.
     #[command(after_help = CONTROL_PLANE_HELP)]
     ControlPlane {
+        /// An older version of Kubernetes: `1.34` for the one in tests/controlplane/kubernetes-1.34.
+        #[arg(long, global = true)]
+        version: Option<String>,
         #[command(subcommand)]
         verb: control_plane::Verb,
     },
@@ -50,10 +53,18 @@ Where a tool is missing, its checks are skipped; with CI=true they fail. KUBE_RE
 executable to use instead of building one.";
 
 const CONTROL_PLANE_HELP: &str = "\
-Components are named etcd, apiserver-0 …, controller-manager.
+Components are named etcd, apiserver-0 …, controller-manager, and after `nodes` scheduler and kwok.
+
+`nodes` makes pods run: kube-scheduler binds them to fake nodes, and kwok acts as the kubelet. No
+container starts. A pod with restartPolicy Never or OnFailure succeeds after a second, or after the
+time in its annotation pod-complete.stage.kwok.x-k8s.io/delay (such as 30s). Other pods run until
+they are deleted. Logs and attach show the file log/container.log (in the format of a container
+runtime: TIME stdout F TEXT). exec runs the command on this machine. port-forward echoes.
 
 CONTROLPLANE_DIR    scratch folder (default target/controlplane): PKI, tokens, kubeconfigs, logs,
                     etcd's data
+CONTROLPLANE_VERSION
+                    as --version
 CONTROLPLANE_CACHE  where built programs are kept, by version and Go release (default
                     ~/.cache/kube-retry-proxy/controlplane)
 KUBEBUILDER_ASSETS  a folder whose etcd, kube-apiserver and kubectl are used instead of built ones,
@@ -86,7 +97,7 @@ fn run(task: Task) -> Result<bool> {
         Task::DeployCheck { what } => deploy_check::run_checks(what),
         Task::Release(args) => release::run(&args),
         Task::Clients { verb } => clients::run(verb).map(|()| true),
-        Task::ControlPlane { verb } => control_plane::run(verb).map(|()| true),
+        Task::ControlPlane { version, verb } => control_plane::run(verb, version).map(|()| true),
     }
 }
 
@@ -112,6 +123,7 @@ mod tests {
         ];
         let Task::ControlPlane {
             verb: control_plane::Verb::Add { name, flags },
+            ..
         } = Cli::parse_from(arguments).task
         else {
             unreachable!("another verb");

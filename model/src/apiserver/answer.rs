@@ -232,10 +232,12 @@ pub(super) fn without_body(answer: Answer) -> Answer {
     Response::from_parts(head, Body::full(""))
 }
 
-/// An error that concerns one object.
+/// An error that concerns one object. `kind` may have a group: `jobs.batch`.
 pub(super) fn about(code: i32, reason: &str, message: String, kind: &str, name: &str) -> Status {
     let mut status = Status::new(code, reason, message);
+    let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
     status.details = Some(Details {
+        group: group.to_owned(),
         kind: kind.to_owned(),
         name: name.to_owned(),
         ..Details::default()

@@ -108,7 +108,7 @@ impl Apiserver {
             &pod.name
         };
         entry.note(|attempt| attempt.name.clone_from(asked));
-        self.open(namespace, &pod)?;
+        self.open(namespace, "pods", &pod.name)?;
         if pod.name.is_empty() && pod.generate_name.is_empty() {
             return Err(nameless().into());
         }
@@ -124,7 +124,7 @@ impl Apiserver {
         };
         let verdict = self.evaluator.evaluate(charge).await;
         entry.note(|attempt| attempt.quota = outcome(&verdict));
-        verdict.map_err(|denied| Box::new(refusal(&denied, &pod.name)))?;
+        verdict.map_err(|denied| Box::new(refusal(&denied, "pods", &pod.name)))?;
         let name = pod.name.clone();
         if dry_run {
             return match self.store.pod(namespace, &name) {
@@ -182,7 +182,12 @@ impl Apiserver {
     }
 
     /// Checks what the NamespaceLifecycle plugin checks.
-    fn open(&self, namespace: &str, pod: &NewPod) -> Result<(), Box<Status>> {
+    pub(super) fn open(
+        &self,
+        namespace: &str,
+        resource: &str,
+        name: &str,
+    ) -> Result<(), Box<Status>> {
         let Some(found) = self.store.namespace(namespace) else {
             return Err(answer::not_found("namespaces", namespace).into());
         };
@@ -190,11 +195,10 @@ impl Apiserver {
             return Ok(());
         }
         let message = format!(
-            "pods \"{}\" is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
-            pod.name
+            "{resource} \"{name}\" is forbidden: unable to create new content in namespace {namespace} because it is being terminated"
         );
         let cause = format!("namespace {namespace} is being terminated");
-        Err(about(403, "Forbidden", message, "pods", &pod.name)
+        Err(about(403, "Forbidden", message, resource, name)
             .caused_by("NamespaceTerminating", &cause)
             .into())
     }
@@ -247,7 +251,7 @@ fn posted_name(body: &[u8]) -> Result<String, Box<Status>> {
     }
 }
 
-fn nameless() -> Status {
+pub(super) fn nameless() -> Status {
     const MESSAGE: &str =
         "Pod \"\" is invalid: metadata.name: Required value: name or generateName is required";
     about(422, "Invalid", MESSAGE.into(), "Pod", "").caused_by(
@@ -256,7 +260,7 @@ fn nameless() -> Status {
     )
 }
 
-fn exists(kind: &str, name: &str) -> Status {
+pub(super) fn exists(kind: &str, name: &str) -> Status {
     about(
         409,
         "AlreadyExists",
@@ -266,7 +270,7 @@ fn exists(kind: &str, name: &str) -> Status {
     )
 }
 
-fn outcome(verdict: &Result<Admitted, Denied>) -> QuotaOutcome {
+pub(super) fn outcome(verdict: &Result<Admitted, Denied>) -> QuotaOutcome {
     match verdict {
         Ok(Admitted::Unlimited) => QuotaOutcome::Unlimited,
         Ok(Admitted::Charged) => QuotaOutcome::Charged,
@@ -278,7 +282,7 @@ fn outcome(verdict: &Result<Admitted, Denied>) -> QuotaOutcome {
 }
 
 /// The error that the client gets when the quota evaluator denies a create.
-fn refusal(denied: &Denied, pod: &str) -> Status {
+pub(super) fn refusal(denied: &Denied, resource: &str, name: &str) -> Status {
     match denied {
         Denied::Conflict { quota } => {
             let message = format!(
@@ -293,9 +297,9 @@ fn refusal(denied: &Denied, pod: &str) -> Status {
             about(
                 403,
                 "Forbidden",
-                format!("pods \"{pod}\" is forbidden: {denied}"),
-                "pods",
-                pod,
+                format!("{resource} \"{name}\" is forbidden: {denied}"),
+                resource,
+                name,
             )
         }
     }

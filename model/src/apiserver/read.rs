@@ -72,7 +72,8 @@ impl Apiserver {
                 name,
                 ..
             } => self.one(head, *resource, namespace, name),
-            Target::Extra(_) | Target::Events | Target::Unknown => {
+            // `others` answers requests for those.
+            Target::Extra(_) | Target::Events | Target::Other(_) | Target::Unknown => {
                 self.failure(head, answer::no_such_path())
             }
         }

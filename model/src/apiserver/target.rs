@@ -24,8 +24,35 @@ pub(super) enum Target {
     /// The collection `events` of events.k8s.io in one namespace. The model only accepts creates
     /// there.
     Events,
+    /// Objects of any other namespaced resource.
+    Other(Other),
     /// A path that the model does not serve.
     Unknown,
+}
+
+/// The collection of a resource in a namespace, or one of its objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Other {
+    /// As quotas write it: `services`, `jobs.batch`.
+    resource: String,
+    namespace: String,
+    name: Option<String>,
+}
+
+impl Other {
+    fn of(group: &str, resource: &str, namespace: &str, name: Option<&str>) -> Target {
+        let dot = if group.is_empty() { "" } else { "." };
+        Target::Other(Other {
+            resource: format!("{resource}{dot}{group}"),
+            namespace: namespace.to_owned(),
+            name: name.map(str::to_owned),
+        })
+    }
+
+    /// The namespace, the resource and the name.
+    pub(super) fn parts(&self) -> (&str, &str, Option<&str>) {
+        (&self.namespace, &self.resource, self.name.as_deref())
+    }
 }
 
 /// The namespaced resources that the model serves.
@@ -64,6 +91,12 @@ impl Target {
             return match *segments {
                 ["echo" | "trailers", ..] => Target::Extra(path.to_owned()),
                 ["apis", "events.k8s.io", "v1", "namespaces", _, "events"] => Target::Events,
+                ["apis", group, _, "namespaces", namespace, resource] => {
+                    Other::of(group, resource, namespace, None)
+                }
+                ["apis", group, _, "namespaces", namespace, resource, name] => {
+                    Other::of(group, resource, namespace, Some(name))
+                }
                 [
                     "version" | "healthz" | "livez" | "readyz" | "api" | "apis",
                     ..,
@@ -76,9 +109,17 @@ impl Target {
             ["namespaces"] => Target::Namespaces(None),
             ["namespaces", name] => Target::Namespaces(Some(name.to_owned())),
             [resource] => Target::collection(resource, None),
-            ["namespaces", namespace, resource] => Target::collection(resource, Some(namespace)),
+            ["namespaces", namespace, resource] => {
+                match Target::collection(resource, Some(namespace)) {
+                    Target::Unknown => Other::of("", resource, namespace, None),
+                    served => served,
+                }
+            }
             ["namespaces", namespace, resource, name] => {
-                Target::object(resource, namespace, name, None)
+                match Target::object(resource, namespace, name, None) {
+                    Target::Unknown => Other::of("", resource, namespace, Some(name)),
+                    served => served,
+                }
             }
             ["namespaces", namespace, resource, name, subresource] => {
                 Target::object(resource, namespace, name, Some(subresource))

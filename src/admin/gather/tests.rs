@@ -14,14 +14,15 @@ const MS: Duration = Duration::from_millis(1);
 pub(in crate::admin) fn example() -> Snapshot {
     let (metrics, decisions) = (Metrics::new(2, &[]), Arc::new(Decisions::new(8)));
     for (namespace, conflicts) in [("quiet", 1), ("busy", 3), ("beyond", 1)] {
-        (0..conflicts).for_each(|_| metrics.conflict(namespace, "quota_conflict"));
+        (0..conflicts).for_each(|_| metrics.conflict(namespace, "pods", "quota_conflict"));
     }
     (0..4).for_each(|_| metrics.replay("quota_conflict"));
     metrics.replay("throttled");
-    metrics.outcome("busy", Outcome::Created);
-    metrics.outcome("busy", Outcome::CreatedAfterReplay);
-    metrics.outcome("quiet", Outcome::GaveUp);
-    metrics.outcome("", Outcome::Refused);
+    metrics.outcome("busy", "pods", Outcome::Created);
+    metrics.outcome("busy", "pods", Outcome::CreatedAfterReplay);
+    metrics.outcome("quiet", "pods", Outcome::GaveUp);
+    metrics.outcome("beyond", "jobs.batch", Outcome::Refused);
+    metrics.outcome("busy", "services", Outcome::Created);
     metrics.not_replayed(NotReplayed::Attempts);
     metrics.certificate_expiry(i64::try_from(NOW.as_secs()).unwrap() + 86_400);
 
@@ -104,7 +105,7 @@ fn counts_are_those_of_the_metrics() {
     assert_eq!(
         ended,
         [
-            ("created", 1),
+            ("created", 2),
             ("created_after_replay", 1),
             ("refused", 1),
             ("gave_up", 1)
@@ -123,26 +124,36 @@ fn namespaces_are_ranked_by_conflicts() {
         .collect();
     assert_eq!(
         ranked,
-        [
-            ("busy", 3, 2),
-            ("(all others)", 1, 0),
-            ("quiet", 1, 1),
-            ("(no namespace)", 0, 1)
-        ]
+        [("busy", 3, 3), ("(all others)", 1, 1), ("quiet", 1, 1),]
     );
     assert_eq!(
         (
             snapshot.namespaces[0].created,
             snapshot.namespaces[0].created_after_replay
         ),
-        (1, 1)
+        (2, 1)
     );
     assert_eq!(
         (
             snapshot.namespaces[2].gave_up,
-            snapshot.namespaces[3].others
+            snapshot.namespaces[1].others
         ),
         (1, 1)
+    );
+}
+
+#[test]
+fn resources_are_ranked_by_conflicts() {
+    let snapshot = example();
+    let ranked: Vec<_> = snapshot
+        .resources
+        .iter()
+        .map(|each| (each.title(), each.conflicts, each.creates()))
+        .collect();
+    assert_eq!(
+        ranked,
+        [("pods", 5, 3), ("(all others)", 0, 1), ("services", 0, 1)],
+        "a refusal gives jobs.batch no label"
     );
 }
 
@@ -160,7 +171,7 @@ fn decisions_omit_first_attempt_successes_and_describe_the_others() {
     );
     assert_eq!(
         (decision.object().as_str(), decision.outcome_in_words()),
-        ("busy/step-*", "created after a replay")
+        ("pods busy/step-*", "created after a replay")
     );
     assert_eq!(
         DecisionSummary {

@@ -1,5 +1,5 @@
 //! Text in HTML. Every text that is not a constant of the page goes through [`Text`], since names
-//! of namespaces and pods come from URLs and bodies.
+//! of namespaces and objects come from URLs and bodies.
 
 use std::fmt::{self, Display, Write};
 

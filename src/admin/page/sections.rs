@@ -7,11 +7,11 @@ use super::chart::chart;
 use super::elements::{bar, clock, close, close_table, open, table, tile};
 use super::html::Text;
 use crate::snapshot::words::{counted, duration, number};
-use crate::snapshot::{DecisionSummary, NamespaceSummary, ServerSummary, Snapshot};
+use crate::snapshot::{CountsSummary, DecisionSummary, ServerSummary, Snapshot};
 use crate::verdict::Outcome;
 
-/// Namespaces in the table. `/status.json` has all of them.
-const NAMESPACES: usize = 15;
+/// Namespaces and resources in their tables. `/status.json` has all of them.
+const ROWS: usize = 15;
 
 /// Whether the proxy is ready, its mode, failing checks, version and uptime.
 pub(super) fn headline(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
@@ -105,16 +105,27 @@ pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
 /// The namespaces with the most conflicts.
 pub(super) fn namespaces(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     open(out, "namespaces", "Namespaces by conflicts")?;
-    let all = &snapshot.namespaces;
+    counts(out, "namespaces", "Namespace", &snapshot.namespaces)?;
+    close(out)
+}
+
+/// The resources with the most conflicts.
+pub(super) fn resources(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    open(out, "resources", "Resources by conflicts")?;
+    counts(out, "resources", "Resource", &snapshot.resources)?;
+    close(out)
+}
+
+fn counts(out: &mut String, id: &str, title: &str, all: &[CountsSummary]) -> fmt::Result {
     if all.is_empty() {
         out.write_str("<p>No creates yet.</p>\n")?;
-        return close(out);
+        return Ok(());
     }
     table(
         out,
-        "namespaces",
+        id,
         &[
-            "Namespace",
+            title,
             "#Conflicts",
             "",
             "#Created",
@@ -123,20 +134,20 @@ pub(super) fn namespaces(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
             "#Other outcomes",
         ],
     )?;
-    let most = all.first().map_or(0, |namespace| namespace.conflicts);
-    for namespace in all.iter().take(NAMESPACES) {
-        let NamespaceSummary {
+    let most = all.first().map_or(0, |first| first.conflicts);
+    for counts in all.iter().take(ROWS) {
+        let CountsSummary {
             conflicts,
             created,
             created_after_replay,
             gave_up,
             others,
             ..
-        } = namespace;
+        } = counts;
         write!(
             out,
             r#"<tr><th scope="row">{}</th><td class="number">{}</td><td>"#,
-            Text(namespace.title()),
+            Text(counts.title()),
             number(*conflicts)
         )?;
         bar(out, *conflicts, most)?;
@@ -152,14 +163,14 @@ pub(super) fn namespaces(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         out.write_str("</tr>\n")?;
     }
     close_table(out)?;
-    if let Some(more) = all.len().checked_sub(NAMESPACES).filter(|more| *more > 0) {
+    if let Some(more) = all.len().checked_sub(ROWS).filter(|more| *more > 0) {
         write!(
             out,
             r#"<p class="muted">And {} more, in <a href="/status.json">/status.json</a>.</p>"#,
             number(more as u64)
         )?;
     }
-    close(out)
+    Ok(())
 }
 
 /// How the creates of all namespaces ended.
@@ -201,9 +212,8 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     for held in &snapshot.longest_held {
         write!(
             out,
-            r#"<tr><th scope="row">{}/{}</th><td class="number">{}</td><td>{}</td><td class="number">{}</td></tr>"#,
-            Text(&held.namespace),
-            Text(&held.name),
+            r#"<tr><th scope="row">{}</th><td class="number">{}</td><td>{}</td><td class="number">{}</td></tr>"#,
+            Text(held.object()),
             number(held.attempts),
             Text(held.class.replace('_', " ")),
             duration(Duration::from_millis(held.held_for_ms))

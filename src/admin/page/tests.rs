@@ -61,12 +61,17 @@ fn the_page_shows_every_number_without_scripts() {
         },
     );
     assert!(
-        section(&page, "namespaces").contains("busy 3 1 1"),
+        section(&page, "namespaces").contains("busy 3 2 1"),
         "{}",
         section(&page, "namespaces")
     );
     assert!(
-        section(&page, "held").contains("busy/waiting 1 quota conflict"),
+        section(&page, "resources").contains("pods 5 1 1 1"),
+        "{}",
+        section(&page, "resources")
+    );
+    assert!(
+        section(&page, "held").contains("pods busy/waiting 1 quota conflict"),
         "{}",
         section(&page, "held")
     );
@@ -90,7 +95,7 @@ fn the_page_shows_every_number_without_scripts() {
     );
     let decisions = section(&page, "decisions");
     assert!(
-        decisions.contains("busy/step-* created after a replay 409 quota conflict, sent again after 58 ms: connect failed"),
+        decisions.contains("pods busy/step-* created after a replay 409 quota conflict, sent again after 58 ms: connect failed"),
         "{decisions}"
     );
     assert!(

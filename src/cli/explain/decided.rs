@@ -57,7 +57,6 @@ pub(super) fn print(
 fn explained(decision: &DecisionSummary) -> String {
     let DecisionSummary {
         time,
-        resource,
         attempts,
         why,
         held_ms,
@@ -68,11 +67,7 @@ fn explained(decision: &DecisionSummary) -> String {
         printable(decision.outcome_in_words()),
     );
     let held = duration(Duration::from_millis(*held_ms));
-    let mut text = format!(
-        "create    {} {object} at {}\n",
-        printable(resource),
-        printable(time)
-    );
+    let mut text = format!("create    {object} at {}\n", printable(time));
     text += &format!(
         "outcome   {ended} ({}, held {held})\n",
         counted(attempts.len() as u64, "attempt")

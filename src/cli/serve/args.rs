@@ -65,8 +65,9 @@ pub struct ServeArgs {
         value_parser = parse_url
     )]
     pub upstream: Option<Vec<Uri>>,
-    /// Take the address of kube-apiserver and its CA, but no credentials, from this kubeconfig.
-    #[arg(long, value_name = "FILE", env = "KUBE_RETRY_PROXY_KUBECONFIG", help_heading = UPSTREAM)]
+    /// Take the address of kube-apiserver and its CA, but no credentials, from this kubeconfig, or
+    /// from a list of them like a:b:c.
+    #[arg(long, value_name = "FILE[:FILE…]", env = "KUBE_RETRY_PROXY_KUBECONFIG", help_heading = UPSTREAM)]
     pub kubeconfig: Option<PathBuf>,
     /// The context to take from the kubeconfig. By default it is the current one.
     #[arg(long, value_name = "NAME", env = "KUBE_RETRY_PROXY_CONTEXT", help_heading = UPSTREAM, requires = "kubeconfig")]

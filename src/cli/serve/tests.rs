@@ -26,6 +26,11 @@ fn cluster() -> Cluster {
 fn endpoint() -> ApiserverEndpoint {
     ApiserverEndpoint {
         server: "https://kubeconfig:6443".into(),
+        place: Place {
+            path: "config".into(),
+            line: 7,
+        },
+        insecure: false,
         ca: Some(CaSource::Pem(b"pem".to_vec())),
         server_name: Some("kubernetes".into()),
     }
@@ -392,6 +397,6 @@ fn files_are_read_where_the_flags_say() {
     ));
     assert!(matches!(
         load(&args(&[&flag("kubeconfig", "nowhere")])),
-        Err(ServeError::Kubeconfig { .. })
+        Err(ServeError::Kubeconfig(_))
     ));
 }

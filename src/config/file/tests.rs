@@ -136,8 +136,8 @@ fn wrong_types_are_mistakes_at_any_depth() {
         ),
         [
             "line 3: creates.resources[0]: 'pods': expected a mapping",
-            "line 3: creates.resources[1].resource: missing: expected a plural name in lower case without a subresource, like pods",
-            "line 3: creates.resources[2].resource: 'pods/status': expected a plural name in lower case without a subresource, like pods",
+            "line 3: creates.resources[1].resource: missing: expected a plural name in lower case without a subresource, like pods, or '*'",
+            "line 3: creates.resources[2].resource: 'pods/status': expected a plural name in lower case without a subresource, like pods, or '*'",
             "line 3: creates.serverSideApply: 'yes': expected true or false",
         ]
     );
@@ -148,6 +148,52 @@ fn wrong_types_are_mistakes_at_any_depth() {
             "line 4: admin.bindAddress: ':8080': expected an address and a port, like 0.0.0.0:8080 or [::]:8080",
         ]
     );
+}
+
+#[test]
+fn mistakes_in_lists_of_resources_are_reported() {
+    let name = "expected a plural name in lower case without a subresource, like pods, or '*'";
+    assert_eq!(
+        mistakes(
+            "creates: {resources: [{resource: 'pod*'}, {group: '*.io', resource: Jobs}], except: pods}\n"
+        ),
+        [
+            &format!("line 3: creates.resources[0].resource: 'pod*': {name}"),
+            "line 3: creates.resources[1].group: '*.io': expected an API group like batch, '' for the core group, or '*'",
+            &format!("line 3: creates.resources[1].resource: 'Jobs': {name}"),
+            "line 3: creates.except: 'pods': expected a list",
+        ]
+    );
+    let never = "line 3: creates.resources: must not list events, leases, bindings, resourcequotas or anything of \
+                 authentication.k8s.io or authorization.k8s.io: their creates never wait";
+    for listed in [
+        "{resource: events}",
+        "{group: coordination.k8s.io, version: v1, resource: leases}",
+        "{resource: pods}, {group: authorization.k8s.io, resource: '*'}",
+        "{group: authentication.k8s.io, resource: tokenreviews}",
+    ] {
+        assert_eq!(
+            mistakes(&format!("creates: {{resources: [{listed}]}}\n")),
+            [never],
+            "{listed}"
+        );
+    }
+    let all_taken_out = "line 3: creates.except: must not take out all of an item of creates.resources; remove that item instead";
+    for creates in [
+        "{except: [{group: '*', resource: '*'}]}",
+        "{resources: [{resource: pods}, {resource: services}], except: [{resource: services}]}",
+        "{resources: [{group: batch, version: v1, resource: jobs}], except: [{group: batch, resource: '*'}]}",
+    ] {
+        assert_eq!(
+            mistakes(&format!("creates: {creates}\n")),
+            [all_taken_out],
+            "{creates}"
+        );
+    }
+    config(
+        "creates: {resources: [{group: batch, resource: jobs}], except: [{group: batch, version: v1, resource: jobs}]}\n",
+    );
+    config("creates: {except: null}\nrateLimit: {resources: [{group: '*', resource: '*'}]}\n");
 }
 
 #[test]
@@ -274,7 +320,7 @@ fn values_reach_their_fields() {
 upstream: {url: 'https://[fd00::1]:6443', caFile: /ca.crt, serverName: kubernetes, connectTimeout: 1.5s, connectionsPerLane: 2}
 serving: {bindAddress: '::', securePort: 0, tlsCertFile: a, tlsPrivateKeyFile: b}
 admin: {bindAddress: '[::]:0'}
-creates: {resources: [{group: batch, resource: jobs}, {resource: services}], serverSideApply: true, maxBody: 64Ki, maxBuffered: 1048576}
+creates: {resources: [{group: batch, resource: jobs}, {resource: services}], except: [{group: '*', resource: x}], serverSideApply: false, maxBody: 64Ki, maxBuffered: 1048576}
 replay: {budget: {other: {ratio: 1, perSecond: 0}}, exceededQuota: {enabled: true, maxHold: 1m30s}}
 rateLimit: {namespace: {qps: 0.5, burst: 3}, global: {qps: 100, burst: 200}}
 logging: {format: json, level: 'warn,kube_retry_proxy=debug'}
@@ -298,10 +344,12 @@ logging: {format: json, level: 'warn,kube_retry_proxy=debug'}
         read.creates.resources[0],
         Resource {
             group: "batch".into(),
-            version: "v1".into(),
+            version: "*".into(),
             resource: "jobs".into()
         }
     );
+    assert_eq!(read.creates.except, [Resource::named("*", "x")]);
+    assert!(!read.creates.server_side_apply);
     assert_eq!(
         (read.creates.max_body, read.creates.max_buffered),
         (64 << 10, 1 << 20)

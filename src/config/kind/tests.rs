@@ -36,8 +36,13 @@ fn reads_hosts_names_and_log_levels() {
         parsed(api_group(), "batch.example.com").unwrap(),
         "batch.example.com"
     );
-    for bad in ["Pods", "pods/status", "pods ", ""] {
-        parsed(api_name("x"), bad).unwrap_err();
+    assert_eq!(parsed(api_group(), "*").unwrap(), "*");
+    for bad in ["Pods", "*.k8s.io", "batch,apps"] {
+        parsed(api_group(), bad).unwrap_err();
+    }
+    assert_eq!(parsed(api_name_or_any("x"), "*").unwrap(), "*");
+    for bad in ["Pods", "pods/status", "pods ", "", "*s", "**", "*/*"] {
+        parsed(api_name_or_any("x"), bad).unwrap_err();
     }
     for good in ["info", "WARN", "info,kube_retry_proxy::create=debug", "off"] {
         parsed(log_level(), good).unwrap();

@@ -67,21 +67,21 @@ pub(crate) fn host() -> Leaf<String> {
     text_of(what, "", parse_host, String::clone)
 }
 
-/// A lower-case name of the Kubernetes API.
-pub(crate) fn api_name(what: &'static str) -> Leaf<String> {
-    let parse = |text: &str| is_api_name(text).then(|| text.to_owned());
-    text_of(what, "^[a-z0-9.-]+$", parse, String::clone)
+/// A lower-case name of the Kubernetes API, or `*` for every name.
+pub(crate) fn api_name_or_any(what: &'static str) -> Leaf<String> {
+    let parse = |text: &str| (text == "*" || is_api_name(text)).then(|| text.to_owned());
+    text_of(what, r"^([a-z0-9.-]+|[*])$", parse, String::clone)
 }
 
-/// An API group; empty for the core group.
+/// An API group; empty for the core group, `*` for every group.
 pub(crate) fn api_group() -> Leaf<String> {
-    let what = "an API group like batch, or '' for the core group";
-    let named = api_name(what);
+    let what = "an API group like batch, '' for the core group, or '*'";
+    let named = api_name_or_any(what);
     let parse = move |value: &YamlValue| match value {
         YamlValue::Text(text) if text.is_empty() => Ok(String::new()),
         value => (named.parse)(value),
     };
-    let pattern = "^[a-z0-9.-]*$";
+    let pattern = r"^([a-z0-9.-]*|[*])$";
     Leaf::new(Shape::Text { what, pattern }, parse, |group| json!(group))
 }
 

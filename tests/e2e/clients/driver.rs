@@ -32,6 +32,8 @@ pub struct Client {
     in_flight: usize,
     /// Whether it repeats a create that met a conflict, so that it may show none.
     pub retries: bool,
+    /// Whether its driver has the action `streams`.
+    pub streams: bool,
     /// Whether it belongs to the short set.
     pub short: bool,
 }
@@ -49,10 +51,12 @@ enum Program {
 }
 
 pub const CLIENTS: &[Client] = &[
-    Client::of("kubernetes (Python)", Program::Set("python"), "kubernetes").in_the_short_set(),
-    Client::of("kr8s", Program::Set("python"), "kr8s"),
+    Client::of("kubernetes (Python)", Program::Set("python"), "kubernetes")
+        .that_streams()
+        .in_the_short_set(),
+    Client::of("kr8s", Program::Set("python"), "kr8s").that_streams(),
     Client::of("pykube-ng", Program::Set("python"), "pykube-ng"),
-    Client::of("lightkube", Program::Set("python"), "lightkube"),
+    Client::of("lightkube", Program::Set("python"), "lightkube").that_streams(),
     Client::of(
         "Airflow, KubernetesExecutor",
         Program::Set("airflow"),
@@ -69,11 +73,13 @@ pub const CLIENTS: &[Client] = &[
         "operator",
     )
     .that_retries(),
-    Client::of("fabric8, OkHttp", Program::Set("fabric8"), "okhttp"),
-    Client::of("fabric8, JDK", Program::Set("fabric8"), "jdk"),
-    Client::of("fabric8, Vert.x", Program::Set("fabric8"), "vertx"),
-    Client::of("client-java", Program::Set("client-java"), "client-java"),
-    Client::of("client-node", Program::Set("node"), "client-node").in_the_short_set(),
+    Client::of("fabric8, OkHttp", Program::Set("fabric8"), "okhttp").that_streams(),
+    Client::of("fabric8, JDK", Program::Set("fabric8"), "jdk").that_streams(),
+    Client::of("fabric8, Vert.x", Program::Set("fabric8"), "vertx").that_streams(),
+    Client::of("client-java", Program::Set("client-java"), "client-java").that_streams(),
+    Client::of("client-node", Program::Set("node"), "client-node")
+        .that_streams()
+        .in_the_short_set(),
     Client::of(
         "Helm 3, releases of four objects",
         Program::Helm("helm-3"),
@@ -144,6 +150,20 @@ pub struct Identity {
     pub error: Option<String>,
 }
 
+/// What a client got from each kind of stream that it has.
+#[derive(Deserialize)]
+pub struct Streamed {
+    /// The name of the first pod in a watch.
+    pub watch: Option<String>,
+    /// The first line of a pod's log, followed.
+    pub log: Option<String>,
+    /// The output of a command.
+    pub exec: Option<String>,
+    /// What came back through a forwarded port.
+    pub forward: Option<String>,
+    pub error: Option<String>,
+}
+
 /// What a kubeconfig says about its user.
 pub enum Credentials {
     Token(String),
@@ -172,7 +192,8 @@ pub fn kubeconfig(server: &str, authority: &Path, credentials: &Credentials) -> 
 
 impl Client {
     const fn of(name: &'static str, program: Program, argument: &'static str) -> Self {
-        let (creates, in_flight, retries, short) = (40, 8, false, false);
+        let (creates, in_flight) = (40, 8);
+        let (retries, streams, short) = (false, false, false);
         Self {
             name,
             program,
@@ -180,6 +201,7 @@ impl Client {
             creates,
             in_flight,
             retries,
+            streams,
             short,
         }
     }
@@ -187,6 +209,13 @@ impl Client {
     const fn in_the_short_set(self) -> Self {
         Self {
             short: true,
+            ..self
+        }
+    }
+
+    const fn that_streams(self) -> Self {
+        Self {
+            streams: true,
             ..self
         }
     }
@@ -235,6 +264,18 @@ impl Client {
             .env("PREFIX", prefix)
             .env("COUNT", self.creates.to_string())
             .env("IN_FLIGHT", self.in_flight.to_string());
+        self.report(&mut command)
+    }
+
+    /// Watches, follows, runs a command in and forwards a port of a running pod.
+    pub fn streamed(&self, kubeconfig: &Path, namespace: &str, pod: &str) -> Streamed {
+        let mut command = Command::new("timeout");
+        command
+            .args(["--kill-after=5", "120"])
+            .args(self.words("streams"))
+            .env("KUBECONFIG", kubeconfig)
+            .env("NAMESPACE", namespace)
+            .env("POD", pod);
         self.report(&mut command)
     }
 

@@ -68,7 +68,7 @@ async fn only_creates_of_the_configured_resources_are_replayed(protocol: Protoco
     let table = [
         ("/api/v1/namespaces/team/configmaps", 2),
         ("/apis/batch/v1/namespaces/team/jobs", 2),
-        ("/api/v1/namespaces", 2),
+        ("/api/v1/namespaces", 1),
         ("/api/v1/namespaces/team/pods", 1),
         ("/apis/batch/v1beta1/namespaces/team/jobs", 1),
         ("/apis/apps/v1/namespaces/team/jobs", 1),
@@ -112,24 +112,24 @@ async fn what_looks_like_a_create_but_is_none_is_not_replayed(protocol: Protocol
 }
 
 cases!(
-    a_server_side_apply_is_replayed_where_it_is_asked_for,
+    a_server_side_apply_is_replayed_unless_switched_off,
     protocols,
     [
-        not_asked_for(false, APPLY, 1),
-        asked_for(true, APPLY, 2),
+        switched_off(false, APPLY, 1),
+        switched_on(true, APPLY, 2),
         a_merge_patch(true, "application/merge-patch+json", 1),
         a_strategic_merge_patch(true, "application/strategic-merge-patch+json", 1),
     ]
 );
-async fn a_server_side_apply_is_replayed_where_it_is_asked_for(
+async fn a_server_side_apply_is_replayed_unless_switched_off(
     protocol: Protocol,
-    opted_in: bool,
+    enabled: bool,
     content_type: &str,
     expected: usize,
 ) {
     let rig = rig(|config| {
         brisk(config);
-        config.creates.server_side_apply = opted_in;
+        config.creates.server_side_apply = enabled;
     })
     .await;
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/a?fieldManager=me&force=true");

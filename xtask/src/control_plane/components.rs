@@ -1,6 +1,7 @@
 //! Components as processes: start, wait for readiness, signal, stop.
 
 use std::fs::{self, OpenOptions};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -90,6 +91,9 @@ impl ControlPlane {
         if name == "etcd" {
             return Ok(true);
         }
+        if matches!(name, "scheduler" | "kwok") {
+            return Ok(TcpStream::connect(("127.0.0.1", self.port(name)?)).is_ok());
+        }
         if name == "controller-manager" {
             let account = ["get", "serviceaccounts", "default", "-o", "name"];
             let found = output(&mut self.kubectl(account)?);
@@ -135,7 +139,7 @@ impl ControlPlane {
     pub(crate) fn down(&self) -> Result<()> {
         let mut names = self.started();
         names.sort_by_key(|name| match name.as_str() {
-            "controller-manager" => 0,
+            "controller-manager" | "scheduler" | "kwok" => 0,
             "etcd" => 2,
             _ => 1,
         });
@@ -231,7 +235,7 @@ mod tests {
 
     fn plane() -> (tempfile::TempDir, ControlPlane) {
         let folder = tempfile::tempdir().unwrap();
-        let plane = ControlPlane::new(folder.path()).unwrap();
+        let plane = ControlPlane::new(folder.path(), None).unwrap();
         for name in ["run", "log"] {
             fs::create_dir(plane.file(name)).unwrap();
         }

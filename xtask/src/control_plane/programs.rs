@@ -14,6 +14,9 @@ use super::say;
 use crate::process::{exists, output, run};
 use crate::workspace::root;
 
+/// The folder of the newest version of Kubernetes. That of an older one has its name at the end.
+const NEWEST: &str = "kubernetes";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Program {
     Etcd,
@@ -21,6 +24,10 @@ pub(crate) enum Program {
     Apiserver,
     #[value(name = "kube-controller-manager")]
     ControllerManager,
+    /// Not a `tool` in the go.mod of the newest version. It needs no module that the others do not
+    /// need, and a new line there would rebuild every cached program.
+    #[value(name = "kube-scheduler")]
+    Scheduler,
     Kubectl,
     /// The client-go program of the end-to-end suite.
     Driver,
@@ -30,6 +37,8 @@ pub(crate) enum Program {
     /// Argo 4.0's workflow-controller.
     #[value(name = "argo-4.0")]
     Argo40,
+    /// The fake kubelet.
+    Kwok,
 }
 
 impl Program {
@@ -37,10 +46,12 @@ impl Program {
         Self::Etcd,
         Self::Apiserver,
         Self::ControllerManager,
+        Self::Scheduler,
         Self::Kubectl,
         Self::Driver,
         Self::Argo34,
         Self::Argo40,
+        Self::Kwok,
     ];
 
     /// The folder of the program's Go module, and the file name of the executable.
@@ -49,22 +60,34 @@ impl Program {
             Self::Etcd => ("kubernetes", "etcd"),
             Self::Apiserver => ("kubernetes", "kube-apiserver"),
             Self::ControllerManager => ("kubernetes", "kube-controller-manager"),
+            Self::Scheduler => ("kubernetes", "kube-scheduler"),
             Self::Kubectl => ("kubernetes", "kubectl"),
             Self::Driver => ("kubernetes", "driver"),
             Self::Argo34 => ("argo-3.4", "workflow-controller"),
             Self::Argo40 => ("argo-4.0", "workflow-controller"),
+            Self::Kwok => ("kwok", "kwok"),
         }
     }
 
     /// Whether KUBEBUILDER_ASSETS may contain it.
     fn is_of_kubernetes(self) -> bool {
-        !matches!(self, Self::Driver | Self::Argo34 | Self::Argo40)
+        self == Self::Etcd || self.has_versions()
+    }
+
+    /// Whether each version of Kubernetes has its own. All of them use the same etcd.
+    fn has_versions(self) -> bool {
+        matches!(
+            self,
+            Self::Apiserver | Self::ControllerManager | Self::Scheduler | Self::Kubectl
+        )
     }
 }
 
 pub(super) struct Programs {
     /// The folder with the Go modules: `tests/controlplane`.
     sources: PathBuf,
+    /// The folder in there of the version of Kubernetes.
+    kubernetes: String,
     cache: PathBuf,
     /// The folder in KUBEBUILDER_ASSETS.
     assets: Option<PathBuf>,
@@ -73,7 +96,8 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    pub(super) fn from_env() -> Result<Self> {
+    /// Programs of this version of Kubernetes, such as 1.34. `None` is the newest version.
+    pub(super) fn from_env(version: Option<&str>) -> Result<Self> {
         let set = |name| {
             env::var_os(name)
                 .filter(|value| !value.is_empty())
@@ -89,10 +113,17 @@ impl Programs {
             (None, None, Some(home)) => home.join(".cache/kube-retry-proxy/controlplane"),
             (None, None, None) => bail!("neither HOME nor CONTROLPLANE_CACHE is set"),
         };
+        let sources = root().join("tests/controlplane");
+        let kubernetes = match version {
+            Some(version) => older(&sources, version)?,
+            None => NEWEST.to_owned(),
+        };
         Ok(Self {
-            sources: root().join("tests/controlplane"),
+            sources,
+            kubernetes,
             cache: std::path::absolute(cache)?,
-            assets: set("KUBEBUILDER_ASSETS"),
+            // Their version is unknown.
+            assets: set("KUBEBUILDER_ASSETS").filter(|_| version.is_none()),
             kubectl: OnceLock::new(),
         })
     }
@@ -125,7 +156,7 @@ impl Programs {
 
     /// Builds a program once for each content of go.mod and go.sum and each Go release.
     fn built(&self, program: Program) -> Result<PathBuf> {
-        let (module, name) = program.names();
+        let (module, name) = (self.module(program), program.names().1);
         let source = self.sources.join(module);
         ensure!(
             exists("go"),
@@ -167,11 +198,19 @@ impl Programs {
         Ok(executable)
     }
 
+    fn module(&self, program: Program) -> &str {
+        if program.has_versions() {
+            &self.kubernetes
+        } else {
+            program.names().0
+        }
+    }
+
     fn package(&self, program: Program) -> Result<String> {
         let (module, name) = program.names();
         match name {
             "etcd" => Ok("go.etcd.io/etcd/server/v3".to_owned()),
-            "workflow-controller" => self.tool(module),
+            "workflow-controller" | "kwok" => self.tool(module),
             _ => Ok(format!("k8s.io/kubernetes/cmd/{name}")),
         }
     }
@@ -179,7 +218,7 @@ impl Programs {
     /// The linker flags that set the version, as in a release build. Clients, features and emulated
     /// versions depend on it.
     fn version_flags(&self, module: &str) -> Result<String> {
-        if module != "kubernetes" {
+        if module != self.kubernetes {
             return Ok(String::new());
         }
         let version = self.list(module, &["-m", "-f", "{{.Version}}", "k8s.io/kubernetes"])?;
@@ -204,15 +243,14 @@ impl Programs {
         Ok(flags.join(" "))
     }
 
-    /// The folder of Argo's Go module, which includes its manifests.
-    pub(super) fn argo_source(&self, version: &str) -> Result<PathBuf> {
-        let module = format!("argo-{version}");
-        let tool = self.tool(&module)?;
-        let path = tool
-            .strip_suffix("/cmd/workflow-controller")
-            .context("the tool in Argo's go.mod")?;
-        run(go(&self.sources.join(&module)).args(["mod", "download", path]))?;
-        Ok(self.list(&module, &["-m", "-f", "{{.Dir}}", path])?.into())
+    /// The source of the program in one of our modules, with its manifests.
+    pub(super) fn source(&self, module: &str) -> Result<PathBuf> {
+        let tool = self.tool(module)?;
+        let (path, _) = tool
+            .split_once("/cmd/")
+            .with_context(|| format!("the tool line of {module}/go.mod names no /cmd/"))?;
+        run(go(&self.sources.join(module)).args(["mod", "download", path]))?;
+        Ok(self.list(module, &["-m", "-f", "{{.Dir}}", path])?.into())
     }
 
     /// The package in the `tool` line of go.mod. `go list tool` would load the package to print it.
@@ -232,9 +270,28 @@ impl Programs {
 
 /// The folder with the manifests of an Argo version.
 pub(crate) fn argo_manifests(version: &str) -> Result<PathBuf> {
-    Ok(Programs::from_env()?
-        .argo_source(version)?
+    Ok(Programs::from_env(None)?
+        .source(&format!("argo-{version}"))?
         .join("manifests"))
+}
+
+/// The folder of an older version of Kubernetes.
+fn older(sources: &Path, version: &str) -> Result<String> {
+    let mut versions = Vec::new();
+    for entry in fs::read_dir(sources)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(older) = name.strip_prefix(&format!("{NEWEST}-")) {
+            versions.push(older.to_owned());
+        }
+    }
+    versions.sort();
+    ensure!(
+        versions.iter().any(|known| known == version),
+        "Kubernetes {version} is not in {}. Name one of {}, or no version for the newest",
+        sources.display(),
+        versions.join(", ")
+    );
+    Ok(format!("{NEWEST}-{version}"))
 }
 
 fn go(module: &Path) -> Command {
@@ -249,4 +306,38 @@ fn key(module: &Path) -> Result<String> {
     hash.update(fs::read(module.join("go.sum"))?);
     hash.update(output(go(module).arg("version"))?);
     Ok(crate::hash::hex(&hash.finalize())[..16].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_has_its_own_programs_of_kubernetes_and_shares_the_others() {
+        let programs = Programs::from_env(Some("1.34")).unwrap();
+        for (program, module) in [
+            (Program::Apiserver, "kubernetes-1.34"),
+            (Program::Scheduler, "kubernetes-1.34"),
+            (Program::Etcd, "kubernetes"),
+            (Program::Driver, "kubernetes"),
+            (Program::Argo40, "argo-4.0"),
+            (Program::Kwok, "kwok"),
+        ] {
+            assert_eq!(programs.module(program), module);
+        }
+        assert_eq!(programs.assets, None);
+        let newest = Programs::from_env(None).unwrap();
+        assert_eq!(newest.module(Program::Apiserver), "kubernetes");
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused_with_those_that_exist() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["kubernetes", "kubernetes-1.30", "kubernetes-1.31", "kwok"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        assert_eq!(older(folder.path(), "1.31").unwrap(), "kubernetes-1.31");
+        let refused = older(folder.path(), "1.3").unwrap_err().to_string();
+        assert!(refused.contains("one of 1.30, 1.31,"), "{refused}");
+    }
 }

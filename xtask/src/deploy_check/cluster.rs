@@ -140,7 +140,7 @@ impl Drop for Cluster<'_> {
 
 impl<'a> Cluster<'a> {
     fn up(deploy: &'a Deploy) -> Result<Self> {
-        let plane = Arc::new(ControlPlane::new(&deploy.out("controlplane"))?);
+        let plane = Arc::new(ControlPlane::new(&deploy.out("controlplane"), None)?);
         let cluster = Self {
             deploy,
             kubectl: plane.kubectl_path()?,
