@@ -266,6 +266,12 @@ pub fn program(name: &str) -> PathBuf {
     .into()
 }
 
+/// The command line of a client's driver, whose packages are installed if they are missing.
+pub fn clients_path(set: &str) -> Vec<String> {
+    let printed = output(Command::new(xtask()).args(["clients", "path", set]));
+    printed.lines().map(str::to_owned).collect()
+}
+
 /// Runs `cargo xtask control-plane`. Its progress messages are passed through.
 fn task(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(xtask());

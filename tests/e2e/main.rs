@@ -18,6 +18,7 @@
 mod answers;
 mod argo;
 mod audit;
+mod clients;
 mod contention;
 mod control_plane;
 mod discovery;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         sidecar::trials(),
         discovery::trials(),
         watches::trials(),
+        clients::trials(),
         kubelet::trials(),
         workflows::trials(),
         // The last one, because it stops components that the others use.

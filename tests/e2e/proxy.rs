@@ -130,9 +130,14 @@ impl Proxy {
         .into()
     }
 
+    /// The file with the CA of the proxy's self-signed certificate.
+    pub fn ca_file(&self) -> PathBuf {
+        self.directory.path().join("ca.crt")
+    }
+
     /// The CA of the proxy's self-signed certificate.
     pub fn ca_pem(&self) -> String {
-        fs::read_to_string(self.directory.path().join("ca.crt")).unwrap()
+        fs::read_to_string(self.ca_file()).unwrap()
     }
 
     /// The sum of a metric's samples whose labels contain `labels`.

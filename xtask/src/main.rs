@@ -1,5 +1,6 @@
 //! `cargo xtask`: tasks of this repository that need more than one command.
 
+mod clients;
 mod control_plane;
 mod deploy_check;
 mod hash;
@@ -37,6 +38,12 @@ enum Task {
         #[command(subcommand)]
         verb: control_plane::Verb,
     },
+    /// Install the client libraries that the end-to-end suite drives, from their registries.
+    #[command(after_help = CLIENTS_HELP)]
+    Clients {
+        #[command(subcommand)]
+        verb: clients::Verb,
+    },
     /// Build static executables, an OCI image, SBOMs and checksums from the current commit.
     Release(release::ReleaseArgs),
 }
@@ -70,6 +77,10 @@ APISERVER_ADDRESSES addresses of this machine, one for each kube-apiserver of `u
 
 It needs openssl, and Go unless KUBEBUILDER_ASSETS has every program.";
 
+const CLIENTS_HELP: &str = "\
+The versions are in tests/clients and tests/deploy/go.mod. Installed packages are kept in
+~/.cache/kube-retry-proxy/clients.";
+
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
         Ok(true) => ExitCode::SUCCESS,
@@ -86,6 +97,7 @@ fn run(task: Task) -> Result<bool> {
     match task {
         Task::DeployCheck { what } => deploy_check::run_checks(what),
         Task::Release(args) => release::run(&args),
+        Task::Clients { verb } => clients::run(verb).map(|()| true),
         Task::ControlPlane { kubernetes, verb } => {
             control_plane::run(verb, kubernetes).map(|()| true)
         }

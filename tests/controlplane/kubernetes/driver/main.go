@@ -35,6 +35,7 @@ var commands = []command{
 	{"informer", "watch through informers and check that every event arrives once and in order", informerCommand},
 	{"watches", "hold many watches open until SIGTERM", watchesCommand},
 	{"lease", "hold a leader election lease", leaseCommand},
+	{"contract", "create pods as the drivers in tests/clients do", contractCommand},
 	{"objects", "compare uses of the API through the proxy with the same directly", objectsCommand},
 }
 
