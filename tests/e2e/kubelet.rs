@@ -23,7 +23,10 @@ pub fn trials() -> Vec<Trial> {
         trial("kubelet::commands_end_as_directly", commands),
         trial("kubelet::logs_and_attach_show_what_is_written", followed),
         trial("kubelet::port_forward_carries_both_directions", forwarded),
-        trial("kubelet::a_watch_sees_a_pod_run_and_end", watched),
+        trial(
+            "kubelet::a_watch_sees_a_pod_run_end_and_free_its_quota",
+            watched,
+        ),
     ]
 }
 
@@ -272,9 +275,23 @@ fn forwarded(plane: &'static ControlPlane) {
     pod.stop();
 }
 
-/// The watch is open before the pod exists.
+/// The watch is open before the pod exists. The quota has room for one pod beside the one that
+/// stays, so the second pod needs the room of the first one.
 fn watched(plane: &'static ControlPlane) {
     let pod_that_stays = Pod::start(plane, "watched");
+    let in_namespace = ["--namespace", &pod_that_stays.namespace];
+    plane.kubectl(
+        &[
+            &["create", "quota", "room", "--hard=pods=2"],
+            &in_namespace[..],
+        ]
+        .concat(),
+    );
+    let has_room = || {
+        let used = ["get", "quota", "room", "-o", "jsonpath={.status.used.pods}"];
+        plane.kubectl(&[&used, &in_namespace[..]].concat()) == "1"
+    };
+    within(PATIENCE, "the quota counts the pod", has_room);
     let arguments = ["get", "pods", "--watch", "--output-watch-events"];
     for path in [Path::Direct, Path::Proxied] {
         let name = format!("ends-{path:?}").to_lowercase();
@@ -299,6 +316,7 @@ fn watched(plane: &'static ControlPlane) {
                 .last()
                 .is_some_and(|last| last == "MODIFIED Completed")
         });
+        within(PATIENCE, "the ended pod does not count", has_room);
         let events = events();
         assert_eq!(events[0], "ADDED Pending", "{path:?}: {events:?}");
         assert!(

@@ -129,19 +129,8 @@ fn outcome(plane: &ControlPlane, version: Version, purpose: &str, kubeconfig: &P
         pods.values().all(|count| *count == PODS),
         "a pod is missing or was created twice: {pods:?}"
     );
-    quota_is_free(plane, &namespace);
     let requeues = controller.requeues();
     drop(controller);
     plane.discard(&namespace);
     Outcome { seconds, requeues }
-}
-
-/// Pods that have ended do not count.
-fn quota_is_free(plane: &ControlPlane, namespace: &str) {
-    let used = ["-o", "jsonpath={.items[*].status.used.pods}"];
-    let get = ["get", "quota", "--namespace", namespace];
-    let free = ["0"; QUOTAS].join(" ");
-    within(Duration::from_secs(60), "the quota is free again", || {
-        plane.kubectl(&[get.as_slice(), &used].concat()) == free
-    });
 }
