@@ -59,6 +59,7 @@ const FORMS: [(&str, &str); 21] = [
     ("server-forms/ipv6.yaml", "https://[::1]:6443"),
     ("server-forms/no-port.yaml", "https://127.0.0.1"),
     ("server-forms/no-scheme.yaml", "https://127.0.0.1:6443"),
+    ("server-forms/trailing-dot.yaml", "https://localhost.:6443"),
     (
         "server-forms/trailing-slash.yaml",
         "https://127.0.0.1:6443/",
