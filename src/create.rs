@@ -134,6 +134,7 @@ impl Creates {
             deadline,
             attempts: 0,
             longest_attempt: Duration::ZERO,
+            is_authorized: false,
             waited_for_others: read,
             another_server_is_up: false,
             record,
@@ -191,6 +192,8 @@ struct Create<'a> {
     deadline: Option<Instant>,
     attempts: u32,
     longest_attempt: Duration,
+    /// Whether an answer has shown that the caller may create this.
+    is_authorized: bool,
     /// Time that is not the proxy's own overhead: reading the body, waiting for the rate limit, and
     /// attempts.
     waited_for_others: Duration,
@@ -277,7 +280,7 @@ impl Create<'_> {
         reply: Result<Response<T>, ProxyError>,
     ) -> Result<Response<T>, ProxyError> {
         self.record.end(ending.outcome, ending.why);
-        if ending.outcome == Outcome::GaveUp {
+        if ending.outcome == Outcome::GaveUp && self.is_authorized {
             self.record.api_version(&self.target.api_version());
         }
         if let Some(trace) = &mut self.trace {

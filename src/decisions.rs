@@ -49,7 +49,8 @@ pub struct Decision {
     /// The kind, as in `Pod`; empty if the body has none.
     #[serde(skip)]
     pub kind: Box<str>,
-    /// As in `batch/v1`. Only for a create that was given up; otherwise empty.
+    /// As in `batch/v1`, if an Event may tell of this create; otherwise empty. It may if the create
+    /// was given up and its caller was authorized: anybody could cause the other Events.
     #[serde(skip)]
     pub api_version: Box<str>,
     /// The name, or `generateName` followed by `*` if the apiserver completes the name; empty if
@@ -163,7 +164,7 @@ impl Decisions {
     }
 
     fn push(&self, decision: Decision) {
-        if let (Outcome::GaveUp, Some(given_up)) = (decision.outcome, &self.given_up) {
+        if let (false, Some(given_up)) = (decision.api_version.is_empty(), &self.given_up) {
             // Best effort: if the channel is full, the Events already report such creates.
             let _room = given_up.try_send(decision.clone());
         }
@@ -295,7 +296,7 @@ impl Record {
         }
     }
 
-    /// Notes the `apiVersion` of the object.
+    /// Notes the `apiVersion` of the object, so that an Event tells of it.
     pub fn api_version(&mut self, api_version: &str) {
         self.decision.api_version = cut(api_version);
     }

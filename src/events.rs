@@ -129,8 +129,8 @@ impl Recorder {
             self.last_events
                 .retain(|_, last| now < last.written + EVERY);
         }
-        // A caller cannot fill the map with invented namespaces, because the apiserver always
-        // refuses creates in these. If creates in a thousand real ones are given up at once, the
+        // A caller cannot fill the map with invented namespaces, because only creates that were
+        // authorized come here. If creates in a thousand real ones are given up at once, the
         // metrics show it.
         (self.last_events.len() < MAX_NAMESPACES).then(|| {
             self.last_events.insert(

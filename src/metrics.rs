@@ -96,6 +96,11 @@ impl Metrics {
             .inc();
     }
 
+    /// The apiserver let a create into the namespace, so the namespace gets a label.
+    pub fn authorized(&self, namespace: &str) {
+        self.namespaces.admit(namespace);
+    }
+
     /// The upstream answered a create with a quota conflict.
     pub fn conflict(&self, namespace: &str, resource: &str, class: &'static str) {
         self.families
@@ -115,15 +120,17 @@ impl Metrics {
 
     /// A create ended. This is called exactly once for each create.
     pub fn outcome(&self, namespace: &str, resource: &str, outcome: Outcome) {
-        let namespace = if outcome.proves_namespace() {
-            self.namespaces.admit(namespace)
+        // Anybody can cause the other outcomes, with any namespace and resource.
+        let (namespace, resource) = if outcome.is_stored() {
+            (
+                self.namespaces.admit(namespace),
+                self.resources.admit(resource),
+            )
         } else {
-            self.namespaces.label(namespace)
-        };
-        let resource = if outcome.proves_resource() {
-            self.resources.admit(resource)
-        } else {
-            self.resources.label(resource)
+            (
+                self.namespaces.label(namespace),
+                self.resources.label(resource),
+            )
         };
         self.families
             .outcomes

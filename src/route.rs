@@ -66,6 +66,15 @@ impl CreateTarget {
         (group, &self.version, plural)
     }
 
+    /// Whether only kube-apiserver itself serves the resource. Groups with a dot can be custom
+    /// resources, whose handlers shut down when their definition changes, or belong to an
+    /// aggregated API server. So what their answers say about a server is not about kube-apiserver.
+    ///
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go>
+    pub fn is_served_by_kube_apiserver(&self) -> bool {
+        !self.group_version_resource().0.contains('.')
+    }
+
     /// The `apiVersion` of the object: `v1`, `batch/v1`.
     pub fn api_version(&self) -> String {
         match self.group_version_resource() {

@@ -35,8 +35,14 @@ const NEVER: &[(&str, &str)] = &[
     ("", "resourcequotas"),
     ("authentication.k8s.io", ANY),
     ("authorization.k8s.io", ANY),
+    ("authorization.openshift.io", "localresourceaccessreviews"),
+    ("authorization.openshift.io", "localsubjectaccessreviews"),
+    ("authorization.openshift.io", "selfsubjectrulesreviews"),
+    ("authorization.openshift.io", "subjectrulesreviews"),
     ("coordination.k8s.io", "leases"),
     ("events.k8s.io", "events"),
+    // All that is created in a namespace of this group are reviews.
+    ("security.openshift.io", ANY),
 ];
 
 settings! {

@@ -64,6 +64,10 @@ impl Create<'_> {
         }
         self.record
             .attempt(code.ok_or(class.as_str()), class.as_str(), took);
+        if class.is_after_authorization() && !self.is_authorized {
+            self.is_authorized = true;
+            self.shared.metrics.authorized(&self.target.namespace);
+        }
         if class.is_quota_conflict() {
             self.shared.metrics.conflict(
                 &self.target.namespace,
@@ -141,9 +145,13 @@ impl Create<'_> {
                         on_another_server: true,
                         ..
                     },
+                    true,
                     Some(lease),
-                ) = (verdict(&answer, &Policy::default()), lease)
-                {
+                ) = (
+                    verdict(&answer, &Policy::default()),
+                    self.target.is_served_by_kube_apiserver(),
+                    lease,
+                ) {
                     self.another_server_is_up =
                         self.shared.upstream.mark_down(lease, answer.class.why());
                 }

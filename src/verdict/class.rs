@@ -204,6 +204,25 @@ impl Class {
         self.row().2
     }
 
+    /// Whether the apiserver had authorized the caller before it gave this answer: it comes from
+    /// admission or from the store. Only then is there such a namespace and such a resource.
+    /// Anybody can get the other answers for any namespace; throttling comes before authorization.
+    pub fn is_after_authorization(self) -> bool {
+        self.is_quota_conflict()
+            || matches!(
+                self,
+                Class::Success
+                    | Class::AlreadyExists
+                    | Class::GenerateNameExhausted
+                    | Class::ExceededQuota
+                    | Class::QuotaStatusUnknown
+                    | Class::QuotaSpec
+                    | Class::QuotaEvaluationTimeout
+                    | Class::EtcdOverload
+                    | Class::WebhookUnreachable
+            )
+    }
+
     /// Whether this is a quota conflict, which is the reason for this proxy.
     pub fn is_quota_conflict(self) -> bool {
         matches!(

@@ -41,29 +41,9 @@ impl Outcome {
         self.row().1
     }
 
-    /// Whether this outcome proves that the apiserver accepted the caller and the namespace.
-    ///
-    /// Anybody can cause the others with any namespace, so these do not give the namespace its own
-    /// label in the metrics. Otherwise anybody could use up the labels.
+    /// Whether the object was stored.
     #[must_use]
-    pub const fn proves_namespace(self) -> bool {
-        match self {
-            Self::Created
-            | Self::CreatedAfterReplay
-            | Self::RefusedAfterReplay
-            | Self::GaveUp
-            | Self::Observed => true,
-            Self::Refused | Self::ClientGone | Self::NoAnswer | Self::RateLimited => false,
-        }
-    }
-
-    /// Whether this outcome proves that the apiserver has the resource.
-    ///
-    /// An object was stored. The others can come before the apiserver looks at the resource, as
-    /// with throttling, or from somebody who may not create it. A quota conflict is proof too, and
-    /// is counted on its own.
-    #[must_use]
-    pub const fn proves_resource(self) -> bool {
+    pub const fn is_stored(self) -> bool {
         matches!(self, Self::Created | Self::CreatedAfterReplay)
     }
 }

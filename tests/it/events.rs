@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use kube_retry_proxy::config::Config;
-use model_control_plane::Settings;
+use model_control_plane::{Fault, Settings};
 use tempfile::TempDir;
 
-use crate::support::{NAMESPACE, Protocol, Rig, conflict, eventually, one, sample};
+use crate::support::{NAMESPACE, Protocol, Rig, captured, conflict, eventually, one, sample};
 
 /// A proxy that makes two attempts and writes Events with a token from a file in the directory. By
 /// default it is the client's token.
@@ -66,6 +66,29 @@ async fn a_create_that_was_given_up_becomes_an_event() {
         "{note}"
     );
     eventually("it is counted", || counted(&rig, "success") == 1.0).await;
+    rig.stop().await;
+}
+
+/// Anybody can have a create throttled, for any namespace.
+#[tokio::test]
+async fn a_create_that_was_never_authorized_becomes_no_event() {
+    let (rig, _directory) = rig(None).await;
+    let throttled = Fault::Answer(captured("too_many_requests_429_apf"));
+    (0..2).for_each(|_| rig.faults().next_create(throttled.clone()));
+    let answer = rig.client(Protocol::Http1).await.create("stranger").await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    given_up(&rig, "step-1").await;
+    eventually("the event of the other one is there", || {
+        !rig.plane.events().is_empty()
+    })
+    .await;
+    let names = rig
+        .plane
+        .events()
+        .iter()
+        .map(|event| event["regarding"]["name"].clone())
+        .collect::<Vec<_>>();
+    assert_eq!(names, ["step-1"]);
     rig.stop().await;
 }
 

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use kube_retry_proxy::config::{Pin, Rate, Resource};
-use model_control_plane::{QuotaOutcome, Settings};
+use model_control_plane::{Canned, Fault, QuotaOutcome, Settings};
 use tokio::task::JoinSet;
 
 use super::{brisk, conflict, ended, held, lasting_conflict, patient, rig};
 use crate::cases::every;
-use crate::support::{Answer, Client, NAMESPACE, Protocol, Rig, eventually, sample, soon};
+use crate::support::{
+    Answer, Client, NAMESPACE, Protocol, Rig, captured, eventually, sample, servers_up, soon,
+};
 
 /// A resource with the kind of its objects and the path to its collection.
 #[derive(Clone, Copy, Debug)]
@@ -310,10 +312,7 @@ async fn creates_of_all_resources_of_a_namespace_go_to_one_server() {
         |_| {},
     )
     .await;
-    eventually("all servers are up", || {
-        crate::support::servers_up(&rig.proxy) == 3
-    })
-    .await;
+    eventually("all servers are up", || servers_up(&rig.proxy) == 3).await;
     let mut client = rig.client(Protocol::Http2).await;
     for (n, sort) in [SERVICE, SECRET, JOB, WORKFLOW].into_iter().enumerate() {
         sort.create(&mut client, "posted", false).await;
@@ -330,20 +329,73 @@ async fn creates_of_all_resources_of_a_namespace_go_to_one_server() {
     rig.stop().await;
 }
 
+/// Throttling comes before authorization, so not even a create that was replayed or given up after
+/// it shows that the namespace or the resource exists.
 #[tokio::test]
-async fn inventions_get_no_resource_label() {
-    let rig = rig(|_| {}).await;
+async fn inventions_get_no_label() {
+    let rig = rig(|config| config.replay.max_attempts = 2.try_into().unwrap()).await;
     let mut client = rig.client(Protocol::Http1).await;
-    let forbidden = crate::support::captured("anonymous_403");
-    for n in 0..3 {
-        rig.faults()
-            .next_request(model_control_plane::Fault::Answer(forbidden.clone()));
-        let path = format!("/apis/invented.io/v1/namespaces/{NAMESPACE}/things{n}");
+    let answer = |name| Fault::Answer(captured(name));
+    let [forbidden, throttled] = ["anonymous_403", "too_many_requests_429_apf"].map(answer);
+    for (n, answers) in [
+        vec![&forbidden],
+        vec![&throttled, &forbidden],
+        vec![&throttled, &throttled],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for answer in answers {
+            rig.faults().next_request(answer.clone());
+        }
+        let path = format!("/apis/invented.io/v1/namespaces/invented-{n}/things");
         client.ask(client.request(Method::POST, &path, "{}")).await;
     }
     let text = rig.proxy.metrics.render();
-    assert!(!text.contains("invented.io"), "{text}");
-    let refused = "outcome=\"refused\",resource=\"_other";
-    assert_eq!(of_resource(&rig, "resource_outcomes", refused), 3.0);
+    assert!(!text.contains("invented"), "{text}");
+    for outcome in ["refused", "refused_after_replay", "gave_up"] {
+        let series = format!("outcome=\"{outcome}\",resource=\"_other");
+        assert_eq!(
+            of_resource(&rig, "resource_outcomes", &series),
+            1.0,
+            "{outcome}"
+        );
+    }
+    rig.stop().await;
+}
+
+/// The handler of a custom resource shuts down when its definition changes, and an aggregated API
+/// server when it restarts. Neither says anything about kube-apiserver.
+#[tokio::test]
+async fn a_custom_resource_that_shuts_down_takes_no_server_away() {
+    let rig = Rig::listed(
+        Settings {
+            apiservers: 3,
+            ..Settings::quick()
+        },
+        brisk,
+    )
+    .await;
+    let up = || servers_up(&rig.proxy);
+    eventually("all servers are up", || up() == 3).await;
+    let mut client = rig.client(Protocol::Http2).await;
+    client.create("first").await;
+    let own = rig.plane.journal().creates()[0].apiserver;
+    let at_once = HeaderValue::from_static("0");
+    let shutting_down = Canned::shutting_down().with(RETRY_AFTER, at_once);
+    rig.plane
+        .faults(own)
+        .unwrap()
+        .next_request(Fault::Answer(shutting_down));
+    let answer = WORKFLOW.create(&mut client, "w", false).await;
+    assert_eq!((answer.status, up()), (StatusCode::CREATED, 3));
+    client.create("second").await;
+    let attempts = rig.plane.journal().attempts();
+    let servers: BTreeSet<_> = attempts
+        .iter()
+        .filter(|attempt| attempt.method == Method::POST)
+        .map(|attempt| attempt.apiserver)
+        .collect();
+    assert_eq!(servers, BTreeSet::from([own]), "and its namespace stays");
     rig.stop().await;
 }
