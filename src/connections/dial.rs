@@ -166,7 +166,10 @@ where
                 Progress::Done(done) => return Ok(done),
                 Progress::Failed(address) => {
                     failed.push(address);
-                    began = None;
+                    // One that is in its handshake needs no company, only its share of the time.
+                    if !running.iter().any(Attempt::is_accepted) {
+                        began = None;
+                    }
                 }
             },
             () = sleep_until(wake.min(deadline)) => {}

@@ -3,13 +3,16 @@
 //! <https://github.com/golang/go/blob/go1.26.0/src/crypto/x509/constraints.go>
 
 use std::mem::discriminant;
-use std::net::IpAddr;
 
 use x509_cert::ext::pkix::constraints::name::GeneralSubtree;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::refused::Refused;
-use super::x509::{X509, address, display_name};
+use super::x509::{X509, address, display_name, printable};
+
+/// How many names may be compared with subtrees, as in webpki. One CA and one certificate that fit
+/// into a handshake could otherwise keep a processor busy for seconds.
+const MAX_COMPARISONS: usize = 250_000;
 
 /// Checks the names of each certificate against each CA above it.
 pub(super) fn check_constraints(chain: &[&X509<'_>]) -> Result<(), Refused> {
@@ -17,8 +20,14 @@ pub(super) fn check_constraints(chain: &[&X509<'_>]) -> Result<(), Refused> {
         if !issuer.constrains_names() {
             continue;
         }
-        let names = chain[..index].iter().flat_map(|below| below.names());
-        for name in names {
+        let names = || chain[..index].iter().flat_map(|below| below.names());
+        let subtrees = issuer.permitted.iter().chain(&issuer.excluded).flatten();
+        if subtrees.count().saturating_mul(names().count()) > MAX_COMPARISONS {
+            return Err(Refused::TooManyNames {
+                issuer: display_name(issuer.subject),
+            });
+        }
+        for name in names() {
             if !allows(issuer, name) {
                 return Err(Refused::Name {
                     issuer: display_name(issuer.subject),
@@ -33,23 +42,25 @@ pub(super) fn check_constraints(chain: &[&X509<'_>]) -> Result<(), Refused> {
 /// A name must be in one of the permitted subtrees of its kind, if there are any, and in none of
 /// the excluded ones.
 fn allows(issuer: &X509<'_>, name: &GeneralName) -> bool {
-    let of_its_kind = |subtrees: &'_ Option<Vec<GeneralSubtree>>| -> Vec<GeneralName> {
-        let bases = subtrees.iter().flatten().map(|subtree| &subtree.base);
-        bases
-            .filter(|base| discriminant(*base) == discriminant(name))
-            .cloned()
-            .collect()
-    };
-    let (permitted, excluded) = (
-        of_its_kind(&issuer.permitted),
-        of_its_kind(&issuer.excluded),
-    );
+    if let GeneralName::DnsName(name) = name
+        && !is_domain(name.as_str())
+    {
+        return false;
+    }
+    let mut permitted = of_its_kind(&issuer.permitted, name).peekable();
     // None is a kind of name that is not understood, or nonsense: never permitted, always excluded.
     let within = |base: &GeneralName, or: bool| contains(base, name).unwrap_or(or);
-    (permitted.is_empty() || permitted.iter().any(|base| within(base, false)))
-        && !excluded
-            .iter()
+    (permitted.peek().is_none() || permitted.any(|base| within(base, false)))
+        && !of_its_kind(&issuer.excluded, name)
             .any(|base| within(base, true) || is_parent_excluded(base, name))
+}
+
+fn of_its_kind<'a>(
+    subtrees: &'a Option<Vec<GeneralSubtree>>,
+    name: &'a GeneralName,
+) -> impl Iterator<Item = &'a GeneralName> {
+    let bases = subtrees.iter().flatten().map(|subtree| &subtree.base);
+    bases.filter(|base| discriminant(*base) == discriminant(name))
 }
 
 fn contains(base: &GeneralName, name: &GeneralName) -> Option<bool> {
@@ -58,7 +69,7 @@ fn contains(base: &GeneralName, name: &GeneralName) -> Option<bool> {
             Some(domain_contains(base.as_str(), name.as_str()))
         }
         (GeneralName::IpAddress(base), GeneralName::IpAddress(name)) => {
-            network_contains(base.as_bytes(), address(name.as_bytes())?)
+            network_contains(base.as_bytes(), name.as_bytes())
         }
         _ => None,
     }
@@ -79,32 +90,55 @@ fn is_parent_excluded(base: &GeneralName, name: &GeneralName) -> bool {
     let (GeneralName::DnsName(base), GeneralName::DnsName(name)) = (base, name) else {
         return false;
     };
-    let parent = |name: &str| name.split_once('.').map(|(_, parent)| parent.to_owned());
+    fn parent(name: &str) -> Option<&str> {
+        name.split_once('.').map(|(_, parent)| parent)
+    }
     name.as_str().starts_with('*')
         && parent(base.as_str())
             .zip(parent(name.as_str()))
-            .is_some_and(|(base, name)| base.eq_ignore_ascii_case(&name))
+            .is_some_and(|(base, name)| base.eq_ignore_ascii_case(name))
 }
 
-/// `base` is an address and a mask of the same length.
-fn network_contains(base: &[u8], address: IpAddr) -> Option<bool> {
+/// `base` is an address and a mask of the same length. As in Go, an IPv4 address that is written as
+/// an IPv6 address is one.
+fn network_contains(base: &[u8], address: &[u8]) -> Option<bool> {
     let (network, mask) = base.split_at(base.len() / 2);
-    let bytes = match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
     if network.len() != mask.len() || !matches!(network.len(), 4 | 16) {
         return None;
     }
-    if network.len() != bytes.len() {
-        return Some(false);
-    }
     let within = |((network, mask), byte): ((&u8, &u8), &u8)| network & mask == byte & mask;
-    Some(network.iter().zip(mask).zip(&bytes).all(within))
+    Some(network.len() == address.len() && network.iter().zip(mask).zip(address).all(within))
+}
+
+/// Whether a name in a certificate can be a host's, as Go's `domainNameValid` decides it.
+fn is_domain(name: &str) -> bool {
+    let is_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_graphic());
+    name.is_empty() || name.split('.').all(is_label)
+}
+
+/// Whether a subtree of a name constraint means anything. Go refuses a certificate with another
+/// one, because it would constrain nothing.
+pub(super) fn is_meaningful(base: &GeneralName) -> bool {
+    match base {
+        GeneralName::DnsName(base) => {
+            let base = base.as_str();
+            base != "." && is_domain(base.strip_prefix('.').unwrap_or(base))
+        }
+        GeneralName::IpAddress(base) => {
+            let base = base.as_bytes();
+            let mask = &base[base.len() / 2..];
+            let bits = mask
+                .iter()
+                .flat_map(|byte| (0..8).map(move |bit| byte << bit & 0x80 != 0));
+            matches!(base.len(), 8 | 32) && bits.skip_while(|one| *one).all(|one| !one)
+        }
+        _ => true,
+    }
 }
 
 fn words(name: &GeneralName) -> String {
-    match name {
+    printable(&match name {
         GeneralName::DnsName(name) => name.to_string(),
         GeneralName::IpAddress(bytes) => {
             address(bytes.as_bytes()).map_or("a damaged address".to_owned(), |ip| ip.to_string())
@@ -112,5 +146,5 @@ fn words(name: &GeneralName) -> String {
         GeneralName::Rfc822Name(name) => name.to_string(),
         GeneralName::UniformResourceIdentifier(uri) => uri.to_string(),
         _ => "a name of another kind".to_owned(),
-    }
+    })
 }

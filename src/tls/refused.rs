@@ -43,6 +43,8 @@ pub(super) enum Refused {
     Extension { subject: String, id: String },
     #[error("the CA '{issuer}' is not allowed to issue a certificate for {name} (nameConstraints)")]
     Name { issuer: String, name: String },
+    #[error("the name constraints of the CA '{issuer}' are too many for the names below it")]
+    TooManyNames { issuer: String },
     #[error("the chain of '{subject}' has more certificates of the same name than the proxy tries")]
     TooManyTries { subject: String },
 }

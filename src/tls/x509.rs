@@ -5,11 +5,12 @@
 //! <https://github.com/golang/go/blob/go1.26.0/src/crypto/x509/parser.go>
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
-use x509_cert::der::asn1::{AnyRef, BitStringRef, UintRef};
+use x509_cert::der::asn1::{AnyRef, BitStringRef, GeneralizedTime, UintRef, UtcTime};
 use x509_cert::der::oid::ObjectIdentifier;
-use x509_cert::der::{self, Decode, Reader, SliceReader, Tag, TagMode, TagNumber};
+use x509_cert::der::{self, Decode, Reader, SliceReader, Tag, TagMode, TagNumber, Tagged};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::constraints::name::{GeneralSubtree, GeneralSubtrees};
 use x509_cert::ext::pkix::name::GeneralName;
@@ -17,7 +18,8 @@ use x509_cert::ext::pkix::{
     BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints, SubjectAltName,
 };
 use x509_cert::name::Name;
-use x509_cert::time::Validity;
+
+use super::constraints::is_meaningful;
 
 const BASIC_CONSTRAINTS: &str = "2.5.29.19";
 const KEY_USAGE: &str = "2.5.29.15";
@@ -28,6 +30,11 @@ const NAME_CONSTRAINTS: &str = "2.5.29.30";
 /// lists, and the policies under which the certificate was issued. Go reads the first and uses it
 /// for nothing. The second allows whatever no other extension restricts.
 const IGNORED: [&str; 2] = ["2.5.29.31", "2.5.29.32"];
+
+/// Real certificates have about ten.
+const MAX_EXTENSIONS: usize = 100;
+/// How much of a name stands in errors. A peer may send one of 64 KiB.
+const MAX_NAME: usize = 200;
 
 /// A parsed certificate. The slices are encodings without their own tag and length, except where
 /// it says so.
@@ -88,7 +95,8 @@ impl<'a> X509<'a> {
             tbs.decode::<UintRef<'a>>()?;
             let signature_algorithm = tbs.decode::<AnyRef<'a>>()?.value();
             let issuer = tbs.tlv_bytes()?;
-            let validity: Validity = tbs.decode()?;
+            let (not_before, not_after) =
+                tbs.sequence(|validity| Ok::<_, der::Error>((time(validity)?, time(validity)?)))?;
             let subject = tbs.tlv_bytes()?;
             let public_key_info = tbs.tlv_bytes()?;
             let (key_algorithm, key) = public_key(public_key_info)?;
@@ -109,14 +117,18 @@ impl<'a> X509<'a> {
                 signed,
                 signature_algorithm,
                 signature: &[],
-                version: version.unwrap_or(0) + 1,
+                version: match version {
+                    None => 1,
+                    Some(encoded @ 0..=2) => encoded + 1,
+                    Some(_) => return Err(Tag::Integer.value_error().into()),
+                },
                 issuer,
                 subject,
                 public_key_info,
                 key_algorithm,
                 key,
-                not_before: UnixTime::since_unix_epoch(validity.not_before.to_unix_duration()),
-                not_after: UnixTime::since_unix_epoch(validity.not_after.to_unix_duration()),
+                not_before,
+                not_after,
                 basic_constraints: None,
                 key_usage: None,
                 purposes: None,
@@ -125,7 +137,10 @@ impl<'a> X509<'a> {
                 excluded: None,
                 unknown_critical: None,
             };
-            certificate.read_extensions(&extensions.unwrap_or_default())?;
+            // Earlier versions have none.
+            if certificate.version == 3 {
+                certificate.read_extensions(&extensions.unwrap_or_default())?;
+            }
             Ok::<_, der::Error>(certificate)
         })?;
         reader.finish()?;
@@ -133,12 +148,17 @@ impl<'a> X509<'a> {
     }
 
     fn read_extensions(&mut self, extensions: &[Extension]) -> der::Result<()> {
+        if extensions.len() > MAX_EXTENSIONS {
+            return Err(Tag::Sequence.value_error().into());
+        }
         for (index, extension) in extensions.iter().enumerate() {
             let id = extension.extn_id;
-            if extensions[..index]
+            // Another encoding of the same identifier would not look like a duplicate.
+            let is_canonical = ObjectIdentifier::new(&id.to_string()) == Ok(id);
+            let is_duplicate = extensions[..index]
                 .iter()
-                .any(|earlier| earlier.extn_id == id)
-            {
+                .any(|earlier| earlier.extn_id == id);
+            if !is_canonical || is_duplicate {
                 return Err(Tag::ObjectIdentifier.value_error().into());
             }
             let value = extension.extn_value.as_bytes();
@@ -156,6 +176,10 @@ impl<'a> X509<'a> {
                     self.permitted = constraints.permitted_subtrees;
                     self.excluded = constraints.excluded_subtrees;
                     let subtrees = self.permitted.iter().chain(&self.excluded).flatten();
+                    let mut bases = subtrees.clone().map(|subtree| &subtree.base).peekable();
+                    if bases.peek().is_none() || !bases.all(is_meaningful) {
+                        return Err(Tag::Sequence.value_error().into());
+                    }
                     // Of other kinds, some apply to the subject, which nothing checks.
                     let understood = |subtree: &GeneralSubtree| {
                         matches!(
@@ -239,9 +263,53 @@ pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
 /// A distinguished name in words, for errors.
 pub(super) fn display_name(name: &[u8]) -> String {
     match Name::from_der(name) {
-        Ok(name) if !name.is_empty() => name.to_string(),
+        Ok(name) if !name.is_empty() => printable(&name.to_string()),
         _ => "(no name)".to_owned(),
     }
+}
+
+/// A time, or 1970 if it is earlier: certificates that were made without a clock, or without a
+/// notBefore, say so.
+fn time<'a>(reader: &mut impl Reader<'a>) -> der::Result<UnixTime> {
+    let time: AnyRef<'a> = reader.decode()?;
+    let (year, since_epoch): (_, fn(AnyRef<'a>) -> _) = match time.tag() {
+        Tag::UtcTime => (2, |time| {
+            time.decode_as::<UtcTime>()
+                .map(|time| time.to_unix_duration())
+        }),
+        _ => (4, |time| {
+            time.decode_as::<GeneralizedTime>()
+                .map(|time| time.to_unix_duration())
+        }),
+    };
+    let text = time.value();
+    let is_text = text
+        .strip_suffix(b"Z")
+        .is_some_and(|digits| digits.len() == year + 10 && digits.iter().all(u8::is_ascii_digit));
+    let is_early = match text.get(..year) {
+        // In two digits, 50 to 99 are of the last century.
+        Some(year) if year.len() == 2 => (&b"50"[..]..&b"70"[..]).contains(&year),
+        Some(year) => year < &b"1970"[..],
+        None => false,
+    };
+    if is_text && is_early {
+        return Ok(UnixTime::since_unix_epoch(Duration::ZERO));
+    }
+    since_epoch(time).map(UnixTime::since_unix_epoch)
+}
+
+/// The text cut, and without what a terminal would obey or show in another order.
+pub(super) fn printable(text: &str) -> String {
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let shown = |c: char| if is_hidden(c) { '\u{fffd}' } else { c };
+    let mut cut: String = text.chars().take(MAX_NAME).map(shown).collect();
+    if text.chars().nth(MAX_NAME).is_some() {
+        cut.push('…');
+    }
+    cut
 }
 
 /// The algorithm and the key in a SubjectPublicKeyInfo.

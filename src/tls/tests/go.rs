@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use base64::prelude::{BASE64_STANDARD as BASE64, Engine as _};
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -115,6 +116,46 @@ fn certificates_are_accepted_as_go_accepts_them() {
             None => assert_eq!(ours.is_none(), case.go == "accepted"),
         }
     });
+}
+
+/// Certificates that no tool makes, signed correctly: versions, dates before 1970, extensions that
+/// stand twice, and name constraints. Each line of the file has a name, the host, Go's verdict, the
+/// certificates that are sent, and the one that is trusted.
+#[test]
+fn odd_certificates_are_accepted_as_go_accepts_them() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/certificates/handmade.tsv"
+    );
+    let text = fs::read_to_string(file).unwrap();
+    let rows: Vec<Vec<_>> = text
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert!(rows.len() > 100, "{}", rows.len());
+    every(rows, |row| {
+        let [name, host, go, sent, trusted] = row[..] else {
+            panic!("{row:?}");
+        };
+        let der = |text: &str| CertificateDer::from(BASE64.decode(text).unwrap());
+        let case = Case {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            go: go.to_owned(),
+            sent: sent.split(',').map(der).collect(),
+            trusted: trusted.split(',').map(pem_of).collect(),
+        };
+        let ours = refusal(&case);
+        assert_eq!(
+            ours.is_none(),
+            go == "accepted",
+            "{name}: Go says {go}, we say {ours:?}"
+        );
+    });
+}
+
+fn pem_of(base64: &str) -> String {
+    format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
 }
 
 #[test]
