@@ -8,9 +8,11 @@
 pub mod audit;
 mod capture;
 mod decided;
+mod folded;
 mod found;
 mod pasted;
 mod shown;
+mod told;
 mod transfer;
 mod words;
 
@@ -161,6 +163,8 @@ pub struct Explanation {
     pub compressed: bool,
     /// How the capture breaks off.
     pub broken_off: Option<String>,
+    /// The classes of the other answers that the text tells of, one each.
+    pub others: Vec<Class>,
     /// The Status in the body and its encoding. None: the body is something else.
     pub status: Option<(Status, Encoding)>,
     /// The class of the answer, and how long the server asked to wait.
@@ -276,6 +280,7 @@ pub fn explain(
         source: found.source,
         compressed: found.compressed,
         broken_off: found.broken_off,
+        others: found.others,
         status: found.status,
         answer,
         verdict,

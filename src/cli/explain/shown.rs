@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::printable;
 use super::{Explanation, Source};
-use crate::verdict::Verdict;
+use crate::verdict::{Class, Verdict};
 
 /// A duration as Debug prints it, with `0s` instead of `0ns`.
 fn readable(duration: Duration) -> String {
@@ -32,6 +32,9 @@ impl fmt::Display for Explanation {
         }
         if let Some(place) = &self.broken_off {
             writeln!(f, "note      the capture breaks off {place}")?;
+        }
+        if !self.others.is_empty() {
+            writeln!(f, "note      {}", self.others_in_words())?;
         }
         if self.compressed {
             writeln!(
@@ -89,6 +92,24 @@ impl Source {
 }
 
 impl Explanation {
+    /// `1 of 3 messages; also other_conflict (2)`
+    fn others_in_words(&self) -> String {
+        let mut counts: Vec<(Class, usize)> = Vec::new();
+        for class in &self.others {
+            match counts.iter_mut().find(|(known, _)| known == class) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((*class, 1)),
+            }
+        }
+        let also = counts.iter().map(|(class, count)| match count {
+            1 => class.as_str().to_owned(),
+            count => format!("{} ({count})", class.as_str()),
+        });
+        let also: Vec<_> = also.collect();
+        let total = self.others.len() + 1;
+        format!("1 of {total} messages; also {}", also.join(", "))
+    }
+
     fn fmt_plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.plan.is_empty() {
             return writeln!(

@@ -3,6 +3,7 @@ use crate::rows::every;
 use crate::verdict::Class;
 use proptest::prelude::*;
 
+mod folded;
 mod pasted;
 mod wire;
 
