@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::ExplainError;
 use super::capture::{Captured, without_marks_of_curl};
 use super::pasted::{self, Pasted};
+use super::signs;
 use super::told::Told;
 use super::transfer::{self, Decoded};
 use super::words::Meant;
@@ -52,7 +53,11 @@ impl Found {
         let text = without_marks_of_curl(&text);
         let captured = Captured::parse(&text)?;
         let Some(code) = captured.code else {
-            return Found::without_head(captured.body).ok_or(ExplainError::NoCode);
+            if is_audit_log(captured.body) {
+                return Err(ExplainError::AuditLog);
+            }
+            let found = Found::without_head(captured.body);
+            return found.ok_or_else(|| signs::of_nothing(captured.body));
         };
         Found::in_answer(code, captured)
     }
@@ -110,8 +115,10 @@ impl Found {
             return Some(found);
         }
         let mut told = Told::default();
-        for pasted in pasted::read(body) {
-            told.add(pasted);
+        for part in pasted::parts(body) {
+            pasted::read(part)
+                .into_iter()
+                .for_each(|pasted| told.add(pasted));
         }
         let mut found = told.chosen()?;
         if let Some(seconds) = pasted::retry_after(body) {
@@ -155,6 +162,12 @@ impl Found {
             others: Vec::new(),
         })
     }
+}
+
+/// Behind a backslash, the name is part of a text.
+fn is_audit_log(text: &[u8]) -> bool {
+    let mut found = memchr::memmem::find_iter(text, b"\"audit.k8s.io/");
+    found.any(|at| !text[..at].ends_with(b"\\"))
 }
 
 fn decoded_status(body: &[u8]) -> Option<(Status, Encoding)> {

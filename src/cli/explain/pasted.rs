@@ -10,7 +10,7 @@ use super::folded::{self, Record};
 use super::words::{self, Meant};
 use crate::status::Status;
 
-/// How much of a text is searched.
+/// How much of a text is searched at once.
 const MAX_TEXT: usize = 1 << 20;
 /// How many objects in a text are looked at, and how much of each.
 const MAX_OBJECTS: usize = 256;
@@ -30,6 +30,16 @@ pub(super) enum Pasted {
     /// It has a message with the reason that kubectl prints. The message can have a known sentence
     /// in it, which says more.
     Kubectl(Meant),
+}
+
+/// A long text in parts, which overlap so that a message is whole in one of them.
+pub(super) fn parts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let step = MAX_TEXT - MAX_OBJECT;
+    let ends = |start: &usize| text.len().saturating_sub(*start) > MAX_OBJECT || *start == 0;
+    (0..)
+        .map(move |number| number * step)
+        .take_while(ends)
+        .map(|start| &text[start..text.len().min(start + MAX_TEXT)])
 }
 
 /// Reads a text: everything in it that kube-apiserver says, whole Statuses first. What is said
@@ -94,7 +104,7 @@ fn messages(record: &Record<'_>) -> Vec<Meant> {
 
 /// The seconds of a `Retry-After` in the text, in any of the forms that clients print headers in.
 pub(super) fn retry_after(text: &[u8]) -> Option<u32> {
-    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_TEXT)]).to_ascii_lowercase();
+    let text = String::from_utf8_lossy(text).to_ascii_lowercase();
     let after = text.split_once("retry-after")?.1;
     let digits = after.trim_start_matches(|c: char| c.is_ascii_punctuation() || c == ' ');
     // `Retry-After: 1`, `'Retry-After': '1'`, `retry-after=[1]`, `"Retry-After":["1"]`
