@@ -8,29 +8,37 @@
 pub mod audit;
 mod capture;
 mod decided;
+mod error;
+mod folded;
 mod found;
 mod pasted;
+mod request;
 mod shown;
+mod signs;
+mod told;
 mod transfer;
 mod words;
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+pub use error::ExplainError;
 use found::Found;
 pub use found::Source;
 use http::StatusCode;
+pub use request::Request;
 
 use super::{AdminError, CliError, printable};
 use crate::backoff::{Backoff, ReplayLimits, Spent};
-use crate::config::Config;
 use crate::config::file::{self, FileError};
+use crate::config::{Config, Mode};
 use crate::create::CreateSettings;
 use crate::status::{Encoding, Status};
-use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict};
+use crate::verdict::{Class, ClassifiedAnswer, Verdict, classify, verdict};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -45,7 +53,8 @@ Examples:
 
 Exit codes:
   0  explained
-  1  nothing to explain, or a file or the proxy could not be read
+  1  nothing to explain, an audit log without an answer to a create, or a file or the proxy could
+     not be read
   2  wrong usage")]
 pub struct ExplainArgs {
     /// The captured answer, or `-` for stdin: an HTTP answer as `curl -i` or `curl -v` prints it,
@@ -60,10 +69,22 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["file", "config"])]
     pub admin_address: Option<String>,
     /// Explain only the creates of this namespace.
-    #[arg(long, short, value_name = "NAMESPACE", requires = "admin_address")]
+    #[arg(
+        long,
+        short,
+        value_name = "NAMESPACE",
+        requires = "admin_address",
+        // clap does not require what conflicts with an argument that is given.
+        conflicts_with_all = ["file", "audit_log"]
+    )]
     pub namespace: Option<String>,
     /// Explain at most this many creates.
-    #[arg(long, value_name = "N", requires = "admin_address")]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "admin_address",
+        conflicts_with_all = ["file", "audit_log"]
+    )]
     pub limit: Option<u32>,
     /// The audit log to read instead.
     #[command(flatten)]
@@ -74,7 +95,7 @@ pub struct ExplainArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainCommandError {
     /// The capture could not be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", named(path))]
     Read {
         /// The file, or `-`.
         path: PathBuf,
@@ -91,7 +112,7 @@ pub enum ExplainCommandError {
     #[error("the audit log cannot be explained")]
     Audit(#[from] audit::AuditError),
     /// The capture is not an HTTP answer.
-    #[error("{} cannot be explained", path.display())]
+    #[error("{} cannot be explained", named(path))]
     Capture {
         /// The file, or `-`.
         path: PathBuf,
@@ -109,14 +130,16 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, CliErro
     if !args.audit.audit_log.is_empty() {
         let config = load(args)?;
         let printed = audit::run(&args.audit, &config, out).map_err(ExplainCommandError::from)?;
-        printed.map_err(CliError::Stdout)?;
-        return Ok(ExitCode::SUCCESS);
+        return match printed.map_err(CliError::Stdout)? {
+            0 => Ok(ExitCode::FAILURE),
+            _ => Ok(ExitCode::SUCCESS),
+        };
     }
     let path = &args.file;
     let raw = if path.as_os_str() == "-" {
         read(&mut io::stdin().lock())
     } else {
-        std::fs::read(path)
+        File::open(path).and_then(|mut file| read(&mut file))
     };
     let raw = raw.map_err(|source| ExplainCommandError::Read {
         path: path.clone(),
@@ -125,10 +148,7 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode, CliErro
     if let Some(decisions) = decided::parse(&raw) {
         return decided::print(&decisions, out);
     }
-    let settings = CreateSettings::new(&load(args)?);
-    let explained = explain(&raw, &settings.policy, &settings.backoff, |class| {
-        settings.limits(class)
-    });
+    let explained = explain(&raw, &load(args)?);
     let explained = explained.map_err(|source| ExplainCommandError::Capture {
         path: path.clone(),
         source,
@@ -143,11 +163,23 @@ fn load(args: &ExplainArgs) -> Result<Config, ExplainCommandError> {
     Ok(config.unwrap_or_default())
 }
 
-/// Reads everything. A capture is small, and the user can interrupt the command.
+/// How much of a capture is read. A longer one is a log, and a part of it is enough.
+const MOST: u64 = 64 << 20;
+
+/// Reads a capture up to a bound.
 fn read(input: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut raw = Vec::new();
-    input.read_to_end(&mut raw)?;
+    input.take(MOST).read_to_end(&mut raw)?;
     Ok(raw)
+}
+
+/// A file for people.
+fn named(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }
 
 /// How the proxy would treat a captured answer. `Display` prints it for people.
@@ -161,18 +193,34 @@ pub struct Explanation {
     pub compressed: bool,
     /// How the capture breaks off.
     pub broken_off: Option<String>,
+    /// The classes of the other answers that the text tells of, one each.
+    pub others: Vec<Class>,
     /// The Status in the body and its encoding. None: the body is something else.
     pub status: Option<(Status, Encoding)>,
     /// The class of the answer, and how long the server asked to wait.
     pub answer: ClassifiedAnswer,
+    /// The request that got the answer, if the capture shows it.
+    pub request: Option<Request>,
+    /// The text tells of an update, whose conflict says nothing about a create.
+    pub of_update: bool,
+    /// Why the proxy would not replay the request, whatever the answer.
+    pub why_not: Option<String>,
+    /// What the proxy does about creates. It replays only with `Enforce`.
+    pub mode: Mode,
     /// Whether the proxy would relay or replay.
     pub verdict: Verdict,
+    /// What the class alone says: the verdict for a create that may be replayed.
+    pub would: Verdict,
     /// The pauses if every attempt got the same answer. Empty: the answer is relayed.
     pub plan: Vec<Pause>,
     /// The attempts that the limits allow.
     pub max_attempts: u32,
     /// The longest hold that the limits allow.
     pub max_hold: Duration,
+    /// How long the client waits.
+    pub timeout: Option<Duration>,
+    /// The capture is longer than what was read of it.
+    pub cut: bool,
 }
 
 /// One pause of the plan.
@@ -189,104 +237,62 @@ pub struct Pause {
     pub held_at_most: Duration,
 }
 
-/// Why a capture cannot be explained.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExplainError {
-    /// The capture is empty.
-    #[error(
-        "the capture is empty; expected an HTTP answer, as `curl -i` prints it, or the body of one"
-    )]
-    Empty,
-    /// The first line starts with `HTTP/` and is not a status line.
-    #[error(
-        "line 1: {line:?} is not a status line; expected, for example, \"HTTP/1.1 409 Conflict\" or \"HTTP/2 409\""
-    )]
-    StatusLine {
-        /// The start of the line.
-        line: String,
-    },
-    /// A line of the head is not a header.
-    #[error(
-        "line {number}: {line:?} is not a header; expected \"Name: value\", and an empty line before the body"
-    )]
-    Header {
-        /// The number of the line, counted from 1.
-        number: usize,
-        /// The start of the line.
-        line: String,
-    },
-    /// The capture has only interim answers (1xx).
-    #[error(
-        "the capture ends after an interim answer ({code}); expected the final answer after it"
-    )]
-    OnlyInterim {
-        /// The interim code.
-        code: u16,
-    },
-    /// The capture is a body without a code.
-    #[error(
-        "the capture has neither a status line nor a Status with a code, nor a message that kube-apiserver writes; expected a first line like \"HTTP/1.1 409 Conflict\", a metav1.Status, or a log with a line like \"Error from server (Conflict): Operation cannot be fulfilled on …\""
-    )]
-    NoCode,
-    /// The body has a coding that is not gzip.
-    #[error(
-        "the body is compressed ({coding}), which cannot be read here; expected gzip or none, as `curl --compressed -i` prints it"
-    )]
-    Coding {
-        /// The value of `Content-Encoding`.
-        coding: String,
-    },
-    /// The body or the file starts as gzip and is something else.
-    #[error("the gzip data of the capture cannot be read: {why}")]
-    Gzip {
-        /// The reason of the decompressor.
-        why: String,
-    },
-}
-
 /// Explains `raw`: a status line, headers, an empty line and a body, with CRLF or LF. The body
 /// alone is enough if it is a Status, and so is a text that has a Status or its message.
 ///
 /// # Errors
 /// The capture is not an HTTP answer; the error says where.
-pub fn explain(
-    raw: &[u8],
-    policy: &Policy,
-    backoff: &Backoff,
-    limits: impl Fn(Class) -> ReplayLimits,
-) -> Result<Explanation, ExplainError> {
+pub fn explain(raw: &[u8], config: &Config) -> Result<Explanation, ExplainError> {
     if raw.trim_ascii().is_empty() {
         return Err(ExplainError::Empty);
     }
+    let settings = CreateSettings::new(config);
     let found = Found::within(raw)?;
     let answer = classify(found.code, &found.headers, &found.body);
-    let verdict = if found.compressed {
-        Verdict::Relay
-    } else {
-        verdict(&answer, policy)
+    let request = Request::within(raw, found.code);
+    let why_not = request
+        .as_ref()
+        .and_then(|request| request.why_not(&config.creates));
+    let replays = !found.compressed && why_not.is_none() && settings.mode == Mode::Enforce;
+    let by_class = verdict(&answer, &settings.policy);
+    let limits = settings.limits(answer.class);
+    let timeout = request.as_ref().and_then(Request::timeout);
+    let plan = match by_class {
+        Verdict::Replay { wait_at_least, .. } if replays => {
+            plan(wait_at_least, &settings.backoff, &limits, timeout)
+        }
+        _ => Vec::new(),
     };
-    let limits = limits(answer.class);
-    let plan = match verdict {
-        Verdict::Relay => Vec::new(),
-        Verdict::Replay { wait_at_least, .. } => plan(wait_at_least, backoff, &limits),
-    };
-    let (max_attempts, max_hold) = (limits.max_attempts, limits.max_hold);
     Ok(Explanation {
         code: found.code,
         source: found.source,
         compressed: found.compressed,
         broken_off: found.broken_off,
+        others: found.others,
         status: found.status,
+        of_update: request.is_none() && request::tells_of_update(raw),
+        request,
+        why_not,
+        mode: settings.mode,
+        verdict: if replays { by_class } else { Verdict::Relay },
+        would: by_class,
         answer,
-        verdict,
         plan,
-        max_attempts,
-        max_hold,
+        max_attempts: limits.max_attempts,
+        max_hold: limits.max_hold,
+        timeout,
+        cut: raw.len() as u64 >= MOST,
     })
 }
 
-/// The pauses until all attempts are used, or until even the shortest pauses exceed the hold.
-fn plan(at_least: Duration, backoff: &Backoff, limits: &ReplayLimits) -> Vec<Pause> {
+/// The pauses until all attempts are used, or until even the shortest pauses exceed the hold or the
+/// client's own timeout.
+fn plan(
+    at_least: Duration,
+    backoff: &Backoff,
+    limits: &ReplayLimits,
+    timeout: Option<Duration>,
+) -> Vec<Pause> {
     let mut plan = Vec::new();
     let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
     for replay in 1..limits.max_attempts {
@@ -295,13 +301,15 @@ fn plan(at_least: Duration, backoff: &Backoff, limits: &ReplayLimits) -> Vec<Pau
             backoff.delay(replay, 1.0, at_least),
         );
         // The longest hold ends with a pause that just fits.
-        most = most.saturating_add(to).min(limits.max_hold);
+        let longest = timeout.map_or(limits.max_hold, |timeout| timeout.min(limits.max_hold));
+        most = most.saturating_add(to).min(longest);
         let spent = Spent {
             attempts: replay,
             elapsed: least,
             longest: Duration::ZERO,
         };
-        match limits.next(spent, None, from) {
+        let remaining = timeout.map(|timeout| timeout.saturating_sub(least));
+        match limits.next(spent, remaining, from) {
             Ok(_) => plan.push(Pause {
                 replay,
                 from,

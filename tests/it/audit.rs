@@ -62,6 +62,7 @@ async fn the_configuration_decides_what_would_be_replayed() {
 
 #[tokio::test]
 async fn what_is_no_audit_log_is_refused_with_the_place() {
+    let directory = env!("CARGO_MANIFEST_DIR");
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let line = format!("{manifest}:1 is no audit event in JSON");
     every(
@@ -69,7 +70,20 @@ async fn what_is_no_audit_log_is_refused_with_the_place() {
             (&["--audit-log", manifest][..], 1, line.as_str()),
             (&["--audit-log", LOG, "/nowhere"], 1, "cannot read /nowhere"),
             (&["--audit-log"], 2, "FILE"),
+            (&["--audit-log", "-", "-"], 1, "`-` is given twice"),
+            (&["--audit-log", directory], 1, "cannot read "),
+            (&["--audit-log", directory], 1, "is a directory"),
+            (&["--audit-log", "/dev/null"], 1, ""),
             (&["--top", "3"], 2, "--audit-log"),
+            (&["--top", "3", LOG], 2, "--top"),
+            (&["-o", "json", LOG], 2, "--output"),
+            (&["-n", "x", LOG], 2, "--namespace"),
+            (&["--limit", "2", LOG], 2, "--limit"),
+            (&["--audit-log", LOG, "-n", "team-a"], 2, "--namespace"),
+            (&["--audit-log", LOG, "--limit", "2"], 2, "--limit"),
+            (&[LOG], 1, "use --audit-log"),
+            (&[directory], 1, "directory"),
+            (&["-"], 1, "standard input cannot be explained"),
             (
                 &["--audit-log", LOG, "--admin-address", "a:1"],
                 2,

@@ -39,10 +39,17 @@ pub struct AuditArgs {
     )]
     pub audit_log: Vec<PathBuf>,
     /// Show at most this many clients of an audit log [default: 20 in a table, all in JSON].
-    #[arg(long, value_name = "N", requires = "audit_log")]
+    #[arg(long, value_name = "N", requires = "audit_log", conflicts_with_all = ["file", "admin_address"])]
     pub top: Option<usize>,
     /// How the counts of an audit log are printed.
-    #[arg(long, short, value_enum, default_value_t = Output::Table, requires = "audit_log")]
+    #[arg(
+        long,
+        short,
+        value_enum,
+        default_value_t = Output::Table,
+        requires = "audit_log",
+        conflicts_with_all = ["file", "admin_address"]
+    )]
     pub output: Output,
 }
 
@@ -50,13 +57,16 @@ pub struct AuditArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// A file could not be opened.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", super::named(path))]
     Open {
         /// The file, or `-`.
         path: PathBuf,
         /// The error of the system.
         source: io::Error,
     },
+    /// Standard input was given twice.
+    #[error("`-` is given twice; standard input can be read once")]
+    StdinTwice,
     /// Nothing of the files is an audit event.
     #[error(
         "there is no audit event; the first problem: {first} {problem}; expected lines like \
@@ -71,12 +81,12 @@ pub enum AuditError {
     },
 }
 
-/// Reads the files and prints the counts.
+/// Reads the files and prints the counts. Returns how many creates were counted.
 pub(super) fn run(
     args: &AuditArgs,
     config: &Config,
     out: &mut impl Write,
-) -> Result<io::Result<()>, AuditError> {
+) -> Result<io::Result<u64>, AuditError> {
     let mut log = Log::new(config);
     log.read_all(&args.audit_log)?;
     if log.lines == 0
@@ -88,10 +98,11 @@ pub(super) fn run(
         });
     }
     let report = Report::new(&log);
-    Ok(match args.output {
+    let printed = match args.output {
         Output::Table => write!(out, "{}", report.text(args.top)),
         Output::Json => writeln!(out, "{}", report.json(args.top)),
-    })
+    };
+    Ok(printed.map(|()| log.tally.total().creates))
 }
 
 /// What was read.
@@ -142,6 +153,9 @@ impl Log {
 
     /// Opens all files before it reads the first, because reading can take minutes.
     fn read_all(&mut self, paths: &[PathBuf]) -> Result<(), AuditError> {
+        if paths.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
+            return Err(AuditError::StdinTwice);
+        }
         let (mut opened, mut total) = (Vec::new(), 0);
         for path in paths {
             let failed = |source| AuditError::Open {

@@ -8,9 +8,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::ExplainError;
 use super::capture::{Captured, without_marks_of_curl};
 use super::pasted::{self, Pasted};
+use super::signs;
+use super::told::Told;
 use super::transfer::{self, Decoded};
 use super::words::Meant;
 use crate::status::{Encoding, Status};
+use crate::verdict::Class;
 
 /// Where an answer comes from, and so how much of it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(super) struct Found {
     pub(super) compressed: bool,
     /// How the capture breaks off.
     pub(super) broken_off: Option<String>,
+    /// The classes of the other answers that a text tells of, one each.
+    pub(super) others: Vec<Class>,
 }
 
 impl Found {
@@ -48,7 +53,11 @@ impl Found {
         let text = without_marks_of_curl(&text);
         let captured = Captured::parse(&text)?;
         let Some(code) = captured.code else {
-            return Found::without_head(captured.body).ok_or(ExplainError::NoCode);
+            if is_audit_log(captured.body) {
+                return Err(ExplainError::AuditLog);
+            }
+            let found = Found::without_head(captured.body);
+            return found.ok_or_else(|| signs::of_nothing(captured.body));
         };
         Found::in_answer(code, captured)
     }
@@ -68,8 +77,8 @@ impl Found {
             readable(&headers, &body)?;
         }
         // `curl -v` mixes its own output with the body.
-        let status = status.or_else(|| match pasted::read(&body) {
-            Some(Pasted::Json(status)) => Some((status, Encoding::Json)),
+        let status = status.or_else(|| match pasted::read(&body).into_iter().next()? {
+            Pasted::Json(status) => Some((status, Encoding::Json)),
             _ => None,
         });
         let body = match &status {
@@ -86,6 +95,7 @@ impl Found {
             status,
             compressed,
             broken_off,
+            others: Vec::new(),
         })
     }
 
@@ -104,20 +114,33 @@ impl Found {
             found.broken_off = broken_off;
             return Some(found);
         }
-        let mut found = match pasted::read(body)? {
-            Pasted::Json(status) => Found::of_status(Source::Json, status),
-            Pasted::Fabric8(status) => Found::of_status(Source::Fabric8, status),
-            Pasted::Message(Meant::Status(status)) => Found::of_status(Source::Message, status),
-            Pasted::Message(Meant::Text(code, text)) => {
-                Found::new(Source::Message, code, format!("{text}.").into_bytes())
-            }
-        }?;
+        let mut told = Told::default();
+        for part in pasted::parts(body) {
+            pasted::read(part)
+                .into_iter()
+                .for_each(|pasted| told.add(pasted));
+        }
+        let mut found = told.chosen()?;
         if let Some(seconds) = pasted::retry_after(body) {
             found
                 .headers
                 .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         Some(found)
+    }
+
+    /// None: its code is none of HTTP.
+    pub(super) fn of_pasted(pasted: Pasted) -> Option<Found> {
+        match pasted {
+            Pasted::Json(status) => Found::of_status(Source::Json, status),
+            Pasted::Fabric8(status) => Found::of_status(Source::Fabric8, status),
+            Pasted::Message(meant) | Pasted::Kubectl(meant) => match meant {
+                Meant::Status(status) => Found::of_status(Source::Message, status),
+                Meant::Text(code, text) => {
+                    Found::new(Source::Message, code, format!("{text}.").into_bytes())
+                }
+            },
+        }
     }
 
     fn of_status(source: Source, status: Status) -> Option<Found> {
@@ -136,8 +159,15 @@ impl Found {
             status: None,
             compressed: false,
             broken_off: None,
+            others: Vec::new(),
         })
     }
+}
+
+/// Behind a backslash, the name is part of a text.
+fn is_audit_log(text: &[u8]) -> bool {
+    let mut found = memchr::memmem::find_iter(text, b"\"audit.k8s.io/");
+    found.any(|at| !text[..at].ends_with(b"\\"))
 }
 
 fn decoded_status(body: &[u8]) -> Option<(Status, Encoding)> {

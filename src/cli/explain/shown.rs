@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::super::printable;
 use super::{Explanation, Source};
-use crate::verdict::Verdict;
+use crate::config::Mode;
+use crate::verdict::{Class, Verdict};
 
 /// A duration as Debug prints it, with `0s` instead of `0ns`.
 fn readable(duration: Duration) -> String {
@@ -33,11 +34,21 @@ impl fmt::Display for Explanation {
         if let Some(place) = &self.broken_off {
             writeln!(f, "note      the capture breaks off {place}")?;
         }
+        if !self.others.is_empty() {
+            writeln!(f, "note      {}", self.others_in_words())?;
+        }
         if self.compressed {
             writeln!(
                 f,
                 "note      the body is compressed; the proxy does not read it and relays the answer"
             )?;
+        }
+        if self.cut {
+            writeln!(f, "note      only the first 64 MiB were read")?;
+        }
+        if let Some(request) = &self.request {
+            let uri = printable(&request.uri.to_string());
+            writeln!(f, "request   {} {uri}", request.method)?;
         }
         let class = self.answer.class;
         writeln!(f, "class     {}", class.as_str())?;
@@ -47,20 +58,25 @@ impl fmt::Display for Explanation {
             writeln!(f, "asked     to wait {}", readable(wait))?;
         }
         match self.verdict {
-            Verdict::Relay => writeln!(f, "verdict   relay"),
+            Verdict::Relay => self.fmt_relay(f),
             Verdict::Replay {
                 on_another_server, ..
             } => {
-                writeln!(
-                    f,
-                    "verdict   replay{}",
-                    if on_another_server {
-                        ", on another connection"
-                    } else {
-                        ""
-                    }
-                )?;
-                self.fmt_plan(f)
+                let another = if on_another_server {
+                    ", on another connection"
+                } else {
+                    ""
+                };
+                writeln!(f, "verdict   replay{another}")?;
+                self.fmt_plan(f)?;
+                if self.of_update && self.answer.class.is_quota_conflict() {
+                    writeln!(
+                        f,
+                        "note      an update of a ResourceQuota itself gives the same message, and \
+                        is not replayed"
+                    )?;
+                }
+                Ok(())
             }
         }
     }
@@ -89,21 +105,63 @@ impl Source {
 }
 
 impl Explanation {
+    /// `1 of 3 messages; also other_conflict (2)`
+    fn others_in_words(&self) -> String {
+        let mut counts: Vec<(Class, usize)> = Vec::new();
+        for class in &self.others {
+            match counts.iter_mut().find(|(known, _)| known == class) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((*class, 1)),
+            }
+        }
+        let also = counts.iter().map(|(class, count)| match count {
+            1 => class.as_str().to_owned(),
+            count => format!("{} ({count})", class.as_str()),
+        });
+        let also: Vec<_> = also.collect();
+        let total = self.others.len() + 1;
+        format!("1 of {total} messages; also {}", also.join(", "))
+    }
+
+    fn fmt_relay(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "verdict   relay")?;
+        if let Some(why) = &self.why_not {
+            return writeln!(f, "note      {why}");
+        }
+        if self.would != Verdict::Relay {
+            return match self.mode {
+                Mode::Off => writeln!(f, "plan      none: mode is Off"),
+                Mode::Observe => writeln!(f, "plan      counted only: mode is Observe"),
+                Mode::Enforce => Ok(()),
+            };
+        }
+        let setting = match self.answer.class {
+            Class::ExceededQuota => "exceededQuota",
+            Class::QuotaStatusUnknown => "quotaStatusUnknown",
+            Class::QuotaEvaluationTimeout => "quotaEvaluationTimeout",
+            Class::WebhookUnreachable => "webhookUnreachable",
+            _ => return Ok(()),
+        };
+        writeln!(f, "note      replayed if replay.{setting}.enabled is true")
+    }
+
     fn fmt_plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let within = match self.timeout {
+            Some(timeout) => format!(
+                "{}, and within the client's timeout of {}",
+                readable(self.max_hold),
+                readable(timeout)
+            ),
+            None => readable(self.max_hold),
+        };
+        let attempts = self.max_attempts;
         if self.plan.is_empty() {
             return writeln!(
                 f,
-                "plan      none: {} attempts within {} leave no room for a replay",
-                self.max_attempts,
-                readable(self.max_hold)
+                "plan      none: {attempts} attempts within {within} leave no room for a replay"
             );
         }
-        writeln!(
-            f,
-            "plan      at most {} attempts within {}",
-            self.max_attempts,
-            readable(self.max_hold)
-        )?;
+        writeln!(f, "plan      at most {attempts} attempts within {within}")?;
         for pause in &self.plan {
             let range = format!("{} to {}", readable(pause.from), readable(pause.to));
             writeln!(

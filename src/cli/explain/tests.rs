@@ -3,20 +3,13 @@ use crate::rows::every;
 use crate::verdict::Class;
 use proptest::prelude::*;
 
+mod folded;
 mod pasted;
+mod request;
 mod wire;
 
-const BACKOFF: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    cap: Duration::from_secs(2),
-};
-const LIMITS: ReplayLimits = ReplayLimits {
-    max_attempts: 8,
-    max_hold: Duration::from_secs(8),
-};
-
 fn explained(raw: impl AsRef<[u8]>) -> Result<Explanation, ExplainError> {
-    explain(raw.as_ref(), &Policy::default(), &BACKOFF, |_| LIMITS)
+    explain(raw.as_ref(), &Config::default())
 }
 
 fn sample(name: &str) -> Vec<u8> {
@@ -58,11 +51,9 @@ fn explains_an_answer_that_is_relayed() {
         (explanation.answer.class, explanation.verdict),
         (Class::ExceededQuota, Verdict::Relay)
     );
-    assert!(
-        explanation
-            .to_string()
-            .ends_with("safety    safe\nverdict   relay\n")
-    );
+    assert!(explanation.to_string().ends_with(
+        "verdict   relay\nnote      replayed if replay.exceededQuota.enabled is true\n"
+    ));
     let text = explained("HTTP/1.1 502 Bad Gateway\r\n\r\n<html>")
         .unwrap()
         .to_string();

@@ -9,8 +9,8 @@ use super::ExplainError;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// How much is decompressed. An answer has some hundred bytes.
-const MAX_DECOMPRESSED: u64 = 16 << 20;
+/// How much is decompressed. A log may have more.
+const MAX_DECOMPRESSED: u64 = 64 << 20;
 
 /// A decoded body, and what is odd about it.
 pub(super) struct Decoded<'a> {

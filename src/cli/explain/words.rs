@@ -92,8 +92,35 @@ const REASONS: [(&str, u16); 17] = [
     ("Unauthorized", 401),
 ];
 
+/// How a message about a conflict ends.
+const TRY_AGAIN: &str = "please apply your changes to the latest version and try again";
+
+/// What the known sentences of a line mean.
+pub(super) fn all(text: &str) -> impl Iterator<Item = Meant> {
+    let (before, denial) = text.split_at(denial(text).unwrap_or(text.len()));
+    before
+        .split_inclusive(TRY_AGAIN)
+        .chain([denial])
+        .filter_map(meant)
+}
+
+/// Where a webhook's denial starts. A webhook may say anything, also the sentences of others.
+pub(super) fn denial(text: &str) -> Option<usize> {
+    let start = text.find("admission webhook \"")?;
+    text[start..]
+        .contains("\" denied the request")
+        .then_some(start)
+}
+
+/// Whether a message about a conflict is as the apiserver writes it most often.
+pub(super) fn is_whole(message: &str) -> bool {
+    message
+        .strip_suffix(TRY_AGAIN)
+        .is_some_and(|start| start.ends_with(": the object has been modified; "))
+}
+
 /// What the first known sentence of `text` means.
-pub(super) fn meant(text: &str) -> Option<Meant> {
+fn meant(text: &str) -> Option<Meant> {
     // A webhook may say anything, also the sentences below.
     denied(text)
         .or_else(|| conflict(text))
@@ -137,14 +164,31 @@ fn denied(text: &str) -> Option<Status> {
 
 fn conflict(text: &str) -> Option<Status> {
     const START: &str = "Operation cannot be fulfilled on ";
-    const END: &str = "please apply your changes to the latest version and try again";
     let message = line(&text[text.find(START)?..]);
     let message = message
-        .find(END)
-        .map_or(message, |end| &message[..end + END.len()]);
-    let (resource, rest) = message.get(START.len()..)?.split_once(" \"")?;
-    let (name, _) = rest.split_once("\": ")?;
+        .find(TRY_AGAIN)
+        .map_or(message, |end| &message[..end + TRY_AGAIN.len()]);
+    let (resource, rest) = message.get(START.len()..)?.split_once(' ')?;
+    let (name, cause) = named(rest)?;
+    // As the apiserver writes it, since `verdict` reads the message too.
+    let message = format!("{START}{resource} \"{name}\": {cause}");
     Some(about(Status::new(409, "Conflict", message), resource, name))
+}
+
+/// The name and the rest of `"a": rest`. People lose the quotation marks, or use others.
+fn named(text: &str) -> Option<(&str, &str)> {
+    for (open, close) in [("\"", "\": "), ("'", "': "), ("`", "`: ")] {
+        if let Some((name, rest)) = text
+            .strip_prefix(open)
+            .and_then(|text| text.split_once(close))
+        {
+            // No name has a space, but one that was folded seems to.
+            return (!name.contains(' ')).then_some((name, rest));
+        }
+    }
+    let (name, rest) = text.split_once(": ")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    (!name.is_empty() && name.chars().all(is_name)).then_some((name, rest))
 }
 
 /// `pods "a" is forbidden: exceeded quota: …`. A create with a `generateName` has no name there.

@@ -6,10 +6,12 @@
 //! <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go>
 
 use std::borrow::Cow;
+use std::fmt;
 
 use http::{HeaderMap, StatusCode};
 use memchr::memmem;
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use time::Date;
 
 use crate::status::{Cause, Details, Status};
@@ -123,20 +125,65 @@ pub fn read_line<'a>(line: &'a [u8], mut seen: impl FnMut(Event<'a>)) -> Result<
         Some(_) => return Err(LineError::OtherVersion),
         None => return Err(LineError::NotAnEvent),
     }
-    let (single, list) = match &*raw.kind {
-        "Event" => (Some(raw), Vec::new()),
-        "EventList" => (None, raw.items),
-        _ => return Err(LineError::NotAnEvent),
-    };
-    single
-        .into_iter()
-        .chain(list)
-        .filter_map(RawEvent::into_event)
-        .for_each(&mut seen);
-    Ok(())
+    match &*raw.kind {
+        "Event" => {
+            raw.into_event().into_iter().for_each(&mut seen);
+            Ok(())
+        }
+        // The version of a list can follow its items, so these are read now that it is known.
+        "EventList" => {
+            let mut json = serde_json::Deserializer::from_slice(json);
+            let list = Items(&mut seen);
+            list.deserialize(&mut json).map_err(|_| LineError::CutOff)
+        }
+        _ => Err(LineError::NotAnEvent),
+    }
 }
 
-/// The fields that are read, of an `Event` and of an `EventList`.
+/// Hands out the events of a list one by one, because a list of small items takes far more memory
+/// than its line.
+struct Items<'s, 'a>(&'s mut dyn FnMut(Event<'a>));
+
+impl<'a> DeserializeSeed<'a> for Items<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Items<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an EventList with items")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some(key) = map.next_key::<Cow<'a, str>>()? {
+            if key == "items" {
+                map.next_value_seed(Items(&mut *self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(self, mut items: S) -> Result<(), S::Error> {
+        while let Some(raw) = items.next_element::<RawEvent<'a>>()? {
+            raw.into_event().into_iter().for_each(&mut *self.0);
+        }
+        Ok(())
+    }
+
+    /// `null`.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The fields that are read of an `Event`, and the kind of an `EventList`.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct RawEvent<'a> {
@@ -144,8 +191,6 @@ struct RawEvent<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow)]
     api_version: Cow<'a, str>,
-    #[serde(borrow)]
-    items: Vec<RawEvent<'a>>,
     #[serde(borrow)]
     stage: Cow<'a, str>,
     #[serde(borrow, rename = "requestURI")]

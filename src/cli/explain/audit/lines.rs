@@ -20,7 +20,11 @@ pub(super) fn open(path: &Path) -> io::Result<(Box<dyn Read>, u64)> {
         return Ok((Box::new(io::stdin().lock()), 0));
     }
     let file = File::open(path)?;
-    let size = file.metadata()?.len();
+    let about = file.metadata()?;
+    if about.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let size = about.len();
     Ok((Box::new(file), size))
 }
 

@@ -8,6 +8,7 @@ use super::super::super::printable;
 use super::super::super::status::{sparkline, table};
 use super::Log;
 use super::tally::{Counts, Row};
+use crate::config::Mode;
 use crate::snapshot::words::{bytes, counted, number};
 use crate::verdict::Class;
 
@@ -40,12 +41,7 @@ impl<'a> Report<'a> {
 
     fn summary(&self) -> String {
         let (log, total) = (self.log, &self.total);
-        let share = |part: u64| match (u128::from(part) * 1000).checked_div(total.creates.into()) {
-            Some(permille) if part > 0 => {
-                format!("{} ({}.{} %)", number(part), permille / 10, permille % 10)
-            }
-            _ => number(part),
-        };
+        let share = |part| share(part, total.creates);
         let read = format!(
             "{} in {}, {}",
             counted(log.lines, "line"),
@@ -59,15 +55,19 @@ impl<'a> Report<'a> {
                 format!("{} to {}", clock(from), clock(to)),
             ]);
         }
+        let would = match log.tally.judge.mode {
+            Mode::Enforce => "the proxy would send again",
+            Mode::Off | Mode::Observe => "with mode Enforce, it would send again",
+        };
         let counts = [
             ("creates", number(total.creates)),
             ("met a quota conflict", share(total.quota_conflicts)),
             ("were throttled", share(total.throttled)),
             (
-                "refused by a server that starts or stops",
+                "refused by a server that starts",
                 share(total.starting_or_stopping),
             ),
-            ("the proxy would send again", share(total.would_replay)),
+            (would, share(total.would_replay)),
         ];
         rows.extend(counts.map(|(what, value)| vec![what.to_owned(), value]));
         table(&["AUDIT LOG", ""], &rows) + &self.charts()
@@ -78,7 +78,7 @@ impl<'a> Report<'a> {
         let Some((step, points)) = self.timeline() else {
             return String::new();
         };
-        let names = ["quota conflicts", "throttled", "starting or stopping"];
+        let names = ["quota conflicts", "throttled", "starting"];
         let chart = |(which, name)| {
             let points: Vec<u64> = points.iter().map(|counts| counts[which]).collect();
             let peak = points.iter().copied().max().unwrap_or_default();
@@ -123,7 +123,7 @@ impl<'a> Report<'a> {
                 "CREATES",
                 "QUOTA CONFLICTS",
                 "THROTTLED",
-                "STARTING OR STOPPING",
+                "STARTING",
                 "WOULD REPLAY",
             ],
             &rows,
@@ -172,6 +172,16 @@ impl<'a> Report<'a> {
                 has those."
                     .into(),
             );
+        }
+        match tally.judge.mode {
+            Mode::Off => {
+                notes.push("The proxy would send none of these again: mode is Off.".into())
+            }
+            Mode::Observe => notes.push(
+                "The proxy would send none of these again, only count them: mode is Observe."
+                    .into(),
+            ),
+            Mode::Enforce => {}
         }
         if total.would_replay > 0 {
             notes.push(
@@ -265,6 +275,19 @@ impl<'a> Report<'a> {
         });
         merge(&mut report, counts(&self.total));
         format!("{report:#}")
+    }
+}
+
+/// `494 (22.9 %)`, rounded.
+pub(super) fn share(part: u64, all: u64) -> String {
+    let (of, all) = (u128::from(part), u128::from(all));
+    let permille = (of * 2000 + all).checked_div(2 * all);
+    match permille {
+        Some(0) if part > 0 => format!("{} (< 0.1 %)", number(part)),
+        Some(permille) if part > 0 => {
+            format!("{} ({}.{} %)", number(part), permille / 10, permille % 10)
+        }
+        _ => number(part),
     }
 }
 

@@ -9,7 +9,7 @@ use http::{Method, Uri};
 
 use super::event::{Answer, Event, Verb};
 use super::timeline::Timeline;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::create::CreateSettings;
 use crate::route::{MatchedResources, Route};
 use crate::verdict::{Class, Policy, Verdict, verdict};
@@ -18,11 +18,14 @@ use crate::verdict::{Class, Policy, Verdict, verdict};
 const MOST_ROWS: usize = 10_000;
 /// The name of what no longer has a row of its own.
 const OTHER: &str = "_other";
+/// The longest namespace, group and resource that are kept, which is the longest name in Kubernetes.
+const LONGEST_NAME: usize = 253;
 /// The longest part of a user agent that is kept.
 const LONGEST_AGENT: usize = 100;
 
 /// What the proxy would do with an answer.
 pub(super) struct Judge {
+    pub(super) mode: Mode,
     policy: Policy,
     matched: MatchedResources,
 }
@@ -30,6 +33,7 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(config: &Config) -> Self {
         Self {
+            mode: config.mode,
             policy: CreateSettings::new(config).policy,
             matched: MatchedResources::from(&config.creates),
         }
@@ -103,7 +107,7 @@ pub(super) struct Row {
 
 /// Everything that was counted.
 pub(super) struct Tally {
-    judge: Judge,
+    pub(super) judge: Judge,
     rows: Vec<Row>,
     /// The place of each row, by its verb, namespace, group, resource and user agent.
     index: HashMap<String, usize>,
@@ -183,20 +187,27 @@ impl Tally {
                 self.timeline.count(time, which);
             }
         }
-        self.row(event).counts.add(&counts);
+        self.row(event, class).counts.add(&counts);
     }
 
     /// The row of an event. A client that comes when all rows are taken goes into a row for the
     /// others of its resource, and when there are too many of those, into one for all others.
-    fn row(&mut self, event: &Event<'_>) -> &mut Row {
+    fn row(&mut self, event: &Event<'_>, class: Class) -> &mut Row {
         let agent = short(&event.user_agent);
         let verb = event.verb.as_str();
-        let own = [&*event.namespace, &*event.group, &*event.resource, &*agent];
+        let [namespace, group, resource] =
+            [&event.namespace, &event.group, &event.resource].map(|name| cut(name, LONGEST_NAME));
+        let own = [namespace, group, resource, &*agent];
         let of_resource = [own[0], own[1], own[2], OTHER];
         let of_all = [OTHER, "", OTHER, OTHER];
         let mut choice = own;
         let mut known = self.find(verb, choice);
-        for (next, most) in [(of_resource, MOST_ROWS), (of_all, 2 * MOST_ROWS)] {
+        // Anyone can cause these answers, with any name, and could take all rows.
+        let steps = match class {
+            Class::Unauthorized | Class::Rejected => [(of_all, 0), (of_all, 0)],
+            _ => [(of_resource, MOST_ROWS), (of_all, 2 * MOST_ROWS)],
+        };
+        for (next, most) in steps {
             if known.is_none() && self.rows.len() >= most {
                 choice = next;
                 known = self.find(verb, choice);
@@ -265,19 +276,22 @@ impl Tally {
 /// controllers at the end, whose name stays.
 fn short(user_agent: &str) -> Cow<'_, str> {
     let program = user_agent.split(" (").next().unwrap_or_default().trim();
-    let end = program.floor_char_boundary(LONGEST_AGENT);
-    let program = &program[..end];
+    let program = cut(program, LONGEST_AGENT);
     if program.is_empty() {
         return Cow::Borrowed("(none)");
     }
     match user_agent.rsplit_once("/system:serviceaccount:") {
         Some((_, account)) => {
             let name = account.rsplit(':').next().unwrap_or_default();
-            let end = name.floor_char_boundary(LONGEST_AGENT);
-            Cow::Owned(format!("{program} {}", &name[..end]))
+            Cow::Owned(format!("{program} {}", cut(name, LONGEST_AGENT)))
         }
         None => Cow::Borrowed(program),
     }
+}
+
+/// The first bytes of a text.
+fn cut(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
 }
 
 #[cfg(test)]

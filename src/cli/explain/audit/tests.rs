@@ -6,6 +6,7 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use super::*;
+use crate::config::Mode;
 use crate::rows::every;
 
 fn sample() -> String {
@@ -192,8 +193,8 @@ fn the_table_shows_the_first_clients() {
     let text = printed(&[&log], Output::Table, None);
     every(
         [
-            "read                                       14 lines in 1 file",
-            "met a quota conflict                       2 (18.1 %)",
+            "14 lines in 1 file",
+            "met a quota conflict              2 (18.2 %)",
             "team-b      pods       driver       2         1                 0",
             "quota conflicts per ",
         ],
@@ -209,4 +210,51 @@ fn the_table_shows_the_first_clients() {
     let report = printed(&[&log], Output::Json, Some(1));
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["rows"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_mode_decides_what_is_sent_again() {
+    let log = file(sample().as_bytes());
+    every(
+        [
+            (Mode::Off, "mode is Off"),
+            (Mode::Observe, "only count them: mode is Observe"),
+            (Mode::Enforce, "the proxy would send again"),
+        ],
+        |(mode, words)| {
+            let config = Config {
+                mode,
+                ..Config::default()
+            };
+            let args = AuditArgs {
+                audit_log: vec![log.path().to_owned()],
+                top: None,
+                output: Output::Table,
+            };
+            let mut out = Vec::new();
+            assert_eq!(run(&args, &config, &mut out).unwrap().unwrap(), 11);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains(words), "{text}");
+            assert_eq!(
+                text.contains("the proxy would send again"),
+                mode == Mode::Enforce
+            );
+        },
+    );
+}
+
+#[test]
+fn shares_are_rounded() {
+    every(
+        [
+            (2, 11, "2 (18.2 %)"),
+            (494, 2161, "494 (22.9 %)"),
+            (1, 2000, "1 (0.1 %)"),
+            (1, 2001, "1 (< 0.1 %)"),
+            (7, 7, "7 (100.0 %)"),
+            (0, 7, "0"),
+            (0, 0, "0"),
+        ],
+        |(part, all, expected)| assert_eq!(report::share(part, all), expected),
+    );
 }

@@ -114,6 +114,36 @@ fn stages_before_the_answer_are_pending_at_every_level_and_in_lists() {
     }
 }
 
+/// A list of small items takes far more memory than its line, if they are collected.
+#[test]
+fn lists_are_read_item_by_item_wherever_the_version_is() {
+    let item = line("\"code\":429");
+    let head = "\"kind\":\"EventList\",\"apiVersion\":\"audit.k8s.io/v1\"";
+    every(
+        [
+            (format!("{{{head},\"items\":[{item},{{}},{item}]}}"), Ok(2)),
+            (
+                format!("{{\"items\":[{item}],\"metadata\":{{\"a\":[1]}},{head}}}"),
+                Ok(1),
+            ),
+            (format!("{{{head},\"items\":null,\"x\":\"create\"}}"), Ok(0)),
+            (
+                format!("{{{head},\"items\":[{{}},7],\"x\":\"create\"}}"),
+                Err(LineError::CutOff),
+            ),
+            (
+                format!("{{{head},\"items\":[{}{item}]}}", "{},".repeat(100_000)),
+                Ok(1),
+            ),
+        ],
+        |(line, expected)| {
+            let mut count = 0;
+            let read = read_line(line.as_bytes(), |_| count += 1);
+            assert_eq!(read.map(|()| count), expected);
+        },
+    );
+}
+
 #[test]
 fn what_no_quota_counts_is_left_out() {
     let created = line("\"code\":429");

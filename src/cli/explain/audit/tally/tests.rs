@@ -194,3 +194,38 @@ fn a_user_agent_is_shown_by_its_program() {
         |(agent, expected)| assert_eq!(short(agent), expected),
     );
 }
+
+/// Anyone can send creates that are refused, with any name.
+#[test]
+fn refused_creates_open_no_rows_and_long_names_are_cut() {
+    let mut tally = Tally::new(judge(""));
+    every([Class::Unauthorized, Class::Rejected], |class| {
+        for number in 0..MOST_ROWS {
+            let mut event = event(Verb::Create, class);
+            event.namespace = format!("n{number}").into();
+            event.user_agent = format!("a/{number}").into();
+            tally.count(&event);
+        }
+    });
+    let mut long = event(Verb::Create, Class::QuotaConflict);
+    tally.count(&long);
+    let name = "é".repeat(1 << 20);
+    (long.namespace, long.group, long.resource) = (
+        name.as_str().into(),
+        name.as_str().into(),
+        name.as_str().into(),
+    );
+    tally.count(&long);
+    let names: Vec<_> = tally
+        .rows()
+        .iter()
+        .map(|row| row.namespace.clone())
+        .collect();
+    assert_eq!(names, ["a", &"é".repeat(126), OTHER]);
+    let row = tally.rows()[1].clone();
+    assert_eq!((row.group.len(), row.resource.len()), (252, 252));
+    assert_eq!(tally.total().creates, 2 * MOST_ROWS as u64 + 2);
+    // A client with a row of its own keeps all its answers.
+    tally.count(&event(Verb::Create, Class::Rejected));
+    assert_eq!(tally.rows()[0].counts.creates, 2);
+}
