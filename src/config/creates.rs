@@ -53,6 +53,9 @@ settings! {
         resources: Vec<Resource> = vec![Resource::any()], SectionList;
         /// The resources that `resources` matches but that the proxy does not replay, in the same
         /// form. Exceptions win over `resources`. One that matches nothing has no effect.
+        ///
+        /// That no object is created twice is proved for objects that kube-apiserver stores. An
+        /// aggregated API that does several steps in one create belongs here.
         except: Vec<Resource> = Vec::new(), SectionListOrNone;
         /// Whether a server-side apply `PATCH` of these resources counts as a create too.
         ///

@@ -61,7 +61,10 @@ fn configuration(block: &str) -> Option<String> {
         let fields = lines.map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line)));
         return Some(HEAD.to_owned() + &fields.collect::<String>());
     }
-    let settings: Vec<_> = config::declared().into_iter().map(|each| each.name).collect();
+    let settings: Vec<_> = config::declared()
+        .into_iter()
+        .map(|each| each.name)
+        .collect();
     let ours = block.contains("kube-retry-proxy/v1alpha1")
         || keys(block)
             .iter()

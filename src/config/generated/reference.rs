@@ -23,7 +23,7 @@ Some settings have a flag of `serve` too. Each flag has an environment variable:
 `KUBE_RETRY_PROXY_LOG_LEVEL`. A flag wins over its variable, the variable over the file, and the file
 over the default.
 
-A file begins with these two lines:
+A file must begin with these two lines, unless it is empty:
 
 ```yaml
 apiVersion: kube-retry-proxy/v1alpha1
