@@ -108,6 +108,9 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         &class_labels,
     ));
     metrics.mode(config.mode);
+    for doubt in config::doubts(&config) {
+        warn!("{doubt}");
+    }
     let upstream = Arc::new(Upstream::new(&config.upstream, &metrics)?);
     let (certificate, ca_pem) = certificate(&config.serving)?;
     let certificate = Arc::new(certificate);

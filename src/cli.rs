@@ -187,7 +187,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Serve(args) => serve(args),
         Command::Status(args) => status::run(&args, &mut io::stdout().lock()),
-        Command::CheckConfig(args) => check_config::run(&args, &mut io::stdout().lock()),
+        Command::CheckConfig(args) => {
+            check_config::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock())
+        }
         Command::Explain(args) => explain::run(&args, &mut io::stdout().lock()),
         Command::Kubeconfig(args) => {
             let made = kubeconfig::make(&args)?;

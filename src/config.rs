@@ -9,6 +9,7 @@
 mod creates;
 pub mod declare;
 mod decode;
+mod doubts;
 pub mod file;
 pub(crate) mod flags;
 pub mod generated;
@@ -26,6 +27,7 @@ pub(crate) mod yaml;
 use std::time::Duration;
 
 pub use creates::{CreatesConfig, Resource, never_waits};
+pub(crate) use doubts::doubts;
 pub use mistake::{Mistake, Mistakes, Problem};
 pub use operation::{
     DrainConfig, EventsConfig, LogFormat, LoggingConfig, MetricsConfig, TracingConfig,

@@ -16,6 +16,7 @@ mod shape;
 mod text;
 mod token;
 mod tree;
+mod warning;
 mod write;
 
 use std::fmt;
@@ -27,7 +28,8 @@ pub use load::Kubeconfig;
 pub use mistake::{Base64Problem, Oddity, OddityKind, ParseError, Problem};
 pub use read::{ApiserverEndpoint, read_endpoint};
 pub use token::{TokenError, surrounded_by_space};
-pub use write::{NewKubeconfig, ProxyEndpoint, Rewritten, Warning, new_kubeconfig, rewrite};
+pub use warning::Warning;
+pub use write::{NewKubeconfig, ProxyEndpoint, Rewritten, new_kubeconfig, rewrite};
 
 /// Why a kubeconfig could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +44,7 @@ pub enum KubeconfigError {
         source: io::Error,
     },
     /// None of the files of a list exists.
-    #[error("no file of the list exists ({})", names(paths.iter().map(|path| path.display())))]
+    #[error("{}", no_file(paths))]
     NoFile {
         /// The files.
         paths: Vec<PathBuf>,
@@ -135,6 +137,14 @@ impl fmt::Display for Place {
             line => write!(f, ":{line}"),
         }
     }
+}
+
+fn no_file(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "the list names no file".to_owned();
+    }
+    let names = names(paths.iter().map(|path| path.display()));
+    format!("no file of the list exists ({names})")
 }
 
 fn names<T: fmt::Display>(known: impl IntoIterator<Item = T>) -> String {

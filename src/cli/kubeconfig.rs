@@ -1,7 +1,8 @@
 //! `kubeconfig`: writes a new kubeconfig for a token file, or points an existing one at the proxy.
 
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{ArgGroup, Args};
@@ -52,12 +53,13 @@ pub struct KubeconfigArgs {
     pub namespace: Option<String>,
     /// Rewrite this kubeconfig, or a list of them like a:b:c, which become one. Users, contexts and
     /// everything else stay.
-    #[arg(long, value_name = "FILE[:FILE…]")]
+    #[arg(long, value_name = "FILE[:FILE…]", value_parser = parse_from)]
     pub from: Option<PathBuf>,
     /// The context whose cluster is reached through the proxy [default: the current context].
     #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
     pub context: Option<String>,
-    /// Write to this file instead of standard output. Only you can read it.
+    /// Write to this file instead of standard output (-). Only you can read it. It must not be a
+    /// file of --from.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -71,6 +73,12 @@ pub enum KubeconfigCommandError {
     /// The kubeconfig of `--from` could not be rewritten.
     #[error("--from cannot be used")]
     Rewrite(#[source] KubeconfigError),
+    /// The result would replace what it was made from, and with it the way around the proxy.
+    #[error("--output {} is a file of --from: expected another one", path.display())]
+    Overwrites {
+        /// The path of `--output`.
+        path: PathBuf,
+    },
     /// The new kubeconfig could not be made.
     #[error("the kubeconfig cannot be made")]
     Make(#[source] KubeconfigError),
@@ -99,10 +107,14 @@ pub fn make(args: &KubeconfigArgs) -> Result<Rewritten, KubeconfigCommandError> 
     };
     let embed = args.embed_token.then(SystemTime::now);
     if let Some(from) = &args.from {
-        return Kubeconfig::load(from)
-            .and_then(|original| {
-                kubeconfig::rewrite(&original, args.context.as_deref(), proxy, embed)
-            })
+        let original = Kubeconfig::load(from).map_err(KubeconfigCommandError::Rewrite)?;
+        if let Some(path) = file_of(args)
+            && original.has_file(path)
+        {
+            let path = path.to_owned();
+            return Err(KubeconfigCommandError::Overwrites { path });
+        }
+        return kubeconfig::rewrite(&original, args.context.as_deref(), proxy, embed)
             .map_err(KubeconfigCommandError::Rewrite);
     }
     let default = config::SelfSignedConfig::default().token_file;
@@ -120,8 +132,8 @@ pub fn write(
     text: &str,
     stdout: &mut impl Write,
 ) -> Result<(), KubeconfigCommandError> {
-    let written = match &args.output {
-        Some(path) => replace_file(path, text.as_bytes(), 0o600),
+    let written = match file_of(args) {
+        Some(path) => write_file(path, text.as_bytes()),
         None => stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush()),
@@ -131,6 +143,30 @@ pub fn write(
         path: path(),
         source,
     })
+}
+
+/// The file of `--output`. None: standard output.
+fn file_of(args: &KubeconfigArgs) -> Option<&Path> {
+    args.output
+        .as_deref()
+        .filter(|path| *path != Path::new("-"))
+}
+
+/// Replaces a file, and the file that a symbolic link leads to, as a redirection of a shell does. A
+/// device or a pipe cannot be replaced.
+fn write_file(path: &Path, text: &[u8]) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => replace_file(&fs::canonicalize(path)?, text, 0o600),
+        Ok(there) if !there.is_dir() => OpenOptions::new().write(true).open(path)?.write_all(text),
+        _ => replace_file(path, text, 0o600),
+    }
+}
+
+fn parse_from(text: &str) -> Result<PathBuf, &'static str> {
+    match text {
+        "-" => Err("expected a file, because paths in a kubeconfig are relative to it"),
+        _ => Ok(text.into()),
+    }
 }
 
 fn parse_server(text: &str) -> Result<String, String> {
@@ -190,6 +226,56 @@ mod tests {
             fs::metadata(&output).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[test]
+    fn the_result_never_replaces_its_source() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let source = "current-context: c\nclusters: [{name: c, cluster: {server: h}}]\n\
+                      contexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {token: t}}]\n";
+        fs::write(path("a"), source).unwrap();
+        fs::write(path("old"), "old").unwrap();
+        std::os::unix::fs::symlink(path("a"), path("to-a")).unwrap();
+        std::os::unix::fs::symlink(path("old"), path("to-old")).unwrap();
+        fs::hard_link(path("a"), path("same")).unwrap();
+        let made = |from: &str, output: &str| {
+            let args = args(&["--server", "https://h", "--from", from, "-o", output]).unwrap();
+            make(&args).map(|made| {
+                let mut stdout = Vec::new();
+                write(&args, &made.text, &mut stdout).unwrap();
+                stdout
+            })
+        };
+        let list = format!("{}:{}", path("none"), path("a"));
+        let dotted = path("./a");
+        for (from, output) in [
+            (path("a"), path("a")),
+            (path("a"), dotted),
+            (path("a"), path("to-a")),
+            (path("a"), path("same")),
+            (path("to-a"), path("a")),
+            (list.clone(), path("a")),
+        ] {
+            let refused = made(&from, &output).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                format!("--output {output} is a file of --from: expected another one")
+            );
+            assert_eq!(fs::read_to_string(path("a")).unwrap(), source);
+        }
+        assert_eq!(made(&path("a"), &path("to-old")).unwrap(), b"");
+        assert!(
+            fs::read_to_string(path("old"))
+                .unwrap()
+                .contains("https://h")
+        );
+        assert!(fs::symlink_metadata(path("to-old")).unwrap().is_symlink());
+        let stdout = String::from_utf8(made(&list, "-").unwrap()).unwrap();
+        assert!(stdout.contains("https://h"), "{stdout}");
+        assert_eq!(made(&list, "/dev/null").unwrap(), b"");
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        args(&["--server", "https://h", "--from", "-"]).unwrap_err();
     }
 
     #[test]

@@ -59,6 +59,9 @@ settings! {
         resources: Vec<Resource> = vec![Resource::any()], SectionList;
         /// The resources that `resources` matches but that the proxy does not replay, in the same
         /// form. Exceptions win over `resources`. One that matches nothing has no effect.
+        ///
+        /// That no object is created twice is proved for objects that kube-apiserver stores. An
+        /// aggregated API that does several steps in one create belongs here.
         except: Vec<Resource> = Vec::new(), SectionListOrNone;
         /// Whether a server-side apply `PATCH` of these resources counts as a create too.
         ///
@@ -140,15 +143,19 @@ pub fn never_waits(group: &str, resource: &str) -> bool {
 }
 
 impl CreatesConfig {
-    /// Whether `resources` lists something that never waits.
-    pub(super) fn lists_what_never_waits(&self) -> bool {
-        let never = |listed: &Resource| never_waits(&listed.group, &listed.resource);
-        self.resources.iter().any(never)
+    /// The items of `resources` that never wait.
+    pub(super) fn listed_though_they_never_wait(&self) -> impl Iterator<Item = usize> {
+        let listed = self.resources.iter().enumerate();
+        listed
+            .filter(|(_, listed)| never_waits(&listed.group, &listed.resource))
+            .map(|(index, _)| index)
     }
 
-    /// Whether `except` takes out all of an item of `resources`.
-    pub(super) fn excepts_what_it_lists(&self) -> bool {
-        let excepted = |listed| self.except.iter().any(|each| each.covers(listed));
-        self.resources.iter().any(excepted)
+    /// The items of `except` that take out all of an item of `resources`.
+    pub(super) fn exceptions_that_take_out_an_item(&self) -> impl Iterator<Item = usize> {
+        let exceptions = self.except.iter().enumerate();
+        exceptions
+            .filter(|(_, each)| self.resources.iter().any(|listed| each.covers(listed)))
+            .map(|(index, _)| index)
     }
 }

@@ -43,14 +43,40 @@ pub enum FileError {
 
 /// Reads the file at `path`.
 pub fn load(path: &Path) -> Result<Config, FileError> {
-    let text = fs::read_to_string(path).map_err(|source| FileError::Read {
+    let bytes = fs::read(path).map_err(|source| FileError::Read {
         path: path.to_owned(),
         source,
     })?;
-    parse(&text).map_err(|source| FileError::Mistakes {
-        path: path.to_owned(),
-        source,
+    text(&bytes)
+        .and_then(parse)
+        .map_err(|source| FileError::Mistakes {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// The text of a file, which must be UTF-8.
+pub fn text(bytes: &[u8]) -> Result<&str, Mistakes> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.iter().take(error.valid_up_to());
+        let lines = before.filter(|byte| **byte == b'\n').count();
+        Mistakes(vec![Mistake {
+            line: Some(lines as u64 + 1),
+            path: String::new(),
+            problem: Problem::Syntax("expected text in UTF-8".to_owned()),
+        }])
     })
+}
+
+/// What is valid in the text of a file and has no effect, each with its line.
+#[must_use]
+pub fn warnings(text: &str) -> Vec<Mistake> {
+    let (config, decoder) = walk(text);
+    let mut warnings = super::doubts(&config);
+    for warning in &mut warnings {
+        warning.line = decoder.line_of(&format!("{}.resource", warning.path));
+    }
+    warnings
 }
 
 /// Reads the text of a file. The error has every mistake.
@@ -72,8 +98,11 @@ fn walk(text: &str) -> (Config, Decoder) {
             decoder.section(String::new(), node, |section| {
                 document(section, &mut config)
             });
+            // A list with a wrong item has fewer items than the file.
             let mistaken = |decoder: &Decoder, path: &str| {
-                decoder.mistakes.iter().any(|mistake| mistake.path == path)
+                let field = path.split('[').next().unwrap_or(path);
+                let mut mistakes = decoder.mistakes.iter();
+                mistakes.any(|mistake| mistake.path.split('[').next() == Some(field))
             };
             for BrokenRule { mut mistake, other } in rules::broken(&config) {
                 // A field with a wrong value still has its default. The rule may be broken only
@@ -81,6 +110,7 @@ fn walk(text: &str) -> (Config, Decoder) {
                 if !mistaken(&decoder, &mistake.path) && !mistaken(&decoder, other) {
                     mistake.line = decoder
                         .line_of(&mistake.path)
+                        .or_else(|| decoder.line_of(&format!("{}.resource", mistake.path)))
                         .or_else(|| decoder.line_of(other));
                     decoder.mistakes.push(mistake);
                 }

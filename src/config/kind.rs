@@ -154,10 +154,19 @@ impl<S: Settings> Kind<Vec<S>> for SectionList {
             }
         };
         let all = items.len();
+        // Whoever wrote `[pods]` meant the field that every item has.
+        let required = S::declared().into_iter().find(|field| field.required);
+        let required = required.map(|field| field.name);
         let items = items.into_iter().enumerate().filter_map(|(index, item)| {
             let mut value = S::default();
+            let path = format!("{path}[{index}]");
+            if let (YamlValue::Text(text), Some(field)) = (&item.value, &required) {
+                let expected = format!("a mapping like {{{field}: {text}}}");
+                decoder.wrong(item.line, path, item.value.to_string(), expected);
+                return None;
+            }
             Subsection
-                .read(decoder, format!("{path}[{index}]"), item, &mut value)
+                .read(decoder, path, item, &mut value)
                 .then_some(value)
         });
         *place = items.collect();

@@ -44,6 +44,8 @@ pub enum Problem {
     },
     /// The value is valid, but not together with another field.
     Rule(&'static str),
+    /// The value is valid, but has no effect. This is a warning.
+    Doubt(String),
 }
 
 impl fmt::Display for Problem {
@@ -58,6 +60,7 @@ impl fmt::Display for Problem {
             Self::Missing { expected } => write!(f, "missing: expected {expected}"),
             Self::Value { found, expected } => write!(f, "{found}: expected {expected}"),
             Self::Rule(rule) => f.write_str(rule),
+            Self::Doubt(doubt) => f.write_str(doubt),
         }
     }
 }

@@ -130,7 +130,8 @@ settings! {
         /// How long a create may wait for its turn. With 0s the proxy answers 429 at once.
         max_wait: Wait<0> = Wait::secs(5), duration(Duration::ZERO, HOUR);
         /// The resources whose creates count, as in `creates.resources`. A create of anything else
-        /// does not wait for a turn and takes none away.
+        /// does not wait for a turn and takes none away. Nor does one that `creates.resources` and
+        /// `creates.except` do not choose.
         resources: Vec<Resource> = vec![Resource::named("", "pods")], SectionList;
         /// How many namespaces the proxy remembers at the same time. It forgets idle ones first.
         max_namespaces: Count<1, 1_000_000> = Count::new(10_000), whole();

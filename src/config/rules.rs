@@ -7,6 +7,10 @@ use super::{Config, ServingConfig};
 /// A request remembers the servers that it has tried in one 64-bit word.
 pub(crate) const MAX_SERVERS: usize = 64;
 
+const NEVER_WAIT: &str = "must not list events, leases, bindings, resourcequotas or anything of authentication.k8s.io or authorization.k8s.io: their creates never wait";
+const TAKES_OUT: &str =
+    "must not take out all of an item of creates.resources; remove that item instead";
+
 /// A broken rule, and the two fields that it is about.
 pub(crate) struct BrokenRule {
     /// The mistake, without a line. Its path is the first field.
@@ -85,31 +89,27 @@ pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
             "creates.maxBuffered",
             "must not exceed creates.maxBuffered",
         ),
-        (
-            creates.lists_what_never_waits(),
-            "creates.resources",
-            "creates.resources",
-            "must not list events, leases, bindings, resourcequotas or anything of authentication.k8s.io or authorization.k8s.io: their creates never wait",
-        ),
-        (
-            creates.excepts_what_it_lists(),
-            "creates.except",
-            "creates.resources",
-            "must not take out all of an item of creates.resources; remove that item instead",
-        ),
     ];
-    rules
-        .into_iter()
-        .filter(|(broken, ..)| *broken)
-        .map(|(_, path, other, rule)| BrokenRule {
-            mistake: Mistake {
-                line: None,
-                path: path.into(),
-                problem: Problem::Rule(rule),
-            },
-            other,
-        })
-        .collect()
+    let broken = rules.into_iter().filter(|(broken, ..)| *broken);
+    let fields = broken.map(|(_, path, other, rule)| (path.to_owned(), other, rule));
+    let listed = creates.listed_though_they_never_wait().map(|index| {
+        let path = format!("creates.resources[{index}]");
+        (path, "creates.resources", NEVER_WAIT)
+    });
+    let excepted = creates.exceptions_that_take_out_an_item().map(|index| {
+        let path = format!("creates.except[{index}]");
+        (path, "creates.resources", TAKES_OUT)
+    });
+    let all = fields.chain(listed).chain(excepted);
+    all.map(|(path, other, rule)| BrokenRule {
+        mistake: Mistake {
+            line: None,
+            path,
+            problem: Problem::Rule(rule),
+        },
+        other,
+    })
+    .collect()
 }
 
 fn same_port(serving: &ServingConfig, config: &Config) -> bool {

@@ -71,3 +71,21 @@ fn every_rule_names_settings() {
     }
     assert!(known >= 2 * 9, "every rule is broken once");
 }
+
+#[test]
+fn every_item_that_breaks_a_rule_is_named_with_its_line() {
+    let text = "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\ncreates:\n  resources:\n  \
+                - resource: pods\n  - resource: events\n  - resource: bindings\n";
+    let broken = parse(text).unwrap_err().0;
+    let named: Vec<_> = broken
+        .iter()
+        .map(|mistake| (mistake.line, mistake.path.as_str()))
+        .collect();
+    assert_eq!(
+        named,
+        [
+            (Some(6), "creates.resources[1]"),
+            (Some(7), "creates.resources[2]")
+        ]
+    );
+}

@@ -20,7 +20,11 @@ pub(crate) struct SyntaxError(Box<serde_saphyr::Error>);
 
 impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.without_snippet().to_string();
+        let error = self.0.without_snippet();
+        if let serde_saphyr::Error::MultipleDocuments { .. } = error {
+            return f.write_str("another document begins here, and one was expected");
+        }
+        let text = error.to_string();
         f.write_str(text.lines().next().unwrap_or_default())
     }
 }

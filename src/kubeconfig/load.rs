@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::compose::compose;
@@ -85,6 +86,16 @@ impl Kubeconfig {
             return Err(KubeconfigError::NoFile { paths });
         }
         Ok(Self { files })
+    }
+
+    /// Whether this is one of the files, also by another name or through a link.
+    pub fn has_file(&self, path: &Path) -> bool {
+        let id = |path: &Path| {
+            let there = fs::metadata(path).ok()?;
+            Some((there.dev(), there.ino()))
+        };
+        let wanted = id(path);
+        wanted.is_some() && self.files.iter().any(|file| id(&file.path) == wanted)
     }
 
     /// The name of the current context. None: no file sets it.

@@ -285,11 +285,7 @@ users:
                     None,
                     Err("no file of the list exists (/nowhere, /no)".to_owned()),
                 ),
-                (
-                    ":".into(),
-                    None,
-                    Err("no file of the list exists (none)".to_owned()),
-                ),
+                (":".into(), None, Err("the list names no file".to_owned())),
                 (format!("{a}:{broken}"), None, Err(format!("{broken}:2"))),
             ],
             |(list, context, expected)| assert_eq!(read(&list, context), expected),

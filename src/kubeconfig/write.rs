@@ -6,22 +6,17 @@
 //!
 //! Some clients do not know `tokenFile`. For them the token itself can stand in the kubeconfig.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::load::Kubeconfig;
-use super::mistake::OddityKind;
 use super::read::cluster_of;
 use super::token::{self, surrounded_by_space};
 use super::tree::{list, map, text, to_yaml};
-use super::{KubeconfigError, Place};
-use crate::config::units::GoDuration;
+use super::{KubeconfigError, Warning};
 use crate::config::yaml::{Node, YamlValue};
 
 const NAME: &str = "kube-retry-proxy";
@@ -53,104 +48,6 @@ pub struct Rewritten {
     pub text: String,
     /// What its owner should know.
     pub warnings: Vec<Warning>,
-}
-
-/// Something that the owner of a kubeconfig should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Warning {
-    /// This user has only a client certificate.
-    ClientCertificate {
-        /// The user's name in the file.
-        user: String,
-    },
-    /// The server's URL begins with `http://`.
-    PlainServer,
-    /// The token file has white space around the token.
-    Space {
-        /// The token file.
-        path: PathBuf,
-    },
-    /// The token of this user stands in the kubeconfig.
-    Embedded {
-        /// The user's name.
-        user: String,
-        /// When the token expires, in seconds since 1970. None: it does not say so.
-        expires: Option<i64>,
-        /// The time of writing, in seconds since 1970.
-        now: i64,
-    },
-    /// No token of this user could be embedded, because it has no `tokenFile`.
-    NothingToEmbed {
-        /// The user's name.
-        user: String,
-    },
-    /// The token file of a user cannot be used, and the user is not that of the context.
-    NotEmbedded {
-        /// The user's name.
-        user: String,
-        /// Its token file.
-        path: PathBuf,
-    },
-    /// A file is read as kubectl reads it, and may not be meant so.
-    Odd {
-        /// The file and the line.
-        place: Place,
-        /// What is odd.
-        kind: OddityKind,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClientCertificate { user } => write!(
-                f,
-                "user '{user}' authenticates with a client certificate, which cannot pass through the proxy because TLS ends there; use a token \
-                 instead, for example from `kubectl create token`, or a tokenFile"
-            ),
-            Self::PlainServer => f.write_str(
-                "the server begins with http://, so clients send no credentials; use https://",
-            ),
-            Self::Space { path } => write!(
-                f,
-                "the token file {} has white space around the token, such as a line feed at its end, which some clients send; write the file \
-                 without it, for example with `printf %s \"$(kubectl create token NAME)\" > FILE`, or use `kube-retry-proxy kubeconfig --embed-token`",
-                path.display()
-            ),
-            Self::Embedded { user, expires, now } => embedded(f, user, *expires, *now),
-            Self::NothingToEmbed { user } => write!(
-                f,
-                "user '{user}' has no tokenFile, so --embed-token changes nothing for it"
-            ),
-            Self::NotEmbedded { user, path } => write!(
-                f,
-                "user '{user}' keeps its tokenFile, because {} cannot be read or is not a token",
-                path.display()
-            ),
-            Self::Odd { place, kind } => write!(f, "{place}: {kind}"),
-        }
-    }
-}
-
-fn embedded(f: &mut fmt::Formatter<'_>, user: &str, expires: Option<i64>, now: i64) -> fmt::Result {
-    write!(f, "the token of user '{user}' is now in the kubeconfig: ")?;
-    let Some(expires) = expires else {
-        return f.write_str(
-            "it does not say when it expires, and nothing renews it; keep the file as secret as the token",
-        );
-    };
-    let time = OffsetDateTime::from_unix_timestamp(expires)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| expires.to_string());
-    match u64::try_from(expires.saturating_sub(now)) {
-        Ok(left @ 1..) => write!(
-            f,
-            "it expires at {time}, in {}, and nothing renews it; run this command again before then",
-            GoDuration(Duration::from_secs(left))
-        ),
-        _ => write!(f, "it expired at {time}"),
-    }
 }
 
 /// A new kubeconfig whose only user has a token.
@@ -230,6 +127,14 @@ pub fn rewrite(
         place,
         kind: oddity.kind,
     }));
+
+    let user = context.text("user").unwrap_or_default();
+    if original.find("users", user).is_none() {
+        warnings.push(Warning::NoUser {
+            context: context.name().to_owned(),
+            user: user.to_owned(),
+        });
+    }
 
     let mut tree = original.merged();
     let users = users_of(&tree, cluster.name());

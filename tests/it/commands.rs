@@ -74,6 +74,16 @@ async fn check_config_accepts_the_example_and_names_every_mistake_with_its_line(
 }
 
 #[tokio::test]
+async fn check_config_reads_standard_input_too() {
+    let right = b"apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\n";
+    let ended = run_with_input(command(&["check-config", "-"]), right).await;
+    assert_eq!(succeeded(ended), "-: ok\n");
+    let wrong = run_with_input(command(&["check-config", "-"]), b"mode: Off\n").await;
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.stdout.starts_with("-:1: apiVersion: "), "{wrong:?}");
+}
+
+#[tokio::test]
 async fn what_configz_shows_is_a_valid_file() {
     let place = Place::new().await;
     let served = Served::start(command(&[

@@ -24,6 +24,7 @@ mod commands;
 mod connections;
 mod creates;
 mod discovery;
+mod documents;
 mod drain;
 mod events;
 mod floods;

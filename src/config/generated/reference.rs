@@ -23,7 +23,7 @@ Some settings have a flag of `serve` too. Each flag has an environment variable:
 `KUBE_RETRY_PROXY_LOG_LEVEL`. A flag wins over its variable, the variable over the file, and the file
 over the default.
 
-A file begins with these two lines:
+A file must begin with these two lines, unless it is empty:
 
 ```yaml
 apiVersion: kube-retry-proxy/v1alpha1
@@ -95,13 +95,29 @@ fn shown(field: &Declared, default: &Json) -> String {
         Json::Null => "not set".to_owned(),
         Json::Object(_) => String::new(),
         Json::String(text) if !text.is_empty() => format!("`{text}`"),
-        Json::Array(items) if items.iter().any(Json::is_object) => String::new(),
+        Json::Array(items) if items.iter().any(Json::is_object) => {
+            let items: Vec<_> = items.iter().map(given).collect();
+            format!("`[{}]`", items.join(", "))
+        }
         Json::Array(items) => {
             let items: Vec<_> = items.iter().filter_map(Json::as_str).collect();
             format!("`[{}]`", items.join(", "))
         }
         other => format!("`{}`", other.to_string().replace('"', "'")),
     }
+}
+
+/// An item of a list as a reader would write it, without what is empty.
+fn given(item: &Json) -> String {
+    let fields = item.as_object().into_iter().flatten();
+    let fields: Vec<_> = fields
+        .filter_map(|(name, value)| match value.as_str()? {
+            "" => None,
+            "*" => Some(format!("{name}: '*'")),
+            text => Some(format!("{name}: {text}")),
+        })
+        .collect();
+    format!("{{{}}}", fields.join(", "))
 }
 
 /// The settings of a section, of one that is off by default, or of each item of a list.

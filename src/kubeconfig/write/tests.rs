@@ -234,6 +234,31 @@ fn warns_of_users_with_only_a_client_certificate() {
 }
 
 #[test]
+fn warns_of_a_context_without_its_user() {
+    for (user, words) in [
+        (
+            "user: lost",
+            "names the user 'lost', which the kubeconfig does not have",
+        ),
+        (
+            "namespace: n",
+            "names no user, so clients send no credentials",
+        ),
+    ] {
+        let (_, warnings) = rewritten(
+            &format!(
+                "current-context: c\nclusters: [{{name: c, cluster: {{server: h}}}}]\n\
+                 contexts: [{{name: c, context: {{cluster: c, {user}}}}}]\n"
+            ),
+            None,
+            None,
+        );
+        let shown: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, [format!("context 'c' {words}")]);
+    }
+}
+
+#[test]
 fn warns_of_a_server_without_tls() {
     let proxy = ProxyEndpoint {
         server: "http://127.0.0.1:8001",

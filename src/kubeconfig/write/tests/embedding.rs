@@ -43,6 +43,20 @@ fn an_embedded_token_replaces_the_file_and_says_when_it_expires() {
         shown.contains("it expires at 1970-01-01T01:06:40Z, in 1h, and nothing renews it"),
         "{shown}"
     );
+    for (left, words) in [
+        (59, "in 59s,"),
+        (3599, "in 59m59s,"),
+        (86_399, "in 23h59m,"),
+        (86_400, "in 1 day,"),
+        (2 * 86_400 - 1, "in 1 day,"),
+        (4_245_132, "in 49 days,"),
+    ] {
+        let user = "u".to_owned();
+        let expires = Some(1_000_000_000 + left);
+        let now = 1_000_000_000;
+        let shown = Warning::Embedded { user, expires, now }.to_string();
+        assert!(shown.contains(words), "{shown}");
+    }
     let written = new_kubeconfig(PROXY, new(Some(at(4000)))).unwrap();
     let shown = written.warnings[0].to_string();
     assert!(
