@@ -34,6 +34,8 @@ public class Driver {
 
   static String create(String name) throws Exception {
     var pod = Yaml.loadAs(Contract.pod(name), V1Pod.class);
+    // Its default is an empty map, which kube-apiserver refuses without a RuntimeClass.
+    pod.getSpec().setOverhead(null);
     try {
       return new CoreV1Api().createNamespacedPod(Contract.NAMESPACE, pod).execute().getMetadata().getName();
     } catch (ApiException refused) {
