@@ -12,8 +12,6 @@ import io.fabric8.kubernetes.client.vertx.VertxHttpClientFactory;
 import java.io.BufferedReader;
 import java.io.ByteArrayOutputStream;
 import java.io.InputStreamReader;
-import java.io.PipedInputStream;
-import java.io.PipedOutputStream;
 import java.net.Socket;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
@@ -63,10 +61,9 @@ public class Driver {
             seen.completeExceptionally(cause);
           }
         };
-    var log = new PipedInputStream();
     var out = new ByteArrayOutputStream();
     try (var watch = pods.watch(watcher);
-        var followed = pod.watchLog(new PipedOutputStream(log));
+        var followed = pod.watchLog();
         var exec = pod.writingOutput(out).exec(Contract.COMMAND);
         var forward = pod.portForward(Contract.PORT);
         var socket = new Socket(forward.getLocalAddress(), forward.getLocalPort())) {
@@ -75,7 +72,7 @@ public class Driver {
       var echo = socket.getInputStream().readNBytes(Contract.PING.length);
       return Map.of(
           "watch", seen.get(30, TimeUnit.SECONDS),
-          "log", new BufferedReader(new InputStreamReader(log)).readLine(),
+          "log", new BufferedReader(new InputStreamReader(followed.getOutput())).readLine(),
           "exec", out.toString(),
           "forward", new String(echo));
     }
