@@ -99,9 +99,10 @@ fn walk(text: &str) -> (Config, Decoder) {
                 document(section, &mut config)
             });
             // A list with a wrong item has fewer items than the file.
+            let unread = decoder.mistakes.len();
             let mistaken = |decoder: &Decoder, path: &str| {
                 let field = path.split('[').next().unwrap_or(path);
-                let mut mistakes = decoder.mistakes.iter();
+                let mut mistakes = decoder.mistakes[..unread].iter();
                 mistakes.any(|mistake| mistake.path.split('[').next() == Some(field))
             };
             for BrokenRule { mut mistake, other } in rules::broken(&config) {

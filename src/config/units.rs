@@ -79,10 +79,10 @@ pub(crate) fn parse_upstream_url(text: &str) -> Result<Uri, &'static str> {
     let uri: Uri = text.parse().map_err(|_| "")?;
     let authority = uri
         .authority()
-        .ok_or("that begins with https:// or http://")?;
+        .ok_or("one that begins with https:// or http://")?;
     match uri.scheme_str() {
         Some("https" | "http") => {}
-        _ => return Err("that begins with https:// or http://"),
+        _ => return Err("one that begins with https:// or http://"),
     }
     if authority.as_str().contains('@') {
         return Err("without credentials: the callers' own are passed on");

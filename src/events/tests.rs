@@ -77,12 +77,16 @@ fn namespaces_are_forgotten_when_there_are_many() {
 }
 
 #[test]
-fn only_creates_that_were_given_up_are_handed_over() {
+fn only_authorized_creates_that_were_given_up_are_handed_over() {
     let (sender, mut receiver) = mpsc::channel(8);
     let decisions = Arc::new(Decisions::new(8).report_given_up(Some(sender)));
     for outcome in Outcome::ALL {
         decisions.begin("team", "pods").end(*outcome, "");
     }
+    let mut authorized = decisions.begin("team", "pods");
+    authorized.end(Outcome::GaveUp, "");
+    authorized.api_version("v1");
+    drop(authorized);
     assert_eq!(receiver.try_recv().unwrap().outcome, Outcome::GaveUp);
     receiver.try_recv().unwrap_err();
 }

@@ -213,7 +213,7 @@ pub(crate) fn parse_url(text: &str) -> Result<Uri, String> {
         if why.is_empty() {
             "expected a URL like https://10.0.0.1:6443".into()
         } else {
-            format!("expected a URL {why}")
+            format!("expected a URL, {why}")
         }
     })
 }

@@ -13,7 +13,7 @@ fn errors_name_the_expected_duration_and_url() {
     );
     assert_eq!(
         parsed(upstream_url(), "x://h/p").unwrap_err(),
-        "a URL like https://10.0.0.1:6443 (it begins with https:// or http://)"
+        "a URL like https://10.0.0.1:6443 (one that begins with https:// or http://)"
     );
 }
 

@@ -241,7 +241,7 @@ fn warns_of_a_context_without_its_user() {
             "names the user 'lost', which the kubeconfig does not have",
         ),
         (
-            "namespace: n",
+            "namespace: team",
             "names no user, so clients send no credentials",
         ),
     ] {
