@@ -1,6 +1,7 @@
 //! The sockets of one apiserver: accepts connections, speaks TLS with HTTP/1.1 or HTTP/2, and
 //! applies the faults that concern connections.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,19 +45,36 @@ pub(super) async fn bind_all(
     count: usize,
     own_addresses: bool,
 ) -> std::io::Result<Vec<TcpListener>> {
-    let mut listeners = vec![bind().await?];
-    let port = listeners[0].local_addr()?.port();
-    for index in 1..count {
-        // Another test may use the port on one of these addresses. That is rare, because there are
-        // many addresses.
-        let last = u8::try_from(index + 1).map_err(std::io::Error::other)?;
-        listeners.push(if own_addresses {
-            TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).await?
-        } else {
-            bind().await?
-        });
+    if own_addresses {
+        return bind_one_port(count).await;
+    }
+    let mut listeners = Vec::new();
+    for _ in 0..count {
+        listeners.push(bind().await?);
     }
     Ok(listeners)
+}
+
+/// A port that is free on 127.0.0.1 can be in use on one of the other addresses.
+async fn bind_one_port(count: usize) -> std::io::Result<Vec<TcpListener>> {
+    let mut tries = 0;
+    loop {
+        let first = bind().await?;
+        let port = first.local_addr()?.port();
+        let mut listeners = vec![first];
+        for index in 1..count {
+            let last = u8::try_from(index + 1).map_err(std::io::Error::other)?;
+            match TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).await {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if error.kind() == ErrorKind::AddrInUse && tries < 16 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if listeners.len() == count {
+            return Ok(listeners);
+        }
+        tries += 1;
+    }
 }
 
 /// Accepts connections until the control plane stops, except while the server is down.
