@@ -55,7 +55,23 @@ pub(super) fn certificates(
     pem: &[u8],
     origin: &str,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let blocks = blocks(pem, origin)?;
+    let (blocks, damaged) = blocks(pem, origin);
+    damaged.map_or(Ok(()), Err)?;
+    certificates_in(pem, origin, &blocks)
+}
+
+/// All certificates in a bundle of CAs. There is at least one. Damaged blocks beside it are skipped,
+/// as Go does: a bundle is often put together from other files.
+pub(super) fn bundle(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let (blocks, damaged) = blocks(pem, origin);
+    certificates_in(pem, origin, &blocks).map_err(|missing| damaged.unwrap_or(missing))
+}
+
+fn certificates_in(
+    pem: &[u8],
+    origin: &str,
+    blocks: &[Block],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let is_certificate = |block: &&Block| block.label == CERTIFICATE;
     let found: Vec<_> = blocks
         .iter()
@@ -66,7 +82,7 @@ pub(super) fn certificates(
         return Err(TlsError::Missing {
             origin: origin.to_owned(),
             expected: "certificate: expected PEM, -----BEGIN CERTIFICATE-----",
-            found: described(pem, &blocks),
+            found: described(pem, blocks),
         });
     }
     Ok(found)
@@ -77,7 +93,8 @@ pub(super) fn private_keys(
     pem: &[u8],
     origin: &str,
 ) -> Result<Vec<PrivateKeyDer<'static>>, TlsError> {
-    let blocks = blocks(pem, origin)?;
+    let (blocks, damaged) = blocks(pem, origin);
+    damaged.map_or(Ok(()), Err)?;
     let mut found = Vec::new();
     for block in blocks.iter().filter(|block| is_key(block)) {
         let at = || (origin.to_owned(), block.line);
@@ -128,8 +145,10 @@ fn described(pem: &[u8], blocks: &[Block]) -> String {
     String::new()
 }
 
-fn blocks(pem: &[u8], origin: &str) -> Result<Vec<Block>, TlsError> {
+/// The blocks that can be read, and what is wrong with the first of the others.
+fn blocks(pem: &[u8], origin: &str) -> (Vec<Block>, Option<TlsError>) {
     let mut blocks = Vec::new();
+    let mut first = None;
     let mut open: Option<(Block, String)> = None;
     let damaged = |block: &Block, source: PemError| TlsError::Pem {
         origin: origin.to_owned(),
@@ -140,7 +159,7 @@ fn blocks(pem: &[u8], origin: &str) -> Result<Vec<Block>, TlsError> {
     for (number, line) in lines(pem) {
         if let Some(label) = begins(&line) {
             if let Some((block, _)) = &open {
-                return Err(damaged(block, PemError::NoEnd));
+                first.get_or_insert_with(|| damaged(block, PemError::NoEnd));
             }
             let block = Block {
                 label: label.to_owned(),
@@ -151,12 +170,15 @@ fn blocks(pem: &[u8], origin: &str) -> Result<Vec<Block>, TlsError> {
             open = Some((block, String::new()));
         } else if line.starts_with("-----END ") {
             if let Some((mut block, text)) = open.take() {
-                block.der = match BASE64.decode(&text) {
-                    Ok(der) => der,
+                match BASE64.decode(&text) {
+                    Ok(der) => block.der = der,
                     // Nobody can read it without the password.
-                    Err(_) if block.encrypted => Vec::new(),
-                    Err(error) => return Err(damaged(&block, error.into())),
-                };
+                    Err(_) if block.encrypted => {}
+                    Err(error) => {
+                        first.get_or_insert_with(|| damaged(&block, error.into()));
+                        continue;
+                    }
+                }
                 blocks.push(block);
             }
         } else if let Some((block, text)) = &mut open {
@@ -168,10 +190,10 @@ fn blocks(pem: &[u8], origin: &str) -> Result<Vec<Block>, TlsError> {
             }
         }
     }
-    match &open {
-        Some((block, _)) => Err(damaged(block, PemError::NoEnd)),
-        None => Ok(blocks),
+    if let Some((block, _)) = &open {
+        first.get_or_insert_with(|| damaged(block, PemError::NoEnd));
     }
+    (blocks, first)
 }
 
 /// The lines with their numbers, without a byte order mark and surrounding spaces.

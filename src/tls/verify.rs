@@ -1,5 +1,6 @@
 //! Verifies the certificate of a server for rustls.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -23,8 +24,12 @@ impl Roots {
     /// A bundle can contain old certificates that do not parse. They must not keep the proxy from
     /// starting.
     pub(super) fn read(text: &[u8], origin: &str) -> Result<Self, TlsError> {
-        let mut certificates = pem::certificates(text, origin)?;
-        certificates.retain(|certificate| X509::parse(certificate).is_ok());
+        let mut certificates = pem::bundle(text, origin)?;
+        // Bundles that are put together have duplicates. Each would be tried as an issuer.
+        let mut seen = HashSet::new();
+        certificates.retain(|certificate| {
+            X509::parse(certificate).is_ok() && seen.insert(certificate.clone())
+        });
         if certificates.is_empty() {
             return Err(TlsError::Authority {
                 origin: origin.to_owned(),

@@ -253,6 +253,28 @@ async fn keys_and_chains_are_read_in_every_form() {
     }
 }
 
+/// As in Go. A bundle with nothing but damaged blocks is an error.
+#[test]
+fn damaged_blocks_of_a_bundle_cost_only_themselves() {
+    let root = Pki::of(&PKCS_ECDSA_P256_SHA256).root;
+    let cut = &root[..root.len() / 2];
+    let not_base64 = root.replacen("\nM", "\n?", 1);
+    let nonsense = pem("CERTIFICATE", &[0, 1, 2]);
+    let other = "-----BEGIN DH PARAMETERS-----\n!\n-----END DH PARAMETERS-----\n";
+    for (name, damaged) in [
+        ("cut", cut),
+        ("not base64", &not_base64),
+        ("not a certificate", &nonsense),
+        ("of another kind", other),
+    ] {
+        for text in [format!("{damaged}\n{root}"), format!("{root}{damaged}")] {
+            Roots::read(text.as_bytes(), "ca.crt")
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        assert!(Roots::read(damaged.as_bytes(), "ca.crt").is_err(), "{name}");
+    }
+}
+
 #[test]
 fn what_cannot_be_used_is_named_with_file_and_line() {
     let pki = Pki::of(&PKCS_ECDSA_P256_SHA256);
