@@ -141,15 +141,14 @@ impl Decisions {
         }
     }
 
-    /// The last creates, newest first: at most `limit`, and only those of `namespace` if one is
-    /// given.
+    /// The last creates for which `wanted` holds, newest first: at most `limit`.
     #[must_use]
-    pub fn recent(&self, namespace: Option<&str>, limit: usize) -> Vec<Decision> {
+    pub fn recent(&self, limit: usize, wanted: impl Fn(&Decision) -> bool) -> Vec<Decision> {
         let recent = lock(&self.recent);
         recent
             .iter()
             .rev()
-            .filter(|each| namespace.is_none_or(|namespace| *each.namespace == *namespace))
+            .filter(|each| wanted(each))
             .take(limit)
             .cloned()
             .collect()
