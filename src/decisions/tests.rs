@@ -107,7 +107,7 @@ fn the_oldest_decisions_make_room_and_the_newest_come_first() {
         record.object(&ObjectMeta::named(name, ""));
         record.end(Outcome::Created, "");
     }
-    let names = |namespace, limit| {
+    let names = |namespace: Option<&str>, limit| {
         decisions
             .recent(limit, |each| {
                 namespace.is_none_or(|namespace| *each.namespace == *namespace)
