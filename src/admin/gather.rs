@@ -218,6 +218,11 @@ fn decision_summary(decision: &Decision) -> DecisionSummary {
         class: attempt.class.to_owned(),
         duration_ms: millis(attempt.duration),
         delay_ms: attempt.delay.map(millis),
+        lookups: attempt
+            .lookups
+            .iter()
+            .map(|found| (*found).to_owned())
+            .collect(),
     };
     DecisionSummary {
         time: rfc3339(decision.time),

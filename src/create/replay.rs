@@ -11,21 +11,21 @@ use crate::backoff::{Exhausted, Spent};
 use crate::config::Mode;
 use crate::drain::Stage;
 use crate::metrics::{BudgetKind, NotReplayed};
-use crate::verdict::{ClassifiedAnswer, Outcome, Verdict, verdict};
+use crate::verdict::{Class, Outcome};
 
 /// A body of at most this many bytes may have arrived in one piece.
 const MAX_SHARED: usize = 64 << 10;
 
 impl Create<'_> {
-    /// Waits until the create may be sent again.
+    /// Waits until the create may be sent again after an answer of `class`.
     ///
     /// # Errors
     /// It must not be sent again: the client gets the answer at hand.
-    pub(super) async fn wait_to_replay(&mut self, answer: &ClassifiedAnswer) -> Result<(), Ending> {
-        let class = answer.class;
-        let Verdict::Replay { wait_at_least, .. } = verdict(answer, &self.settings.policy) else {
-            return Err(self.final_answer(class));
-        };
+    pub(super) async fn wait_to_replay(
+        &mut self,
+        class: Class,
+        wait_at_least: Duration,
+    ) -> Result<(), Ending> {
         if self.settings.mode == Mode::Observe {
             self.shared.metrics.not_replayed(NotReplayed::ModeObserve);
             return Err(Ending {
@@ -33,6 +33,30 @@ impl Create<'_> {
                 why: "it would have been replayed, but the mode is Observe",
             });
         }
+        let pause = self.pause(class, wait_at_least).await?;
+        debug!(
+            namespace = self.target.namespace,
+            resource = self.target.resource,
+            class = class.as_str(),
+            attempt = self.attempts + 1,
+            ?pause,
+            "Replaying a create"
+        );
+        self.shared.metrics.replay(class.as_str());
+        Ok(())
+    }
+
+    /// Waits until something may be asked of the apiserver again, within the limits of the create.
+    /// Returns the pause.
+    ///
+    /// # Errors
+    /// A limit was reached.
+    pub(super) async fn pause(
+        &mut self,
+        class: Class,
+        wait_at_least: Duration,
+    ) -> Result<Duration, Ending> {
+        let tries = self.tries();
         // Another server takes the replay. The `Retry-After` of this one does not hold for it, and
         // it is not overloaded: there is no pause, and the replay costs no budget.
         let delay = if self.another_server_is_up {
@@ -40,27 +64,15 @@ impl Create<'_> {
         } else {
             self.settings
                 .backoff
-                .delay(self.attempts, fastrand::f64(), wait_at_least)
+                .delay(tries, fastrand::f64(), wait_at_least)
         };
-        let spent = Spent {
-            attempts: self.attempts,
-            elapsed: self.started.elapsed(),
-            longest: self.longest_attempt,
-        };
-        let client_remaining = self
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let pause = self
-            .settings
-            .limits(class)
-            .next(spent, client_remaining, delay)
-            .map_err(|limit| {
-                self.give_up(match limit {
-                    Exhausted::Attempts => NotReplayed::Attempts,
-                    Exhausted::Hold => NotReplayed::Hold,
-                    Exhausted::ClientTimeout => NotReplayed::ClientTimeout,
-                })
-            })?;
+        let pause = self.next(class, delay).map_err(|limit| {
+            self.give_up(match limit {
+                Exhausted::Attempts => NotReplayed::Attempts,
+                Exhausted::Hold => NotReplayed::Hold,
+                Exhausted::ClientTimeout => NotReplayed::ClientTimeout,
+            })
+        })?;
         if !self.another_server_is_up {
             let kind = if class.is_quota_conflict() {
                 BudgetKind::QuotaConflict
@@ -73,16 +85,32 @@ impl Create<'_> {
             })?;
         }
         self.hold(pause).await?;
-        debug!(
-            namespace = self.target.namespace,
-            resource = self.target.resource,
-            class = class.as_str(),
-            attempt = self.attempts + 1,
-            ?pause,
-            "Replaying a create"
-        );
-        self.shared.metrics.replay(class.as_str());
-        Ok(())
+        Ok(pause)
+    }
+
+    /// Whether the limits of the create allow another attempt without a pause.
+    pub(super) fn may_send_at_once(&self, class: Class) -> bool {
+        self.next(class, Duration::ZERO).is_ok()
+    }
+
+    fn next(&self, class: Class, delay: Duration) -> Result<Duration, Exhausted> {
+        let spent = Spent {
+            attempts: self.tries(),
+            elapsed: self.started.elapsed(),
+            longest: self.longest_attempt,
+        };
+        let client_remaining = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        self.settings
+            .limits(class)
+            .next(spent, client_remaining, delay)
+    }
+
+    /// Attempts, and lookups that got no answer, which cost as much.
+    fn tries(&self) -> u32 {
+        let lookups = self.resolving.as_ref().map_or(0, |it| it.failed_lookups);
+        self.attempts + lookups
     }
 
     /// Waits for `pause`, and holds only the body and a place among the held creates meanwhile.
