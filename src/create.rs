@@ -9,6 +9,7 @@
 mod attempt;
 mod claims;
 mod lookup;
+mod naming;
 mod pass_through;
 mod replay;
 mod resolve;
@@ -33,17 +34,15 @@ use crate::decisions::{Decisions, Record};
 use crate::drain::Watcher;
 use crate::error::ProxyError;
 use crate::headers;
-use crate::metrics::{Ambiguity, Metrics, NotReplayed, RouteLabel};
+use crate::metrics::{Metrics, NotReplayed, RouteLabel};
 use crate::ratelimit::{Admitted, Caller, FirstCreate};
 use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
 use crate::trace::{Trace, Tracer};
 use crate::upstream::{Lease, Upstream};
-use crate::verdict::{
-    Class, ClassifiedAnswer, IfAbsent, Outcome, Verdict, verdict, verdict_after_ambiguous,
-};
+use crate::verdict::{Class, Outcome};
 use attempt::Received;
-use resolve::{Reply, Resolving};
+use resolve::Resolving;
 
 /// How long the body of a create may take to arrive. A slower one is streamed and not replayed, so
 /// that what has arrived occupies memory no longer than this.
@@ -301,51 +300,6 @@ impl Create<'_> {
                 return self.answer(ending, reply.map(|response| response.map(Body::from)));
             }
         }
-    }
-
-    /// Waits until the create may be sent again after this answer.
-    ///
-    /// # Errors
-    /// It must not be sent again: how it ends, and the answer for the client.
-    async fn next_attempt(
-        &mut self,
-        answer: ClassifiedAnswer,
-        reply: Reply,
-    ) -> Result<(), (Ending, Reply)> {
-        if let Some(another_name) = self.choose_another_name(&answer) {
-            return another_name;
-        }
-        let policy = &self.settings.policy;
-        let was_ambiguous = self.resolving.as_ref().is_some_and(|it| it.is_ambiguous());
-        let verdict = if was_ambiguous {
-            verdict_after_ambiguous(&answer, policy)
-        } else {
-            verdict(&answer, policy)
-        };
-        let (if_absent, at_hand) = match verdict {
-            Verdict::Replay { wait_at_least, .. } => {
-                match self.wait_to_replay(answer.class, wait_at_least).await {
-                    Ok(()) => return Ok(()),
-                    Err(ending) if was_ambiguous => (IfAbsent::Relay, Some(ending)),
-                    Err(ending) => return Err((ending, reply)),
-                }
-            }
-            Verdict::Relay => {
-                if answer.class.is_ambiguous() {
-                    self.shared.metrics.ambiguous(Ambiguity::Relayed);
-                }
-                return Err((self.final_answer(answer.class), reply));
-            }
-            Verdict::Resolve { if_absent } => {
-                let is_certain = !answer.class.is_ambiguous();
-                (
-                    if_absent,
-                    is_certain.then(|| self.final_answer(answer.class)),
-                )
-            }
-        };
-        // Boxed, so that creates that are not resolved do not pay for its size.
-        Box::pin(self.resolve(answer, reply, if_absent, at_hand)).await
     }
 
     /// Ends the create with this answer.

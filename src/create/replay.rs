@@ -6,17 +6,65 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::resolve::Reply;
 use super::{Create, Ending};
 use crate::backoff::{Exhausted, Spent};
 use crate::config::Mode;
 use crate::drain::Stage;
-use crate::metrics::{BudgetKind, NotReplayed};
-use crate::verdict::{Class, Outcome};
+use crate::metrics::{Ambiguity, BudgetKind, NotReplayed};
+use crate::verdict::{
+    Class, ClassifiedAnswer, IfAbsent, Outcome, Verdict, verdict, verdict_after_ambiguous,
+};
 
 /// A body of at most this many bytes may have arrived in one piece.
 const MAX_SHARED: usize = 64 << 10;
 
 impl Create<'_> {
+    /// Waits until the create may be sent again after this answer.
+    ///
+    /// # Errors
+    /// It must not be sent again: how it ends, and the answer for the client.
+    pub(super) async fn next_attempt(
+        &mut self,
+        answer: ClassifiedAnswer,
+        reply: Reply,
+    ) -> Result<(), (Ending, Reply)> {
+        if let Some(another_name) = self.choose_another_name(&answer, &reply) {
+            return another_name;
+        }
+        let policy = &self.settings.policy;
+        let was_ambiguous = self.resolving.as_ref().is_some_and(|it| it.is_ambiguous());
+        let verdict = if was_ambiguous {
+            verdict_after_ambiguous(&answer, policy)
+        } else {
+            verdict(&answer, policy)
+        };
+        let (if_absent, at_hand) = match verdict {
+            Verdict::Replay { wait_at_least, .. } => {
+                match self.wait_to_replay(answer.class, wait_at_least).await {
+                    Ok(()) => return Ok(()),
+                    Err(ending) if was_ambiguous => (IfAbsent::Relay, Some(ending)),
+                    Err(ending) => return Err((ending, reply)),
+                }
+            }
+            Verdict::Relay => {
+                if answer.class.is_ambiguous() {
+                    self.shared.metrics.ambiguous(Ambiguity::Relayed);
+                }
+                return Err((self.final_answer(answer.class), reply));
+            }
+            Verdict::Resolve { if_absent } => {
+                let is_certain = !answer.class.is_ambiguous();
+                (
+                    if_absent,
+                    is_certain.then(|| self.final_answer(answer.class)),
+                )
+            }
+        };
+        // Boxed, so that creates that are not resolved do not pay for its size.
+        Box::pin(self.resolve(answer, reply, if_absent, at_hand)).await
+    }
+
     /// Waits until the create may be sent again after an answer of `class`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WARNING};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WARNING};
 use http::{HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 use tracing::debug;
@@ -24,11 +24,6 @@ use crate::route::CreateTarget;
 use crate::status::{Encoding, Status};
 use crate::verdict::{Class, ClassifiedAnswer, IfAbsent, Outcome};
 
-/// How many names the apiserver tries for a `generateName`.
-///
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go>
-const MAX_NAMES: u32 = 8;
-
 /// Tells the client where its 201 comes from.
 const FOUND: HeaderValue = HeaderValue::from_static(
     "299 kube-retry-proxy \"the answer of kube-apiserver to this create was lost; the object was looked up, and it is the one that was sent\"",
@@ -43,11 +38,11 @@ pub(super) struct Resolving {
     /// The name of the object. None: it has none, or it is not known for sure.
     pub(super) name: Option<String>,
     /// The `generateName` that the proxy has completed.
-    completed: Option<String>,
+    pub(super) completed: Option<String>,
     /// How many names the proxy has chosen.
-    names: u32,
+    pub(super) names: u32,
     /// None: the create could not be entered, so nothing can be proved.
-    claim: Option<Claim>,
+    pub(super) claim: Option<Claim>,
     /// When the first attempt with this name was sent.
     pub(super) first_sent: Instant,
     /// The last ambiguous answer, from the first one on.
@@ -101,39 +96,6 @@ impl Creates {
             Some(_) => {}
         }
         Some(Box::new(resolving))
-    }
-
-    /// Fills a new name into the body. Returns whether that was possible.
-    fn complete(
-        &self,
-        target: &CreateTarget,
-        head: &mut http::request::Parts,
-        body: &mut Buffered,
-        resolving: &mut Resolving,
-    ) -> bool {
-        let signed = ["digest", "content-digest", "content-md5", "repr-digest"];
-        if signed.iter().any(|name| head.headers.contains_key(*name)) {
-            return false;
-        }
-        let random = |below| fastrand::usize(..below);
-        let base = resolving.completed.as_deref().unwrap_or_default();
-        let Some(name) = proof::generated_name(base, random) else {
-            return false;
-        };
-        let old = resolving.name.as_deref().unwrap_or_default();
-        let Some(named) = proof::with_name(&body.data, old, &name) else {
-            return false;
-        };
-        body.data = named.into();
-        if head.headers.contains_key(CONTENT_LENGTH) {
-            let length = HeaderValue::from(body.data.len());
-            head.headers.insert(CONTENT_LENGTH, length);
-        }
-        resolving.names += 1;
-        resolving.claim = self.claims.enter(target, &name);
-        resolving.name = Some(name);
-        resolving.first_sent = Instant::now();
-        true
     }
 }
 
@@ -374,7 +336,7 @@ impl Create<'_> {
     /// The 409 of the apiserver for the name of this create.
     ///
     /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go>
-    fn already_exists(&self, says: &str, retry_after: u32) -> Response<Buffered> {
+    pub(super) fn already_exists(&self, says: &str, retry_after: u32) -> Response<Buffered> {
         let name = self.resolving.as_ref().and_then(|it| it.name.as_deref());
         let name = name.unwrap_or_default();
         let (group, _, plural) = self.target.group_version_resource();
@@ -419,33 +381,5 @@ impl Create<'_> {
         let resolving = self.resolving.as_mut();
         let taken = resolving.and_then(|it| it.ambiguous.replace(Err(ProxyError::TimedOut)));
         taken.unwrap_or(Err(ProxyError::TimedOut))
-    }
-
-    /// Chooses another name, if the proxy chose the one that `answer` says exists. The apiserver
-    /// would do the same, and it stored nothing. None: the client chose the name.
-    pub(super) fn choose_another_name(
-        &mut self,
-        answer: &ClassifiedAnswer,
-    ) -> Option<Result<(), (Ending, Reply)>> {
-        let resolving = self.resolving.as_mut()?;
-        if answer.class != Class::AlreadyExists
-            || resolving.completed.is_none()
-            || resolving.is_ambiguous()
-        {
-            return None;
-        }
-        let may_try = resolving.names < MAX_NAMES && self.may_send_at_once(answer.class);
-        let resolving = self.resolving.as_mut()?;
-        if may_try
-            && self
-                .shared
-                .complete(self.target, &mut self.head, &mut self.body, resolving)
-        {
-            return Some(Ok(()));
-        }
-        let ending = self.final_answer(Class::GenerateNameExhausted);
-        const EXHAUSTED: &str =
-            "already exists, the server was not able to generate a unique name for the object";
-        Some(Err((ending, Ok(self.already_exists(EXHAUSTED, 1)))))
     }
 }
