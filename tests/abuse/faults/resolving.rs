@@ -131,7 +131,7 @@ async fn ask(dialer: &Dialer, number: usize, seed: u64) -> Sent {
     )
     .into();
     let ask = Ask::create("faults").with("lab-number", number);
-    let (over_http2, leaves) = (rng.bool(), Duration::from_millis(rng.u64(..60)));
+    let (over_http2, leaves) = (rng.bool(), Duration::from_millis(rng.u64(..400)));
     let asked = async {
         if over_http2 {
             http2::Client::connect(dialer)
