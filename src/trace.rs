@@ -164,14 +164,17 @@ impl Trace {
         attributes.text("kube_retry_proxy.lookup", found);
         let id = fastrand::u64(1..);
         let failed = found == "failed";
-        let span = self.span(
-            SpanKind::Client,
-            id,
-            self.span_id,
-            began,
-            attributes,
-            failed,
-        );
+        let span = Span {
+            name: "lookup",
+            ..self.span(
+                SpanKind::Client,
+                id,
+                self.span_id,
+                began,
+                attributes,
+                failed,
+            )
+        };
         let span = span.encode();
         self.ended.push(span);
     }

@@ -137,12 +137,14 @@ fn ranked(readings: &BTreeMap<String, Reading>) -> Vec<CountsSummary> {
 }
 
 fn counts(name: &str, reading: &Reading) -> CountsSummary {
-    let [created, created_after_replay, gave_up] = [
+    let [created, resolved, created_after_replay, gave_up] = [
         Outcome::Created,
+        Outcome::Resolved,
         Outcome::CreatedAfterReplay,
         Outcome::GaveUp,
     ]
     .map(|outcome| reading.ended(outcome));
+    let created = created + resolved;
     let all: u64 = reading.outcomes.values().sum();
     CountsSummary {
         name: name.to_owned(),

@@ -185,6 +185,18 @@ impl Create<'_> {
             StatusCode::OK => Ok(Response::from_parts(head, body)),
             StatusCode::NOT_FOUND if self.is_absent(&body.data) => Err(Finding::Absent),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Finding::Forbidden),
+            // It would say so again, for example that the resource cannot be read.
+            status
+                if status.is_client_error()
+                    && !matches!(
+                        status,
+                        StatusCode::NOT_FOUND
+                            | StatusCode::REQUEST_TIMEOUT
+                            | StatusCode::TOO_MANY_REQUESTS
+                    ) =>
+            {
+                Err(Finding::Unproven("the apiserver refused the lookup"))
+            }
             status => Err(Finding::Failed(
                 classify(status, &head.headers, &body.data).retry_after,
             )),

@@ -22,7 +22,7 @@ use crate::metrics::{Ambiguity, NotReplayed};
 use crate::proof;
 use crate::route::CreateTarget;
 use crate::status::{Encoding, Status};
-use crate::verdict::{Class, ClassifiedAnswer, IfAbsent, Outcome};
+use crate::verdict::{Class, ClassifiedAnswer, IfAbsent, Outcome, Safety};
 
 /// Tells the client where its 201 comes from.
 const FOUND: HeaderValue = HeaderValue::from_static(
@@ -119,9 +119,11 @@ impl Resolving {
                     claim.told(&uid);
                 }
             }
-            _ if class == Class::Success || class.is_ambiguous() => {}
             _ if self.ambiguous.is_some() => {}
-            _ => claim.nothing_stored(),
+            _ if class.safety() == Safety::Safe || class == Class::AlreadyExists => {
+                claim.nothing_stored();
+            }
+            _ => {}
         }
     }
 
