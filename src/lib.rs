@@ -47,6 +47,7 @@ pub mod headers;
 pub mod verdict;
 pub mod backoff;
 pub mod proof;
+pub mod quantity;
 pub mod status;
 pub mod telemetry;
 pub mod config;

@@ -19,7 +19,6 @@
 //!
 //! In all other cases nobody can know. docs/ambiguous-creates.md lists what this cannot see.
 
-mod amount;
 mod body;
 mod json;
 mod name;
@@ -33,6 +32,7 @@ use http::HeaderValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
+use crate::quantity::Quantity;
 use crate::status::Encoding;
 
 /// How far the clocks of two apiservers may differ, in seconds. etcd warns of one second.
@@ -144,6 +144,13 @@ pub fn server_time(date: Option<&HeaderValue>, since: std::time::Duration) -> Op
 fn rfc3339(text: &str) -> Option<i64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     Some(time.unix_timestamp())
+}
+
+/// Whether both texts are quantities of the same value, as in `1000m` and `1`: the apiserver writes
+/// quantities in its own way.
+fn is_same_amount(one: &str, other: &str) -> bool {
+    let amount = |text: &str| text.parse::<Quantity>().ok();
+    amount(one).is_some_and(|one| amount(other) == Some(one))
 }
 
 /// The uid of an object in any encoding. None: it is not an object, or has none.

@@ -47,7 +47,7 @@ pub(super) enum Finding {
     Absent,
     /// The object with this uid, as the client accepts it. It is ours unless another create of this
     /// proxy may have stored it.
-    Ours(String, Response<Buffered>),
+    Ours(String, Box<Response<Buffered>>),
     /// The object of somebody else.
     Foreign(&'static str),
     /// An object that may be ours or not.
@@ -155,7 +155,7 @@ impl Create<'_> {
             }
         };
         if proof::uid_of(&found.body().data).as_ref() == Some(&uid) {
-            Finding::Ours(uid, found)
+            Finding::Ours(uid, Box::new(found))
         } else {
             Finding::Unproven("the object cannot be compared in the form that the client accepts")
         }

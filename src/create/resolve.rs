@@ -194,7 +194,7 @@ impl Create<'_> {
             self.record.lookup(found.as_str());
             let wait = match found {
                 Finding::Ours(uid, object) => match self.claim(&uid) {
-                    Ok(()) => return Err(self.found(object)),
+                    Ok(()) => return Err(self.found(*object)),
                     Err(Taken::InFlight) => Duration::ZERO,
                     Err(Taken::Told) => {
                         let own = is_own_exists.then_some(refusal).flatten();

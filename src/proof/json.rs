@@ -167,7 +167,7 @@ fn is_same_amount(sent: &Value, found: &Value) -> bool {
         _ => None,
     };
     match (text(sent), text(found)) {
-        (Some(sent), Some(found)) => super::amount::same(&sent, &found),
+        (Some(sent), Some(found)) => super::is_same_amount(&sent, &found),
         _ => false,
     }
 }

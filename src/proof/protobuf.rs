@@ -5,7 +5,7 @@
 //! only make objects differ that are the same.
 
 use super::body::Names;
-use super::{Facts, amount};
+use super::{Facts, is_same_amount};
 use crate::status::protobuf::{FieldValue, MAGIC, Message, decode_object, fields};
 
 /// The deepest message that is compared.
@@ -186,7 +186,7 @@ fn has(found: FieldValue<'_>, sent: FieldValue<'_>, depth: u8) -> bool {
         return false;
     };
     if let (Some(found), Some(sent)) = (printable(found), printable(sent)) {
-        return amount::same(sent, found);
+        return is_same_amount(sent, found);
     }
     match (
         depth.checked_sub(1),

@@ -3,11 +3,12 @@
 use http::StatusCode;
 use kube_retry_proxy::config::Attempts;
 use model_control_plane::{Encoding, Fault};
+use tokio::task::JoinHandle;
 
 use super::{
     ambiguous, assert_found, assert_own_status, attempts, lookups, resolving, rig, rig_creates,
 };
-use crate::support::{Protocol, eventually};
+use crate::support::{Answer, Protocol, Rig, eventually};
 
 cases!(
     an_object_that_another_create_was_told_is_not_ours,
@@ -30,6 +31,14 @@ async fn an_object_that_another_create_was_told_is_not_ours(protocol: Protocol) 
     rig.stop().await;
 }
 
+/// A create that is the one of this number to arrive.
+async fn creating(rig: &Rig, number: usize) -> JoinHandle<Answer> {
+    let mut client = rig.client(Protocol::Http2).await;
+    let created = tokio::spawn(async move { client.create("a").await });
+    eventually("it has arrived", || attempts(rig) == number).await;
+    created
+}
+
 #[tokio::test]
 async fn a_twin_in_flight_is_waited_for() {
     let rig = rig(|config| {
@@ -38,16 +47,10 @@ async fn a_twin_in_flight_is_waited_for() {
     })
     .await;
     rig.faults().next_create(Fault::Hold);
-    let create = async |count| {
-        let mut client = rig.client(Protocol::Http2).await;
-        let created = tokio::spawn(async move { client.create("a").await });
-        eventually("it has arrived", || attempts(&rig) == count).await;
-        created
-    };
-    let held = create(1).await;
+    let held = creating(&rig, 1).await;
     eventually("it is held", || rig_creates(&rig) == 1).await;
     rig.faults().next_create(Fault::LoseAnswer);
-    let lost = create(2).await;
+    let lost = creating(&rig, 2).await;
     eventually("it is looked for", || {
         rig.plane
             .journal()
