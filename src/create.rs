@@ -7,8 +7,12 @@
 //! the future when the client disconnects, which stops the create at any point.
 
 mod attempt;
+mod claims;
+mod lookup;
+mod naming;
 mod pass_through;
 mod replay;
+mod resolve;
 mod settings;
 
 use std::sync::Arc;
@@ -20,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use claims::Claims;
 pub use settings::CreateSettings;
 
 use crate::body::{Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_within};
@@ -37,6 +42,7 @@ use crate::trace::{Trace, Tracer};
 use crate::upstream::{Lease, Upstream};
 use crate::verdict::{Class, Outcome};
 use attempt::Received;
+use resolve::Resolving;
 
 /// How long the body of a create may take to arrive. A slower one is streamed and not replayed, so
 /// that what has arrived occupies memory no longer than this.
@@ -57,6 +63,8 @@ pub struct Creates {
     pub buffers: Arc<Buffers>,
     /// The largest body that is buffered, in bytes.
     pub max_body: u64,
+    /// Which creates of one name can have stored an object.
+    pub claims: Arc<Claims>,
     /// Remembers how creates ended, for operators.
     pub decisions: Arc<Decisions>,
     /// None: no traces are configured.
@@ -75,6 +83,15 @@ struct Ending {
 }
 
 impl Creates {
+    /// Replaces the settings. Creates that are in flight keep theirs.
+    pub fn reload(&self, new: CreateSettings) {
+        if new.resolves() && !self.settings.load().resolves() {
+            // The creates in flight were not entered.
+            self.claims.blind();
+        }
+        self.settings.store(Arc::new(new));
+    }
+
     /// Answers one create. `room` is a reservation without any bytes yet.
     ///
     /// # Errors
@@ -93,20 +110,26 @@ impl Creates {
                 .pass_through(&settings, &target, request, NotReplayed::ModeOff, started)
                 .await;
         }
-        let (body, _room) = match self
+        let (mut body, mut room) = match self
             .read(&mut request, room, started)
             .await
             .map_err(ProxyError::RequestBody)?
         {
             Ok(whole) => whole,
             Err(why) => {
+                if settings.resolves() && why != NotReplayed::BodyTooLarge {
+                    self.claims.nameless(&target);
+                }
                 return self
                     .pass_through_rate_limited(&settings, &target, request, why, started)
                     .await;
             }
         };
         let read = started.elapsed();
-        let (head, _) = request.into_parts();
+        let (mut head, _) = request.into_parts();
+        let resolving = self
+            .resolving(&settings, &target, &mut head, &mut body, &mut room)
+            .await;
         let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
         let mut record = self.decisions.begin(&target.namespace, &target.resource);
         let trace = self
@@ -130,6 +153,8 @@ impl Creates {
             first_create: None,
             head,
             body,
+            room,
+            resolving,
             started,
             deadline,
             attempts: 0,
@@ -187,6 +212,10 @@ struct Create<'a> {
     first_create: Option<FirstCreate<'a>>,
     head: request::Parts,
     body: Buffered,
+    /// The memory for the head, the body and a large answer.
+    room: Reservation,
+    /// None: ambiguous answers to this create are relayed.
+    resolving: Option<Box<Resolving>>,
     started: Instant,
     /// When the client's own `?timeout=` ends.
     deadline: Option<Instant>,
@@ -259,7 +288,7 @@ impl Create<'_> {
                 }
                 Received::Judged(answer, reply) => (answer, reply),
             };
-            if let Err(ending) = self.wait_to_replay(&answer).await {
+            if let Err((ending, reply)) = self.next_attempt(answer, reply).await {
                 let ending = if reply.is_ok() {
                     ending
                 } else {
@@ -321,6 +350,10 @@ impl Drop for Create<'_> {
         self.shared
             .metrics
             .outcome(&self.target.namespace, &self.target.resource, outcome);
+        let resolving = self.resolving.as_ref();
+        if let Some(result) = resolving.and_then(|it| it.result(outcome)) {
+            self.shared.metrics.ambiguous(result);
+        }
         if !held.is_zero() {
             self.shared.metrics.hold(held);
         }

@@ -89,6 +89,9 @@ pub struct AttemptRecord {
         skip_serializing_if = "Option::is_none"
     )]
     pub delay: Option<Duration>,
+    /// What lookups of the object found after the answer, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<&'static str>,
 }
 
 /// A create that has been held at least once and has not ended.
@@ -255,7 +258,15 @@ impl Record {
             class,
             duration,
             delay: None,
+            lookups: Vec::new(),
         });
+    }
+
+    /// Notes what a lookup found after the last attempt.
+    pub fn lookup(&mut self, found: &'static str) {
+        if let Some(attempt) = self.decision.attempts.last_mut() {
+            attempt.lookups.push(found);
+        }
     }
 
     /// Starts a pause before the next attempt. Dropping the guard ends the pause.

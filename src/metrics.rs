@@ -22,7 +22,8 @@ mod readings;
 
 pub use guards::{GaugeGuard, Level, Unread};
 pub use labels::{
-    BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
+    Ambiguity, BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope,
+    StreamKind,
 };
 pub use lanes::LaneMetrics;
 pub use readings::{Reading, Readings};
@@ -147,6 +148,14 @@ impl Metrics {
         self.families
             .not_replayed
             .with_label_values(&[reason.as_str()])
+            .inc();
+    }
+
+    /// A create that had an ambiguous answer ended.
+    pub fn ambiguous(&self, result: Ambiguity) {
+        self.families
+            .ambiguous
+            .with_label_values(&[result.as_str()])
             .inc();
     }
 

@@ -137,12 +137,14 @@ fn ranked(readings: &BTreeMap<String, Reading>) -> Vec<CountsSummary> {
 }
 
 fn counts(name: &str, reading: &Reading) -> CountsSummary {
-    let [created, created_after_replay, gave_up] = [
+    let [created, resolved, created_after_replay, gave_up] = [
         Outcome::Created,
+        Outcome::Resolved,
         Outcome::CreatedAfterReplay,
         Outcome::GaveUp,
     ]
     .map(|outcome| reading.ended(outcome));
+    let created = created + resolved;
     let all: u64 = reading.outcomes.values().sum();
     CountsSummary {
         name: name.to_owned(),
@@ -218,6 +220,11 @@ fn decision_summary(decision: &Decision) -> DecisionSummary {
         class: attempt.class.to_owned(),
         duration_ms: millis(attempt.duration),
         delay_ms: attempt.delay.map(millis),
+        lookups: attempt
+            .lookups
+            .iter()
+            .map(|found| (*found).to_owned())
+            .collect(),
     };
     DecisionSummary {
         time: rfc3339(decision.time),

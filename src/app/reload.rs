@@ -88,10 +88,7 @@ impl Reloader {
         if new == **current {
             return Ok(false);
         }
-        self.proxy
-            .creates
-            .settings
-            .store(Arc::new(CreateSettings::new(&new)));
+        self.proxy.creates.reload(CreateSettings::new(&new));
         self.metrics.mode(new.mode);
         self.current.store(Arc::new(new));
         Ok(true)

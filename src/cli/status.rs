@@ -135,9 +135,16 @@ fn conflicts(snapshot: &Snapshot) -> String {
             snapshot.certificate.time_left(),
         ),
     ];
-    let rows = rows
+    let mut rows = rows
         .map(|(what, value)| vec![what.to_owned(), value])
         .to_vec();
+    let resolved = snapshot.ended(Outcome::Resolved);
+    if resolved > 0 {
+        rows.push(vec![
+            "creates found by a lookup".to_owned(),
+            number(resolved),
+        ]);
+    }
     let chart = format!(
         "{}  absorbed per minute, the last {ago}, highest {}\n",
         sparkline(shown, peak),

@@ -2,12 +2,24 @@
 
 use std::time::Duration;
 
-use super::declare::settings;
-use super::kind::{OptionalSection, SectionList, Subsection, boolean, duration, number, whole};
+use super::declare::{settings, words};
+use super::kind::{
+    OptionalSection, SectionList, Subsection, boolean, duration, number, whole, word,
+};
 use super::{Attempts, Burst, Count, HOUR, MILLISECOND, Qps, Ratio, Resource, Wait};
 
 const MAX_ATTEMPTS: Attempts = Attempts::new(8);
 const MAX_HOLD: Duration = Duration::from_secs(8);
+
+words! {
+    /// What the proxy does after an answer that does not tell whether the object was stored.
+    pub enum Ambiguous {
+        /// Relay the answer, or say in a 504 that there is none.
+        Relay = "Relay",
+        /// Look for the object with the caller's own credentials, and answer what is true.
+        Resolve = "Resolve",
+    }
+}
 
 settings! {
     /// When and how often the proxy sends a create again.
@@ -34,6 +46,19 @@ settings! {
         /// How many replays the proxy may make, in each namespace and in all together. When a
         /// budget is used up, the client gets the answer of kube-apiserver.
         budget: Budgets = Budgets::default(), Subsection;
+        /// What to do if a connection breaks after a create was sent, or if kube-apiserver answers
+        /// that it ran out of time. The object may have been stored.
+        ///
+        /// `Resolve` looks for an object with a name. If it is not there, the create is sent again.
+        /// If it is there and provably of this create, the client gets 201. The caller must be
+        /// allowed to get the object. docs/ambiguous-creates.md says what proves it.
+        ambiguous: Ambiguous = Ambiguous::Relay, word();
+        /// Whether the proxy completes the name of an object that has only a `generateName`, by
+        /// kube-apiserver's own rules, before it sends the create. Needs `ambiguous: Resolve`.
+        ///
+        /// Without it, such a create is never sent again after an ambiguous answer. Admission
+        /// webhooks see the name.
+        complete_generate_name: bool = false, boolean();
         /// Whether to hold a create that was refused with `exceeded quota` until the quota has
         /// room.
         ///

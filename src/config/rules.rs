@@ -2,7 +2,7 @@
 //! applied.
 
 use super::mistake::{Mistake, Problem};
-use super::{Config, ServingConfig};
+use super::{Ambiguous, Config, ServingConfig};
 
 /// A request remembers the servers that it has tried in one 64-bit word.
 pub(crate) const MAX_SERVERS: usize = 64;
@@ -82,6 +82,12 @@ pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
             "replay.baseDelay",
             "replay.maxDelay",
             "must not exceed replay.maxDelay",
+        ),
+        (
+            replay.complete_generate_name && replay.ambiguous == Ambiguous::Relay,
+            "replay.completeGenerateName",
+            "replay.ambiguous",
+            "has no effect without replay.ambiguous: Resolve",
         ),
         (
             creates.max_body > creates.max_buffered,

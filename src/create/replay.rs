@@ -6,26 +6,74 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::resolve::Reply;
 use super::{Create, Ending};
 use crate::backoff::{Exhausted, Spent};
 use crate::config::Mode;
 use crate::drain::Stage;
-use crate::metrics::{BudgetKind, NotReplayed};
-use crate::verdict::{ClassifiedAnswer, Outcome, Verdict, verdict};
+use crate::metrics::{Ambiguity, BudgetKind, NotReplayed};
+use crate::verdict::{
+    Class, ClassifiedAnswer, IfAbsent, Outcome, Verdict, verdict, verdict_after_ambiguous,
+};
 
 /// A body of at most this many bytes may have arrived in one piece.
 const MAX_SHARED: usize = 64 << 10;
 
 impl Create<'_> {
-    /// Waits until the create may be sent again.
+    /// Waits until the create may be sent again after this answer.
+    ///
+    /// # Errors
+    /// It must not be sent again: how it ends, and the answer for the client.
+    pub(super) async fn next_attempt(
+        &mut self,
+        answer: ClassifiedAnswer,
+        reply: Reply,
+    ) -> Result<(), (Ending, Reply)> {
+        if let Some(another_name) = self.choose_another_name(&answer, &reply) {
+            return another_name;
+        }
+        let policy = &self.settings.policy;
+        let was_ambiguous = self.resolving.as_ref().is_some_and(|it| it.is_ambiguous());
+        let verdict = if was_ambiguous {
+            verdict_after_ambiguous(&answer, policy)
+        } else {
+            verdict(&answer, policy)
+        };
+        let (if_absent, at_hand) = match verdict {
+            Verdict::Replay { wait_at_least, .. } => {
+                match self.wait_to_replay(answer.class, wait_at_least).await {
+                    Ok(()) => return Ok(()),
+                    Err(ending) if was_ambiguous => (IfAbsent::Relay, Some(ending)),
+                    Err(ending) => return Err((ending, reply)),
+                }
+            }
+            Verdict::Relay => {
+                if answer.class.is_ambiguous() {
+                    self.shared.metrics.ambiguous(Ambiguity::Relayed);
+                }
+                return Err((self.final_answer(answer.class), reply));
+            }
+            Verdict::Resolve { if_absent } => {
+                let is_certain = !answer.class.is_ambiguous();
+                (
+                    if_absent,
+                    is_certain.then(|| self.final_answer(answer.class)),
+                )
+            }
+        };
+        // Boxed, so that creates that are not resolved do not pay for its size.
+        Box::pin(self.resolve(answer, reply, if_absent, at_hand)).await
+    }
+
+    /// Waits until the create may be sent again after an answer of `class`.
     ///
     /// # Errors
     /// It must not be sent again: the client gets the answer at hand.
-    pub(super) async fn wait_to_replay(&mut self, answer: &ClassifiedAnswer) -> Result<(), Ending> {
-        let class = answer.class;
-        let Verdict::Replay { wait_at_least, .. } = verdict(answer, &self.settings.policy) else {
-            return Err(self.final_answer(class));
-        };
+    pub(super) async fn wait_to_replay(
+        &mut self,
+        class: Class,
+        wait_at_least: Duration,
+    ) -> Result<(), Ending> {
         if self.settings.mode == Mode::Observe {
             self.shared.metrics.not_replayed(NotReplayed::ModeObserve);
             return Err(Ending {
@@ -33,6 +81,30 @@ impl Create<'_> {
                 why: "it would have been replayed, but the mode is Observe",
             });
         }
+        let pause = self.pause(class, wait_at_least).await?;
+        debug!(
+            namespace = self.target.namespace,
+            resource = self.target.resource,
+            class = class.as_str(),
+            attempt = self.attempts + 1,
+            ?pause,
+            "Replaying a create"
+        );
+        self.shared.metrics.replay(class.as_str());
+        Ok(())
+    }
+
+    /// Waits until something may be asked of the apiserver again, within the limits of the create.
+    /// Returns the pause.
+    ///
+    /// # Errors
+    /// A limit was reached.
+    pub(super) async fn pause(
+        &mut self,
+        class: Class,
+        wait_at_least: Duration,
+    ) -> Result<Duration, Ending> {
+        let tries = self.tries();
         // Another server takes the replay. The `Retry-After` of this one does not hold for it, and
         // it is not overloaded: there is no pause, and the replay costs no budget.
         let delay = if self.another_server_is_up {
@@ -40,27 +112,15 @@ impl Create<'_> {
         } else {
             self.settings
                 .backoff
-                .delay(self.attempts, fastrand::f64(), wait_at_least)
+                .delay(tries, fastrand::f64(), wait_at_least)
         };
-        let spent = Spent {
-            attempts: self.attempts,
-            elapsed: self.started.elapsed(),
-            longest: self.longest_attempt,
-        };
-        let client_remaining = self
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let pause = self
-            .settings
-            .limits(class)
-            .next(spent, client_remaining, delay)
-            .map_err(|limit| {
-                self.give_up(match limit {
-                    Exhausted::Attempts => NotReplayed::Attempts,
-                    Exhausted::Hold => NotReplayed::Hold,
-                    Exhausted::ClientTimeout => NotReplayed::ClientTimeout,
-                })
-            })?;
+        let pause = self.next(class, delay).map_err(|limit| {
+            self.give_up(match limit {
+                Exhausted::Attempts => NotReplayed::Attempts,
+                Exhausted::Hold => NotReplayed::Hold,
+                Exhausted::ClientTimeout => NotReplayed::ClientTimeout,
+            })
+        })?;
         if !self.another_server_is_up {
             let kind = if class.is_quota_conflict() {
                 BudgetKind::QuotaConflict
@@ -73,16 +133,32 @@ impl Create<'_> {
             })?;
         }
         self.hold(pause).await?;
-        debug!(
-            namespace = self.target.namespace,
-            resource = self.target.resource,
-            class = class.as_str(),
-            attempt = self.attempts + 1,
-            ?pause,
-            "Replaying a create"
-        );
-        self.shared.metrics.replay(class.as_str());
-        Ok(())
+        Ok(pause)
+    }
+
+    /// Whether the limits of the create allow another attempt without a pause.
+    pub(super) fn may_send_at_once(&self, class: Class) -> bool {
+        self.next(class, Duration::ZERO).is_ok()
+    }
+
+    fn next(&self, class: Class, delay: Duration) -> Result<Duration, Exhausted> {
+        let spent = Spent {
+            attempts: self.tries(),
+            elapsed: self.started.elapsed(),
+            longest: self.longest_attempt,
+        };
+        let client_remaining = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        self.settings
+            .limits(class)
+            .next(spent, client_remaining, delay)
+    }
+
+    /// Attempts, and lookups that got no answer, which cost as much.
+    fn tries(&self) -> u32 {
+        let lookups = self.resolving.as_ref().map_or(0, |it| it.failed_lookups);
+        self.attempts + lookups
     }
 
     /// Waits for `pause`, and holds only the body and a place among the held creates meanwhile.

@@ -14,7 +14,8 @@ use prometheus::{
 
 use super::bounded::OTHER;
 use super::labels::{
-    BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
+    Ambiguity, BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope,
+    StreamKind,
 };
 use crate::config::Mode;
 use crate::verdict::Outcome;
@@ -55,6 +56,7 @@ pub(super) struct Families {
     pub(super) outcomes: IntCounterVec,
     pub(super) resource_outcomes: IntCounterVec,
     pub(super) not_replayed: IntCounterVec,
+    pub(super) ambiguous: IntCounterVec,
     pub(super) hold: Histogram,
     pub(super) held: IntGauge,
     pub(super) buffered: IntGauge,
@@ -146,6 +148,11 @@ impl Families {
                 "Creates that were not sent again although their answer or their route allowed it, by reason.",
                 &["reason"],
             ),
+            ambiguous: in_registry.counters(
+                "ambiguous_total",
+                "Creates with an answer that does not tell whether the object was stored, by what became of them.",
+                &["result"],
+            ),
             hold: in_registry.histogram(
                 "hold_seconds",
                 "Time that a create waited between attempts, for creates that waited.",
@@ -232,6 +239,9 @@ impl Families {
         }
         for reason in NotReplayed::ALL {
             self.not_replayed.with_label_values(&[reason.as_str()]);
+        }
+        for result in Ambiguity::ALL {
+            self.ambiguous.with_label_values(&[result.as_str()]);
         }
         for kind in StreamKind::ALL {
             self.streams.with_label_values(&[kind.as_str()]);

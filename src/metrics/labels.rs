@@ -95,6 +95,35 @@ impl NotReplayed {
 }
 
 label! {
+    /// How a create ended that had an ambiguous answer: one that does not tell whether the object
+    /// was stored.
+    Ambiguity {
+        /// A lookup found the object, and it was provably of this create: 201.
+        Found = "found",
+        /// A lookup found no object, and the create was sent again and stored.
+        SentAgain = "sent_again",
+        /// A lookup found the object of somebody else: 409.
+        Exists = "exists",
+        /// A lookup found no object, and the last answer was a refusal.
+        Refused = "refused",
+        /// A lookup found no object, and a limit stopped the replay.
+        GaveUp = "gave_up",
+        /// A lookup found an object, and nobody can know whose it is.
+        Unproven = "unproven",
+        /// The caller may not get the object.
+        Forbidden = "forbidden",
+        /// No lookup got an answer within the limits.
+        Failed = "failed",
+        /// The create cannot be looked for: it has no name, or is an apply.
+        Unnamed = "unnamed",
+        /// The client left before it was known.
+        ClientGone = "client_gone",
+        /// `replay.ambiguous` is Relay, or the mode is Observe.
+        Relayed = "relayed",
+    }
+}
+
+label! {
     /// The limit that was reached.
     Scope {
         /// The limit of the create's namespace.

@@ -27,12 +27,14 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Classif
         Some(parsed) => of_status(status.as_u16(), parsed),
         None => of_text(status.as_u16(), body),
     };
+    let of_gateway = parsed.is_none() && matches!(status.as_u16(), 502..=504);
     let asked = header_seconds(headers).or(parsed
         .map(|parsed| parsed.details.retry_after_seconds)
         .filter(|seconds| *seconds > 0));
     ClassifiedAnswer {
         class,
         retry_after: asked.map(|seconds| Duration::from_secs(seconds.into())),
+        of_gateway,
     }
 }
 

@@ -15,9 +15,11 @@
     reason = "clippy takes only what has #[test] for a test"
 )]
 
+mod ambiguous;
 mod answers;
 mod argo;
 mod audit;
+mod breaker;
 mod clients;
 mod contention;
 mod control_plane;
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         transparency::trials(),
         answers::trials(),
         storm::trials(),
+        ambiguous::trials(),
         audit::trials(),
         report::trials(),
         requeue::trials(),

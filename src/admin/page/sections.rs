@@ -78,6 +78,10 @@ pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         "creates saved by a replay",
         number(snapshot.ended(Outcome::CreatedAfterReplay)),
     )?;
+    let resolved = snapshot.ended(Outcome::Resolved);
+    if resolved > 0 {
+        tile(out, "", "creates found by a lookup", number(resolved))?;
+    }
     let gave_up = snapshot.ended(Outcome::GaveUp);
     tile(
         out,
