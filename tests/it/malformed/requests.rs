@@ -208,11 +208,7 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Pr
     )
     .await;
     // As the dynamic client of client-go asks for it.
-    let answer = asked(
-        Method::GET,
-        "application/json;q=0.9,application/cbor;q=1",
-    )
-    .await;
+    let answer = asked(Method::GET, "application/json;q=0.9,application/cbor;q=1").await;
     assert_eq!(
         (answer.status, &answer.headers[CONTENT_TYPE]),
         (StatusCode::BAD_REQUEST, "application/cbor")
