@@ -51,4 +51,6 @@ pub mod telemetry;
 pub mod config;
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod rows;
