@@ -46,6 +46,7 @@ pub mod route;
 pub mod headers;
 pub mod verdict;
 pub mod backoff;
+pub mod quantity;
 pub mod status;
 pub mod telemetry;
 pub mod config;
