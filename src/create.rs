@@ -82,6 +82,11 @@ struct Ending {
     why: &'static str,
 }
 
+const NEVER_SENT: Ending = Ending {
+    outcome: Outcome::NoAnswer,
+    why: "the client's own timeout had passed before it could be sent",
+};
+
 impl Creates {
     /// Replaces the settings. Creates that are in flight keep theirs.
     pub fn reload(&self, new: CreateSettings) {
@@ -252,7 +257,7 @@ impl Create<'_> {
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
         match self
             .shared
-            .admit(self.settings, self.caller, self.target)
+            .admit(self.settings, self.caller, self.target, self.deadline)
             .await
         {
             Ok(Admitted {
@@ -262,23 +267,20 @@ impl Create<'_> {
                 self.waited_for_others += waited;
                 self.first_create = first_create;
             }
-            Err(rejected) => {
+            Err(error @ ProxyError::RateLimited(_)) => {
                 let ending = Ending {
                     outcome: Outcome::RateLimited,
                     why: "the rate limit of creates was reached",
                 };
-                return self.answer(ending, Err(ProxyError::RateLimited(rejected)));
+                return self.answer(ending, Err(error));
             }
+            Err(error) => return self.answer(NEVER_SENT, Err(error)),
         }
         if self
             .deadline
             .is_some_and(|deadline| deadline <= Instant::now())
         {
-            let ending = Ending {
-                outcome: Outcome::NoAnswer,
-                why: "the client's own timeout had passed before it could be sent",
-            };
-            return self.answer(ending, Err(ProxyError::TimedOut));
+            return self.answer(NEVER_SENT, Err(ProxyError::TimedOut));
         }
         loop {
             let (answer, reply) = match self.attempt().await {
@@ -368,3 +370,6 @@ impl Drop for Create<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

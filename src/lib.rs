@@ -53,4 +53,6 @@ pub mod telemetry;
 pub mod config;
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod rows;

@@ -10,6 +10,9 @@ mod choice;
 mod connect;
 mod discover;
 mod failover;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod lane;
 mod pins;
@@ -35,6 +38,8 @@ use crate::metrics::Metrics;
 use crate::tls::TlsError;
 use choice::{least_loaded, pinned};
 pub use connect::{AddressError, ConnectError, HandshakeError};
+#[cfg(test)]
+pub(crate) use connect::{Scripted, refused_stream};
 use discover::Discovery;
 use failover::failover;
 pub use lane::Lease;
@@ -239,6 +244,12 @@ impl Upstream {
     /// Every server, as operators see it.
     pub fn status(&self) -> Vec<ServerStatus> {
         report::status(&self.list.load(), &self.seats)
+    }
+
+    /// Connects to `scripted` in place of the server with this index.
+    #[cfg(test)]
+    pub(crate) fn script(&self, index: usize, scripted: Scripted) {
+        self.list.load()[index].script(scripted);
     }
 
     fn metrics(&self) -> &Metrics {

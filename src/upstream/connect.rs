@@ -3,6 +3,8 @@
 
 mod error;
 mod handshake;
+#[cfg(test)]
+mod scripted;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use crate::metrics::GaugeGuard;
 use crate::tls::{self, TlsError, UpstreamTrust};
 pub use error::{AddressError, ConnectError, HandshakeError};
 pub(super) use handshake::MAX_SEND_BUFFER;
+#[cfg(test)]
+pub(crate) use scripted::{Scripted, refused_stream};
 
 /// Connects to one server.
 #[derive(Debug)]
@@ -36,6 +40,9 @@ pub(super) struct Connector {
     timeout: Duration,
     keep_alive_interval: Duration,
     keep_alive_timeout: Duration,
+    /// The server in place of a socket.
+    #[cfg(test)]
+    scripted: std::sync::OnceLock<Scripted>,
 }
 
 /// How to verify a server.
@@ -117,6 +124,8 @@ impl Connectors {
             timeout: self.timeout,
             keep_alive_interval: self.keep_alive_interval,
             keep_alive_timeout: self.keep_alive_timeout,
+            #[cfg(test)]
+            scripted: std::sync::OnceLock::new(),
         })
     }
 }
@@ -182,6 +191,10 @@ impl Connector {
         window: u32,
         open: impl Fn() -> GaugeGuard,
     ) -> Result<Connection, ConnectError> {
+        #[cfg(test)]
+        if let Some(scripted) = self.scripted.get() {
+            return self.connect_scripted(scripted, window, open()).await;
+        }
         self.dial(|tcp| self.establish(tcp, window, open())).await
     }
 
@@ -204,6 +217,10 @@ impl Connector {
 
     /// Connects in HTTP/1.1, so that a response can upgrade the connection.
     pub(super) async fn http1(&self) -> Result<http1::SendRequest<Body>, ConnectError> {
+        #[cfg(test)]
+        if let Some(scripted) = self.scripted.get() {
+            return self.http1_scripted(scripted).await;
+        }
         self.dial(async |tcp| match &self.tls {
             Some(tls) => {
                 let stream = handshake_tls(tcp, tls.trust.http1(), &tls.server_name).await?;

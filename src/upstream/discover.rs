@@ -283,6 +283,15 @@ impl WatchLines {
     }
 }
 
+/// The servers that a line of the watch tells of. None: it tells of something else.
+#[cfg(fuzzing)]
+pub(super) fn servers_in(line: &[u8]) -> Option<Vec<Uri>> {
+    match update(line) {
+        Ok(Update::Servers { urls, .. }) => Some(urls),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -148,6 +148,12 @@ impl Server {
         }
     }
 
+    /// Connects to `scripted` in place of a socket.
+    #[cfg(test)]
+    pub(super) fn script(&self, scripted: super::connect::Scripted) {
+        self.connector.script(scripted);
+    }
+
     /// The lane for the creates of a namespace.
     pub(super) fn slot(&self, namespace: Key) -> &Arc<Lane> {
         // There is always a slot. If there were none, the lane for calls would serve.
