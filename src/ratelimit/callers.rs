@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,6 +24,15 @@ use crate::route::CreateTarget;
 /// How many callers are remembered. Refused callers make room first, then those not seen for the
 /// longest time.
 const MAX_CALLERS: usize = 10_000;
+/// The headers that say who asks, each with all its lines. With a client certificate, these are the
+/// proxy's own `X-Remote-*`.
+const CREDENTIALS: [&str; 5] = [
+    "authorization",
+    "impersonate-user",
+    "x-remote-user",
+    "x-remote-uid",
+    "x-remote-group",
+];
 /// How long a refusal is remembered.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
@@ -92,11 +100,11 @@ impl Callers {
     /// Identifies a caller by a keyed hash, so that no credentials are kept.
     pub(super) fn of(&self, headers: &HeaderMap, target: &CreateTarget) -> Caller {
         let mut hasher = self.hasher.build_hasher();
-        for name in [AUTHORIZATION.as_str(), "impersonate-user"] {
-            headers
-                .get_all(name)
-                .iter()
-                .for_each(|value| hasher.write(value.as_bytes()));
+        for name in CREDENTIALS {
+            headers.get_all(name).iter().for_each(|value| {
+                hasher.write(value.as_bytes());
+                hasher.write_u8(0xfe);
+            });
             hasher.write_u8(0xff);
         }
         let anywhere = hasher.finish();
@@ -212,6 +220,7 @@ fn make_room(known: &mut HashMap<u64, CallerRecord>) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::AUTHORIZATION;
 
     use super::*;
 
