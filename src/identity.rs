@@ -7,7 +7,9 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::warn;
 
 use crate::config::ServingConfig;
 use crate::headers::{IdentityFields, Uncarriable};
@@ -16,12 +18,16 @@ use crate::tls::{ClientAuthority, ClientCertificateError, PresentedChain, TlsErr
 /// How long a refusal is remembered. The time of a certificate may come, and verifying costs more
 /// than a client should be able to cause.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
+/// How often to warn of the same fault.
+const WARN_AGAIN: Duration = Duration::from_secs(60);
 
 /// Decides who clients are.
 #[derive(Debug)]
 pub struct Identities {
     authority: ClientAuthority,
     denied_groups: Vec<String>,
+    /// When somebody was last warned that the apiserver does not believe the proxy.
+    warned: Mutex<Option<Instant>>,
 }
 
 /// The certificate that a client presented for a connection, and who it is by it.
@@ -74,6 +80,7 @@ impl Identities {
         Ok(Some(Self {
             authority: ClientAuthority::new(file)?,
             denied_groups: serving.client_denied_groups.clone(),
+            warned: Mutex::default(),
         }))
     }
 
@@ -111,6 +118,19 @@ impl Identities {
             identified: identified.clone(),
         });
         identified
+    }
+
+    /// The apiserver answered 401 to a request in the name of a client, though it had nothing to
+    /// doubt but the proxy itself.
+    pub fn not_believed(&self) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|then| then.elapsed() > WARN_AGAIN) {
+            *warned = Some(Instant::now());
+            warn!(
+                "An apiserver answered 401 to a request in the name of a client with a certificate: it may not accept upstream.frontProxyCertFile \
+                 (--requestheader-client-ca-file, --requestheader-allowed-names)"
+            );
+        }
     }
 
     fn fields(&self, user: &User) -> Result<IdentityFields, IdentityError> {
@@ -151,5 +171,66 @@ impl IdentityError {
 impl fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientCertificate").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    use rustls_pki_types::CertificateDer;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// Valid from 2030-01-01 to the end of 2030-01-01.
+    fn client(issuer: &CertifiedIssuer<'static, KeyPair>) -> ClientCertificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "jane");
+        params.not_before = rcgen::date_time_ymd(2030, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 2);
+        let key = KeyPair::generate().unwrap();
+        let certificate: CertificateDer<'static> =
+            params.signed_by(&key, issuer).unwrap().der().clone();
+        ClientCertificate::new(PresentedChain::from(&[certificate][..]))
+    }
+
+    #[test]
+    fn a_verdict_ends_with_the_certificate_and_with_its_cas() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.crt");
+        let (ca, other) = (authority("one"), authority("other"));
+        std::fs::write(&file, ca.pem()).unwrap();
+        let serving = ServingConfig {
+            client_ca_file: Some(file.clone()),
+            ..ServingConfig::default()
+        };
+        let identities = Identities::new(&serving).unwrap().unwrap();
+        let client = client(&ca);
+        let counts = |now| identities.of(&client, now).is_ok();
+        let begin: SystemTime = rcgen::date_time_ymd(2030, 1, 1).into();
+
+        assert!(!counts(begin - DAY), "its time has not come");
+        assert!(!counts(begin - DAY + REFUSED_FOR / 2), "remembered");
+        let first = identities.of(&client, begin).unwrap();
+        let again = identities.of(&client, begin + DAY / 2).unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "made once");
+        assert!(counts(begin + DAY), "its last second");
+        assert!(!counts(begin + DAY + Duration::from_secs(1)));
+
+        assert!(counts(begin));
+        std::fs::write(&file, other.pem()).unwrap();
+        assert!(identities.reload().unwrap());
+        assert!(!counts(begin));
+        std::fs::write(&file, other.pem() + &ca.pem()).unwrap();
+        assert!(identities.reload().unwrap());
+        assert!(counts(begin), "a refusal of other CAs is not remembered");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::ACCEPT;
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::debug;
@@ -84,11 +84,15 @@ impl Proxy {
             Err(error) => Err(error),
             Ok(identity) => {
                 self.clean(&peer, &mut request, &step);
-                if let Some(identity) = identity {
+                if let Some(identity) = &identity {
                     identity.assert(request.headers_mut());
                 }
                 let request = Body::of_request(request, &self.creates.drain);
-                self.take(step, &peer, request, started).await
+                let answered = self.take(step, &peer, request, started).await;
+                if identity.is_some() {
+                    self.watch_for_disbelief(&answered);
+                }
+                answered
             }
         };
         let cleaned = answered.map(|mut response| {
@@ -166,6 +170,15 @@ impl Proxy {
         };
         self.metrics.client_certificate(used);
         result
+    }
+
+    fn watch_for_disbelief<B>(&self, answered: &Result<Response<B>, ProxyError>) {
+        let is_refused = |response: &Response<B>| response.status() == StatusCode::UNAUTHORIZED;
+        if let (Some(identities), Ok(response)) = (&self.identities, answered)
+            && is_refused(response)
+        {
+            identities.not_believed();
+        }
     }
 
     /// Reserves memory for a large head until the response comes. Creates reserve it together with

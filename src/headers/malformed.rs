@@ -440,6 +440,49 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_what_the_apiserver_takes_for_one() {
+        let upgrade = ("upgrade", "websocket");
+        let protocol = |protocol| ("sec-websocket-protocol", protocol);
+        let token = "base64url.bearer.authorization.k8s.io.dG9rZW4";
+        every(
+            [
+                (&[][..], false),
+                (&[("authorization", "Bearer t")], true),
+                (&[("authorization", " bEARER t u ")], true),
+                (&[("authorization", "Bearer")], false),
+                (&[("authorization", "Bearer ")], false),
+                (&[("authorization", "Bearer  t")], false),
+                (&[("authorization", "Bearer\tt")], false),
+                (&[("authorization", "Basic dTpw")], false),
+                (&[("authorization", "t")], false),
+                (
+                    &[
+                        ("authorization", "Basic dTpw"),
+                        ("authorization", "Bearer t"),
+                    ],
+                    false,
+                ),
+                (&[upgrade, protocol(token)], true),
+                (&[protocol(token)], false),
+                (&[upgrade, protocol("v5.channel.k8s.io")], false),
+            ],
+            |(lines, expected)| {
+                let lines = lines.iter().map(|(name, value)| {
+                    (
+                        HeaderName::from_static(name),
+                        HeaderValue::from_static(value),
+                    )
+                });
+                let mut headers = HeaderMap::new();
+                for (name, value) in lines {
+                    headers.append(name, value);
+                }
+                assert_eq!(has_token(&headers), expected);
+            },
+        );
+    }
+
+    #[test]
     fn impersonation_needs_credentials() {
         let ask = ("impersonate-user", "root");
         let protocol = (

@@ -237,6 +237,35 @@ mod tests {
         callers.of(&headers, target)
     }
 
+    #[test]
+    fn users_with_certificates_are_different_callers() {
+        let callers = Callers::new();
+        let pods = CreateTarget::of("ns", "pods");
+        let of = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            callers.of(&headers, &pods)
+        };
+        let all = [
+            of(&[]),
+            of(&[("x-remote-user", "a")]),
+            of(&[("x-remote-user", "b")]),
+            of(&[("x-remote-user", "a"), ("x-remote-uid", "1")]),
+            of(&[("x-remote-user", "a"), ("x-remote-group", "bc")]),
+            of(&[
+                ("x-remote-user", "a"),
+                ("x-remote-group", "b"),
+                ("x-remote-group", "c"),
+            ]),
+            of(&[("x-remote-user", "a"), ("impersonate-user", "b")]),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert_eq!(all.iter().position(|other| other == one), Some(index));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_refusal_of_one_resource_says_nothing_about_another() {
         let callers = Callers::new();

@@ -136,7 +136,10 @@ async fn serve(socket: TcpListener, tls: TlsAcceptor, seen: Arc<Mutex<Vec<Seen>>
                 let (shown, seen) = (shown.clone(), Arc::clone(&seen));
                 async move { answer(shown, connection, &seen, request).await }
             });
-            let served = auto::Builder::new(TokioExecutor::new())
+            let mut http = auto::Builder::new(TokioExecutor::new());
+            // As Go's server.
+            http.http2().max_header_list_size(1 << 20);
+            let served = http
                 .serve_connection_with_upgrades(TokioIo::new(stream), service)
                 .await;
             drop(served);

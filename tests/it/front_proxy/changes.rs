@@ -34,7 +34,6 @@ async fn replaced_cas_hold_for_open_connections(down: Protocol) {
     let mut failures = 0.0;
     for damaged in [
         "",
-        "damaged",
         "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
     ] {
         front.write("clients.crt", damaged);
