@@ -130,14 +130,15 @@ fn conflicts(snapshot: &Snapshot) -> String {
             number(snapshot.ended(Outcome::GaveUp)),
         ),
         ("creates held now", number(snapshot.held)),
-        (
-            "until the certificate expires",
-            snapshot.certificate.time_left(),
-        ),
     ];
-    let rows = rows
+    let certificates = snapshot
+        .certificates()
+        .map(|(what, certificate)| (what, certificate.time_left()));
+    let rows: Vec<_> = rows
+        .into_iter()
+        .chain(certificates)
         .map(|(what, value)| vec![what.to_owned(), value])
-        .to_vec();
+        .collect();
     let chart = format!(
         "{}  absorbed per minute, the last {ago}, highest {}\n",
         sparkline(shown, peak),

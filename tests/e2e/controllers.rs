@@ -213,7 +213,10 @@ fn objects(namespaces: &[String; 2]) -> Value {
         "metadata": {"labels": {"app": "made"}},
         "spec": {
             "restartPolicy": "Never",
-            "containers": [{"name": "main", "image": "busybox"}],
+            "containers": [{
+                "name": "main", "image": "busybox",
+                "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}},
+            }],
         },
     });
     let mut always = pod.clone();
