@@ -6,6 +6,7 @@
 //! this runs for clients without a certificate.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -42,8 +43,8 @@ pub type Identified = Result<Arc<IdentityFields>, Arc<IdentityError>>;
 #[derive(Clone)]
 struct Checked {
     generation: u64,
-    /// Included.
-    until: SystemTime,
+    /// When the verdict holds. It ends too when the clock is set back.
+    holds: RangeInclusive<SystemTime>,
     identified: Identified,
 }
 
@@ -101,7 +102,7 @@ impl Identities {
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = &*checked
             && known.generation == generation
-            && now <= known.until
+            && known.holds.contains(&now)
         {
             return known.identified.clone();
         }
@@ -114,7 +115,7 @@ impl Identities {
         let identified = identified.map(Arc::new).map_err(Arc::new);
         *checked = Some(Checked {
             generation,
-            until,
+            holds: now..=until,
             identified: identified.clone(),
         });
         identified

@@ -171,7 +171,7 @@ fn run(
         .iter()
         .map(|namespace| failed_creates(plane, namespace))
         .sum();
-    manager.stop();
+    drop(manager);
     for namespace in &namespaces {
         plane.kubectl(&[
             "delete",

@@ -138,6 +138,7 @@ async fn serve(socket: TcpListener, tls: TlsAcceptor, seen: Arc<Mutex<Vec<Seen>>
             });
             let mut http = auto::Builder::new(TokioExecutor::new());
             // As Go's server.
+            http.http1().max_headers(5000).max_buf_size(1 << 20);
             http.http2().max_header_list_size(1 << 20);
             let served = http
                 .serve_connection_with_upgrades(TokioIo::new(stream), service)

@@ -109,6 +109,21 @@ async fn what_a_client_says_about_itself_never_passes(down: Protocol) {
     front.stop().await;
 }
 
+cases!(creates_of_a_user_with_many_groups_pass, pairs);
+async fn creates_of_a_user_with_many_groups_pass(down: Protocol, up: Protocol) {
+    let front = Front::start(up).await;
+    let groups: Vec<_> = (0..1000).map(|number| format!("group-{number}")).collect();
+    let groups: Vec<_> = groups.iter().map(String::as_str).collect();
+    let mut client = front
+        .client(Some(&front.clients.client("jane", &groups)), down)
+        .await;
+    let asked = request(&client, Method::POST, PODS, &[]);
+    assert_eq!(client.ask(asked).await.status, StatusCode::CREATED);
+    let seen = front.apiserver.last(PODS);
+    assert_eq!(seen.headers.get_all("x-remote-group").iter().count(), 1000);
+    front.stop().await;
+}
+
 #[tokio::test]
 async fn somebody_with_a_certificate_may_ask_to_act_as_somebody_else() {
     let front = Front::start(Protocol::Http2).await;
