@@ -31,6 +31,7 @@ pub mod upstream;
 pub mod budget;
 pub mod ratelimit;
 pub mod keyed;
+pub mod identity;
 pub mod decisions;
 pub mod trace;
 pub mod body;

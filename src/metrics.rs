@@ -22,8 +22,8 @@ mod readings;
 
 pub use guards::{GaugeGuard, Level, Unread};
 pub use labels::{
-    Ambiguity, BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope,
-    StreamKind,
+    Ambiguity, BudgetKind, CertificateUse, Closed, NotReplayed, PinMove, Port, Reloaded,
+    RouteLabel, Scope, StreamKind,
 };
 pub use lanes::LaneMetrics;
 pub use readings::{Reading, Readings};
@@ -268,6 +268,19 @@ impl Metrics {
     pub fn certificate_expiry(&self, unix_seconds: i64) {
         // Exact up to the year 285 million.
         self.families.certificate_expiry.set(unix_seconds as f64);
+    }
+
+    /// The certificate that the proxy shows to the upstream expires at this Unix time, in seconds.
+    pub fn front_proxy_certificate_expiry(&self, unix_seconds: i64) {
+        self.families
+            .front_proxy_expiry
+            .with_label_values(&[] as &[&str])
+            .set(unix_seconds as f64);
+    }
+
+    /// A request came over a connection with a client certificate.
+    pub fn client_certificate(&self, used: CertificateUse) {
+        self.families.client_certificates[used as usize].inc();
     }
 
     /// This mode is now in effect.

@@ -56,6 +56,10 @@ pub struct Snapshot {
     pub limits: Vec<LimitSummary>,
     /// The serving certificate.
     pub certificate: CertificateSummary,
+    /// The certificate that the proxy shows to the apiservers. None: client certificates do not
+    /// pass.
+    #[serde(default)]
+    pub front_proxy_certificate: Option<CertificateSummary>,
     /// The last creates, newest first, without those that succeeded at the first attempt.
     pub decisions: Vec<DecisionSummary>,
     /// How many finished creates the proxy remembers.
@@ -209,7 +213,7 @@ pub struct LimitSummary {
     pub reached: u64,
 }
 
-/// When the serving certificate expires.
+/// When a certificate of the proxy expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateSummary {
@@ -256,6 +260,15 @@ fn object(resource: &str, namespace: &str, name: &str) -> String {
 }
 
 impl Snapshot {
+    /// The certificates of the proxy, each with a phrase before the time that is left.
+    pub fn certificates(&self) -> impl Iterator<Item = (&'static str, &CertificateSummary)> {
+        let serving = ("until the certificate expires", &self.certificate);
+        let front_proxy = self.front_proxy_certificate.as_ref();
+        let front_proxy =
+            front_proxy.map(|shown| ("until the front proxy's certificate expires", shown));
+        std::iter::once(serving).chain(front_proxy)
+    }
+
     /// Whether every check passes.
     #[must_use]
     pub fn is_ready(&self) -> bool {

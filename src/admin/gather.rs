@@ -99,6 +99,9 @@ impl Sources<'_> {
             servers: servers.into_iter().map(server).collect(),
             limits: limits::of(config, &readings),
             certificate: certificate(readings.certificate_expiry, now),
+            front_proxy_certificate: readings
+                .front_proxy_expiry
+                .map(|expiry| certificate(expiry, now)),
             decisions: others
                 .into_iter()
                 .take(DECISIONS)

@@ -130,21 +130,18 @@ fn conflicts(snapshot: &Snapshot) -> String {
             number(snapshot.ended(Outcome::GaveUp)),
         ),
         ("creates held now", number(snapshot.held)),
-        (
-            "until the certificate expires",
-            snapshot.certificate.time_left(),
-        ),
     ];
-    let mut rows = rows
-        .map(|(what, value)| vec![what.to_owned(), value])
-        .to_vec();
     let resolved = snapshot.ended(Outcome::Resolved);
-    if resolved > 0 {
-        rows.push(vec![
-            "creates found by a lookup".to_owned(),
-            number(resolved),
-        ]);
-    }
+    let resolved = (resolved > 0).then(|| ("creates found by a lookup", number(resolved)));
+    let certificates = snapshot
+        .certificates()
+        .map(|(what, certificate)| (what, certificate.time_left()));
+    let rows: Vec<_> = rows
+        .into_iter()
+        .chain(resolved)
+        .chain(certificates)
+        .map(|(what, value)| vec![what.to_owned(), value])
+        .collect();
     let chart = format!(
         "{}  absorbed per minute, the last {ago}, highest {}\n",
         sparkline(shown, peak),

@@ -32,6 +32,12 @@ pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
         serving.tls_cert_file.is_some(),
         serving.tls_private_key_file.is_some(),
     );
+    let (client_ca, front_proxy_cert, front_proxy_key) = (
+        serving.client_ca_file.is_some(),
+        upstream.front_proxy_cert_file.is_some(),
+        upstream.front_proxy_key_file.is_some(),
+    );
+    let is_plain = |url: &http::Uri| url.scheme() == Some(&http::uri::Scheme::HTTP);
     let servers = &upstream.servers;
     let twice = (1..servers.len()).any(|index| servers[..index].contains(&servers[index]));
     let rules = [
@@ -70,6 +76,31 @@ pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
             "serving.tlsPrivateKeyFile",
             "serving.tlsCertFile",
             "needs serving.tlsCertFile beside it",
+        ),
+        (
+            client_ca && !(front_proxy_cert && front_proxy_key),
+            "serving.clientCaFile",
+            "upstream.frontProxyCertFile",
+            "needs upstream.frontProxyCertFile and upstream.frontProxyKeyFile beside it, because only with them kube-apiserver believes for whom the proxy asks",
+        ),
+        (
+            front_proxy_cert && !(front_proxy_key && client_ca),
+            "upstream.frontProxyCertFile",
+            "serving.clientCaFile",
+            "needs upstream.frontProxyKeyFile and serving.clientCaFile beside it",
+        ),
+        (
+            front_proxy_key && !(front_proxy_cert && client_ca),
+            "upstream.frontProxyKeyFile",
+            "serving.clientCaFile",
+            "needs upstream.frontProxyCertFile and serving.clientCaFile beside it",
+        ),
+        (
+            (client_ca || front_proxy_cert || front_proxy_key)
+                && upstream.addresses().iter().any(is_plain),
+            "serving.clientCaFile",
+            "upstream.url",
+            "needs https in upstream.url and upstream.servers, because without TLS there is no certificate that kube-apiserver could believe",
         ),
         (
             same_port(serving, config),

@@ -96,7 +96,8 @@ impl Create<'_> {
     async fn look_within(&mut self) -> Finding {
         let encoding = match Encoding::sniff(&self.body.data) {
             Encoding::Protobuf => Encoding::Protobuf,
-            Encoding::Json | Encoding::Yaml => Encoding::Json,
+            // A create in CBOR has no name that is known here, so it is not looked for.
+            Encoding::Json | Encoding::Yaml | Encoding::Cbor => Encoding::Json,
         };
         let found = match self.get(encoding.content_type()).await {
             Ok(found) => found,

@@ -14,8 +14,8 @@ use prometheus::{
 
 use super::bounded::OTHER;
 use super::labels::{
-    Ambiguity, BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope,
-    StreamKind,
+    Ambiguity, BudgetKind, CertificateUse, Closed, NotReplayed, PinMove, Port, Reloaded,
+    RouteLabel, Scope, StreamKind,
 };
 use crate::config::Mode;
 use crate::verdict::Outcome;
@@ -76,6 +76,10 @@ pub(super) struct Families {
     pub(super) upstream_errors: IntCounterVec,
     pub(super) reloads: IntCounterVec,
     pub(super) certificate_expiry: Gauge,
+    /// Not there if the proxy has no such certificate.
+    pub(super) front_proxy_expiry: GaugeVec,
+    /// One counter for each use, in the order of the label.
+    pub(super) client_certificates: Vec<IntCounter>,
     pub(super) mode: IntGaugeVec,
     pub(super) spans: IntCounterVec,
     pub(super) events: IntCounterVec,
@@ -110,6 +114,11 @@ impl Families {
             "Time that a request spent in the proxy itself, without the upstream and without holding.",
             &["route"],
             OVERHEAD_BUCKETS,
+        );
+        let client_certificates = in_registry.counters(
+            "client_certificates_total",
+            "Requests with a client certificate, by what became of it.",
+            &["result"],
         );
         let families = Self {
             requests,
@@ -211,6 +220,18 @@ impl Families {
             certificate_expiry: in_registry.plain_gauge(
                 Opts::new("certificate_expiry_timestamp_seconds", "When the serving certificate expires, in Unix time.").namespace(PREFIX),
             ),
+            front_proxy_expiry: in_registry.add(GaugeVec::new(
+                Opts::new(
+                    "front_proxy_certificate_expiry_timestamp_seconds",
+                    "When the certificate expires that the proxy shows to the upstream, in Unix time.",
+                )
+                .namespace(PREFIX),
+                &[],
+            )),
+            client_certificates: CertificateUse::ALL
+                .iter()
+                .map(|used| client_certificates.with_label_values(&[used.as_str()]))
+                .collect(),
             mode: in_registry.gauges("mode", "The mode that is in effect (1); the others are 0.", &["mode"]),
             spans: in_registry.counters(
                 "trace_spans_total",

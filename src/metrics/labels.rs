@@ -195,5 +195,23 @@ label! {
         Certificate = "certificate",
         /// The CA that verifies the upstream.
         UpstreamCa = "upstream_ca",
+        /// The CAs that issue client certificates.
+        ClientCa = "client_ca",
+        /// The certificate that the proxy shows to the upstream.
+        FrontProxyCertificate = "front_proxy_certificate",
+    }
+}
+
+label! {
+    /// What became of a request with a client certificate.
+    CertificateUse {
+        /// It was sent in the name of the certificate's user.
+        Accepted = "accepted",
+        /// The certificate did not count, and a token beside it did.
+        Token = "token",
+        /// The certificate did not count, and there was nothing else (401).
+        Refused = "refused",
+        /// The certificate's user may not pass (403).
+        Denied = "denied",
     }
 }

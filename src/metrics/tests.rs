@@ -33,6 +33,7 @@ fn everything() -> Metrics {
     metrics.upstream_error("connect");
     metrics.reload(Reloaded::Config, true);
     metrics.certificate_expiry(1_893_456_000);
+    metrics.front_proxy_certificate_expiry(1_893_456_000);
     metrics.mode(Mode::Enforce);
     metrics
 }

@@ -20,8 +20,8 @@ pub struct Names {
     pub generate_name: String,
 }
 
-/// The names of the object in `body`. None: it is not an object, or a field that matters occurs
-/// twice, so that it is not sure which one the apiserver reads.
+/// The names of the object in `body`. None: it is not an object, or is in CBOR, or a field that
+/// matters occurs twice, so that it is not sure which one the apiserver reads.
 #[must_use]
 pub fn names(body: &[u8]) -> Option<Names> {
     match Encoding::sniff(body) {
@@ -34,12 +34,13 @@ pub fn names(body: &[u8]) -> Option<Names> {
         }
         Encoding::Protobuf => protobuf::names(body),
         Encoding::Yaml => json::names_of_yaml(body),
+        Encoding::Cbor => None,
     }
 }
 
 /// The body with this name in place of the name `old`, which is empty if there is none. All else
 /// stays byte for byte. None: the body has no `generateName`, has another name than `old`, or
-/// cannot be changed safely. YAML is never changed.
+/// cannot be changed safely. YAML and CBOR are never changed.
 #[must_use]
 pub fn with_name(body: &[u8], old: &str, name: &str) -> Option<Vec<u8>> {
     let names = names(body)?;
@@ -49,7 +50,7 @@ pub fn with_name(body: &[u8], old: &str, name: &str) -> Option<Vec<u8>> {
     match Encoding::sniff(body) {
         Encoding::Json => with_name_in_json(body, name),
         Encoding::Protobuf => protobuf::with_name(body, name),
-        Encoding::Yaml => None,
+        Encoding::Yaml | Encoding::Cbor => None,
     }
 }
 

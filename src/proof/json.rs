@@ -79,7 +79,7 @@ fn read(body: &[u8]) -> Option<Map<String, Value>> {
     let value = match Encoding::sniff(body) {
         Encoding::Json => serde_json::from_slice(body).ok()?,
         Encoding::Yaml => serde_saphyr::from_slice(body).ok()?,
-        Encoding::Protobuf => return None,
+        Encoding::Protobuf | Encoding::Cbor => return None,
     };
     match value {
         Value::Object(object) => Some(object),

@@ -195,10 +195,8 @@ impl Discovery {
         request
             .headers_mut()
             .insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let sent = self
-            .service
-            .send_with_retry(self.service.lane(lane), request)
-            .await;
+        let lane = self.service.lanes_for(&request).lane(lane);
+        let sent = self.service.send_with_retry(lane, request).await;
         let response = sent.map_err(|failed| DiscoverError::Send(failed.error))?;
         if response.status() == StatusCode::OK {
             Ok(response)

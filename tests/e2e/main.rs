@@ -20,9 +20,11 @@ mod answers;
 mod argo;
 mod audit;
 mod breaker;
+mod certificates;
 mod clients;
 mod contention;
 mod control_plane;
+mod controllers;
 mod discovery;
 mod kubelet;
 mod outages;
@@ -71,6 +73,8 @@ fn main() -> ExitCode {
         watches::trials(),
         clients::trials(),
         kubelet::trials(),
+        certificates::trials(),
+        controllers::trials(),
         workflows::trials(),
         // The last one, because it stops components that the others use.
         outages::trials(),

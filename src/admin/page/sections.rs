@@ -90,17 +90,18 @@ pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         number(gave_up),
     )?;
     tile(out, "", "creates held now", number(snapshot.held))?;
-    let certificate = &snapshot.certificate;
-    tile(
-        out,
-        if certificate.expires_soon() {
-            "bad"
-        } else {
-            ""
-        },
-        "until the certificate expires",
-        Text(certificate.time_left()),
-    )?;
+    for (what, certificate) in snapshot.certificates() {
+        tile(
+            out,
+            if certificate.expires_soon() {
+                "bad"
+            } else {
+                ""
+            },
+            what,
+            Text(certificate.time_left()),
+        )?;
+    }
     out.write_str("</dl>\n")?;
     chart(out, conflicts)?;
     close(out)

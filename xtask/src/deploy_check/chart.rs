@@ -82,6 +82,14 @@ impl Deploy {
                 "grace period: preStop, drain.timeout and 10 s",
                 "terminationGracePeriodSeconds: 105",
             ),
+            (
+                "the front proxy's key is for the proxy's user only",
+                "secret: { secretName: front-proxy, defaultMode: 0440 }",
+            ),
+            (
+                "the front proxy has the CA of clients",
+                "configMap: { name: client-ca }",
+            ),
         ] {
             report.check(what, || contains(&self.rendered("full.yaml")?, part));
         }

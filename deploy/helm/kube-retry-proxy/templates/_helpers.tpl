@@ -72,6 +72,11 @@ args:
   - --tls-cert-file=/etc/kube-retry-proxy-tls/tls.crt
   - --tls-private-key-file=/etc/kube-retry-proxy-tls/tls.key
   {{- end }}
+  {{- if and (not $sidecar) .Values.frontProxy.secretName }}
+  - --client-ca-file=/etc/kube-retry-proxy-clients/ca.crt
+  - --front-proxy-cert-file=/etc/kube-retry-proxy-front-proxy/tls.crt
+  - --front-proxy-key-file=/etc/kube-retry-proxy-front-proxy/tls.key
+  {{- end }}
 env:
   - name: TOKIO_WORKER_THREADS
     value: {{ .Values.workerThreads | quote }}
@@ -117,6 +122,10 @@ volumeMounts:
   {{- else }}
   - { name: kube-retry-proxy-tls, mountPath: /etc/kube-retry-proxy-tls, readOnly: true }
   {{- end }}
+  {{- if and (not $sidecar) .Values.frontProxy.secretName }}
+  - { name: kube-retry-proxy-clients, mountPath: /etc/kube-retry-proxy-clients, readOnly: true }
+  - { name: kube-retry-proxy-front-proxy, mountPath: /etc/kube-retry-proxy-front-proxy, readOnly: true }
+  {{- end }}
 {{- end }}
 
 {{- define "krp.volumes" -}}
@@ -140,5 +149,12 @@ volumeMounts:
 {{- else }}
 - name: kube-retry-proxy-tls
   secret: { secretName: {{ include "krp.tlsSecret" . }} }
+{{- end }}
+{{- if and (ne .Values.shape "Sidecar") .Values.frontProxy.secretName }}
+- name: kube-retry-proxy-clients
+  configMap: { name: {{ .Values.frontProxy.clientCaConfigMap }} }
+# Only the proxy's user reads the key.
+- name: kube-retry-proxy-front-proxy
+  secret: { secretName: {{ .Values.frontProxy.secretName }}, defaultMode: 0440 }
 {{- end }}
 {{- end }}

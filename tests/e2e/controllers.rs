@@ -1,0 +1,290 @@
+//! kube-controller-manager itself, with the client certificate that kubeadm gives it: a Job and a
+//! ReplicaSet of 500 pods each, in namespaces with quotas, directly and through the proxy.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::certificates::Issuer;
+use crate::contention::{Contention, QUOTAS};
+use crate::control_plane::{ControlPlane, program};
+use crate::process::{Running, output};
+use crate::proxy::Proxy;
+use crate::table::Table;
+
+/// How many pods the Job and the ReplicaSet each have.
+const PODS: usize = 500;
+
+/// How long a run may take. Directly, the controllers back off after each refusal.
+const LIMIT: Duration = Duration::from_secs(240);
+
+const NAME: &str = "kube-controller-manager";
+const USER: &str = "system:kube-controller-manager";
+
+pub fn trials() -> Vec<Trial> {
+    vec![Trial::test(
+        "controllers::kube_controller_manager_makes_its_pods_through_the_proxy",
+        || {
+            compared(&ControlPlane::own("controlplane-controllers"));
+            Ok(())
+        },
+    )]
+}
+
+/// What a run showed.
+struct Measured {
+    /// None: not all pods existed within the limit.
+    job: Option<Duration>,
+    replica_set: Option<Duration>,
+    /// The quota conflicts of the apiservers' answers, without those of the other writers.
+    conflicts: i64,
+    /// Those that kube-controller-manager got.
+    reached: i64,
+    /// The refusals that `kubectl describe` shows. The controllers tell at most 25 of an object.
+    failed_creates: u64,
+}
+
+fn compared(plane: &ControlPlane) {
+    plane.component(&["stop", "controller-manager"]);
+    let credentials = Issuer::of(plane).issue(NAME, &format!("/CN={USER}"), "", 2);
+    let direct = credentials.kubeconfig(&plane.servers[0], &plane.ca_file(), None);
+    let mut table = Table::new(
+        "kube-controller-manager, a Job and a ReplicaSet of 500 pods each",
+        &[
+            "",
+            "other writers",
+            "s until the Job has its pods",
+            "s until the ReplicaSet has its pods",
+            "quota conflicts",
+            "of them seen by the controllers",
+            "FailedCreate events",
+        ],
+    );
+    for contended in [false, true] {
+        let measured = run(plane, &direct, &[], contended, None);
+        row(&mut table, "direct", contended, &measured);
+
+        let proxy = Proxy::with_certificates(plane, &plane.servers, "", "");
+        let kubeconfig = credentials.kubeconfig(&proxy.url, &proxy.ca_file(), None);
+        let measured = run(plane, &kubeconfig, &[], contended, Some(&proxy));
+        row(&mut table, "through the proxy", contended, &measured);
+        assert_complete(&measured, &proxy);
+        if contended {
+            assert!(measured.conflicts > 0, "this run proves nothing");
+        }
+        proxy.stop();
+    }
+
+    // All controllers are one user with the certificate, which needs the rights of all of them.
+    plane.kubectl(&[
+        "create",
+        "clusterrolebinding",
+        "controllers",
+        "--clusterrole=cluster-admin",
+        &format!("--user={USER}"),
+    ]);
+    let proxy = Proxy::with_certificates(plane, &plane.servers, "", "");
+    let kubeconfig = credentials.kubeconfig(&proxy.url, &proxy.ca_file(), None);
+    let flags = ["--use-service-account-credentials=false"];
+    let measured = run(plane, &kubeconfig, &flags, true, Some(&proxy));
+    row(&mut table, "through the proxy, one user", true, &measured);
+    assert_complete(&measured, &proxy);
+    proxy.stop();
+    table.print();
+}
+
+fn assert_complete(measured: &Measured, proxy: &Proxy) {
+    assert!(measured.job.is_some() && measured.replica_set.is_some());
+    assert_eq!((measured.reached, measured.failed_creates), (0, 0));
+    let uses = |result: &str| {
+        let labels = format!("result=\"{result}\"");
+        proxy.metric("kube_retry_proxy_client_certificates_total", &labels)
+    };
+    assert!(uses("accepted") > 0, "nothing came with the certificate");
+    assert_eq!(uses("refused") + uses("denied"), 0);
+}
+
+fn row(table: &mut Table, name: &str, contended: bool, measured: &Measured) {
+    let seconds = |time: Option<Duration>| {
+        time.map_or_else(
+            || format!("not within {}", LIMIT.as_secs()),
+            |time| format!("{:.1}", time.as_secs_f64()),
+        )
+    };
+    table.row(&[
+        &name,
+        &if contended { "yes" } else { "no" },
+        &seconds(measured.job),
+        &seconds(measured.replica_set),
+        &measured.conflicts,
+        &measured.reached,
+        &measured.failed_creates,
+    ]);
+}
+
+/// Runs kube-controller-manager with this kubeconfig until all pods exist.
+fn run(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    flags: &[&str],
+    contended: bool,
+    proxy: Option<&Proxy>,
+) -> Measured {
+    let mut manager = started(plane, kubeconfig, flags);
+    // These return when the quota controller of the new process works.
+    let namespaces = [
+        plane.namespace("controllers-job", QUOTAS),
+        plane.namespace("controllers-set", QUOTAS),
+    ];
+    let writers = contended.then(|| {
+        namespaces
+            .each_ref()
+            .map(|namespace| Contention::start(plane, namespace))
+    });
+    let before = conflicts(plane);
+    let started = Instant::now();
+    plane.create(&objects(&namespaces));
+    let mut times = [None, None];
+    while times.contains(&None) && started.elapsed() < LIMIT {
+        manager.assert_running();
+        for (time, namespace) in times.iter_mut().zip(&namespaces) {
+            if time.is_none() && pods(plane, namespace) == PODS {
+                *time = Some(started.elapsed());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let others: i64 = writers
+        .into_iter()
+        .flatten()
+        .map(|writer| writer.stop()["conflicts"].as_i64().unwrap())
+        .sum();
+    let conflicts = conflicts(plane) - before - others;
+    let reached = proxy.map_or(conflicts, |proxy| {
+        let given_up = proxy.metric("kube_retry_proxy_outcomes_total", "outcome=\"gave_up");
+        i64::try_from(given_up).unwrap()
+    });
+    let failed_creates = namespaces
+        .iter()
+        .map(|namespace| failed_creates(plane, namespace))
+        .sum();
+    drop(manager);
+    for namespace in &namespaces {
+        plane.kubectl(&[
+            "delete",
+            "jobs,replicasets",
+            "--all",
+            "--cascade=orphan",
+            "--wait=false",
+            "--namespace",
+            namespace,
+        ]);
+        plane.empty(namespace);
+    }
+    Measured {
+        job: times[0],
+        replica_set: times[1],
+        conflicts,
+        reached,
+        failed_creates,
+    }
+}
+
+/// A kube-controller-manager as the control plane starts it, except for these.
+fn started(plane: &ControlPlane, kubeconfig: &Path, flags: &[&str]) -> Running {
+    let line = plane.command_line("controller-manager");
+    let kept = line[1..]
+        .iter()
+        .filter(|argument| !argument.starts_with("--kubeconfig="));
+    let log: PathBuf = plane.logs().join(format!("{NAME}.log"));
+    let mut command = Command::new(program(NAME));
+    command
+        .args(kept)
+        .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .args(flags);
+    Running::logging(NAME, &mut command, &log)
+}
+
+fn objects(namespaces: &[String; 2]) -> Value {
+    let pod = json!({
+        "metadata": {"labels": {"app": "made"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "main", "image": "busybox",
+                "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}},
+            }],
+        },
+    });
+    let mut always = pod.clone();
+    always["spec"]["restartPolicy"] = "Always".into();
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "job", "namespace": namespaces[0]},
+            "spec": {"parallelism": PODS, "completions": PODS, "template": pod},
+        },
+        {
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"name": "set", "namespace": namespaces[1]},
+            "spec": {
+                "replicas": PODS, "selector": {"matchLabels": {"app": "made"}}, "template": always,
+            },
+        },
+    ]})
+}
+
+fn pods(plane: &ControlPlane, namespace: &str) -> usize {
+    let list = [
+        "get",
+        "pods",
+        "--selector=app=made",
+        "-o",
+        "name",
+        "--namespace",
+    ];
+    plane
+        .kubectl(&[&list[..], &[namespace]].concat())
+        .lines()
+        .count()
+}
+
+/// How often the apiservers refused a pod with 409, which is a quota conflict: the names are
+/// generated.
+fn conflicts(plane: &ControlPlane) -> i64 {
+    let of = |server: usize| {
+        let kubeconfig = plane.kubeconfig("admin", &format!("apiserver-{server}"));
+        let page = output(
+            plane
+                .kubectl_with(&kubeconfig)
+                .args(["get", "--raw", "/metrics"]),
+        );
+        let is_conflict = |line: &&str| {
+            line.starts_with("apiserver_request_total{")
+                && ["code=\"409\"", "resource=\"pods\"", "verb=\"POST\""]
+                    .iter()
+                    .all(|label| line.contains(label))
+        };
+        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        page.lines().filter(is_conflict).map(value).sum::<f64>() as i64
+    };
+    (0..plane.servers.len()).map(of).sum()
+}
+
+fn failed_creates(plane: &ControlPlane, namespace: &str) -> u64 {
+    let list = plane.kubectl(&[
+        "get",
+        "events",
+        "--field-selector=reason=FailedCreate",
+        "-o",
+        "json",
+        "--namespace",
+        namespace,
+    ]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let count = |event: &Value| event["count"].as_u64().unwrap_or(1);
+    list["items"].as_array().unwrap().iter().map(count).sum()
+}
