@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Create, Ending};
 use crate::backoff::{Exhausted, Spent};
+use crate::body::Buffered;
 use crate::config::Mode;
 use crate::drain::Stage;
+use crate::error::ProxyError;
 use crate::metrics::{BudgetKind, NotReplayed};
-use crate::verdict::{ClassifiedAnswer, Outcome, Verdict, verdict};
+use crate::verdict::{Class, ClassifiedAnswer, Outcome, Verdict, verdict};
 
 /// A body of at most this many bytes may have arrived in one piece.
 const MAX_SHARED: usize = 64 << 10;
@@ -21,7 +24,11 @@ impl Create<'_> {
     ///
     /// # Errors
     /// It must not be sent again: the client gets the answer at hand.
-    pub(super) async fn wait_to_replay(&mut self, answer: &ClassifiedAnswer) -> Result<(), Ending> {
+    pub(super) async fn wait_to_replay(
+        &mut self,
+        answer: &ClassifiedAnswer,
+        reply: &Result<Response<Buffered>, ProxyError>,
+    ) -> Result<(), Ending> {
         let class = answer.class;
         let Verdict::Replay { wait_at_least, .. } = verdict(answer, &self.settings.policy) else {
             return Err(self.final_answer(class));
@@ -33,6 +40,18 @@ impl Create<'_> {
                 why: "it would have been replayed, but the mode is Observe",
             });
         }
+        let waits_for_quota = class == Class::ExceededQuota;
+        if waits_for_quota {
+            let refusal = reply.as_ref().ok().map(|reply| &*reply.body().data);
+            if self.wait_for_quota(refusal, wait_at_least).await? {
+                return Ok(());
+            }
+        }
+        let (attempts, since) = if waits_for_quota {
+            (self.attempts, self.started)
+        } else {
+            (self.attempts - self.since_quota.0, self.since_quota.1)
+        };
         // Another server takes the replay. The `Retry-After` of this one does not hold for it, and
         // it is not overloaded: there is no pause, and the replay costs no budget.
         let delay = if self.another_server_is_up {
@@ -40,11 +59,11 @@ impl Create<'_> {
         } else {
             self.settings
                 .backoff
-                .delay(self.attempts, fastrand::f64(), wait_at_least)
+                .delay(attempts, fastrand::f64(), wait_at_least)
         };
         let spent = Spent {
-            attempts: self.attempts,
-            elapsed: self.started.elapsed(),
+            attempts,
+            elapsed: since.elapsed(),
             longest: self.longest_attempt,
         };
         let client_remaining = self
@@ -73,6 +92,15 @@ impl Create<'_> {
             })?;
         }
         self.hold(pause).await?;
+        if waits_for_quota {
+            self.since_quota = (self.attempts, Instant::now());
+        }
+        self.sending_again(class, pause);
+        Ok(())
+    }
+
+    /// Tells of a replay.
+    pub(super) fn sending_again(&self, class: Class, pause: Duration) {
         debug!(
             namespace = self.target.namespace,
             resource = self.target.resource,
@@ -82,7 +110,6 @@ impl Create<'_> {
             "Replaying a create"
         );
         self.shared.metrics.replay(class.as_str());
-        Ok(())
     }
 
     /// Waits for `pause`, and holds only the body and a place among the held creates meanwhile.
@@ -95,10 +122,8 @@ impl Create<'_> {
         };
         let _held = self.shared.metrics.held();
         let hold = self.record.hold(pause);
-        if self.attempts == 1 && self.body.data.len() <= MAX_SHARED {
-            // A body that arrived in one piece shares the read buffer of its connection, which is
-            // larger. A copy occupies no more than what is reserved.
-            self.body.data = Bytes::copy_from_slice(&self.body.data);
+        if self.attempts == 1 {
+            own(&mut self.body.data);
         }
         let released = tokio::select! {
             () = tokio::time::sleep(pause) => false,
@@ -110,5 +135,13 @@ impl Create<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Copies a body that is to be kept. One that arrived in one piece shares the read buffer of its
+/// connection, which is larger. A copy occupies no more than what is reserved.
+pub(super) fn own(body: &mut Bytes) {
+    if body.len() <= MAX_SHARED {
+        *body = Bytes::copy_from_slice(body);
     }
 }

@@ -29,12 +29,12 @@ fn classes() -> Vec<Class> {
         (
             "exceeded_quota",
             |replay| &mut replay.exceeded_quota,
-            captured("exceeded_quota_403"),
+            full("exceeded_quota_403"),
         ),
         (
             "exceeded_quota",
             |replay| &mut replay.exceeded_quota,
-            captured("exceeded_quota_403_protobuf"),
+            full("exceeded_quota_403_protobuf"),
         ),
         (
             "quota_status_unknown",
@@ -52,6 +52,23 @@ fn classes() -> Vec<Class> {
             webhook,
         ),
     ]
+}
+
+/// A captured refusal of a quota of no pods, changed to one of one pod, which can have room again.
+fn full(name: &str) -> Canned {
+    let canned = captured(name);
+    let (none, one) = (
+        b"used: pods=0, limited: pods=0",
+        b"used: pods=1, limited: pods=1",
+    );
+    let mut body = canned.body.to_vec();
+    let at = body.windows(none.len()).position(|part| part == none);
+    let at = at.expect("the quota of no pods");
+    body[at..at + one.len()].copy_from_slice(one);
+    Canned {
+        body: body.into(),
+        ..canned
+    }
 }
 
 /// Enables every other class, to show a switch that affects the wrong class.
