@@ -16,6 +16,9 @@ pub(super) struct Limits {
     pub(super) is_counted: bool,
 }
 
+/// A quota by its name.
+pub(super) type Named = (Box<str>, Limits);
+
 /// One change of the quotas of a namespace.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Update {
@@ -67,7 +70,7 @@ struct Event {
 }
 
 /// The quotas of a list, and its version.
-pub(super) fn list(body: &[u8]) -> Result<(Vec<(Box<str>, Limits)>, String), serde_json::Error> {
+pub(super) fn list(body: &[u8]) -> Result<(Vec<Named>, String), serde_json::Error> {
     let list: List = serde_json::from_slice(body)?;
     let quotas = list.items.unwrap_or_default();
     let quotas = quotas.into_iter().map(Quota::read).collect();
@@ -93,10 +96,11 @@ pub(super) fn update(line: &[u8]) -> Result<(Update, String), serde_json::Error>
 }
 
 impl Quota {
-    fn read(self) -> (Box<str>, Limits) {
+    fn read(self) -> Named {
         let [hard, used] = [self.status.hard, self.status.used].map(amounts);
-        let has = |name: &Box<str>| hard.contains_key(name) && used.contains_key(name);
-        let is_counted = self.spec.hard.unwrap_or_default().keys().all(has);
+        let limited = self.spec.hard.unwrap_or_default();
+        let mut limited = limited.keys();
+        let is_counted = limited.all(|name| hard.contains_key(name) && used.contains_key(name));
         let limits = Limits {
             hard,
             used,

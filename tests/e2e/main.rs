@@ -22,6 +22,7 @@ mod clients;
 mod contention;
 mod control_plane;
 mod discovery;
+mod full_quota;
 mod kubelet;
 mod outages;
 mod process;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         clients::trials(),
         kubelet::trials(),
         workflows::trials(),
+        full_quota::trials(),
         // The last one, because it stops components that the others use.
         outages::trials(),
     ];

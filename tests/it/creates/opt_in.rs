@@ -54,17 +54,16 @@ fn classes() -> Vec<Class> {
     ]
 }
 
-/// A captured refusal of a quota of no pods, changed to one of one pod, which can have room again.
+/// A captured refusal of a create that asks for five times the limit, changed to one that asks for
+/// as much as the limit, and so for what can be free again.
 fn full(name: &str) -> Canned {
     let canned = captured(name);
-    let (none, one) = (
-        b"used: pods=0, limited: pods=0",
-        b"used: pods=1, limited: pods=1",
-    );
     let mut body = canned.body.to_vec();
-    let at = body.windows(none.len()).position(|part| part == none);
-    let at = at.expect("the quota of no pods");
-    body[at..at + one.len()].copy_from_slice(one);
+    for (asked, limit) in [(b"=5,", b"=1,"), (b"2Gi", b"1Gi")] {
+        while let Some(at) = body.windows(3).position(|part| part == asked) {
+            body[at..at + 3].copy_from_slice(limit);
+        }
+    }
     Canned {
         body: body.into(),
         ..canned
