@@ -36,6 +36,7 @@ use crate::kubeconfig::Warning;
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::quotas::Quotas;
 use crate::route::MatchedResources;
 use crate::tls::{self, OwnCertificate, TlsError};
 use crate::trace::Tracer;
@@ -129,14 +130,14 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let admin_address = local_address("admin", &admin_socket)?;
 
     let (drain, watcher) = Drain::new();
-    let (given_up, recorder) = Recorder::new(&config.events, &upstream, &metrics).unzip();
-    let decisions =
-        Arc::new(Decisions::new(config.metrics.decisions.size()).report_given_up(given_up));
+    let (reports, recorder) = Recorder::new(&config.events, &upstream, &metrics).unzip();
+    let decisions = Arc::new(Decisions::new(config.metrics.decisions.size()).report_to(reports));
     let stop = CancellationToken::new();
     let (tracer, exporter) = Tracer::new(&config.tracing, &metrics).unzip();
     let creates = Creates {
         settings: ArcSwap::from_pointee(CreateSettings::new(&config)),
         upstream: Arc::clone(&upstream),
+        quotas: Quotas::new(&upstream, &metrics),
         buffers: Buffers::new(
             config.creates.max_buffered,
             config.creates.max_body.saturating_add(MAX_HEAD),

@@ -11,6 +11,7 @@ mod claims;
 mod lookup;
 mod naming;
 mod pass_through;
+mod quota;
 mod replay;
 mod resolve;
 mod settings;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response, request};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +36,7 @@ use crate::drain::Watcher;
 use crate::error::ProxyError;
 use crate::headers;
 use crate::metrics::{Metrics, NotReplayed, RouteLabel};
+use crate::quotas::{Place, Quotas};
 use crate::ratelimit::{Admitted, Caller, FirstCreate};
 use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
@@ -55,6 +57,8 @@ pub struct Creates {
     pub settings: ArcSwap<CreateSettings>,
     /// Sends attempts to the apiservers.
     pub upstream: Arc<Upstream>,
+    /// The creates that wait for full quotas.
+    pub quotas: Arc<Quotas>,
     /// One permit for each create that may wait between two attempts, `creates.maxHeld` in all.
     pub held: Semaphore,
     /// Has a token for each create that is in the loop. The drain waits for them.
@@ -73,6 +77,16 @@ pub struct Creates {
     pub metrics: Arc<Metrics>,
     /// Tells when the grace of the drain is over: creates then get the last answer at once.
     pub drain: Watcher,
+}
+
+/// What a create that waits for a full quota keeps until it ends.
+struct Queued<'a> {
+    place: Place,
+    /// How many times it has polled.
+    polls: u32,
+    /// Its place among the held creates, if it is woken: one that is refused again must not lose its
+    /// turn.
+    held: Option<SemaphorePermit<'a>>,
 }
 
 /// How a create ends, and why it ends so.
@@ -163,6 +177,8 @@ impl Creates {
             started,
             deadline,
             attempts: 0,
+            since_quota: (0, started),
+            queued: None,
             longest_attempt: Duration::ZERO,
             is_authorized: false,
             waited_for_others: read,
@@ -225,6 +241,11 @@ struct Create<'a> {
     /// When the client's own `?timeout=` ends.
     deadline: Option<Instant>,
     attempts: u32,
+    /// How many attempts were made, and the time, when it last stopped waiting for a full quota. The
+    /// limits of other answers count from there. At first its arrival.
+    since_quota: (u32, Instant),
+    /// Some from the first refusal by a full quota on.
+    queued: Option<Queued<'a>>,
     longest_attempt: Duration,
     /// Whether an answer has shown that the caller may create this.
     is_authorized: bool,
@@ -356,7 +377,8 @@ impl Drop for Create<'_> {
         if let Some(result) = resolving.and_then(|it| it.result(outcome)) {
             self.shared.metrics.ambiguous(result);
         }
-        if !held.is_zero() {
+        // How long a quota stays full says nothing about the proxy.
+        if !held.is_zero() && self.queued.is_none() {
             self.shared.metrics.hold(held);
         }
         self.shared.metrics.overhead(

@@ -25,6 +25,7 @@ pub mod create;
 pub mod upgrade;
 pub mod forward;
 pub mod error;
+pub mod quotas;
 pub mod upstream;
 
 // The state that requests use.

@@ -22,8 +22,8 @@ mod readings;
 
 pub use guards::{GaugeGuard, Level, Unread};
 pub use labels::{
-    Ambiguity, BudgetKind, CertificateUse, Closed, NotReplayed, PinMove, Port, Reloaded,
-    RouteLabel, Scope, StreamKind,
+    Ambiguity, BudgetKind, CertificateUse, Closed, NotReplayed, PinMove, Port, QuotaWait,
+    QuotaWake, Reloaded, RouteLabel, Scope, StreamKind,
 };
 pub use lanes::LaneMetrics;
 pub use readings::{Reading, Readings};
@@ -167,6 +167,34 @@ impl Metrics {
     /// A create waits between two attempts until the guard is dropped.
     pub fn held(&self) -> GaugeGuard {
         GaugeGuard::new(&self.families.held)
+    }
+
+    /// A create waits for a full quota, and learns in this way that it has room, until the guard is
+    /// dropped.
+    pub fn quota_waiting(&self, how: QuotaWait) -> GaugeGuard {
+        let waiting = &self.families.quota_waiting;
+        GaugeGuard::new(&waiting.with_label_values(&[how.as_str()]))
+    }
+
+    /// A create that waited for a full quota is sent again.
+    pub fn quota_wake(&self, why: QuotaWake) {
+        let wakes = &self.families.quota_wakes;
+        wakes.with_label_values(&[why.as_str()]).inc();
+    }
+
+    /// A create that waited for a full quota ended, this long after the first refusal.
+    pub fn quota_waited(&self, elapsed: Duration) {
+        self.families.quota_wait.observe(elapsed.as_secs_f64());
+    }
+
+    /// The quotas of a namespace are watched until the guard is dropped.
+    pub fn quota_watch(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.families.quota_watches)
+    }
+
+    /// The quotas of a namespace could not be watched.
+    pub fn quota_watch_failed(&self) {
+        self.families.quota_watch_failures.inc();
     }
 
     /// The bytes of memory that the heads and bodies of creates occupy.

@@ -172,6 +172,9 @@ pub struct HeldSummary {
     pub attempts: u64,
     /// The class of the last answer.
     pub class: String,
+    /// The quota and the amounts that it waits for; empty if it does not wait for a quota.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub waits_for: String,
     /// Milliseconds since its first pause began.
     pub held_for_ms: u64,
 }
@@ -250,6 +253,17 @@ impl HeldSummary {
     #[must_use]
     pub fn object(&self) -> String {
         object(&self.resource, &self.namespace, &self.name)
+    }
+
+    /// The class of the last answer in words, and the quota that the create waits for.
+    #[must_use]
+    pub fn last_answer(&self) -> String {
+        let class = self.class.replace('_', " ");
+        if self.waits_for.is_empty() {
+            class
+        } else {
+            format!("{class}: {}", self.waits_for)
+        }
     }
 }
 

@@ -6,11 +6,13 @@
 
 mod class;
 mod classify;
+mod exceeded;
 mod outcome;
 mod table;
 
 pub use class::{Class, Safety};
 pub use classify::{classify, classify_status};
+pub use exceeded::{Exceeded, Shortage};
 pub use outcome::Outcome;
 
 use std::time::Duration;

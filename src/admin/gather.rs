@@ -166,6 +166,7 @@ fn held_summary(held: &HeldCreate) -> HeldSummary {
         resource: held.resource.to_string(),
         attempts: held.attempts as u64,
         class: held.class.to_owned(),
+        waits_for: held.waits_for.to_string(),
         held_for_ms: millis(held.since.elapsed()),
     }
 }

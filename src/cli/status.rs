@@ -194,7 +194,7 @@ fn held(snapshot: &Snapshot) -> String {
             vec![
                 printable(&held.object()),
                 number(held.attempts),
-                printable(&held.class),
+                printable(&held.last_answer()),
                 duration(Duration::from_millis(held.held_for_ms)),
             ]
         })

@@ -1,12 +1,15 @@
 //! The sections `replay` and `rateLimit`. Both are reloaded at run time.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::declare::{settings, words};
 use super::kind::{
-    OptionalSection, SectionList, Subsection, boolean, duration, number, whole, word,
+    OptionalSection, SectionList, Subsection, boolean, duration, number, path, whole, word,
 };
-use super::{Attempts, Burst, Count, HOUR, MILLISECOND, Qps, Ratio, Resource, Wait};
+use super::{
+    Attempts, Burst, Count, HOUR, MILLISECOND, Qps, Ratio, Resource, SERVICE_ACCOUNT_TOKEN, Wait,
+};
 
 const MAX_ATTEMPTS: Attempts = Attempts::new(8);
 const MAX_HOLD: Duration = Duration::from_secs(8);
@@ -68,6 +71,8 @@ settings! {
             max_attempts: Attempts::new(30),
             max_hold: Duration::from_secs(30),
         }, Subsection;
+        /// How creates wait for a full quota, if `exceededQuota` is enabled.
+        full_quotas: FullQuotas = FullQuotas::default(), Subsection;
         /// Whether to replay a create that was refused with `status unknown for quota`. The quota
         /// is new, and its usage has not been counted yet.
         quota_status_unknown: OptIn = OptIn::default(), Subsection;
@@ -101,6 +106,34 @@ settings! {
         max_attempts: Attempts = MAX_ATTEMPTS, whole();
         /// How long after the arrival of a create its last attempt may start.
         max_hold: Duration = MAX_HOLD, duration(Duration::ZERO, HOUR);
+    }
+}
+
+settings! {
+    /// How creates wait for a full quota.
+    #[derive(Eq)]
+    pub struct FullQuotas {
+        /// Whether the proxy watches the quotas that creates wait for, and sends a create again when
+        /// it fits.
+        ///
+        /// The oldest create goes first, and only as many are sent as fit. `exceededQuota.maxHold`
+        /// and the client's own timeout end the wait; `exceededQuota.maxAttempts` does not count.
+        /// Without a watch, each create polls with growing pauses.
+        watch: bool = false, boolean();
+        /// The file with the bearer token that the proxy watches quotas with.
+        ///
+        /// The token must be allowed to list and watch `resourcequotas` in the namespaces of the
+        /// creates. The proxy uses it for nothing else. Where it is not allowed to, creates poll.
+        token_file: PathBuf = SERVICE_ACCOUNT_TOKEN.into(), path();
+        /// How many creates of one namespace may wait for a full quota at the same time.
+        ///
+        /// Above the limit, the client gets the answer of kube-apiserver.
+        max_waiting: Count<1, 1_000_000> = Count::new(1_000), whole();
+        /// How many namespaces the proxy watches at the same time. Creates of other namespaces
+        /// poll.
+        ///
+        /// A namespace is watched only while creates of it wait.
+        max_watches: Count<1, 10_000> = Count::new(100), whole();
     }
 }
 

@@ -9,6 +9,7 @@ use tracing::debug;
 use super::resolve::Reply;
 use super::{Create, Ending};
 use crate::backoff::{Exhausted, Spent};
+use crate::body::Buffered;
 use crate::config::Mode;
 use crate::drain::Stage;
 use crate::metrics::{Ambiguity, BudgetKind, NotReplayed};
@@ -41,7 +42,9 @@ impl Create<'_> {
         };
         let (if_absent, at_hand) = match verdict {
             Verdict::Replay { wait_at_least, .. } => {
-                match self.wait_to_replay(answer.class, wait_at_least).await {
+                let refusal = reply.as_ref().ok().map(|reply| &*reply.body().data);
+                let waited = self.wait_to_replay(answer.class, wait_at_least, refusal);
+                match waited.await {
                     Ok(()) => return Ok(()),
                     Err(ending) if was_ambiguous => (IfAbsent::Relay, Some(ending)),
                     Err(ending) => return Err((ending, reply)),
@@ -73,6 +76,7 @@ impl Create<'_> {
         &mut self,
         class: Class,
         wait_at_least: Duration,
+        refusal: Option<&[u8]>,
     ) -> Result<(), Ending> {
         if self.settings.mode == Mode::Observe {
             self.shared.metrics.not_replayed(NotReplayed::ModeObserve);
@@ -81,7 +85,20 @@ impl Create<'_> {
                 why: "it would have been replayed, but the mode is Observe",
             });
         }
+        let waits_for_quota = class == Class::ExceededQuota;
+        if waits_for_quota && self.wait_for_quota(refusal, wait_at_least).await? {
+            return Ok(());
+        }
         let pause = self.pause(class, wait_at_least).await?;
+        if waits_for_quota {
+            self.since_quota = (self.tries(), Instant::now());
+        }
+        self.sending_again(class, pause);
+        Ok(())
+    }
+
+    /// Tells of a replay.
+    pub(super) fn sending_again(&self, class: Class, pause: Duration) {
         debug!(
             namespace = self.target.namespace,
             resource = self.target.resource,
@@ -91,7 +108,6 @@ impl Create<'_> {
             "Replaying a create"
         );
         self.shared.metrics.replay(class.as_str());
-        Ok(())
     }
 
     /// Waits until something may be asked of the apiserver again, within the limits of the create.
@@ -104,7 +120,7 @@ impl Create<'_> {
         class: Class,
         wait_at_least: Duration,
     ) -> Result<Duration, Ending> {
-        let tries = self.tries();
+        let tries = self.spent(class).attempts;
         // Another server takes the replay. The `Retry-After` of this one does not hold for it, and
         // it is not overloaded: there is no pause, and the replay costs no budget.
         let delay = if self.another_server_is_up {
@@ -142,21 +158,31 @@ impl Create<'_> {
     }
 
     fn next(&self, class: Class, delay: Duration) -> Result<Duration, Exhausted> {
-        let spent = Spent {
-            attempts: self.tries(),
-            elapsed: self.started.elapsed(),
-            longest: self.longest_attempt,
-        };
         let client_remaining = self
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         self.settings
             .limits(class)
-            .next(spent, client_remaining, delay)
+            .next(self.spent(class), client_remaining, delay)
+    }
+
+    /// What counts against the limits of `class`. After a wait for a full quota, the limits of the
+    /// other classes begin anew.
+    fn spent(&self, class: Class) -> Spent {
+        let (before, since) = if class == Class::ExceededQuota {
+            (0, self.started)
+        } else {
+            self.since_quota
+        };
+        Spent {
+            attempts: self.tries() - before,
+            elapsed: since.elapsed(),
+            longest: self.longest_attempt,
+        }
     }
 
     /// Attempts, and lookups that got no answer, which cost as much.
-    fn tries(&self) -> u32 {
+    pub(super) fn tries(&self) -> u32 {
         let lookups = self.resolving.as_ref().map_or(0, |it| it.failed_lookups);
         self.attempts + lookups
     }
@@ -171,10 +197,8 @@ impl Create<'_> {
         };
         let _held = self.shared.metrics.held();
         let hold = self.record.hold(pause);
-        if self.attempts == 1 && self.body.data.len() <= MAX_SHARED {
-            // A body that arrived in one piece shares the read buffer of its connection, which is
-            // larger. A copy occupies no more than what is reserved.
-            self.body.data = Bytes::copy_from_slice(&self.body.data);
+        if self.attempts == 1 {
+            own(&mut self.body.data);
         }
         let released = tokio::select! {
             () = tokio::time::sleep(pause) => false,
@@ -186,5 +210,13 @@ impl Create<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Copies a body that is to be kept. One that arrived in one piece shares the read buffer of its
+/// connection, which is larger. A copy occupies no more than what is reserved.
+pub(super) fn own(body: &mut Bytes) {
+    if body.len() <= MAX_SHARED {
+        *body = Bytes::copy_from_slice(body);
     }
 }

@@ -282,7 +282,7 @@ impl Create<'_> {
 
     async fn send_again(&mut self, answer: &ClassifiedAnswer) -> Result<(), (Ending, Reply)> {
         let wait = answer.retry_after.unwrap_or_default();
-        match self.wait_to_replay(answer.class, wait).await {
+        match self.wait_to_replay(answer.class, wait, None).await {
             Ok(()) => Ok(()),
             Err(ending) => {
                 self.resolved(Ambiguity::GaveUp);

@@ -16,6 +16,8 @@ pub struct CreateSettings {
     pub policy: Policy,
     /// The pauses between attempts.
     pub backoff: Backoff,
+    /// How creates wait for a full quota.
+    pub full_quotas: config::FullQuotas,
     /// How many replays all creates together may cause.
     pub budget: Budget,
     /// How many creates per second may be sent.
@@ -41,6 +43,7 @@ impl CreateSettings {
                 base: replay.base_delay,
                 cap: replay.max_delay,
             },
+            full_quotas: replay.full_quotas.clone(),
             budget: Budget::new(&replay.budget),
             rate_limit: RateLimit::new(&config.rate_limit),
             replay: replay.clone(),

@@ -68,6 +68,8 @@ label! {
         Draining = "draining",
         /// The answer was too large to be judged.
         AnswerTooLarge = "answer_too_large",
+        /// Too many creates of the namespace were waiting for a full quota.
+        QuotaQueueFull = "quota_queue_full",
     }
 }
 
@@ -90,6 +92,9 @@ impl NotReplayed {
             Self::ModeObserve => "it would have been replayed, but the mode is Observe",
             Self::Draining => "the proxy was stopping",
             Self::AnswerTooLarge => "the answer was too large to be judged",
+            Self::QuotaQueueFull => {
+                "too many creates of the namespace were waiting for a full quota already"
+            }
         }
     }
 }
@@ -140,6 +145,30 @@ label! {
         QuotaConflict = "quota_conflict",
         /// Replays after everything else.
         Other = "other",
+    }
+}
+
+label! {
+    /// How a create learns that a full quota has room.
+    QuotaWait {
+        /// The watch of the quotas tells.
+        Watch = "watch",
+        /// It is sent again from time to time.
+        Poll = "poll",
+    }
+}
+
+label! {
+    /// Why a create that waits for a full quota is sent again.
+    QuotaWake {
+        /// The status of the quotas says that it fits.
+        Fits = "fits",
+        /// The quota can no longer hold it.
+        NeverFits = "never_fits",
+        /// Nothing was sent for a while.
+        Anyway = "anyway",
+        /// Its pause is over.
+        Poll = "poll",
     }
 }
 

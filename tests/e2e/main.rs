@@ -26,6 +26,7 @@ mod contention;
 mod control_plane;
 mod controllers;
 mod discovery;
+mod full_quota;
 mod kubelet;
 mod outages;
 mod process;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         certificates::trials(),
         controllers::trials(),
         workflows::trials(),
+        full_quota::trials(),
         // The last one, because it stops components that the others use.
         outages::trials(),
     ];

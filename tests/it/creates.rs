@@ -5,6 +5,7 @@ mod answers;
 mod bodies;
 mod client_gone;
 mod exhaustion;
+mod full_quotas;
 mod matching;
 mod modes;
 mod opt_in;

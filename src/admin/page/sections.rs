@@ -220,7 +220,7 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
             r#"<tr><th scope="row">{}</th><td class="number">{}</td><td>{}</td><td class="number">{}</td></tr>"#,
             Text(held.object()),
             number(held.attempts),
-            Text(held.class.replace('_', " ")),
+            Text(held.last_answer()),
             duration(Duration::from_millis(held.held_for_ms))
         )?;
     }

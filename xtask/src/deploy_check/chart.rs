@@ -71,6 +71,11 @@ impl Deploy {
                 "events",
                 "    events:",
             ),
+            (
+                "a watch of quotas is added to replay's other settings",
+                "full-quotas",
+                "        watch: true",
+            ),
         ] {
             report.check(what, || {
                 has_line(&self.rendered(&format!("{name}.yaml"))?, line)

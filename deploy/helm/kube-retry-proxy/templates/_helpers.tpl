@@ -30,6 +30,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $config := deepCopy .Values.config }}
 {{- if .Values.upstream.discover }}{{ $config = merge (dict "upstream" (dict "discover" "Kubernetes")) $config }}{{ end }}
 {{- if .Values.events.enabled }}{{ $config = merge (dict "events" (dict "enabled" true)) $config }}{{ end }}
+{{- if .Values.fullQuotas.enabled }}
+{{- $waiting := dict "exceededQuota" (dict "enabled" true) "fullQuotas" (dict "watch" true) }}
+{{- $config = merge (dict "replay" $waiting) $config }}
+{{- end }}
 {{- toYaml $config }}
 {{- end }}
 
@@ -139,7 +143,7 @@ volumeMounts:
           items: [{ key: ca.crt, path: ca.crt }]
       - downwardAPI:
           items: [{ path: namespace, fieldRef: { fieldPath: metadata.namespace } }]
-      {{- if or .Values.upstream.discover .Values.events.enabled }}
+      {{- if or .Values.upstream.discover .Values.events.enabled .Values.fullQuotas.enabled }}
       - serviceAccountToken: { path: token, expirationSeconds: 3607 }
       {{- end }}
 {{- if and (eq .Values.shape "Sidecar") (eq .Values.sidecar.client "Kubeconfig") }}
