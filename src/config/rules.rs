@@ -155,3 +155,22 @@ fn same_port(serving: &ServingConfig, config: &Config) -> bool {
         && serving.secure_port == admin.port()
         && (ours == admin.ip() || ours.is_unspecified() || admin.ip().is_unspecified())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_completed_only_where_ambiguous_creates_are_resolved() {
+        let mut config = Config::default();
+        config.replay.complete_generate_name = true;
+        let paths = |config: &Config| -> Vec<_> {
+            let broken = broken(config).into_iter();
+            broken.map(|rule| (rule.mistake.path, rule.other)).collect()
+        };
+        let expected = ("replay.completeGenerateName".to_owned(), "replay.ambiguous");
+        assert_eq!(paths(&config), [expected]);
+        config.replay.ambiguous = Ambiguous::Resolve;
+        assert_eq!(paths(&config), []);
+    }
+}
