@@ -1,5 +1,6 @@
 //! Handshakes over an in-memory pipe, with certificates made here.
 
+mod doubts;
 mod files;
 mod go;
 
