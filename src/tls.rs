@@ -10,6 +10,9 @@ mod certificate;
 mod chain;
 mod client_auth;
 mod constraints;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pem;
 mod refused;
 mod self_signed;
