@@ -362,6 +362,9 @@ fn without_factors(mut number: i128, base: i128) -> (i128, usize) {
 }
 
 #[cfg(test)]
+mod differential;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::rows::every;

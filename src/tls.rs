@@ -11,6 +11,9 @@ mod chain;
 mod client;
 mod client_auth;
 mod constraints;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pem;
 mod refused;
 mod self_signed;

@@ -13,6 +13,9 @@
 
 mod context;
 mod export;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod otlp;
 
 use std::sync::Arc;

@@ -70,13 +70,14 @@ fn a_create_waits_for_its_turn_no_longer_than_its_client() {
             opt_ins: false,
             budget_ratio: 1.0,
             budget_per_second: 20,
-            rate: Some(Rate::new(0.25, 1)),
+            rate: Some(Rate::new(1.0, 1)),
         },
         max_held: 100,
         max_buffered: 1 << 20,
         creates: vec![
             plan(0, 40, None),
             plan(20, 40, None),
+            plan(30, 40, None),
             plan(40, 40, soon),
             plan(60, 70_000, soon),
         ],
@@ -85,7 +86,7 @@ fn a_create_waits_for_its_turn_no_longer_than_its_client() {
     };
     let history = play(&run);
     judge::judge(&run, &history);
-    for end in &history.ends[2..] {
+    for end in &history.ends[3..] {
         assert!(matches!(end.answer, Answer::Error(ProxyError::TimedOut)));
     }
 }

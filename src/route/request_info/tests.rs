@@ -169,7 +169,7 @@ fn differential_request_info() {
         let path = query::unescape_path(uri.path());
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let own = RequestInfo::new(&method, &path, uri.query().unwrap_or_default());
-        let is_odd = !own.is_resource && own.verb.is_empty();
+        let is_odd = own.resource.is_empty() && own.verb.is_empty();
         // A path that is no UTF-8 is no resource's: no name has such bytes.
         if go["path"].as_str().unwrap().contains('\u{fffd}') {
             return Compared::Skipped;

@@ -48,6 +48,10 @@ func main() {
 			return
 		}
 		fmt.Fprintln(out, answer(strings.TrimSuffix(line, "\n")))
+		// The tests do not send more before they have an answer to what they sent.
+		if in.Buffered() == 0 {
+			out.Flush()
+		}
 	}
 }
 
@@ -113,11 +117,17 @@ func quantity(line string) string {
 		}
 	}
 	if len(parsed) == 1 {
-		return parsed[0].String()
+		return canonical(parsed[0])
 	}
 	sum := parsed[0].DeepCopy()
 	sum.Add(parsed[1])
-	return fmt.Sprintf("%d %s", parsed[0].Cmp(parsed[1]), sum.String())
+	return fmt.Sprintf("%d %s", parsed[0].Cmp(parsed[1]), canonical(sum))
+}
+
+// canonical prints the amount. String would print it as it was read.
+func canonical(q resource.Quantity) string {
+	number, suffix := q.CanonicalizeBytes(make([]byte, 0, 64))
+	return string(number) + string(suffix)
 }
 
 func kubeconfig(line string) string {
