@@ -9,7 +9,6 @@ use tracing::debug;
 use super::resolve::Reply;
 use super::{Create, Ending};
 use crate::backoff::{Exhausted, Spent};
-use crate::body::Buffered;
 use crate::config::Mode;
 use crate::drain::Stage;
 use crate::metrics::{Ambiguity, BudgetKind, NotReplayed};

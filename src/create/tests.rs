@@ -30,6 +30,7 @@ use crate::decisions::{Decision, Decisions};
 use crate::drain::Drain;
 use crate::error::ProxyError;
 use crate::metrics::Metrics;
+use crate::quotas::Quotas;
 use crate::route::CreateTarget;
 use crate::upstream::Upstream;
 use crate::verdict::Class;
@@ -150,6 +151,7 @@ async fn played(run: &Run) -> History {
     let (drain, watcher) = Drain::new();
     let creates = Arc::new(Creates {
         settings: ArcSwap::from_pointee(CreateSettings::new(&run.limits.config())),
+        quotas: Quotas::new(&upstream, &metrics),
         upstream,
         held: Semaphore::new(run.max_held as usize),
         in_flight: TaskTracker::new(),
