@@ -19,8 +19,10 @@ use crate::status::ObjectMeta;
 use crate::verdict::{Exceeded, Outcome};
 
 mod json;
+mod report;
 
 pub use json::rfc3339;
+pub use report::Report;
 
 /// The longest name that a Kubernetes object can have. The names here come from bodies and URLs
 /// that the apiserver has not checked yet, so they can be longer.
@@ -35,15 +37,6 @@ pub struct Decisions {
     next_id: AtomicU64,
     /// Receives what Events tell of, as long as it has room.
     reports: Option<mpsc::Sender<Report>>,
-}
-
-/// What an Event tells of.
-#[derive(Debug, Clone)]
-pub enum Report {
-    /// A create was given up.
-    GaveUp(Decision),
-    /// A create has begun to wait for a full quota, with what it waits for.
-    Waits(Decision, Box<str>),
 }
 
 /// The attempts and the end of one create.
@@ -129,16 +122,6 @@ pub struct HeldCreate {
     pub next_attempt: Option<Instant>,
 }
 
-impl Report {
-    /// The create that it is about.
-    #[must_use]
-    pub fn decision(&self) -> &Decision {
-        match self {
-            Self::GaveUp(decision) | Self::Waits(decision, _) => decision,
-        }
-    }
-}
-
 impl Decisions {
     /// Remembers the last `capacity` creates; 0 remembers none.
     #[must_use]
@@ -201,15 +184,6 @@ impl Decisions {
             recent.pop_front();
         }
         recent.push_back(decision);
-    }
-}
-
-impl Decisions {
-    fn report(&self, report: Report) {
-        if let Some(reports) = &self.reports {
-            // Best effort: if the channel is full, the Events already report such creates.
-            let _room = reports.try_send(report);
-        }
     }
 }
 

@@ -177,16 +177,8 @@ impl Families {
                 HOLD_BUCKETS,
             ),
             held: in_registry.gauge("held", "Creates waiting between attempts."),
-            quota_waiting: in_registry.gauges(
-                "quota_waiting",
-                "Creates that wait for a full quota, by how they learn that it has room.",
-                &["by"],
-            ),
-            quota_wakes: in_registry.counters(
-                "quota_wakes_total",
-                "Creates that waited for a full quota and were sent again, by reason.",
-                &["why"],
-            ),
+            quota_waiting: in_registry.gauges("quota_waiting", "Creates that wait for a full quota, by how they learn that it has room.", &["by"]),
+            quota_wakes: in_registry.counters("quota_wakes_total", "Creates that waited for a full quota and were sent again, by reason.", &["why"]),
             quota_wait: in_registry.histogram(
                 "quota_wait_seconds",
                 "Time from the first refusal by a full quota to the end of the create.",

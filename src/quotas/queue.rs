@@ -11,16 +11,17 @@
 //! before or after its answer. A reservation that ends too early costs one refused attempt; one that
 //! ends too late costs time. Without reservations every event would wake everybody.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+mod room;
+
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::limits::Limits;
 use crate::metrics::QuotaWake as Why;
-use crate::quantity::Quantity;
 use crate::verdict::Exceeded;
+use room::{Ask, Room};
 
 /// How long a reservation outlasts the answer if no status of the quota comes.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -87,19 +88,6 @@ struct Waiting {
     /// Whether what it asks for is reserved.
     is_reserved: bool,
 }
-
-#[derive(Debug, Clone)]
-struct Ask {
-    quota: Arc<str>,
-    resource: Arc<str>,
-    amount: Quantity,
-    /// Whether the quota was among those of the namespace since the create was refused. If it is
-    /// gone then, it was deleted. If it never was, it may be a quota of the whole cluster.
-    is_seen: bool,
-}
-
-/// A resource of a quota.
-type Key = (Arc<str>, Arc<str>);
 
 #[derive(Debug)]
 struct Quota {
@@ -378,79 +366,6 @@ impl Quota {
             refusals,
             paused_until,
         }
-    }
-}
-
-/// What is free, while the queue is gone through from the oldest create to the youngest.
-struct Room<'a> {
-    quotas: &'a HashMap<Box<str>, Quota>,
-    now: Instant,
-    /// What is kept of each resource of each quota.
-    kept: HashMap<Key, Quantity>,
-    /// The resources of which an older create is short.
-    short: HashSet<Key>,
-}
-
-impl<'a> Room<'a> {
-    fn of(quotas: &'a HashMap<Box<str>, Quota>, now: Instant) -> Self {
-        Self {
-            quotas,
-            now,
-            kept: HashMap::new(),
-            short: HashSet::new(),
-        }
-    }
-
-    fn holds(&self, asks: &[Ask]) -> bool {
-        asks.iter().all(|ask| self.has(ask))
-    }
-
-    /// A quota that is gone limits nothing, and neither does one that no longer names the resource.
-    fn has(&self, ask: &Ask) -> bool {
-        let Some(quota) = self.quotas.get(&*ask.quota) else {
-            return true;
-        };
-        let Some(hard) = quota.limits.hard.get(&*ask.resource) else {
-            return true;
-        };
-        let is_paused = quota.paused_until.is_some_and(|until| self.now < until);
-        let key = ask.key();
-        if is_paused || self.short.contains(&key) {
-            return false;
-        }
-        let kept = self.kept.get(&key).copied().unwrap_or_default();
-        let used = quota.limits.used.get(&*ask.resource);
-        used.and_then(|used| used.plus(kept)?.plus(ask.amount))
-            .is_some_and(|sum| sum <= *hard)
-    }
-
-    fn never_holds(&self, ask: &Ask) -> bool {
-        let quota = self.quotas.get(&*ask.quota);
-        quota
-            .and_then(|quota| quota.limits.hard.get(&*ask.resource))
-            .is_some_and(|hard| ask.amount > *hard)
-    }
-
-    fn keep(&mut self, asks: &[Ask]) {
-        for ask in asks {
-            let kept = self.kept.entry(ask.key()).or_default();
-            match kept.plus(ask.amount) {
-                Some(sum) => *kept = sum,
-                None => drop(self.short.insert(ask.key())),
-            }
-        }
-    }
-
-    fn keep_for_the_oldest(&mut self, asks: &[Ask]) {
-        let short: Vec<_> = asks.iter().filter(|ask| !self.has(ask)).collect();
-        self.short.extend(short.into_iter().map(Ask::key));
-        self.keep(asks);
-    }
-}
-
-impl Ask {
-    fn key(&self) -> Key {
-        (Arc::clone(&self.quota), Arc::clone(&self.resource))
     }
 }
 
