@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::certificates::Issuer;
 use crate::contention::Contention;
 use crate::control_plane::{ControlPlane, program};
-use crate::process::{Running, output};
+use crate::process::Running;
 use crate::proxy::Proxy;
 use crate::table::Table;
 
@@ -46,10 +46,8 @@ struct Made {
 struct Measured {
     job: Made,
     replica_set: Made,
-    /// The quota conflicts of the apiservers' answers, without those of the other writers.
-    conflicts: i64,
-    /// Those that kube-controller-manager got.
-    reached: i64,
+    /// The quota conflicts that the proxy got, and the creates that it gave up.
+    conflicts: Option<(u64, u64)>,
     /// The refusals that `kubectl describe` shows. The controllers tell at most 25 of an object.
     failed_creates: u64,
 }
@@ -65,8 +63,8 @@ fn compared(plane: &ControlPlane) {
             "other writers",
             "pods of the Job",
             "pods of the ReplicaSet",
-            "quota conflicts",
-            "of them seen by the controllers",
+            "quota conflicts at the proxy",
+            "creates given up",
             "FailedCreate events",
         ],
     );
@@ -105,9 +103,11 @@ fn compared(plane: &ControlPlane) {
         assert!(*accepted > 0, "nothing came with the certificate");
         assert_eq!(*others, 0);
         // Beside others that write so often, a create can use up its attempts.
-        assert!(measured.reached * 10 <= measured.conflicts);
+        let (conflicts, given_up) = measured.conflicts.unwrap();
+        assert!(given_up <= conflicts);
     }
-    assert!(proxied[1].0.conflicts > 0, "this run proves nothing");
+    let conflicts = proxied[1].0.conflicts.unwrap().0;
+    assert!(conflicts > 0, "this run proves nothing");
     assert!(
         proxied[2].1[0] > proxied[0].1[0],
         "the creates had the certificate"
@@ -125,14 +125,18 @@ fn used(proxy: &Proxy) -> [u64; 2] {
 
 fn row(table: &mut Table, name: &str, contended: bool, measured: &Measured) {
     let shown = |made: Made| format!("{} in {:.1} s", made.pods, made.after.as_secs_f64());
+    let [conflicts, given_up] = match measured.conflicts {
+        Some((conflicts, given_up)) => [conflicts, given_up].map(|count| count.to_string()),
+        None => ["–", "–"].map(str::to_owned),
+    };
     eprintln!("{name}, other writers {contended}: {measured:?}");
     table.row(&[
         &name,
         &if contended { "yes" } else { "no" },
         &shown(measured.job),
         &shown(measured.replica_set),
-        &measured.conflicts,
-        &measured.reached,
+        &conflicts,
+        &given_up,
         &measured.failed_creates,
     ]);
 }
@@ -156,7 +160,6 @@ fn run(
             .each_ref()
             .map(|namespace| Contention::start(plane, namespace))
     });
-    let before = conflicts(plane);
     let started = Instant::now();
     plane.create(&objects(&namespaces));
     let mut made = [Made::default(); 2];
@@ -172,15 +175,10 @@ fn run(
         }
         std::thread::sleep(Duration::from_millis(250));
     }
-    let others: i64 = writers
-        .into_iter()
-        .flatten()
-        .map(|writer| writer.stop()["conflicts"].as_i64().unwrap())
-        .sum();
-    let conflicts = conflicts(plane) - before - others;
-    let reached = proxy.map_or(conflicts, |proxy| {
-        let given_up = proxy.metric("kube_retry_proxy_outcomes_total", "outcome=\"gave_up");
-        i64::try_from(given_up).unwrap()
+    writers.into_iter().flatten().for_each(Contention::stop);
+    let conflicts = proxy.map(|proxy| {
+        let given_up = proxy.metric("kube_retry_proxy_outcomes_total", "outcome=\"gave_up\"");
+        (proxy.conflicts(), given_up)
     });
     let failed_creates = namespaces
         .iter()
@@ -203,7 +201,6 @@ fn run(
         job: made[0],
         replica_set: made[1],
         conflicts,
-        reached,
         failed_creates,
     }
 }
@@ -265,28 +262,6 @@ fn pods(plane: &ControlPlane, namespace: &str) -> usize {
         .kubectl(&[&list[..], &[namespace]].concat())
         .lines()
         .count()
-}
-
-/// How often the apiservers refused a pod with 409, which is a quota conflict: the names are
-/// generated.
-fn conflicts(plane: &ControlPlane) -> i64 {
-    let of = |server: usize| {
-        let kubeconfig = plane.kubeconfig("admin", &format!("apiserver-{server}"));
-        let page = output(
-            plane
-                .kubectl_with(&kubeconfig)
-                .args(["get", "--raw", "/metrics"]),
-        );
-        let is_conflict = |line: &&str| {
-            line.starts_with("apiserver_request_total{")
-                && ["code=\"409\"", "resource=\"pods\"", "verb=\"POST\""]
-                    .iter()
-                    .all(|label| line.contains(label))
-        };
-        let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
-        page.lines().filter(is_conflict).map(value).sum::<f64>() as i64
-    };
-    (0..plane.servers.len()).map(of).sum()
 }
 
 fn failed_creates(plane: &ControlPlane, namespace: &str) -> u64 {
