@@ -41,7 +41,9 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "dots-first",
         "what follows a `...` at the beginning is read",
     ),
+    ("dots-text", "nothing may follow a `...` in its line"),
     ("tab-first", "a tab before the first key is skipped"),
+    ("tab-alone", "a line with a tab alone is skipped"),
     (
         "directive-inside",
         "a directive does not end the document before it",

@@ -213,11 +213,10 @@ pub(super) fn run() {
 /// Whether the text has something that the proxy reads otherwise on purpose, see `DIFFERENCES`.
 fn is_meant(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
-    let first = text
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or_default();
-    let indent = &first[..first.len() - first.trim_start().len()];
+    let odd = |line: &str| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        indent.contains('\t') || line.starts_with("...")
+    };
     let parts = [
         "__internal",
         "\\/",
@@ -229,9 +228,7 @@ fn is_meant(text: &[u8]) -> bool {
         "%YAML",
         "-data: [",
     ];
-    indent.contains('\t')
-        || first.starts_with("...")
-        || parts.iter().any(|part| text.contains(part))
+    text.lines().any(odd) || parts.iter().any(|part| text.contains(part))
 }
 
 fn any_text(random: &mut fastrand::Rng, texts: &[Vec<u8>]) -> Vec<u8> {

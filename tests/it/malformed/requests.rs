@@ -209,13 +209,8 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Pr
     .await;
     // As the dynamic client of client-go asks for it.
     let answer = asked(Method::GET, "application/json;q=0.9,application/cbor;q=1").await;
-    assert_eq!(
-        (
-            answer.status,
-            answer.headers[CONTENT_TYPE].to_str().unwrap()
-        ),
-        (StatusCode::BAD_REQUEST, "application/cbor")
-    );
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.headers[CONTENT_TYPE], "application/cbor");
     assert!(answer.body.starts_with(b"\xd9\xd9\xf7\xa7DkindFStatus"));
     let answer = asked(Method::HEAD, "application/json").await;
     assert_eq!(
