@@ -131,7 +131,7 @@ impl AdminPort {
             absorbed_per_minute: self.history.per_minute(absorbed),
             history_step: history::STEP,
             held: &decisions.held(),
-            decisions: &decisions.recent(None, usize::MAX),
+            decisions: &decisions.recent(usize::MAX, |_| true),
             servers: servers(),
             uptime: self.started.elapsed(),
             now: SystemTime::now(),

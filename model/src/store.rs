@@ -207,6 +207,44 @@ impl Store {
         Ok(quota)
     }
 
+    /// Changes the limits of a quota, in its specification and in its status.
+    pub fn set_limits(
+        &self,
+        namespace: &str,
+        name: &str,
+        hard: Amounts,
+    ) -> Result<Arc<Quota>, StoreError> {
+        let mut state = self.state();
+        let key = (namespace.to_owned(), name.to_owned());
+        let current = state.quotas.get(&key).cloned();
+        let current = current.ok_or(StoreError::NotFound)?;
+        let quota = Quota {
+            revision: state.advance(),
+            spec: hard.clone(),
+            hard,
+            ..(*current).clone()
+        };
+        let quota = state.put_quota(Change::Modified, quota);
+        self.announce(state);
+        Ok(quota)
+    }
+
+    /// Removes a quota.
+    pub fn delete_quota(&self, namespace: &str, name: &str) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let key = (namespace.to_owned(), name.to_owned());
+        let quota = state.quotas.remove(&key).ok_or(StoreError::NotFound)?;
+        let revision = state.advance();
+        let quota = Arc::new(Quota {
+            revision,
+            ..(*quota).clone()
+        });
+        let event = state.event(revision, Change::Deleted, &quota);
+        state.quota_log.push(event);
+        self.announce(state);
+        Ok(())
+    }
+
     /// One quota.
     pub fn quota(&self, namespace: &str, name: &str) -> Option<Arc<Quota>> {
         self.state()

@@ -13,6 +13,7 @@ use http_body_util::{Either, Full};
 use serde::Serialize;
 
 use super::{AdminPort, events, page};
+use crate::verdict::Outcome;
 use crate::{config, metrics};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -114,7 +115,24 @@ fn decisions(port: &Arc<AdminPort>, query: Query<'_>) -> Response<PageBody> {
             );
         }
     };
-    json(&port.admin.decisions.recent(query.value("namespace"), limit))
+    let [namespace, resource, outcome] =
+        ["namespace", "resource", "outcome"].map(|key| query.value(key));
+    if let Some(outcome) = outcome
+        && !Outcome::ALL.iter().any(|known| known.as_str() == outcome)
+    {
+        let known: Vec<_> = Outcome::ALL.iter().map(|known| known.as_str()).collect();
+        let known = known.join(", ");
+        return text(
+            StatusCode::BAD_REQUEST,
+            format!("outcome must be one of {known}\n"),
+        );
+    }
+    let is = |wanted: Option<&str>, actual: &str| wanted.is_none_or(|wanted| wanted == actual);
+    json(&port.admin.decisions.recent(limit, |each| {
+        is(namespace, &each.namespace)
+            && is(resource, &each.resource)
+            && is(outcome, each.outcome.as_str())
+    }))
 }
 
 /// A query. It is not percent-decoded, since no value that the pages take needs to be.

@@ -122,12 +122,16 @@ async fn metrics_and_configuration_are_shown() {
 }
 
 #[tokio::test]
-async fn decisions_are_narrowed_by_namespace_and_limit() {
+async fn decisions_are_narrowed_by_the_query() {
     let admin = start().await;
-    for (namespace, name) in [("a", "1"), ("b", "2"), ("a", "3")] {
-        let mut record = admin.decisions.begin(namespace, "pods");
+    for (namespace, resource, name, outcome) in [
+        ("a", "pods", "1", Outcome::GaveUp),
+        ("b", "pods", "2", Outcome::Created),
+        ("a", "jobs.batch", "3", Outcome::Created),
+    ] {
+        let mut record = admin.decisions.begin(namespace, resource);
         record.object(&ObjectMeta::named(name, ""));
-        record.end(Outcome::Created, "the first attempt succeeded");
+        record.end(outcome, "");
     }
     let names = |json: Value| {
         json.as_array()
@@ -137,11 +141,25 @@ async fn decisions_are_narrowed_by_namespace_and_limit() {
             .collect::<Vec<_>>()
     };
     assert_eq!(names(admin.json("/debug/decisions").await), ["3", "2", "1"]);
-    assert_eq!(
-        names(admin.json("/debug/decisions?namespace=a&limit=1").await),
-        ["3"]
-    );
-    assert_eq!(admin.get("/debug/decisions?limit=many").await.0, 400);
+    let rows: [(&str, &[&str]); 5] = [
+        ("namespace=a&limit=1", &["3"]),
+        ("namespace=a&outcome=gave_up", &["1"]),
+        ("resource=pods", &["2", "1"]),
+        ("resource=jobs.batch", &["3"]),
+        ("resource=jobs", &[]),
+    ];
+    for (query, wanted) in rows {
+        let found = names(admin.json(&format!("/debug/decisions?{query}")).await);
+        assert_eq!(found, wanted, "{query}");
+    }
+    for (query, expected) in [
+        ("limit=many", "a whole number"),
+        ("outcome=gaveUp", "one of created, "),
+    ] {
+        let (code, body) = admin.get(&format!("/debug/decisions?{query}")).await;
+        assert_eq!(code, 400, "{query}");
+        assert!(body.contains(expected), "{query}: {body}");
+    }
     assert_eq!(admin.json("/debug/held").await, json!([]));
 }
 

@@ -32,6 +32,7 @@ use crate::decisions::{Decision, Decisions};
 use crate::drain::Drain;
 use crate::error::ProxyError;
 use crate::metrics::Metrics;
+use crate::quotas::Quotas;
 use crate::route::CreateTarget;
 use crate::upstream::Upstream;
 use crate::verdict::Class;
@@ -152,9 +153,11 @@ async fn played(run: &Run) -> History {
     let (drain, watcher) = Drain::new();
     let creates = Arc::new(Creates {
         settings: ArcSwap::from_pointee(CreateSettings::new(&run.limits.config())),
+        quotas: Quotas::new(&upstream, &metrics),
         upstream,
         held: Semaphore::new(run.max_held as usize),
         in_flight: TaskTracker::new(),
+        claims: Arc::default(),
         buffers: Buffers::new(run.max_buffered, MAX_BODY, metrics.buffered()),
         max_body: MAX_BODY,
         decisions: Arc::new(Decisions::new(1000)),
@@ -215,7 +218,7 @@ async fn played(run: &Run) -> History {
         begun,
         arrived: script.arrived.lock().unwrap().clone(),
         ends: ends.into_iter().map(Option::unwrap).collect(),
-        decisions: creates.decisions.recent(None, usize::MAX),
+        decisions: creates.decisions.recent(usize::MAX, |_| true),
         most_held,
         most_buffered,
         replays: metrics.replays(),

@@ -17,7 +17,7 @@ async fn a_replayed_create_records_every_attempt() {
     record.end(Outcome::CreatedAfterReplay, "the second attempt succeeded");
     drop(record);
 
-    let mut json = serde_json::to_value(decisions.recent(None, 10)).unwrap();
+    let mut json = serde_json::to_value(decisions.recent(10, |_| true)).unwrap();
     let time = json[0]["time"].take();
     let time = time.as_str().unwrap();
     assert!(
@@ -49,7 +49,7 @@ fn the_name_in_the_url_wins() {
     record.named("mine");
     record.object(&ObjectMeta::named("another", "step-"));
     drop(record);
-    let recent = decisions.recent(None, 1);
+    let recent = decisions.recent(1, |_| true);
     assert_eq!(
         (&*recent[0].name, &*recent[0].resource),
         ("mine", "jobs.batch")
@@ -92,7 +92,7 @@ async fn a_record_dropped_in_a_pause_says_that_the_client_left() {
         tokio::time::advance(30 * MS).await;
     }
     assert!(decisions.held().is_empty());
-    let recent = decisions.recent(None, 1);
+    let recent = decisions.recent(1, |_| true);
     assert_eq!(
         (recent[0].outcome, recent[0].held),
         (Outcome::ClientGone, 30 * MS)
@@ -107,9 +107,11 @@ fn the_oldest_decisions_make_room_and_the_newest_come_first() {
         record.object(&ObjectMeta::named(name, ""));
         record.end(Outcome::Created, "");
     }
-    let names = |namespace, limit| {
+    let names = |namespace: Option<&str>, limit| {
         decisions
-            .recent(namespace, limit)
+            .recent(limit, |each| {
+                namespace.is_none_or(|namespace| *each.namespace == *namespace)
+            })
             .into_iter()
             .map(|each| each.name.into_string())
             .collect::<Vec<_>>()
@@ -124,7 +126,7 @@ fn the_oldest_decisions_make_room_and_the_newest_come_first() {
 fn a_capacity_of_0_keeps_none() {
     let decisions = Arc::new(Decisions::new(0));
     decisions.begin("a", "pods").end(Outcome::Created, "");
-    assert!(decisions.recent(None, 10).is_empty());
+    assert!(decisions.recent(10, |_| true).is_empty());
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn overlong_names_are_truncated() {
     record.object(&ObjectMeta::named("", &"x".repeat(1000)));
     record.end(Outcome::Refused, "");
     drop(record);
-    let recent = decisions.recent(None, 1);
+    let recent = decisions.recent(1, |_| true);
     assert_eq!(
         (recent[0].namespace.len(), recent[0].name.len()),
         (252, 254)

@@ -14,7 +14,8 @@ use prometheus::{
 
 use super::bounded::OTHER;
 use super::labels::{
-    BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
+    Ambiguity, BudgetKind, CertificateUse, Closed, NotReplayed, PinMove, Port, QuotaWait,
+    QuotaWake, Reloaded, RouteLabel, Scope, StreamKind,
 };
 use crate::config::Mode;
 use crate::verdict::Outcome;
@@ -33,6 +34,10 @@ const OVERHEAD_BUCKETS: &[f64] = &[
 /// From one short pause to the longest opt-in hold.
 const HOLD_BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0,
+];
+/// From one status of a quota to the longest hold that makes sense.
+const QUOTA_WAIT_BUCKETS: &[f64] = &[
+    0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
 /// From the wait of one create at a high rate to beyond the default `maxWait`.
 const WAIT_BUCKETS: &[f64] = &[
@@ -55,8 +60,14 @@ pub(super) struct Families {
     pub(super) outcomes: IntCounterVec,
     pub(super) resource_outcomes: IntCounterVec,
     pub(super) not_replayed: IntCounterVec,
+    pub(super) ambiguous: IntCounterVec,
     pub(super) hold: Histogram,
     pub(super) held: IntGauge,
+    pub(super) quota_waiting: IntGaugeVec,
+    pub(super) quota_wakes: IntCounterVec,
+    pub(super) quota_wait: Histogram,
+    pub(super) quota_watches: IntGauge,
+    pub(super) quota_watch_failures: IntCounter,
     pub(super) buffered: IntGauge,
     pub(super) unread: IntGauge,
     pub(super) let_go: IntCounter,
@@ -74,6 +85,10 @@ pub(super) struct Families {
     pub(super) upstream_errors: IntCounterVec,
     pub(super) reloads: IntCounterVec,
     pub(super) certificate_expiry: Gauge,
+    /// Not there if the proxy has no such certificate.
+    pub(super) front_proxy_expiry: GaugeVec,
+    /// One counter for each use, in the order of the label.
+    pub(super) client_certificates: Vec<IntCounter>,
     pub(super) mode: IntGaugeVec,
     pub(super) spans: IntCounterVec,
     pub(super) events: IntCounterVec,
@@ -108,6 +123,11 @@ impl Families {
             "Time that a request spent in the proxy itself, without the upstream and without holding.",
             &["route"],
             OVERHEAD_BUCKETS,
+        );
+        let client_certificates = in_registry.counters(
+            "client_certificates_total",
+            "Requests with a client certificate, by what became of it.",
+            &["result"],
         );
         let families = Self {
             requests,
@@ -146,12 +166,29 @@ impl Families {
                 "Creates that were not sent again although their answer or their route allowed it, by reason.",
                 &["reason"],
             ),
+            ambiguous: in_registry.counters(
+                "ambiguous_total",
+                "Creates with an answer that does not tell whether the object was stored, by what became of them.",
+                &["result"],
+            ),
             hold: in_registry.histogram(
                 "hold_seconds",
-                "Time that a create waited between attempts, for creates that waited.",
+                "Time that a create waited between attempts, for creates that waited. Those that waited for a full quota are in quota_wait_seconds.",
                 HOLD_BUCKETS,
             ),
             held: in_registry.gauge("held", "Creates waiting between attempts."),
+            quota_waiting: in_registry.gauges("quota_waiting", "Creates that wait for a full quota, by how they learn that it has room.", &["by"]),
+            quota_wakes: in_registry.counters("quota_wakes_total", "Creates that waited for a full quota and were sent again, by reason.", &["why"]),
+            quota_wait: in_registry.histogram(
+                "quota_wait_seconds",
+                "Time from the first refusal by a full quota to the end of the create.",
+                QUOTA_WAIT_BUCKETS,
+            ),
+            quota_watches: in_registry.gauge("quota_watches", "Namespaces whose quotas are watched."),
+            quota_watch_failures: in_registry.counter(
+                "quota_watch_failures_total",
+                "Failures to list or watch the quotas of a namespace; its creates poll meanwhile.",
+            ),
             buffered: in_registry.gauge("buffered_bytes", "Memory reserved for creates, heads and bodies."),
             unread: in_registry.gauge("unread_bytes", "Memory that answers may occupy whose clients have not read all that came."),
             let_go: in_registry.counter("answers_let_go_total", "Answers broken off because nobody read them while memory was short."),
@@ -204,6 +241,18 @@ impl Families {
             certificate_expiry: in_registry.plain_gauge(
                 Opts::new("certificate_expiry_timestamp_seconds", "When the serving certificate expires, in Unix time.").namespace(PREFIX),
             ),
+            front_proxy_expiry: in_registry.add(GaugeVec::new(
+                Opts::new(
+                    "front_proxy_certificate_expiry_timestamp_seconds",
+                    "When the certificate expires that the proxy shows to the upstream, in Unix time.",
+                )
+                .namespace(PREFIX),
+                &[],
+            )),
+            client_certificates: CertificateUse::ALL
+                .iter()
+                .map(|used| client_certificates.with_label_values(&[used.as_str()]))
+                .collect(),
             mode: in_registry.gauges("mode", "The mode that is in effect (1); the others are 0.", &["mode"]),
             spans: in_registry.counters(
                 "trace_spans_total",
@@ -232,6 +281,15 @@ impl Families {
         }
         for reason in NotReplayed::ALL {
             self.not_replayed.with_label_values(&[reason.as_str()]);
+        }
+        for result in Ambiguity::ALL {
+            self.ambiguous.with_label_values(&[result.as_str()]);
+        }
+        for how in QuotaWait::ALL {
+            self.quota_waiting.with_label_values(&[how.as_str()]);
+        }
+        for why in QuotaWake::ALL {
+            self.quota_wakes.with_label_values(&[why.as_str()]);
         }
         for kind in StreamKind::ALL {
             self.streams.with_label_values(&[kind.as_str()]);

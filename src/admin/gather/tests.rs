@@ -25,6 +25,7 @@ pub(in crate::admin) fn example() -> Snapshot {
     metrics.outcome("busy", "services", Outcome::Created);
     metrics.not_replayed(NotReplayed::Attempts);
     metrics.certificate_expiry(i64::try_from(NOW.as_secs()).unwrap() + 86_400);
+    metrics.front_proxy_certificate_expiry(i64::try_from(NOW.as_secs()).unwrap() + 7200);
 
     decisions
         .begin("busy", "pods")
@@ -73,7 +74,7 @@ pub(in crate::admin) fn example() -> Snapshot {
         absorbed_per_minute: vec![0, 1, 4],
         history_step: history::STEP,
         held: &decisions.held(),
-        decisions: &decisions.recent(None, usize::MAX),
+        decisions: &decisions.recent(usize::MAX, |_| true),
         servers: vec![
             server("https://10.0.0.1:6443", true, &["busy", "quiet"]),
             server("https://10.0.0.2:6443", false, &[]),
@@ -240,7 +241,7 @@ fn a_decision_reads_what_the_debug_page_shows() {
     record.attempt(Err("lost"), "lost", 3 * MS);
     record.end(Outcome::NoAnswer, "why");
     drop(record);
-    let recent = decisions.recent(None, 1);
+    let recent = decisions.recent(1, |_| true);
     let shown = serde_json::to_value(&recent).unwrap();
     assert_eq!(
         serde_json::from_value::<Vec<DecisionSummary>>(shown).unwrap(),
