@@ -28,20 +28,26 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Kubernetes has no suffix above E and Ei, and prints 1000E as 1.
+/// Kubernetes has no suffix above E, and prints 1000E as 1.
 fn printed(read: Quantity) {
     let unit = match read.format() {
         Format::DecimalSi => Quantity::whole(1_000_000_000_000_000_000)
             .nanos()
             .checked_mul(1000),
-        Format::BinarySi => Quantity::whole(1 << 60).nanos().checked_mul(1024),
+        // Kubernetes cuts what it reads with a binary suffix to 64 bits.
+        Format::BinarySi if read.nanos().abs() > Quantity::whole(i64::MAX).nanos() => return,
+        Format::BinarySi => None,
         Format::DecimalExponent => None,
     };
     let has_suffix = unit.is_none_or(|unit| read.nanos() == 0 || read.nanos() % unit != 0);
     if has_suffix {
         let printed = read.to_string();
         let again: Quantity = printed.parse().unwrap();
-        assert_eq!((again, again.to_string()), (read, printed));
+        assert_eq!(again, read, "{printed}");
+        // A binary amount without a suffix is read as a decimal one, which then has one.
+        if again.format() == read.format() {
+            assert_eq!(again.to_string(), printed);
+        }
     }
 }
 
