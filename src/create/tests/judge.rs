@@ -58,7 +58,7 @@ impl<'a> Create<'a> {
         let name = format!("p-{index}");
         let at = run.creates[index].at;
         let reloads = run.events.iter().filter(|(time, _)| *time < at);
-        let limits = reloads.filter_map(|(_, event)| match event {
+        let mut limits = reloads.filter_map(|(_, event)| match event {
             Event::Reload(limits) => Some(*limits),
             _ => None,
         });
@@ -69,7 +69,7 @@ impl<'a> Create<'a> {
             run,
             history,
             index,
-            limits: limits.last().unwrap_or(run.limits),
+            limits: limits.next_back().unwrap_or(run.limits),
             arrived: history
                 .arrived
                 .iter()
