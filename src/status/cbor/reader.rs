@@ -107,9 +107,11 @@ impl<'a> Reader<'a> {
                 head => break head,
             }
         };
-        // Kubernetes would read the encoded form. No client writes names or messages so.
-        if later_encoded && major == BYTES {
-            return None;
+        match major {
+            // Kubernetes would read the encoded form. No client writes names or messages so.
+            BYTES if later_encoded => return None,
+            BYTES | TEXT => {}
+            _ => return None,
         }
         match (major, self.string(major, length)?) {
             (_, Cow::Borrowed(bytes)) => Some(String::from_utf8_lossy(bytes)),
@@ -326,6 +328,34 @@ mod tests {
             &[0xd9, 0xd9],                                      // half a tag
         ];
         every(bad, |bytes| assert!(!is_one_item(bytes), "{bytes:x?}"));
+    }
+
+    /// Every head has an argument, and that of a number or a container is not the length of a text.
+    #[test]
+    fn reads_an_item_only_as_what_it_is() {
+        let rows: [(&[u8], Kind); 8] = [
+            (&[0x01, b'a'], Kind::Integer),
+            (&[0x21, b'a', b'b'], Kind::Integer),
+            (b"\x41a", Kind::Text),
+            (b"\x61a", Kind::Text),
+            (&[0x81, 0x01], Kind::Array),
+            (&[0xa1, 0x41, b'a', 0x01], Kind::Map),
+            (&[0xc1, 0x01, b'a'], Kind::Integer),
+            (&[0xf5, b'a'], Kind::Simple),
+        ];
+        every(rows, |(bytes, kind)| {
+            let reader = || Reader::new(bytes);
+            assert_eq!(reader().kind(), Some(kind), "{bytes:x?}");
+            assert_eq!(reader().text().is_some(), kind == Kind::Text, "{bytes:x?}");
+            assert_eq!(
+                reader().array().is_some(),
+                kind == Kind::Array,
+                "{bytes:x?}"
+            );
+            assert_eq!(reader().map().is_some(), kind == Kind::Map, "{bytes:x?}");
+            let is_integer = reader().integer().is_some();
+            assert_eq!(is_integer, kind == Kind::Integer, "{bytes:x?}");
+        });
     }
 
     /// The depth that Kubernetes reads, and no more, whatever a body contains. Tags are no depth.
