@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use crate::status::ObjectMeta;
 use crate::verdict::{Exceeded, Outcome};
 
+mod hold;
 mod json;
 mod report;
 
+pub use hold::Hold;
 pub use json::rfc3339;
 pub use report::Report;
 
@@ -371,29 +373,6 @@ impl Drop for Record {
         let nothing = Decision::new(SystemTime::UNIX_EPOCH, Box::default(), Box::default());
         self.decisions
             .push(std::mem::replace(&mut self.decision, nothing));
-    }
-}
-
-/// A pause between two attempts, until it is dropped.
-#[derive(Debug)]
-pub struct Hold<'a> {
-    record: &'a mut Record,
-    since: Instant,
-    /// Whether its duration was known at its start.
-    is_planned: bool,
-}
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.record.decision.held += self.since.elapsed();
-        if let (false, Some(attempt)) = (self.is_planned, self.record.decision.attempts.last_mut())
-        {
-            attempt.delay = Some(self.since.elapsed());
-        }
-        let mut held = lock(&self.record.decisions.held);
-        if let Some(create) = self.record.held_id.and_then(|id| held.get_mut(&id)) {
-            create.next_attempt = None;
-        }
     }
 }
 

@@ -19,6 +19,7 @@ mod guards;
 mod labels;
 mod lanes;
 mod readings;
+mod register;
 
 pub use guards::{GaugeGuard, Level, Unread};
 pub use labels::{

@@ -4,9 +4,7 @@
 //! whose label values are known start at 0, so that `rate()` sees their first increase.
 
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
@@ -19,9 +17,6 @@ use super::labels::{
 };
 use crate::config::Mode;
 use crate::verdict::Outcome;
-
-/// The prefix of every name.
-const PREFIX: &str = "kube_retry_proxy";
 
 /// From one millisecond, as for renewing a lease, to the apiserver's own limit of 60 s.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -337,90 +332,5 @@ pub(super) const fn mode_label(mode: Mode) -> &'static str {
         Mode::Off => "off",
         Mode::Observe => "observe",
         Mode::Enforce => "enforce",
-    }
-}
-
-/// Makes metrics and adds them to the registry.
-struct Register<'a>(&'a Registry);
-
-#[expect(
-    clippy::expect_used,
-    reason = "names and labels are constants of this file; the snapshot test makes every one of them"
-)]
-impl Register<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
-        let metric = metric.expect("the name and the labels are valid");
-        self.0
-            .register(Box::new(metric.clone()))
-            .expect("the name is used once");
-        metric
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.add(IntCounterVec::new(
-            Opts::new(name, help).namespace(PREFIX),
-            labels,
-        ))
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.add(IntCounter::with_opts(
-            Opts::new(name, help).namespace(PREFIX),
-        ))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.add(IntGauge::with_opts(Opts::new(name, help).namespace(PREFIX)))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(
-            Opts::new(name, help).namespace(PREFIX),
-            labels,
-        ))
-    }
-
-    fn plain_gauge(&self, opts: Opts) -> Gauge {
-        self.add(Gauge::with_opts(opts))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.add(Histogram::with_opts(
-            HistogramOpts::new(name, help)
-                .namespace(PREFIX)
-                .buckets(buckets.to_vec()),
-        ))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        self.add(HistogramVec::new(
-            HistogramOpts::new(name, help)
-                .namespace(PREFIX)
-                .buckets(buckets.to_vec()),
-            labels,
-        ))
-    }
-
-    /// Metrics that never change while the process runs.
-    fn process(&self) {
-        let build = self.add(GaugeVec::new(
-            Opts::new("build_info", "The build, as labels; always 1.").namespace(PREFIX),
-            &["version"],
-        ));
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1.0);
-        // The only name without the prefix: every Prometheus client library exports it like this,
-        // and dashboards look for it.
-        let started = self.plain_gauge(Opts::new(
-            "process_start_time_seconds",
-            "When the process started, in Unix time.",
-        ));
-        started.set(
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs_f64(),
-        );
     }
 }
