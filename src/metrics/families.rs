@@ -6,8 +6,8 @@
 use std::sync::OnceLock;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 use super::bounded::OTHER;
@@ -15,6 +15,7 @@ use super::labels::{
     Ambiguity, BudgetKind, CertificateUse, Closed, NotReplayed, PinMove, Port, QuotaWait,
     QuotaWake, Reloaded, RouteLabel, Scope, StreamKind,
 };
+use super::register::{PREFIX, Register};
 use crate::config::Mode;
 use crate::verdict::Outcome;
 

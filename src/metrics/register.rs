@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 /// The prefix of every name.
-const PREFIX: &str = "kube_retry_proxy";
+pub(super) const PREFIX: &str = "kube_retry_proxy";
 
 /// Makes metrics and adds them to the registry.
 pub(super) struct Register<'a>(pub(super) &'a Registry);
@@ -19,7 +19,7 @@ pub(super) struct Register<'a>(pub(super) &'a Registry);
     reason = "names and labels are constants of `families`; the snapshot test makes every one of them"
 )]
 impl Register<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
+    pub(super) fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
         let metric = metric.expect("the name and the labels are valid");
         self.0
             .register(Box::new(metric.clone()))
