@@ -76,7 +76,7 @@ fn creates(plane: &ControlPlane, client: &Client) {
     let absorbed = || usize::try_from(proxy.conflicts()).unwrap();
     let proxied = contended(plane, client, through.path(), |_| absorbed());
     let absorbed = absorbed();
-    let limits = not_replayed(&proxy);
+    let limits = proxy.not_replayed();
     proxy.stop();
 
     record(vec![
@@ -107,17 +107,6 @@ fn creates(plane: &ControlPlane, client: &Client) {
         "the race was not reproduced: {:?}",
         direct.failed
     );
-}
-
-/// The limits that ended replays, as the metrics have them.
-fn not_replayed(proxy: &Proxy) -> Vec<String> {
-    let page = proxy.admin("/metrics");
-    page.lines()
-        .filter(|line| {
-            line.starts_with("kube_retry_proxy_not_replayed_total") && !line.ends_with(" 0")
-        })
-        .map(str::to_owned)
-        .collect()
 }
 
 /// Adds a row, and prints the table so far.

@@ -191,6 +191,17 @@ impl Proxy {
         self.metric("kube_retry_proxy_conflicts_total", "")
     }
 
+    /// The limits that ended replays, as the metrics have them.
+    pub fn not_replayed(&self) -> Vec<String> {
+        let page = self.admin("/metrics");
+        page.lines()
+            .filter(|line| {
+                line.starts_with("kube_retry_proxy_not_replayed_total") && !line.ends_with(" 0")
+            })
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The servers that it knows, as `/status.json` has them.
     pub fn servers(&self) -> Vec<Value> {
         let status: Value = serde_json::from_str(&self.admin("/status.json")).unwrap();
