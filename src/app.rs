@@ -4,6 +4,7 @@
 //! It stops in this order: become unready, stop accepting, let requests finish, release creates
 //! that are held, and cut what still streams.
 
+mod doubts;
 mod reload;
 
 use std::io;
@@ -30,12 +31,14 @@ use crate::decisions::Decisions;
 use crate::drain::{Drain, Stage};
 use crate::events::Recorder;
 use crate::headers::Via;
+use crate::identity::Identities;
 use crate::kubeconfig::Warning;
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::quotas::Quotas;
 use crate::route::MatchedResources;
-use crate::tls::{self, ServingCertificate, TlsError};
+use crate::tls::{self, OwnCertificate, TlsError};
 use crate::trace::Tracer;
 use crate::upgrade::Tunnels;
 use crate::upstream::{SetupError, Upstream};
@@ -108,14 +111,14 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         &class_labels,
     ));
     metrics.mode(config.mode);
-    for doubt in config::doubts(&config) {
-        warn!("{doubt}");
-    }
+    doubts::warn_of(&config);
+    let identities = Identities::new(&config.serving)?;
     let upstream = Arc::new(Upstream::new(&config.upstream, &metrics)?);
     let (certificate, ca_pem) = certificate(&config.serving)?;
     let certificate = Arc::new(certificate);
     let tls = tls::server_config(Arc::clone(&certificate))?;
     reload::report_expiry(&metrics, &certificate);
+    reload::report_front_proxy_expiry(&metrics, upstream.front_proxy());
 
     let socket = bind(
         "serving",
@@ -127,14 +130,14 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let admin_address = local_address("admin", &admin_socket)?;
 
     let (drain, watcher) = Drain::new();
-    let (given_up, recorder) = Recorder::new(&config.events, &upstream, &metrics).unzip();
-    let decisions =
-        Arc::new(Decisions::new(config.metrics.decisions.size()).report_given_up(given_up));
+    let (reports, recorder) = Recorder::new(&config.events, &upstream, &metrics).unzip();
+    let decisions = Arc::new(Decisions::new(config.metrics.decisions.size()).report_to(reports));
     let stop = CancellationToken::new();
     let (tracer, exporter) = Tracer::new(&config.tracing, &metrics).unzip();
     let creates = Creates {
         settings: ArcSwap::from_pointee(CreateSettings::new(&config)),
         upstream: Arc::clone(&upstream),
+        quotas: Quotas::new(&upstream, &metrics),
         buffers: Buffers::new(
             config.creates.max_buffered,
             config.creates.max_body.saturating_add(MAX_HEAD),
@@ -143,6 +146,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
         max_body: config.creates.max_body,
         held: Semaphore::new(config.creates.max_held.size()),
         in_flight: TaskTracker::new(),
+        claims: Arc::default(),
         decisions: Arc::clone(&decisions),
         tracer,
         metrics: Arc::clone(&metrics),
@@ -156,6 +160,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
             tasks: TaskTracker::new(),
             drain: watcher.clone(),
         },
+        identities,
         via: Via::new(fastrand::u64(..)),
         metrics: Arc::clone(&metrics),
     });
@@ -309,10 +314,10 @@ pub async fn run(config: Config, source: Option<ConfigSource>) -> Result<Stopped
 /// The serving certificate and, if it is self-signed, its CA as PEM.
 fn certificate(
     serving: &config::ServingConfig,
-) -> Result<(ServingCertificate, Option<String>), StartError> {
+) -> Result<(OwnCertificate, Option<String>), StartError> {
     if let (Some(certificate), Some(key)) = (&serving.tls_cert_file, &serving.tls_private_key_file)
     {
-        return Ok((ServingCertificate::from_files(certificate, key)?, None));
+        return Ok((OwnCertificate::from_files(certificate, key)?, None));
     }
     let made = tls::self_signed(&tls::reached_at(&serving.self_signed, serving.bind_address))?;
     Ok((made.certificate, Some(made.ca_pem)))

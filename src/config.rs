@@ -32,7 +32,9 @@ pub use mistake::{Mistake, Mistakes, Problem};
 pub use operation::{
     DrainConfig, EventsConfig, LogFormat, LoggingConfig, MetricsConfig, TracingConfig,
 };
-pub use replay::{BudgetConfig, Budgets, OptIn, Rate, RateLimitConfig, ReplayConfig};
+pub use replay::{
+    Ambiguous, BudgetConfig, Budgets, FullQuotas, OptIn, Rate, RateLimitConfig, ReplayConfig,
+};
 pub use serving::{AdminConfig, SelfSignedConfig, ServingConfig};
 pub use types::{
     Attempts, Burst, ConnectionCount, Count, Held, OutOfRange, Qps, Ratio, Requests, Streams, Wait,

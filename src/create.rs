@@ -7,8 +7,13 @@
 //! the future when the client disconnects, which stops the create at any point.
 
 mod attempt;
+mod claims;
+mod lookup;
+mod naming;
 mod pass_through;
+mod quota;
 mod replay;
+mod resolve;
 mod settings;
 
 use std::sync::Arc;
@@ -16,10 +21,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response, request};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use claims::Claims;
 pub use settings::CreateSettings;
 
 use crate::body::{Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_within};
@@ -30,6 +36,7 @@ use crate::drain::Watcher;
 use crate::error::ProxyError;
 use crate::headers;
 use crate::metrics::{Metrics, NotReplayed, RouteLabel};
+use crate::quotas::{Place, Quotas};
 use crate::ratelimit::{Admitted, Caller, FirstCreate};
 use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
@@ -37,6 +44,7 @@ use crate::trace::{Trace, Tracer};
 use crate::upstream::{Lease, Upstream};
 use crate::verdict::{Class, Outcome};
 use attempt::Received;
+use resolve::Resolving;
 
 /// How long the body of a create may take to arrive. A slower one is streamed and not replayed, so
 /// that what has arrived occupies memory no longer than this.
@@ -49,6 +57,8 @@ pub struct Creates {
     pub settings: ArcSwap<CreateSettings>,
     /// Sends attempts to the apiservers.
     pub upstream: Arc<Upstream>,
+    /// The creates that wait for full quotas.
+    pub quotas: Arc<Quotas>,
     /// One permit for each create that may wait between two attempts, `creates.maxHeld` in all.
     pub held: Semaphore,
     /// Has a token for each create that is in the loop. The drain waits for them.
@@ -57,6 +67,8 @@ pub struct Creates {
     pub buffers: Arc<Buffers>,
     /// The largest body that is buffered, in bytes.
     pub max_body: u64,
+    /// Which creates of one name can have stored an object.
+    pub claims: Arc<Claims>,
     /// Remembers how creates ended, for operators.
     pub decisions: Arc<Decisions>,
     /// None: no traces are configured.
@@ -67,6 +79,16 @@ pub struct Creates {
     pub drain: Watcher,
 }
 
+/// What a create that waits for a full quota keeps until it ends.
+struct Queued<'a> {
+    place: Place,
+    /// How many times it has polled.
+    polls: u32,
+    /// Its place among the held creates, if it is woken: one that is refused again must not lose its
+    /// turn.
+    held: Option<SemaphorePermit<'a>>,
+}
+
 /// How a create ends, and why it ends so.
 #[derive(Clone, Copy, Debug)]
 struct Ending {
@@ -74,7 +96,21 @@ struct Ending {
     why: &'static str,
 }
 
+const NEVER_SENT: Ending = Ending {
+    outcome: Outcome::NoAnswer,
+    why: "the client's own timeout had passed before it could be sent",
+};
+
 impl Creates {
+    /// Replaces the settings. Creates that are in flight keep theirs.
+    pub fn reload(&self, new: CreateSettings) {
+        if new.resolves() && !self.settings.load().resolves() {
+            // The creates in flight were not entered.
+            self.claims.blind();
+        }
+        self.settings.store(Arc::new(new));
+    }
+
     /// Answers one create. `room` is a reservation without any bytes yet.
     ///
     /// # Errors
@@ -93,20 +129,26 @@ impl Creates {
                 .pass_through(&settings, &target, request, NotReplayed::ModeOff, started)
                 .await;
         }
-        let (body, _room) = match self
+        let (mut body, mut room) = match self
             .read(&mut request, room, started)
             .await
             .map_err(ProxyError::RequestBody)?
         {
             Ok(whole) => whole,
             Err(why) => {
+                if settings.resolves() && why != NotReplayed::BodyTooLarge {
+                    self.claims.nameless(&target);
+                }
                 return self
                     .pass_through_rate_limited(&settings, &target, request, why, started)
                     .await;
             }
         };
         let read = started.elapsed();
-        let (head, _) = request.into_parts();
+        let (mut head, _) = request.into_parts();
+        let resolving = self
+            .resolving(&settings, &target, &mut head, &mut body, &mut room)
+            .await;
         let deadline = timeout::of(&head.uri).map(|timeout| started + timeout);
         let mut record = self.decisions.begin(&target.namespace, &target.resource);
         let trace = self
@@ -130,9 +172,13 @@ impl Creates {
             first_create: None,
             head,
             body,
+            room,
+            resolving,
             started,
             deadline,
             attempts: 0,
+            since_quota: (0, started),
+            queued: None,
             longest_attempt: Duration::ZERO,
             is_authorized: false,
             waited_for_others: read,
@@ -187,10 +233,19 @@ struct Create<'a> {
     first_create: Option<FirstCreate<'a>>,
     head: request::Parts,
     body: Buffered,
+    /// The memory for the head, the body and a large answer.
+    room: Reservation,
+    /// None: ambiguous answers to this create are relayed.
+    resolving: Option<Box<Resolving>>,
     started: Instant,
     /// When the client's own `?timeout=` ends.
     deadline: Option<Instant>,
     attempts: u32,
+    /// How many attempts were made, and the time, when it last stopped waiting for a full quota. The
+    /// limits of other answers count from there. At first its arrival.
+    since_quota: (u32, Instant),
+    /// Some from the first refusal by a full quota on.
+    queued: Option<Queued<'a>>,
     longest_attempt: Duration,
     /// Whether an answer has shown that the caller may create this.
     is_authorized: bool,
@@ -223,7 +278,7 @@ impl Create<'_> {
     async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
         match self
             .shared
-            .admit(self.settings, self.caller, self.target)
+            .admit(self.settings, self.caller, self.target, self.deadline)
             .await
         {
             Ok(Admitted {
@@ -233,23 +288,20 @@ impl Create<'_> {
                 self.waited_for_others += waited;
                 self.first_create = first_create;
             }
-            Err(rejected) => {
+            Err(error @ ProxyError::RateLimited(_)) => {
                 let ending = Ending {
                     outcome: Outcome::RateLimited,
                     why: "the rate limit of creates was reached",
                 };
-                return self.answer(ending, Err(ProxyError::RateLimited(rejected)));
+                return self.answer(ending, Err(error));
             }
+            Err(error) => return self.answer(NEVER_SENT, Err(error)),
         }
         if self
             .deadline
             .is_some_and(|deadline| deadline <= Instant::now())
         {
-            let ending = Ending {
-                outcome: Outcome::NoAnswer,
-                why: "the client's own timeout had passed before it could be sent",
-            };
-            return self.answer(ending, Err(ProxyError::TimedOut));
+            return self.answer(NEVER_SENT, Err(ProxyError::TimedOut));
         }
         loop {
             let (answer, reply) = match self.attempt().await {
@@ -259,7 +311,7 @@ impl Create<'_> {
                 }
                 Received::Judged(answer, reply) => (answer, reply),
             };
-            if let Err(ending) = self.wait_to_replay(&answer).await {
+            if let Err((ending, reply)) = self.next_attempt(answer, reply).await {
                 let ending = if reply.is_ok() {
                     ending
                 } else {
@@ -321,7 +373,12 @@ impl Drop for Create<'_> {
         self.shared
             .metrics
             .outcome(&self.target.namespace, &self.target.resource, outcome);
-        if !held.is_zero() {
+        let resolving = self.resolving.as_ref();
+        if let Some(result) = resolving.and_then(|it| it.result(outcome)) {
+            self.shared.metrics.ambiguous(result);
+        }
+        // How long a quota stays full says nothing about the proxy.
+        if !held.is_zero() && self.queued.is_none() {
             self.shared.metrics.hold(held);
         }
         self.shared.metrics.overhead(
@@ -335,3 +392,6 @@ impl Drop for Create<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,11 +16,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::status::ObjectMeta;
-use crate::verdict::Outcome;
+use crate::verdict::{Exceeded, Outcome};
 
+mod hold;
 mod json;
+mod report;
 
+pub use hold::Hold;
 pub use json::rfc3339;
+pub use report::Report;
 
 /// The longest name that a Kubernetes object can have. The names here come from bodies and URLs
 /// that the apiserver has not checked yet, so they can be longer.
@@ -33,8 +37,8 @@ pub struct Decisions {
     recent: Mutex<VecDeque<Decision>>,
     held: Mutex<HashMap<u64, HeldCreate>>,
     next_id: AtomicU64,
-    /// Receives every create that was given up, as long as it has room.
-    given_up: Option<mpsc::Sender<Decision>>,
+    /// Receives what Events tell of, as long as it has room.
+    reports: Option<mpsc::Sender<Report>>,
 }
 
 /// The attempts and the end of one create.
@@ -89,6 +93,9 @@ pub struct AttemptRecord {
         skip_serializing_if = "Option::is_none"
     )]
     pub delay: Option<Duration>,
+    /// What lookups of the object found after the answer, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<&'static str>,
 }
 
 /// A create that has been held at least once and has not ended.
@@ -105,10 +112,14 @@ pub struct HeldCreate {
     pub attempts: usize,
     /// The class of the last answer.
     pub class: &'static str,
+    /// What it waits for, as in `compute: requests.cpu: asked 2, free 500m of 40`, when a quota last
+    /// refused it. Empty: it does not wait for a quota.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub waits_for: Box<str>,
     /// When its first pause began.
     #[serde(rename = "heldForMs", serialize_with = "json::since")]
     pub since: Instant,
-    /// When the next attempt starts. None: an attempt is in flight.
+    /// When the next attempt starts, or the wait for a quota ends. None: an attempt is in flight.
     #[serde(rename = "nextAttemptInMs", serialize_with = "json::until")]
     pub next_attempt: Option<Instant>,
 }
@@ -122,14 +133,14 @@ impl Decisions {
             recent: Mutex::default(),
             held: Mutex::default(),
             next_id: AtomicU64::new(0),
-            given_up: None,
+            reports: None,
         }
     }
 
-    /// Also sends every create that is given up to this channel, as long as it has room.
+    /// Also sends what Events tell of to this channel, as long as it has room.
     #[must_use]
-    pub fn report_given_up(self, given_up: Option<mpsc::Sender<Decision>>) -> Self {
-        Self { given_up, ..self }
+    pub fn report_to(self, reports: Option<mpsc::Sender<Report>>) -> Self {
+        Self { reports, ..self }
     }
 
     /// Starts the record of a create that has just arrived.
@@ -137,6 +148,7 @@ impl Decisions {
         Record {
             decisions: Arc::clone(self),
             held_id: None,
+            waits_for: Box::default(),
             decision: Decision::new(SystemTime::now(), cut(namespace), cut(resource)),
         }
     }
@@ -163,9 +175,8 @@ impl Decisions {
     }
 
     fn push(&self, decision: Decision) {
-        if let (false, Some(given_up)) = (decision.api_version.is_empty(), &self.given_up) {
-            // Best effort: if the channel is full, the Events already report such creates.
-            let _room = given_up.try_send(decision.clone());
+        if !decision.api_version.is_empty() {
+            self.report(Report::GaveUp(decision.clone()));
         }
         if self.capacity == 0 {
             return;
@@ -202,6 +213,7 @@ pub struct Record {
     decisions: Arc<Decisions>,
     /// Its key among the held creates, from the first pause on.
     held_id: Option<u64>,
+    waits_for: Box<str>,
     decision: Decision,
 }
 
@@ -255,7 +267,15 @@ impl Record {
             class,
             duration,
             delay: None,
+            lookups: Vec::new(),
         });
+    }
+
+    /// Notes what a lookup found after the last attempt.
+    pub fn lookup(&mut self, found: &'static str) {
+        if let Some(attempt) = self.decision.attempts.last_mut() {
+            attempt.lookups.push(found);
+        }
     }
 
     /// Starts a pause before the next attempt. Dropping the guard ends the pause.
@@ -282,16 +302,41 @@ impl Record {
             resource: resource.clone(),
             attempts: 0,
             class: "",
+            waits_for: Box::default(),
             since: now,
             next_attempt: None,
         });
         create.attempts = attempts.len();
         create.class = attempts.last().map_or("", |attempt| attempt.class);
+        create.waits_for.clone_from(&self.waits_for);
         create.next_attempt = Some(now + delay);
         drop(held);
         Hold {
             record: self,
             since: now,
+            is_planned: true,
+        }
+    }
+
+    /// Starts a wait whose end is not known, but which is over at this time.
+    #[must_use = "the wait ends when the guard is dropped"]
+    pub fn hold_until(&mut self, then: Instant) -> Hold<'_> {
+        let mut hold = self.hold(then.saturating_duration_since(Instant::now()));
+        hold.is_planned = false;
+        hold
+    }
+
+    /// Notes the full quota that the create waits for. An Event tells of it once.
+    pub fn waits_for(&mut self, quota: &Exceeded, api_version: &str) {
+        let is_first = self.waits_for.is_empty();
+        self.waits_for = quota.to_string().into();
+        if is_first && self.decisions.reports.is_some() {
+            let decision = Decision {
+                api_version: cut(api_version),
+                ..self.decision.clone()
+            };
+            self.decisions
+                .report(Report::Waits(decision, self.waits_for.clone()));
         }
     }
 
@@ -328,23 +373,6 @@ impl Drop for Record {
         let nothing = Decision::new(SystemTime::UNIX_EPOCH, Box::default(), Box::default());
         self.decisions
             .push(std::mem::replace(&mut self.decision, nothing));
-    }
-}
-
-/// A pause between two attempts, until it is dropped.
-#[derive(Debug)]
-pub struct Hold<'a> {
-    record: &'a mut Record,
-    since: Instant,
-}
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.record.decision.held += self.since.elapsed();
-        let mut held = lock(&self.record.decisions.held);
-        if let Some(create) = self.record.held_id.and_then(|id| held.get_mut(&id)) {
-            create.next_attempt = None;
-        }
     }
 }
 

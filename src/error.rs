@@ -5,6 +5,7 @@
 //! client-go sends any request again when a 429 or 5xx has one. So an answer has it only if the
 //! request certainly was not processed, or changes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
@@ -12,6 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::{Body, BodyError};
 use crate::headers::{self, Malformed};
+use crate::identity::IdentityError;
 use crate::ratelimit::Rejected;
 use crate::status::{Details, Encoding, Status};
 use crate::telemetry::chain;
@@ -40,9 +42,14 @@ pub enum ProxyError {
     /// The client has a certificate and no token. TLS ends at the proxy, so the apiserver would
     /// never see the certificate.
     #[error(
-        "a client certificate cannot pass through kube-retry-proxy: use a bearer token, such as a kubeconfig user with tokenFile"
+        "a client certificate cannot pass through kube-retry-proxy: use a bearer token, such as a kubeconfig user with tokenFile, or set \
+         serving.clientCaFile, which lets client certificates pass"
     )]
     ClientCertificate,
+    /// The client's certificate does not say who it is, and there is no token beside it; or the
+    /// user may not pass.
+    #[error(transparent)]
+    Identity(Arc<IdentityError>),
     /// The apiserver could understand the request differently than the proxy does.
     #[error("the request cannot be passed on")]
     Malformed(#[from] Malformed),
@@ -154,6 +161,10 @@ impl ProxyError {
                 Some(rejected.retry_after),
             ),
             Self::ClientCertificate => (StatusCode::UNAUTHORIZED, "Unauthorized", None),
+            Self::Identity(error) if error.lets_others_count() => {
+                (StatusCode::UNAUTHORIZED, "Unauthorized", None)
+            }
+            Self::Identity(_) => (StatusCode::FORBIDDEN, "Forbidden", None),
             Self::Connect => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", None),
             Self::Loop => (StatusCode::LOOP_DETECTED, "LoopDetected", None),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", SOON),

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::body::{Body, collect_bounded};
 use crate::config;
-use crate::decisions::Decision;
+use crate::decisions::{Decision, Report};
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
 use crate::upstream::{LaneKind, SendError, TokenError, Upstream, bearer};
@@ -50,21 +50,22 @@ const CONTROLLER: &str = "kube-retry-proxy";
 
 /// Writes the Events.
 pub struct Recorder {
-    given_up: mpsc::Receiver<Decision>,
+    reports: mpsc::Receiver<Report>,
     upstream: Arc<Upstream>,
     token_file: PathBuf,
     /// The name of the pod.
     instance: String,
-    last_events: HashMap<Box<str>, LastEvent>,
+    /// By namespace and reason.
+    last_events: HashMap<(Box<str>, &'static str), LastEvent>,
     failing: bool,
     metrics: Arc<Metrics>,
 }
 
-/// The last Event of a namespace.
+/// The last Event of a namespace with one reason.
 #[derive(Debug)]
 struct LastEvent {
     written: Instant,
-    /// Creates given up since then, which have no Event yet.
+    /// Creates since then that have no Event yet.
     without_event: u32,
 }
 
@@ -82,16 +83,16 @@ enum EventError {
 }
 
 impl Recorder {
-    /// The channel for creates that were given up, and the recorder that reads it. None: Events are
-    /// not enabled.
+    /// The channel for what Events tell of, and the recorder that reads it. None: Events are not
+    /// enabled.
     pub fn new(
         config: &config::EventsConfig,
         upstream: &Arc<Upstream>,
         metrics: &Arc<Metrics>,
-    ) -> Option<(mpsc::Sender<Decision>, Self)> {
-        let (sender, given_up) = mpsc::channel(MAX_QUEUED);
+    ) -> Option<(mpsc::Sender<Report>, Self)> {
+        let (sender, reports) = mpsc::channel(MAX_QUEUED);
         let recorder = Self {
-            given_up,
+            reports,
             upstream: Arc::clone(upstream),
             token_file: config.token_file.clone(),
             instance: instance(),
@@ -105,9 +106,10 @@ impl Recorder {
     /// Writes Events until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let until_stopped = async {
-            while let Some(decision) = self.given_up.recv().await {
-                if let Some(earlier) = self.due(&decision.namespace, Instant::now()) {
-                    self.write(&decision, earlier).await;
+            while let Some(report) = self.reports.recv().await {
+                let namespace = &report.decision().namespace;
+                if let Some(earlier) = self.due(namespace, reason(&report), Instant::now()) {
+                    self.write(&report, earlier).await;
                 }
             }
         };
@@ -116,8 +118,9 @@ impl Recorder {
 
     /// How many earlier creates of `namespace` have no Event. The next Event counts them. None: it
     /// is too soon for another Event.
-    fn due(&mut self, namespace: &str, now: Instant) -> Option<u32> {
-        if let Some(last) = self.last_events.get_mut(namespace) {
+    fn due(&mut self, namespace: &str, reason: &'static str, now: Instant) -> Option<u32> {
+        let key = (namespace.into(), reason);
+        if let Some(last) = self.last_events.get_mut(&key) {
             if now < last.written + EVERY {
                 last.without_event += 1;
                 return None;
@@ -134,7 +137,7 @@ impl Recorder {
         // metrics show it.
         (self.last_events.len() < MAX_NAMESPACES).then(|| {
             self.last_events.insert(
-                namespace.into(),
+                key,
                 LastEvent {
                     written: now,
                     without_event: 0,
@@ -144,15 +147,15 @@ impl Recorder {
         })
     }
 
-    async fn write(&mut self, decision: &Decision, earlier: u32) {
-        let event = event(decision, earlier, &self.instance, SystemTime::now());
-        let written = timeout(TIMEOUT, self.post(&decision.namespace, event))
+    async fn write(&mut self, report: &Report, earlier: u32) {
+        let event = event(report, earlier, &self.instance, SystemTime::now());
+        let written = timeout(TIMEOUT, self.post(&report.decision().namespace, event))
             .await
             .unwrap_or(Err(EventError::Timeout));
         self.metrics.event(written.is_ok());
         match &written {
             Err(error) if !self.failing => {
-                warn!(error = %chain(error), "Cannot write Events of creates that were given up")
+                warn!(error = %chain(error), "Cannot write Events of creates")
             }
             Ok(()) if self.failing => info!("The apiserver accepts Events again"),
             _ => {}
@@ -187,8 +190,52 @@ impl Recorder {
 }
 
 /// The Event as an object of events.k8s.io/v1. `earlier` creates of the namespace have none.
-fn event(decision: &Decision, earlier: u32, instance: &str, now: SystemTime) -> Value {
+fn event(report: &Report, earlier: u32, instance: &str, now: SystemTime) -> Value {
+    let decision = report.decision();
     let namespace = &decision.namespace;
+    let (kind, mut note) = match report {
+        Report::GaveUp(decision) => ("Warning", given_up(decision, earlier)),
+        Report::Waits(_, quota) => ("Normal", waits(quota, earlier)),
+    };
+    note.truncate(note.floor_char_boundary(MAX_NOTE));
+    json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": { "generateName": format!("{CONTROLLER}-"), "namespace": namespace },
+        "eventTime": micro_time(now),
+        "type": kind,
+        "reason": reason(report),
+        "action": "Create",
+        "note": note,
+        "reportingController": CONTROLLER,
+        "reportingInstance": instance,
+        "regarding": {
+            "apiVersion": decision.api_version,
+            "kind": decision.kind,
+            "namespace": namespace,
+            "name": decision.name,
+        },
+    })
+}
+
+fn reason(report: &Report) -> &'static str {
+    match report {
+        Report::GaveUp(_) => "CreateGivenUp",
+        Report::Waits(..) => "CreateWaitsForQuota",
+    }
+}
+
+fn waits(quota: &str, earlier: u32) -> String {
+    let mut note = format!("Waits for the quota {quota}.");
+    if earlier > 0 {
+        note += &format!(
+            " {earlier} more creates of this namespace have waited for a quota since its last Event."
+        );
+    }
+    note
+}
+
+fn given_up(decision: &Decision, earlier: u32) -> String {
     let attempts = decision.attempts.len();
     let times = if attempts == 1 {
         "once".to_owned()
@@ -211,25 +258,7 @@ fn event(decision: &Decision, earlier: u32, instance: &str, now: SystemTime) -> 
             " {earlier} more creates of this namespace were given up since its last Event."
         );
     }
-    note.truncate(note.floor_char_boundary(MAX_NOTE));
-    json!({
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": { "generateName": format!("{CONTROLLER}-"), "namespace": namespace },
-        "eventTime": micro_time(now),
-        "type": "Warning",
-        "reason": "CreateGivenUp",
-        "action": "Create",
-        "note": note,
-        "reportingController": CONTROLLER,
-        "reportingInstance": instance,
-        "regarding": {
-            "apiVersion": decision.api_version,
-            "kind": decision.kind,
-            "namespace": namespace,
-            "name": decision.name,
-        },
-    })
+    note
 }
 
 /// `metav1.MicroTime`: RFC 3339 with exactly six digits of a second.

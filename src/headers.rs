@@ -7,6 +7,7 @@
 //! go. A request that needs no change costs no allocation.
 
 mod fields;
+mod identity;
 mod malformed;
 mod reason;
 mod via;
@@ -17,7 +18,8 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, Version};
 
-pub use malformed::{Malformed, check};
+pub use identity::{IdentityFields, Uncarriable, is_identified};
+pub use malformed::{Malformed, check, check_identified, has_token};
 pub use reason::{reason, set_reason};
 pub use via::Via;
 

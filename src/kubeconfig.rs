@@ -8,6 +8,9 @@
 
 mod compose;
 mod file;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod load;
 mod mistake;
 mod read;

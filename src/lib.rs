@@ -25,12 +25,14 @@ pub mod create;
 pub mod upgrade;
 pub mod forward;
 pub mod error;
+pub mod quotas;
 pub mod upstream;
 
 // The state that requests use.
 pub mod budget;
 pub mod ratelimit;
 pub mod keyed;
+pub mod identity;
 pub mod decisions;
 pub mod trace;
 pub mod body;
@@ -46,9 +48,13 @@ pub mod route;
 pub mod headers;
 pub mod verdict;
 pub mod backoff;
+pub mod proof;
+pub mod quantity;
 pub mod status;
 pub mod telemetry;
 pub mod config;
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod rows;

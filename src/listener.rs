@@ -36,6 +36,7 @@ use crate::config;
 use crate::connections::{self, ConnectionLimits, Connections, Place, RequestInFlight};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
+use crate::identity::ClientCertificate;
 use crate::metrics::{GaugeGuard, Metrics, Port, RouteLabel};
 use crate::proxy::{Peer, Proxy};
 use crate::status::Encoding;
@@ -172,7 +173,9 @@ impl Listener {
         let session = stream.get_ref().1;
         let peer = Peer {
             ip: peer.ip(),
-            certificate: session.peer_certificates().is_some(),
+            certificate: session
+                .peer_certificates()
+                .map(|chain| Arc::new(ClientCertificate::new(chain.into()))),
             buffered: ConnectionShare::default(),
         };
         let http2 = session.alpn_protocol() == Some(tls::H2);

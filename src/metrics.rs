@@ -19,10 +19,12 @@ mod guards;
 mod labels;
 mod lanes;
 mod readings;
+mod register;
 
 pub use guards::{GaugeGuard, Level, Unread};
 pub use labels::{
-    BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
+    Ambiguity, BudgetKind, CertificateUse, Closed, NotReplayed, PinMove, Port, QuotaWait,
+    QuotaWake, Reloaded, RouteLabel, Scope, StreamKind,
 };
 pub use lanes::LaneMetrics;
 pub use readings::{Reading, Readings};
@@ -150,6 +152,14 @@ impl Metrics {
             .inc();
     }
 
+    /// A create that had an ambiguous answer ended.
+    pub fn ambiguous(&self, result: Ambiguity) {
+        self.families
+            .ambiguous
+            .with_label_values(&[result.as_str()])
+            .inc();
+    }
+
     /// A create that was held ended. All its pauses together took `elapsed`.
     pub fn hold(&self, elapsed: Duration) {
         self.families.hold.observe(elapsed.as_secs_f64());
@@ -158,6 +168,34 @@ impl Metrics {
     /// A create waits between two attempts until the guard is dropped.
     pub fn held(&self) -> GaugeGuard {
         GaugeGuard::new(&self.families.held)
+    }
+
+    /// A create waits for a full quota, and learns in this way that it has room, until the guard is
+    /// dropped.
+    pub fn quota_waiting(&self, how: QuotaWait) -> GaugeGuard {
+        let waiting = &self.families.quota_waiting;
+        GaugeGuard::new(&waiting.with_label_values(&[how.as_str()]))
+    }
+
+    /// A create that waited for a full quota is sent again.
+    pub fn quota_wake(&self, why: QuotaWake) {
+        let wakes = &self.families.quota_wakes;
+        wakes.with_label_values(&[why.as_str()]).inc();
+    }
+
+    /// A create that waited for a full quota ended, this long after the first refusal.
+    pub fn quota_waited(&self, elapsed: Duration) {
+        self.families.quota_wait.observe(elapsed.as_secs_f64());
+    }
+
+    /// The quotas of a namespace are watched until the guard is dropped.
+    pub fn quota_watch(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.families.quota_watches)
+    }
+
+    /// The quotas of a namespace could not be watched.
+    pub fn quota_watch_failed(&self) {
+        self.families.quota_watch_failures.inc();
     }
 
     /// The bytes of memory that the heads and bodies of creates occupy.
@@ -259,6 +297,19 @@ impl Metrics {
     pub fn certificate_expiry(&self, unix_seconds: i64) {
         // Exact up to the year 285 million.
         self.families.certificate_expiry.set(unix_seconds as f64);
+    }
+
+    /// The certificate that the proxy shows to the upstream expires at this Unix time, in seconds.
+    pub fn front_proxy_certificate_expiry(&self, unix_seconds: i64) {
+        self.families
+            .front_proxy_expiry
+            .with_label_values(&[] as &[&str])
+            .set(unix_seconds as f64);
+    }
+
+    /// A request came over a connection with a client certificate.
+    pub fn client_certificate(&self, used: CertificateUse) {
+        self.families.client_certificates[used as usize].inc();
     }
 
     /// This mode is now in effect.

@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use http::header::{ACCEPT, AUTHORIZATION};
-use http::{Method, Request, Response, Version};
+use http::header::ACCEPT;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::debug;
@@ -14,8 +15,9 @@ use crate::body::{Body, ConnectionShare, Reservation};
 use crate::create::Creates;
 use crate::error::ProxyError;
 use crate::forward::forward;
-use crate::headers::{self, Via};
-use crate::metrics::{Metrics, RouteLabel, StreamKind};
+use crate::headers::{self, IdentityFields, Via};
+use crate::identity::{ClientCertificate, Identities};
+use crate::metrics::{CertificateUse, Metrics, RouteLabel, StreamKind};
 use crate::route::{CreateTarget, MatchedResources, Route, timeout};
 use crate::status::Encoding;
 use crate::upgrade::{Tunnels, upgrade};
@@ -34,6 +36,8 @@ pub struct Proxy {
     pub upstream: Arc<Upstream>,
     /// Upgraded connections.
     pub tunnels: Tunnels,
+    /// Says who clients are by their certificates. None: a certificate cannot pass.
+    pub identities: Option<Identities>,
     /// Recognises requests that have passed this proxy before.
     pub via: Via,
     /// The metrics for Prometheus.
@@ -45,8 +49,8 @@ pub struct Proxy {
 pub struct Peer {
     /// The address of the TCP connection.
     pub ip: IpAddr,
-    /// Whether the client presented a certificate. The proxy cannot pass it on.
-    pub certificate: bool,
+    /// The certificate that the client presented. The proxy can pass on only who it names.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// The memory that the creates on this connection occupy.
     pub buffered: ConnectionShare,
 }
@@ -78,10 +82,17 @@ impl Proxy {
         };
         let answered = match self.admit(&peer, &request) {
             Err(error) => Err(error),
-            Ok(()) => {
+            Ok(identity) => {
                 self.clean(&peer, &mut request, &step);
+                if let Some(identity) = &identity {
+                    identity.assert(request.headers_mut());
+                }
                 let request = Body::of_request(request, &self.creates.drain);
-                self.take(step, &peer, request, started).await
+                let answered = self.take(step, &peer, request, started).await;
+                if identity.is_some() {
+                    self.watch_for_disbelief(&answered);
+                }
+                answered
             }
         };
         let cleaned = answered.map(|mut response| {
@@ -110,22 +121,64 @@ impl Proxy {
         self.via.append(request.headers_mut(), version);
     }
 
-    /// Refuses requests that the proxy must not pass on by any route.
-    fn admit(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), ProxyError> {
+    /// Refuses requests that the proxy must not pass on by any route. Returns for whom the proxy
+    /// must ask, if a certificate says it.
+    fn admit(
+        &self,
+        peer: &Peer,
+        request: &Request<Incoming>,
+    ) -> Result<Option<Arc<IdentityFields>>, ProxyError> {
         if self.via.has_passed(request.headers()) {
             return Err(ProxyError::Loop);
         }
         if request.method() == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
-        if peer.certificate && !request.headers().contains_key(AUTHORIZATION) {
-            return Err(ProxyError::ClientCertificate);
+        let (uri, version, headers) = (request.uri(), request.version(), request.headers());
+        let identity = match &peer.certificate {
+            Some(certificate) => self.identify(certificate, headers)?,
+            None => None,
+        };
+        match identity {
+            Some(_) => headers::check_identified(uri, version, headers)?,
+            None => headers::check(uri, version, headers)?,
         }
-        Ok(headers::check(
-            request.uri(),
-            request.version(),
-            request.headers(),
-        )?)
+        Ok(identity)
+    }
+
+    /// Decides between the credentials of a request as kube-apiserver does: a certificate that
+    /// counts comes before a token; a token beside one that does not is enough; a certificate that
+    /// does not count is no anonymous request.
+    /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/kubeapiserver/authenticator/config.go>
+    fn identify(
+        &self,
+        certificate: &ClientCertificate,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<IdentityFields>>, ProxyError> {
+        let identified = self
+            .identities
+            .as_ref()
+            .map(|identities| identities.of(certificate, SystemTime::now()));
+        let (used, result) = match identified {
+            Some(Ok(identity)) => (CertificateUse::Accepted, Ok(Some(identity))),
+            Some(Err(error)) if !error.lets_others_count() => {
+                (CertificateUse::Denied, Err(ProxyError::Identity(error)))
+            }
+            _ if headers::has_token(headers) => (CertificateUse::Token, Ok(None)),
+            Some(Err(error)) => (CertificateUse::Refused, Err(ProxyError::Identity(error))),
+            None => (CertificateUse::Refused, Err(ProxyError::ClientCertificate)),
+        };
+        self.metrics.client_certificate(used);
+        result
+    }
+
+    fn watch_for_disbelief<B>(&self, answered: &Result<Response<B>, ProxyError>) {
+        let is_refused = |response: &Response<B>| response.status() == StatusCode::UNAUTHORIZED;
+        if let (Some(identities), Ok(response)) = (&self.identities, answered)
+            && is_refused(response)
+        {
+            identities.not_believed();
+        }
     }
 
     /// Reserves memory for a large head until the response comes. Creates reserve it together with

@@ -11,8 +11,8 @@ pub mod timeout;
 
 pub use request_info::RequestInfo;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, UPGRADE};
-use http::{Method, Uri};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, UPGRADE, USER_AGENT};
+use http::{Method, Uri, request};
 
 use crate::config;
 use crate::headers::tokens;
@@ -177,6 +177,32 @@ fn create_target(
         resource,
         version: info.api_version.to_owned(),
         applied: apply.then(|| info.name.to_owned()),
+    })
+}
+
+/// The field manager of a request, as the apiserver derives it: the parameter, or the first part of
+/// `User-Agent`. None: the header has characters that are not ASCII.
+///
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/endpoints/handlers/create.go>
+/// (`managerOrUserAgent`)
+pub fn field_manager(head: &request::Parts) -> Option<String> {
+    const MAX_LENGTH: usize = 128;
+    let query = head.uri.query().unwrap_or_default();
+    let given = query::first(query, "fieldManager").filter(|manager| !manager.value.is_empty());
+    if let Some(manager) = given {
+        return String::from_utf8(manager.value.into_owned()).ok();
+    }
+    let agent = match head.headers.get(USER_AGENT) {
+        Some(agent) => agent.to_str().ok()?,
+        None => "",
+    };
+    let program = agent.split('/').next().unwrap_or_default();
+    let printed = program.chars().filter(|c| !c.is_control());
+    let manager: String = printed.take(MAX_LENGTH).collect();
+    Some(if manager.is_empty() {
+        "unknown".to_owned()
+    } else {
+        manager
     })
 }
 

@@ -56,6 +56,10 @@ pub struct Snapshot {
     pub limits: Vec<LimitSummary>,
     /// The serving certificate.
     pub certificate: CertificateSummary,
+    /// The certificate that the proxy shows to the apiservers. None: client certificates do not
+    /// pass.
+    #[serde(default)]
+    pub front_proxy_certificate: Option<CertificateSummary>,
     /// The last creates, newest first, without those that succeeded at the first attempt.
     pub decisions: Vec<DecisionSummary>,
     /// How many finished creates the proxy remembers.
@@ -168,6 +172,9 @@ pub struct HeldSummary {
     pub attempts: u64,
     /// The class of the last answer.
     pub class: String,
+    /// The quota and the amounts that it waits for; empty if it does not wait for a quota.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub waits_for: String,
     /// Milliseconds since its first pause began.
     pub held_for_ms: u64,
 }
@@ -209,7 +216,7 @@ pub struct LimitSummary {
     pub reached: u64,
 }
 
-/// When the serving certificate expires.
+/// When a certificate of the proxy expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateSummary {
@@ -247,6 +254,17 @@ impl HeldSummary {
     pub fn object(&self) -> String {
         object(&self.resource, &self.namespace, &self.name)
     }
+
+    /// The class of the last answer in words, and the quota that the create waits for.
+    #[must_use]
+    pub fn last_answer(&self) -> String {
+        let class = self.class.replace('_', " ");
+        if self.waits_for.is_empty() {
+            class
+        } else {
+            format!("{class}: {}", self.waits_for)
+        }
+    }
 }
 
 /// The resource, the namespace and the name, with `?` for a name that is not known.
@@ -256,6 +274,15 @@ fn object(resource: &str, namespace: &str, name: &str) -> String {
 }
 
 impl Snapshot {
+    /// The certificates of the proxy, each with a phrase before the time that is left.
+    pub fn certificates(&self) -> impl Iterator<Item = (&'static str, &CertificateSummary)> {
+        let serving = ("until the certificate expires", &self.certificate);
+        let front_proxy = self.front_proxy_certificate.as_ref();
+        let front_proxy =
+            front_proxy.map(|shown| ("until the front proxy's certificate expires", shown));
+        std::iter::once(serving).chain(front_proxy)
+    }
+
     /// Whether every check passes.
     #[must_use]
     pub fn is_ready(&self) -> bool {

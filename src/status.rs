@@ -1,10 +1,11 @@
 //! `metav1.Status`, the error object of the apiserver: decodes those of the upstream and encodes
 //! those that the proxy writes itself.
 //!
-//! This module knows the three encodings of the apiserver (JSON, protobuf and YAML), and finds the
-//! name of an object in a request body. It does not decide what a Status proves; `verdict` does.
+//! This module knows the four encodings of the apiserver (JSON, protobuf, YAML and CBOR), and finds
+//! the name of an object in a request body. It does not decide what a Status proves; `verdict` does.
 //! Malformed input of any kind gives `None` and never a panic.
 
+mod cbor;
 mod json;
 mod meta;
 mod negotiate;
@@ -66,9 +67,19 @@ pub enum Encoding {
     Protobuf,
     /// `application/yaml`.
     Yaml,
+    /// `application/cbor`.
+    Cbor,
 }
 
 impl Encoding {
+    /// All of them.
+    pub const ALL: [Encoding; 4] = [
+        Encoding::Json,
+        Encoding::Protobuf,
+        Encoding::Yaml,
+        Encoding::Cbor,
+    ];
+
     /// The encoding in which the apiserver would answer an error to a request with these headers.
     pub fn negotiate(headers: &HeaderMap) -> Encoding {
         Encoding::of_accept(headers.get(http::header::ACCEPT))
@@ -87,6 +98,8 @@ impl Encoding {
     pub fn sniff(body: &[u8]) -> Encoding {
         if body.starts_with(&protobuf::MAGIC) {
             Encoding::Protobuf
+        } else if cbor::starts(body) {
+            Encoding::Cbor
         } else if body.trim_ascii_start().starts_with(b"{") {
             Encoding::Json
         } else {
@@ -105,6 +118,7 @@ impl Encoding {
             Encoding::Json => "application/json",
             Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
             Encoding::Yaml => "application/yaml",
+            Encoding::Cbor => "application/cbor",
         }
     }
 }
@@ -128,12 +142,14 @@ impl Status {
         self
     }
 
-    /// The body to send, byte for byte as the apiserver would write it.
+    /// The body to send, byte for byte as the apiserver would write it. In CBOR the apiserver
+    /// begins at a random field; this begins at the first.
     pub fn encode(&self, encoding: Encoding) -> Bytes {
         match encoding {
             Encoding::Json => json::encode(self).into(),
             Encoding::Protobuf => protobuf::encode_status(self),
             Encoding::Yaml => yaml::encode(self).into(),
+            Encoding::Cbor => cbor::encode(self),
         }
     }
 
@@ -144,6 +160,7 @@ impl Status {
             Encoding::Json => json::decode(body),
             Encoding::Protobuf => protobuf::decode_status(body),
             Encoding::Yaml => yaml::decode(body),
+            Encoding::Cbor => cbor::decode(body),
         }
     }
 }
@@ -179,6 +196,7 @@ mod tests {
                 "quota_conflict_409_protobuf",
                 "quota_conflict_409_clientgo_accept",
                 "quota_conflict_409_yaml",
+                "quota_conflict_409_cbor",
             ],
             |name| {
                 assert_eq!(
@@ -194,11 +212,13 @@ mod tests {
     fn writes_the_bytes_that_the_apiserver_wrote() {
         let all = [
             "already_exists_409",
+            "already_exists_409_cbor",
             "already_exists_409_protobuf",
             "anonymous_403",
             "bad_json_400",
             "etcd_stalled_quota_timeout_500",
             "exceeded_quota_403",
+            "exceeded_quota_403_cbor",
             "exceeded_quota_403_protobuf",
             "invalid_422_two_causes",
             "namespace_mismatch_400",
@@ -250,17 +270,27 @@ mod tests {
                 String::from_utf8_lossy(body)
             );
         });
-        assert_eq!(Status::decode(&sample("created_201")), None);
+        for created in [
+            "created_201",
+            "created_201_cbor",
+            "created_201_custom_resource_cbor",
+        ] {
+            assert_eq!(Status::decode(&sample(created)), None, "{created}");
+        }
         assert_eq!(Status::decode(&sample("too_many_requests_429")), None);
     }
 
     #[test]
     fn finds_no_status_in_a_truncated_body() {
-        for name in ["quota_conflict_409", "quota_conflict_409_protobuf"] {
+        // The last bytes of the protobuf are the envelope's two empty strings, the last of the JSON is
+        // the newline.
+        for (name, idle) in [
+            ("quota_conflict_409", 1),
+            ("quota_conflict_409_protobuf", 4),
+            ("quota_conflict_409_cbor", 0),
+        ] {
             let body = sample(name);
-            // The last bytes of the protobuf are the envelope's two empty strings, the last of the
-            // JSON is the newline.
-            for end in 0..body.len() - 5 {
+            for end in 0..body.len() - idle {
                 assert_eq!(Status::decode(&body[..end]), None, "{name} cut at {end}");
             }
         }
@@ -307,23 +337,23 @@ mod tests {
         }
 
         #[test]
-        fn decode_never_panics_behind_each_mark(mark in prop::sample::select(vec!["k8s\0", "{\"kind\":\"Status\"", "kind: Status\n"]), tail: Vec<u8>) {
-            let body = [mark.as_bytes(), &tail].concat();
+        fn decode_never_panics_behind_each_mark(mark in prop::sample::select(vec![&b"k8s\0"[..], b"{\"kind\":\"Status\"", b"kind: Status\n", b"\xd9\xd9\xf7", b"\xd9\xd9\xf7\xa8DkindFStatus"]), tail: Vec<u8>) {
+            let body = [mark, &tail].concat();
             let _ = Status::decode(&body);
             let _ = object_meta(&body);
         }
 
         #[test]
-        fn decode_never_panics_on_a_damaged_protobuf(at in 0usize..250, byte: u8) {
-            let mut body = quota_conflict().encode(Encoding::Protobuf).to_vec();
+        fn decode_never_panics_on_a_damaged_body(encoding in prop::sample::select(vec![Encoding::Protobuf, Encoding::Cbor]), at in 0usize..250, byte: u8) {
+            let mut body = quota_conflict().encode(encoding).to_vec();
             let at = at % body.len();
             body[at] = byte;
             let _ = Status::decode(&body);
         }
 
         #[test]
-        fn every_status_survives_json_and_protobuf(status in any_status()) {
-            for encoding in [Encoding::Json, Encoding::Protobuf] {
+        fn every_status_survives_json_protobuf_and_cbor(status in any_status()) {
+            for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Cbor] {
                 let body = status.encode(encoding);
                 prop_assert_eq!(Encoding::sniff(&body), encoding);
                 let read = Status::decode(&body);

@@ -1,18 +1,23 @@
 //! TLS on both sides. Only this module uses rustls, aws-lc-rs, rcgen and the certificate parsers.
 //!
 //! The listener serves a certificate from files, which is reloaded on change, or a self-signed one
-//! that is made at the start. The upstream is verified with a CA, without a client certificate, by
-//! the rules of Go. TLS 1.2 and 1.3 are supported. `listener` and `upstream` use this module; `app`
-//! reloads the files.
+//! that is made at the start. The upstream is verified with a CA by the rules of Go, and so are the
+//! certificates of clients, if they may pass. TLS 1.2 and 1.3 are supported. `listener`, `identity`
+//! and `upstream` use this module; `app` reloads the files.
 
 mod algorithms;
 mod certificate;
 mod chain;
+mod client;
 mod client_auth;
 mod constraints;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod pem;
 mod refused;
 mod self_signed;
+mod subject;
 mod upstream;
 mod verify;
 mod x509;
@@ -24,10 +29,11 @@ use std::sync::Arc;
 use rustls::AlertDescription;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use certificate::{ServingCertificate, server_config};
+pub use certificate::{OwnCertificate, server_config};
+pub use client::{ClientAuthority, ClientCertificateError, PresentedChain, User, doubts};
 pub use pem::PemError;
 pub use self_signed::{SelfSignedCertificate, reached_at, self_signed, write_kubeconfig};
-pub use upstream::{UpstreamTrust, client_config, read_authority, server_name};
+pub use upstream::{Shows, UpstreamTrust, client_config, read_authority, server_name};
 
 use crate::kubeconfig::KubeconfigError;
 
@@ -116,6 +122,14 @@ pub enum TlsError {
         path: PathBuf,
         /// rustls's error.
         source: rustls::Error,
+    },
+    /// The certificate is only for servers, and the proxy must show it as a client.
+    #[error(
+        "the certificate {} is not for clients: its extendedKeyUsage must have clientAuth", path.display()
+    )]
+    Purpose {
+        /// The path of the certificate.
+        path: PathBuf,
     },
     /// The key belongs to another certificate.
     #[error("the private key {} does not fit the certificate {}", key.display(), certificate.display())]

@@ -13,6 +13,9 @@
 
 mod context;
 mod export;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod otlp;
 
 use std::sync::Arc;
@@ -155,6 +158,28 @@ impl Trace {
         self.end_attempt(Some(AttemptEnd { class, code }));
         self.last_ended = Some(Instant::now());
         self.resends += 1;
+    }
+
+    /// Adds the span of a lookup of the object, which began at `began`.
+    pub fn looked(&mut self, began: Instant, found: &str) {
+        let mut attributes = Attributes::default();
+        attributes.text("http.request.method", "GET");
+        attributes.text("kube_retry_proxy.lookup", found);
+        let id = fastrand::u64(1..);
+        let failed = found == "failed";
+        let span = Span {
+            name: "lookup",
+            ..self.span(
+                SpanKind::Client,
+                id,
+                self.span_id,
+                began,
+                attributes,
+                failed,
+            )
+        };
+        let span = span.encode();
+        self.ended.push(span);
     }
 
     /// Notes the status code that the client gets.

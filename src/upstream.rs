@@ -10,8 +10,12 @@ mod choice;
 mod connect;
 mod discover;
 mod failover;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod lane;
+mod lines;
 mod pins;
 mod report;
 mod seats;
@@ -32,16 +36,20 @@ use tokio_util::sync::CancellationToken;
 use crate::body::Body;
 use crate::config::{self, Discover, Pin};
 use crate::metrics::Metrics;
-use crate::tls::TlsError;
+use crate::tls::{OwnCertificate, TlsError};
 use choice::{least_loaded, pinned};
 pub use connect::{AddressError, ConnectError, HandshakeError};
+#[cfg(test)]
+pub(crate) use connect::{Scripted, refused_stream};
 use discover::Discovery;
 use failover::failover;
 pub use lane::Lease;
+pub use lines::{LineError, WatchLines};
 use pins::Key;
 pub use report::ServerStatus;
 use seats::Seats;
 pub use send_error::SendError;
+use server::Server;
 use servers::ServerList;
 pub use token::{TokenError, bearer};
 
@@ -124,10 +132,10 @@ impl Upstream {
             self.metrics(),
             request,
             |tried, request| async move {
-                let (index, server) =
-                    least_loaded(servers, tried, |server| server.lane(kind).in_flight());
-                let sent = server.send_with_retry(server.lane(kind), request).await;
-                (index, sent)
+                let load = |server: &Server| server.lanes_for(&request).lane(kind).in_flight();
+                let (index, server) = least_loaded(servers, tried, load);
+                let lane = server.lanes_for(&request).lane(kind);
+                (index, server.send_with_retry(lane, request).await)
             },
         )
         .await
@@ -160,10 +168,11 @@ impl Upstream {
                     Pin::None => None,
                 };
                 let ((index, server), _seated) = pinned.unwrap_or_else(|| {
-                    let load = |server: &server::Server| server.slot(key).in_flight();
+                    let load = |server: &Server| server.lanes_for(&request).slot(key).in_flight();
                     (least_loaded(servers, tried, load), None)
                 });
-                (index, server.send(server.slot(key), request).await)
+                let slot = server.lanes_for(&request).slot(key);
+                (index, server.send(slot, request).await)
             },
         )
         .await
@@ -181,9 +190,11 @@ impl Upstream {
             self.metrics(),
             request,
             |tried, request| async move {
-                let (index, server) = least_loaded(servers, tried, |server| {
-                    server.lane(LaneKind::Stream).in_flight()
-                });
+                let load = |server: &Server| {
+                    let lanes = server.lanes_for(&request);
+                    lanes.lane(LaneKind::Stream).in_flight()
+                };
+                let (index, server) = least_loaded(servers, tried, load);
                 (index, server.upgrade(request).await)
             },
         )
@@ -224,6 +235,20 @@ impl Upstream {
         self.list.reload_ca()
     }
 
+    /// The certificate that the proxy shows for requests in the name of clients with a certificate.
+    pub fn front_proxy(&self) -> Option<&Arc<OwnCertificate>> {
+        self.list.front_proxy()
+    }
+
+    /// Reads that certificate and its key again. Returns whether they changed; then no further
+    /// request goes over a connection that shows the old one.
+    ///
+    /// # Errors
+    /// The files cannot be read or used. The last good pair stays in use.
+    pub fn reload_front_proxy(&self) -> Result<bool, TlsError> {
+        self.list.reload_front_proxy()
+    }
+
     /// Returns when a server went up or down, or is down for another reason, since the last call.
     /// Only one task may call it.
     pub async fn changed(&self) {
@@ -239,6 +264,12 @@ impl Upstream {
     /// Every server, as operators see it.
     pub fn status(&self) -> Vec<ServerStatus> {
         report::status(&self.list.load(), &self.seats)
+    }
+
+    /// Connects to `scripted` in place of the server with this index.
+    #[cfg(test)]
+    pub(crate) fn script(&self, index: usize, scripted: Scripted) {
+        self.list.load()[index].script(scripted);
     }
 
     fn metrics(&self) -> &Metrics {

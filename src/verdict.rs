@@ -6,11 +6,13 @@
 
 mod class;
 mod classify;
+mod exceeded;
 mod outcome;
 mod table;
 
 pub use class::{Class, Safety};
 pub use classify::{classify, classify_status};
+pub use exceeded::{Exceeded, Shortage};
 pub use outcome::Outcome;
 
 use std::time::Duration;
@@ -22,6 +24,8 @@ pub struct ClassifiedAnswer {
     pub class: Class,
     /// How long the upstream asked to wait.
     pub retry_after: Option<Duration>,
+    /// Whether a gateway on the way says that it got no answer: the connection behind it broke.
+    pub of_gateway: bool,
 }
 
 impl From<Class> for ClassifiedAnswer {
@@ -29,6 +33,7 @@ impl From<Class> for ClassifiedAnswer {
         ClassifiedAnswer {
             class,
             retry_after: None,
+            of_gateway: false,
         }
     }
 }
@@ -46,6 +51,24 @@ pub enum Verdict {
         /// starting or gone.
         on_another_server: bool,
     },
+    /// Look whether the object was stored. If it was, and provably by this create, the client gets
+    /// it.
+    Resolve {
+        /// What to do if it is not there.
+        if_absent: IfAbsent,
+    },
+}
+
+/// What to do if a create whose answer was ambiguous has stored no object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfAbsent {
+    /// Send the create again: its outcome was lost, and nothing says that it would be lost again.
+    SendAgain,
+    /// Give the answer to the client: the apiserver would give it again.
+    Relay,
+    /// Give the ambiguous answer to the client: an object of this name existed a moment ago, and it
+    /// may have been this one.
+    Ambiguous,
 }
 
 /// The opt-in classes, which are replayed only if the operator enables them. Their answers prove
@@ -61,6 +84,8 @@ pub struct Policy {
     pub quota_evaluation_timeout: bool,
     /// Replay after a webhook did not answer.
     pub webhook_unreachable: bool,
+    /// Look for the object after an ambiguous answer.
+    pub resolve: bool,
 }
 
 /// etcd refuses proposals while it is 5,000 entries behind. A replay within a second would only add
@@ -87,7 +112,30 @@ pub fn verdict(answer: &ClassifiedAnswer, policy: &Policy) -> Verdict {
         Class::QuotaStatusUnknown if policy.quota_status_unknown => replay(asked, false),
         Class::QuotaEvaluationTimeout if policy.quota_evaluation_timeout => replay(asked, false),
         Class::WebhookUnreachable if policy.webhook_unreachable => replay(asked, false),
+        class if policy.resolve && class.is_ambiguous() => Verdict::Resolve {
+            if_absent: match class {
+                Class::Lost | Class::HandlerTimeout | Class::StorageTimeout => IfAbsent::SendAgain,
+                _ if answer.of_gateway => IfAbsent::SendAgain,
+                _ => IfAbsent::Relay,
+            },
+        },
         _ => Verdict::Relay,
+    }
+}
+
+/// The same for an answer to an attempt that came after an ambiguous one. No refusal of a later
+/// attempt tells what became of the earlier one, which may be stored late. So the object is looked
+/// for before anything is relayed that says that there is none.
+pub fn verdict_after_ambiguous(answer: &ClassifiedAnswer, policy: &Policy) -> Verdict {
+    match (verdict(answer, policy), answer.class) {
+        (Verdict::Relay, Class::Success) => Verdict::Relay,
+        (Verdict::Relay, Class::AlreadyExists) => Verdict::Resolve {
+            if_absent: IfAbsent::Ambiguous,
+        },
+        (Verdict::Relay, _) => Verdict::Resolve {
+            if_absent: IfAbsent::Relay,
+        },
+        (other, _) => other,
     }
 }
 

@@ -38,6 +38,7 @@ mod read;
 mod target;
 mod tunnel;
 mod watch;
+mod watch_quotas;
 
 use answer::Answer;
 pub use answer::Body;

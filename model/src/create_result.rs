@@ -77,6 +77,10 @@ mod tests {
             }
             let name = path.file_stem().unwrap().to_str().unwrap();
             let name = name.trim_start_matches("v1_37_");
+            // The model does not speak CBOR.
+            if name.ends_with("_cbor") {
+                continue;
+            }
             let answer = Canned::captured(&std::fs::read(&path).unwrap()).unwrap();
             let expected = match name {
                 _ if name.starts_with("quota_conflict_409") => CreateResult::QuotaConflict,

@@ -61,11 +61,12 @@ impl QuotaInformer {
 
     /// The quotas of `namespace` that have arrived by `now`, sorted by name.
     pub fn list(&mut self, store: &Store, namespace: &str, now: Instant) -> Vec<Arc<Quota>> {
-        for quota in self.advance(store, now) {
-            self.quotas
-                .entry(quota.namespace.clone())
-                .or_default()
-                .insert(quota.name.clone(), quota);
+        for (change, quota) in self.advance(store, now) {
+            let known = self.quotas.entry(quota.namespace.clone()).or_default();
+            match change {
+                Change::Added | Change::Modified => known.insert(quota.name.clone(), quota),
+                Change::Deleted => known.remove(&quota.name),
+            };
         }
         self.quotas
             .get(namespace)
@@ -73,16 +74,22 @@ impl QuotaInformer {
             .unwrap_or_default()
     }
 
-    fn advance(&mut self, store: &Store, now: Instant) -> Vec<Arc<Quota>> {
+    fn advance(&mut self, store: &Store, now: Instant) -> Vec<(Change, Arc<Quota>)> {
         match arrived(&self.lag, &mut self.seen, now, |after| {
             store.quota_events(after, CHUNK)
         }) {
-            Ok(events) => events.into_iter().map(|event| event.object).collect(),
+            Ok(events) => events
+                .into_iter()
+                .map(|event| (event.change, event.object))
+                .collect(),
             Err(Compacted { .. }) => {
                 let (quotas, revision) = store.quotas(None);
                 self.seen = revision;
                 self.quotas.clear();
                 quotas
+                    .into_iter()
+                    .map(|quota| (Change::Added, quota))
+                    .collect()
             }
         }
     }

@@ -65,6 +65,8 @@ pub struct NewPod {
     /// The compute resources that at least one container does not specify. A quota on such a
     /// resource rejects the pod.
     pub unspecified: Vec<&'static str>,
+    /// The field manager of the create; empty if nobody asked for one.
+    pub manager: String,
     /// The posted object.
     pub content: Content,
 }

@@ -14,13 +14,13 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::amounts::Amounts;
 use super::dice::Dice;
 use super::machine::Machine;
 use super::object::{Namespace, NewPod, Pod, Quota};
 
 mod log;
 mod others;
+mod quotas;
 
 pub use log::{Change, Compacted, Event, Log};
 pub use others::OtherKey;
@@ -165,101 +165,6 @@ impl Store {
         self.state().events.clone()
     }
 
-    /// Stores a quota without a status. The quota controller computes the status later.
-    pub fn create_quota(
-        &self,
-        namespace: &str,
-        name: &str,
-        spec: Amounts,
-    ) -> Result<Arc<Quota>, StoreError> {
-        self.create_quota_with_status(namespace, name, spec, Amounts::new(), Amounts::new())
-    }
-
-    /// Stores a quota with its status, so that the quota controller has nothing to compute.
-    pub fn create_quota_with_status(
-        &self,
-        namespace: &str,
-        name: &str,
-        spec: Amounts,
-        hard: Amounts,
-        used: Amounts,
-    ) -> Result<Arc<Quota>, StoreError> {
-        let mut state = self.state();
-        let key = (namespace.to_owned(), name.to_owned());
-        if !state.namespaces.contains_key(namespace) {
-            return Err(StoreError::NotFound);
-        }
-        if state.quotas.contains_key(&key) {
-            return Err(StoreError::Exists);
-        }
-        let quota = Quota {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            uid: self.dice.uid(),
-            revision: state.advance(),
-            created: now(),
-            spec,
-            hard,
-            used,
-        };
-        let quota = state.put_quota(Change::Added, quota);
-        self.announce(state);
-        Ok(quota)
-    }
-
-    /// One quota.
-    pub fn quota(&self, namespace: &str, name: &str) -> Option<Arc<Quota>> {
-        self.state()
-            .quotas
-            .get(&(namespace.to_owned(), name.to_owned()))
-            .cloned()
-    }
-
-    /// The quotas of one namespace, or of all if it is `None`, sorted by name, with the revision of
-    /// this listing.
-    pub fn quotas(&self, namespace: Option<&str>) -> (Vec<Arc<Quota>>, u64) {
-        let state = self.state();
-        (within(&state.quotas, namespace), state.revision)
-    }
-
-    /// Writes `hard` and `used` as the status of a quota unless another write has happened since
-    /// the revision `based_on`. This is the race that causes quota conflicts.
-    pub fn update_quota_status(
-        &self,
-        namespace: &str,
-        name: &str,
-        based_on: u64,
-        hard: Amounts,
-        used: Amounts,
-    ) -> Result<Arc<Quota>, StoreError> {
-        let mut state = self.state();
-        let key = (namespace.to_owned(), name.to_owned());
-        let current = state
-            .quotas
-            .get(&key)
-            .cloned()
-            .ok_or(StoreError::NotFound)?;
-        if current.revision != based_on {
-            state.quota_writes.lost += 1;
-            return Err(StoreError::Conflict);
-        }
-        state.quota_writes.won += 1;
-        let quota = Quota {
-            revision: state.advance(),
-            hard,
-            used,
-            ..(*current).clone()
-        };
-        let quota = state.put_quota(Change::Modified, quota);
-        self.announce(state);
-        Ok(quota)
-    }
-
-    /// The number of status writes that succeeded and failed so far.
-    pub fn quota_writes(&self) -> QuotaWrites {
-        self.state().quota_writes
-    }
-
     /// Stores a pod. Its name must be set and its namespace must exist.
     pub fn create_pod(&self, posted: NewPod) -> Result<Arc<Pod>, StoreError> {
         let mut state = self.state();
@@ -323,11 +228,6 @@ impl Store {
         self.state().pod_log.after(revision, max)
     }
 
-    /// Up to `max` changes of quotas after `revision`, oldest first.
-    pub fn quota_events(&self, revision: u64, max: usize) -> Result<Vec<Event<Quota>>, Compacted> {
-        self.state().quota_log.after(revision, max)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // At worst, a writer that panicked has stored a change without logging it. `Tasks` reports
         // the panic.
@@ -362,15 +262,6 @@ impl State {
             change,
             object: object.clone(),
         }
-    }
-
-    fn put_quota(&mut self, change: Change, quota: Quota) -> Arc<Quota> {
-        let quota = Arc::new(quota);
-        self.quotas
-            .insert((quota.namespace.clone(), quota.name.clone()), quota.clone());
-        let event = self.event(quota.revision, change, &quota);
-        self.quota_log.push(event);
-        quota
     }
 }
 

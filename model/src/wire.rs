@@ -165,6 +165,10 @@ impl<'a> PodJson<'a> {
         metadata.insert("uid".into(), pod.uid.as_str().into());
         metadata.insert("resourceVersion".into(), pod.revision.to_string().into());
         metadata.insert("creationTimestamp".into(), timestamp(pod.created).into());
+        if !posted.manager.is_empty() {
+            let entry = managed_fields(&posted.manager, "v1", &timestamp(pod.created));
+            metadata.insert("managedFields".into(), entry);
+        }
         let status = Status {
             phase: "Pending",
             qos_class: "Burstable",
@@ -177,6 +181,14 @@ impl<'a> PodJson<'a> {
             status,
         }
     }
+}
+
+/// The `managedFields` of an object that one manager has created. Its fields are not listed.
+pub fn managed_fields(manager: &str, api_version: &str, time: &str) -> Value {
+    json!([{
+        "manager": manager, "operation": "Update", "apiVersion": api_version, "time": time,
+        "fieldsType": "FieldsV1", "fieldsV1": {},
+    }])
 }
 
 fn from_protobuf(posted: &NewPod) -> Map<String, Value> {

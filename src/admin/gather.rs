@@ -99,6 +99,9 @@ impl Sources<'_> {
             servers: servers.into_iter().map(server).collect(),
             limits: limits::of(config, &readings),
             certificate: certificate(readings.certificate_expiry, now),
+            front_proxy_certificate: readings
+                .front_proxy_expiry
+                .map(|expiry| certificate(expiry, now)),
             decisions: others
                 .into_iter()
                 .take(DECISIONS)
@@ -137,12 +140,14 @@ fn ranked(readings: &BTreeMap<String, Reading>) -> Vec<CountsSummary> {
 }
 
 fn counts(name: &str, reading: &Reading) -> CountsSummary {
-    let [created, created_after_replay, gave_up] = [
+    let [created, resolved, created_after_replay, gave_up] = [
         Outcome::Created,
+        Outcome::Resolved,
         Outcome::CreatedAfterReplay,
         Outcome::GaveUp,
     ]
     .map(|outcome| reading.ended(outcome));
+    let created = created + resolved;
     let all: u64 = reading.outcomes.values().sum();
     CountsSummary {
         name: name.to_owned(),
@@ -161,6 +166,7 @@ fn held_summary(held: &HeldCreate) -> HeldSummary {
         resource: held.resource.to_string(),
         attempts: held.attempts as u64,
         class: held.class.to_owned(),
+        waits_for: held.waits_for.to_string(),
         held_for_ms: millis(held.since.elapsed()),
     }
 }
@@ -218,6 +224,11 @@ fn decision_summary(decision: &Decision) -> DecisionSummary {
         class: attempt.class.to_owned(),
         duration_ms: millis(attempt.duration),
         delay_ms: attempt.delay.map(millis),
+        lookups: attempt
+            .lookups
+            .iter()
+            .map(|found| (*found).to_owned())
+            .collect(),
     };
     DecisionSummary {
         time: rfc3339(decision.time),

@@ -89,6 +89,12 @@ pub(super) fn of(config: &Config, readings: &Readings) -> Vec<LimitSummary> {
             budget(&replay.budget.other),
             spent(BudgetKind::Other),
         ),
+        limit(
+            "Creates of one namespace that wait for a full quota",
+            "replay.fullQuotas.maxWaiting",
+            number(replay.full_quotas.max_waiting.into()),
+            kept(NotReplayed::QuotaQueueFull),
+        ),
         LimitSummary {
             now: number(readings.held),
             ..limit(

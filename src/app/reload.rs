@@ -1,13 +1,13 @@
 //! Reloads the parts that may change while the proxy runs: `mode`, `replay` and `rateLimit` of the
-//! configuration, the serving certificate, and the CA of the upstream. An error is logged once, and
-//! the last good state stays in use.
+//! configuration, the certificates of the proxy, and the CAs of the upstream and of clients. An error
+//! is logged once, and the last good state stays in use.
 //!
 //! Files are read again every few seconds and compared by content. A ConfigMap or Secret changes by
 //! swapping symlinks, and a watch on the file would miss that.
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::create::CreateSettings;
 use crate::metrics::{Metrics, Reloaded};
 use crate::proxy::Proxy;
-use crate::tls::ServingCertificate;
+use crate::tls::OwnCertificate;
 
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -45,7 +45,7 @@ pub(super) struct Reloader {
     pub source: Option<ConfigSource>,
     pub current: Arc<ArcSwap<Config>>,
     pub proxy: Arc<Proxy>,
-    pub certificate: Arc<ServingCertificate>,
+    pub certificate: Arc<OwnCertificate>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -63,6 +63,10 @@ impl Reloader {
             logged.once(&self.metrics, Reloaded::Certificate, certificate);
             let upstream_ca = self.proxy.upstream.reload_ca().map_err(Into::into);
             logged.once(&self.metrics, Reloaded::UpstreamCa, upstream_ca);
+            let client_ca = self.client_ca();
+            logged.once(&self.metrics, Reloaded::ClientCa, client_ca);
+            let front_proxy = self.front_proxy();
+            logged.once(&self.metrics, Reloaded::FrontProxyCertificate, front_proxy);
         }
     }
 
@@ -88,10 +92,7 @@ impl Reloader {
         if new == **current {
             return Ok(false);
         }
-        self.proxy
-            .creates
-            .settings
-            .store(Arc::new(CreateSettings::new(&new)));
+        self.proxy.creates.reload(CreateSettings::new(&new));
         self.metrics.mode(new.mode);
         self.current.store(Arc::new(new));
         Ok(true)
@@ -101,6 +102,19 @@ impl Reloader {
         let changed = self.certificate.reload()?;
         if changed {
             report_expiry(&self.metrics, &self.certificate);
+        }
+        Ok(changed)
+    }
+
+    fn client_ca(&self) -> Changed {
+        let identities = self.proxy.identities.as_ref();
+        Ok(identities.map_or(Ok(false), |identities| identities.reload())?)
+    }
+
+    fn front_proxy(&self) -> Changed {
+        let changed = self.proxy.upstream.reload_front_proxy()?;
+        if changed {
+            report_front_proxy_expiry(&self.metrics, self.proxy.upstream.front_proxy());
         }
         Ok(changed)
     }
@@ -151,6 +165,8 @@ struct Logged {
     config: Option<String>,
     certificate: Option<String>,
     upstream_ca: Option<String>,
+    client_ca: Option<String>,
+    front_proxy: Option<String>,
 }
 
 impl Logged {
@@ -159,6 +175,8 @@ impl Logged {
             Reloaded::Config => &mut self.config,
             Reloaded::Certificate => &mut self.certificate,
             Reloaded::UpstreamCa => &mut self.upstream_ca,
+            Reloaded::ClientCa => &mut self.client_ca,
+            Reloaded::FrontProxyCertificate => &mut self.front_proxy,
         };
         match changed {
             Ok(changed) => {
@@ -185,13 +203,28 @@ impl Logged {
 }
 
 /// Updates the metric, and warns of a certificate that has expired.
-pub(super) fn report_expiry(metrics: &Metrics, certificate: &ServingCertificate) {
-    let expiry = certificate.not_after();
-    let seconds = expiry
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    metrics.certificate_expiry(i64::try_from(seconds).unwrap_or(i64::MAX));
-    if expiry < std::time::SystemTime::now() {
+pub(super) fn report_expiry(metrics: &Metrics, certificate: &OwnCertificate) {
+    metrics.certificate_expiry(unix_seconds(certificate.not_after()));
+    if certificate.not_after() < SystemTime::now() {
         warn!("The serving certificate has expired");
     }
+}
+
+/// The same for the certificate that the proxy shows to the apiserver.
+pub(super) fn report_front_proxy_expiry(
+    metrics: &Metrics,
+    certificate: Option<&Arc<OwnCertificate>>,
+) {
+    let Some(certificate) = certificate else {
+        return;
+    };
+    metrics.front_proxy_certificate_expiry(unix_seconds(certificate.not_after()));
+    if certificate.not_after() < SystemTime::now() {
+        warn!("The certificate of upstream.frontProxyCertFile has expired");
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

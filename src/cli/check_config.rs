@@ -10,12 +10,14 @@ use clap::Args;
 use super::CliError;
 use crate::config::Mistake;
 use crate::config::file::{self, FileError};
+use crate::tls;
 
 /// Arguments of `check-config`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Prints `FILE: ok`, or one line for each mistake, and exits with 1. Warnings about resources that can
-never match go to standard error.
+never match, and about the files of client certificates if they can be read here, go to standard
+error.
 
 Example:
   kube-retry-proxy check-config config.yaml")]
@@ -40,11 +42,15 @@ pub fn run(
         Some(line) => format!("{path}:{line}: "),
         None => format!("{path}: "),
     };
-    match file::text(&bytes).and_then(|text| file::parse(text).map(|_| text)) {
-        Ok(text) => {
+    let checked = file::text(&bytes).and_then(|text| Ok((text, file::parse(text)?)));
+    match checked {
+        Ok((text, config)) => {
             for warning in file::warnings(text) {
                 // Nothing can be done when stderr is closed.
                 let _ = writeln!(err, "{}warning: {warning}", line(&warning));
+            }
+            for doubt in tls::doubts(&config.serving, &config.upstream) {
+                let _ = writeln!(err, "{path}: warning: {doubt}");
             }
             writeln!(out, "{path}: ok").map_err(CliError::Stdout)?;
             Ok(ExitCode::SUCCESS)

@@ -9,7 +9,8 @@ use clap::{ArgGroup, Args};
 
 use crate::config;
 use crate::kubeconfig::{
-    self, Kubeconfig, KubeconfigError, NewKubeconfig, ProxyEndpoint, Rewritten, replace_file,
+    self, Kubeconfig, KubeconfigError, NewKubeconfig, ProxyEndpoint, Rewritten, Warning,
+    replace_file,
 };
 use crate::tls::{self, TlsError};
 
@@ -48,6 +49,10 @@ pub struct KubeconfigArgs {
     /// for the users of the cluster that have a tokenFile.
     #[arg(long)]
     pub embed_token: bool,
+    /// The proxy has `serving.clientCaFile`, so that users with a client certificate work. Without
+    /// this, the command warns of them.
+    #[arg(long, requires = "from")]
+    pub client_certificates: bool,
     /// The default namespace of the new kubeconfig.
     #[arg(long, short, value_name = "NAME", conflicts_with = "from")]
     pub namespace: Option<String>,
@@ -114,8 +119,13 @@ pub fn make(args: &KubeconfigArgs) -> Result<Rewritten, KubeconfigCommandError> 
             let path = path.to_owned();
             return Err(KubeconfigCommandError::Overwrites { path });
         }
-        return kubeconfig::rewrite(&original, args.context.as_deref(), proxy, embed)
-            .map_err(KubeconfigCommandError::Rewrite);
+        let mut rewritten = kubeconfig::rewrite(&original, args.context.as_deref(), proxy, embed)
+            .map_err(KubeconfigCommandError::Rewrite)?;
+        if args.client_certificates {
+            let works = |warning: &Warning| matches!(warning, Warning::ClientCertificate { .. });
+            rewritten.warnings.retain(|warning| !works(warning));
+        }
+        return Ok(rewritten);
     }
     let default = config::SelfSignedConfig::default().token_file;
     let new = NewKubeconfig {

@@ -130,14 +130,18 @@ fn conflicts(snapshot: &Snapshot) -> String {
             number(snapshot.ended(Outcome::GaveUp)),
         ),
         ("creates held now", number(snapshot.held)),
-        (
-            "until the certificate expires",
-            snapshot.certificate.time_left(),
-        ),
     ];
-    let rows = rows
+    let resolved = snapshot.ended(Outcome::Resolved);
+    let resolved = (resolved > 0).then(|| ("creates found by a lookup", number(resolved)));
+    let certificates = snapshot
+        .certificates()
+        .map(|(what, certificate)| (what, certificate.time_left()));
+    let rows: Vec<_> = rows
+        .into_iter()
+        .chain(resolved)
+        .chain(certificates)
         .map(|(what, value)| vec![what.to_owned(), value])
-        .to_vec();
+        .collect();
     let chart = format!(
         "{}  absorbed per minute, the last {ago}, highest {}\n",
         sparkline(shown, peak),
@@ -190,7 +194,7 @@ fn held(snapshot: &Snapshot) -> String {
             vec![
                 printable(&held.object()),
                 number(held.attempts),
-                printable(&held.class),
+                printable(&held.last_answer()),
                 duration(Duration::from_millis(held.held_for_ms)),
             ]
         })

@@ -60,6 +60,8 @@ pub enum Shape {
     Optional(Box<Shape>),
     /// A list with at least one item.
     List(Box<Shape>),
+    /// A list that may be empty.
+    ListOrEmpty(Box<Shape>),
     /// `true` or `false`.
     Bool,
     /// A whole number between two bounds.

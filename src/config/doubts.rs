@@ -1,5 +1,6 @@
-//! Resources in a configuration that are valid and can never match a create that waits: a built-in
-//! plural in the wrong group, a singular name, a resource without a namespace.
+//! What is valid in a configuration and has no effect: a resource that can never match a create that
+//! waits (a built-in plural in the wrong group, a singular name, a resource without a namespace), and
+//! a watch of quotas that nobody waits for.
 //!
 //! Anybody may define resources, so these are warnings and not mistakes. Only the groups in the table
 //! are known to have nothing else.
@@ -81,7 +82,7 @@ const BUILT_IN: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// A warning for each resource that can never match, without a line.
+/// A warning for each of them, without a line.
 pub(crate) fn doubts(config: &Config) -> Vec<Mistake> {
     let lists = [
         ("creates.resources", &config.creates.resources),
@@ -100,7 +101,13 @@ pub(crate) fn doubts(config: &Config) -> Vec<Mistake> {
                 })
             })
     });
-    all.collect()
+    let idle = config.replay.full_quotas.watch && !config.replay.exceeded_quota.enabled;
+    let idle = idle.then(|| Mistake {
+        line: None,
+        path: "replay.fullQuotas.watch".into(),
+        problem: Problem::Doubt("has no effect: replay.exceededQuota.enabled is false".into()),
+    });
+    all.chain(idle).collect()
 }
 
 /// Why a resource can never match.
@@ -167,6 +174,20 @@ fn is_singular(name: &str, plural: &str) -> bool {
 mod tests {
     use super::*;
     use crate::rows::every;
+
+    #[test]
+    fn a_watch_of_quotas_that_nobody_waits_for_is_doubtful() {
+        let mut config = Config::default();
+        assert!(doubts(&config).is_empty());
+        config.replay.full_quotas.watch = true;
+        let doubt = doubts(&config).remove(0);
+        assert_eq!(
+            doubt.to_string(),
+            "replay.fullQuotas.watch: has no effect: replay.exceededQuota.enabled is false"
+        );
+        config.replay.exceeded_quota.enabled = true;
+        assert!(doubts(&config).is_empty());
+    }
 
     #[test]
     fn a_resource_that_can_never_match_is_doubtful() {

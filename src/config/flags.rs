@@ -66,7 +66,7 @@ impl GivenSetting {
 pub(crate) fn is_list(shape: &Shape) -> bool {
     match shape {
         Shape::Optional(inner) => is_list(inner),
-        Shape::List(_) => true,
+        Shape::List(_) | Shape::ListOrEmpty(_) => true,
         _ => false,
     }
 }
@@ -82,7 +82,9 @@ pub(crate) fn words(shape: &Shape) -> Option<&[(&'static str, &'static str)]> {
 
 fn value_of(shape: &Shape, text: String) -> YamlValue {
     match shape {
-        Shape::Optional(inner) | Shape::List(inner) => value_of(inner, text),
+        Shape::Optional(inner) | Shape::List(inner) | Shape::ListOrEmpty(inner) => {
+            value_of(inner, text)
+        }
         Shape::Whole { .. } => text
             .parse()
             .map_or(YamlValue::Text(text), YamlValue::Integer),

@@ -25,6 +25,7 @@ fn values(shape: &Shape) -> String {
             Shape::Section { .. } => "a list of mappings, at least one".into(),
             item => format!("a list of at least one; each item is {}", values(item)),
         },
+        Shape::ListOrEmpty(item) => format!("a list; each item is {}", values(item)),
         Shape::Bool => "true or false".into(),
         Shape::Whole { min, max } => format!("a whole number from {min} to {max}"),
         Shape::Number { min, max } => format!("a number from {min} to {max}"),

@@ -237,6 +237,21 @@ pub(crate) fn list_or_none<T: 'static>(item: Leaf<T>) -> Leaf<Vec<T>> {
     })
 }
 
+/// A list that may be empty.
+pub(crate) fn list_or_empty<T: 'static>(item: Leaf<T>) -> Leaf<Vec<T>> {
+    let Leaf { shape, parse, show } = list(item);
+    let shape = match shape {
+        Shape::List(item) => Shape::ListOrEmpty(item),
+        other => other,
+    };
+    let parse = move |value: &YamlValue| match value {
+        YamlValue::List(nodes) if nodes.is_empty() => Ok(Vec::new()),
+        YamlValue::List(_) => parse(value),
+        _ => Err("a list".to_owned()),
+    };
+    Leaf::new(shape, parse, show)
+}
+
 /// A Go duration between two bounds, both included.
 pub(crate) fn duration<T>(min: Duration, max: Duration) -> Leaf<T>
 where

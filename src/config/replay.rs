@@ -1,13 +1,28 @@
 //! The sections `replay` and `rateLimit`. Both are reloaded at run time.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::declare::settings;
-use super::kind::{OptionalSection, SectionList, Subsection, boolean, duration, number, whole};
-use super::{Attempts, Burst, Count, HOUR, MILLISECOND, Qps, Ratio, Resource, Wait};
+use super::declare::{settings, words};
+use super::kind::{
+    OptionalSection, SectionList, Subsection, boolean, duration, number, path, whole, word,
+};
+use super::{
+    Attempts, Burst, Count, HOUR, MILLISECOND, Qps, Ratio, Resource, SERVICE_ACCOUNT_TOKEN, Wait,
+};
 
 const MAX_ATTEMPTS: Attempts = Attempts::new(8);
 const MAX_HOLD: Duration = Duration::from_secs(8);
+
+words! {
+    /// What the proxy does after an answer that does not tell whether the object was stored.
+    pub enum Ambiguous {
+        /// Relay the answer, or say in a 504 that there is none.
+        Relay = "Relay",
+        /// Look for the object with the caller's own credentials, and answer what is true.
+        Resolve = "Resolve",
+    }
+}
 
 settings! {
     /// When and how often the proxy sends a create again.
@@ -34,6 +49,19 @@ settings! {
         /// How many replays the proxy may make, in each namespace and in all together. When a
         /// budget is used up, the client gets the answer of kube-apiserver.
         budget: Budgets = Budgets::default(), Subsection;
+        /// What to do if a connection breaks after a create was sent, or if kube-apiserver answers
+        /// that it ran out of time. The object may have been stored.
+        ///
+        /// `Resolve` looks for an object with a name. If it is not there, the create is sent again.
+        /// If it is there and provably of this create, the client gets 201. The caller must be
+        /// allowed to get the object. docs/ambiguous-creates.md says what proves it.
+        ambiguous: Ambiguous = Ambiguous::Relay, word();
+        /// Whether the proxy completes the name of an object that has only a `generateName`, by
+        /// kube-apiserver's own rules, before it sends the create. Needs `ambiguous: Resolve`.
+        ///
+        /// Without it, such a create is never sent again after an ambiguous answer. Admission
+        /// webhooks see the name.
+        complete_generate_name: bool = false, boolean();
         /// Whether to hold a create that was refused with `exceeded quota` until the quota has
         /// room.
         ///
@@ -43,6 +71,8 @@ settings! {
             max_attempts: Attempts::new(30),
             max_hold: Duration::from_secs(30),
         }, Subsection;
+        /// How creates wait for a full quota, if `exceededQuota` is enabled.
+        full_quotas: FullQuotas = FullQuotas::default(), Subsection;
         /// Whether to replay a create that was refused with `status unknown for quota`. The quota
         /// is new, and its usage has not been counted yet.
         quota_status_unknown: OptIn = OptIn::default(), Subsection;
@@ -76,6 +106,34 @@ settings! {
         max_attempts: Attempts = MAX_ATTEMPTS, whole();
         /// How long after the arrival of a create its last attempt may start.
         max_hold: Duration = MAX_HOLD, duration(Duration::ZERO, HOUR);
+    }
+}
+
+settings! {
+    /// How creates wait for a full quota.
+    #[derive(Eq)]
+    pub struct FullQuotas {
+        /// Whether the proxy watches the quotas that creates wait for, and sends a create again when
+        /// it fits.
+        ///
+        /// The oldest create goes first, and only as many are sent as fit. `exceededQuota.maxHold`
+        /// and the client's own timeout end the wait; `exceededQuota.maxAttempts` does not count.
+        /// Without a watch, each create polls with growing pauses.
+        watch: bool = false, boolean();
+        /// The file with the bearer token that the proxy watches quotas with.
+        ///
+        /// The token must be allowed to list and watch `resourcequotas` in the namespaces of the
+        /// creates. The proxy uses it for nothing else. Where it is not allowed to, creates poll.
+        token_file: PathBuf = SERVICE_ACCOUNT_TOKEN.into(), path();
+        /// How many creates of one namespace may wait for a full quota at the same time.
+        ///
+        /// Above the limit, the client gets the answer of kube-apiserver.
+        max_waiting: Count<1, 1_000_000> = Count::new(1_000), whole();
+        /// How many namespaces the proxy watches at the same time. Creates of other namespaces
+        /// poll.
+        ///
+        /// A namespace is watched only while creates of it wait.
+        max_watches: Count<1, 10_000> = Count::new(100), whole();
     }
 }
 

@@ -2,7 +2,7 @@
 //! applied.
 
 use super::mistake::{Mistake, Problem};
-use super::{Config, ServingConfig};
+use super::{Ambiguous, Config, ServingConfig};
 
 /// A request remembers the servers that it has tried in one 64-bit word.
 pub(crate) const MAX_SERVERS: usize = 64;
@@ -32,6 +32,12 @@ pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
         serving.tls_cert_file.is_some(),
         serving.tls_private_key_file.is_some(),
     );
+    let (client_ca, front_proxy_cert, front_proxy_key) = (
+        serving.client_ca_file.is_some(),
+        upstream.front_proxy_cert_file.is_some(),
+        upstream.front_proxy_key_file.is_some(),
+    );
+    let is_plain = |url: &http::Uri| url.scheme() == Some(&http::uri::Scheme::HTTP);
     let servers = &upstream.servers;
     let twice = (1..servers.len()).any(|index| servers[..index].contains(&servers[index]));
     let rules = [
@@ -72,6 +78,31 @@ pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
             "needs serving.tlsCertFile beside it",
         ),
         (
+            client_ca && !(front_proxy_cert && front_proxy_key),
+            "serving.clientCaFile",
+            "upstream.frontProxyCertFile",
+            "needs upstream.frontProxyCertFile and upstream.frontProxyKeyFile beside it, because only with them kube-apiserver believes for whom the proxy asks",
+        ),
+        (
+            front_proxy_cert && !(front_proxy_key && client_ca),
+            "upstream.frontProxyCertFile",
+            "serving.clientCaFile",
+            "needs upstream.frontProxyKeyFile and serving.clientCaFile beside it",
+        ),
+        (
+            front_proxy_key && !(front_proxy_cert && client_ca),
+            "upstream.frontProxyKeyFile",
+            "serving.clientCaFile",
+            "needs upstream.frontProxyCertFile and serving.clientCaFile beside it",
+        ),
+        (
+            (client_ca || front_proxy_cert || front_proxy_key)
+                && upstream.addresses().iter().any(is_plain),
+            "serving.clientCaFile",
+            "upstream.url",
+            "needs https in upstream.url and upstream.servers, because without TLS there is no certificate that kube-apiserver could believe",
+        ),
+        (
             same_port(serving, config),
             "admin.bindAddress",
             "serving.securePort",
@@ -82,6 +113,12 @@ pub(crate) fn broken(config: &Config) -> Vec<BrokenRule> {
             "replay.baseDelay",
             "replay.maxDelay",
             "must not exceed replay.maxDelay",
+        ),
+        (
+            replay.complete_generate_name && replay.ambiguous == Ambiguous::Relay,
+            "replay.completeGenerateName",
+            "replay.ambiguous",
+            "has no effect without replay.ambiguous: Resolve",
         ),
         (
             creates.max_body > creates.max_buffered,
@@ -117,4 +154,23 @@ fn same_port(serving: &ServingConfig, config: &Config) -> bool {
     serving.secure_port != 0
         && serving.secure_port == admin.port()
         && (ours == admin.ip() || ours.is_unspecified() || admin.ip().is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_completed_only_where_ambiguous_creates_are_resolved() {
+        let mut config = Config::default();
+        config.replay.complete_generate_name = true;
+        let paths = |config: &Config| -> Vec<_> {
+            let broken = broken(config).into_iter();
+            broken.map(|rule| (rule.mistake.path, rule.other)).collect()
+        };
+        let expected = ("replay.completeGenerateName".to_owned(), "replay.ambiguous");
+        assert_eq!(paths(&config), [expected]);
+        config.replay.ambiguous = Ambiguous::Resolve;
+        assert_eq!(paths(&config), []);
+    }
 }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::declare::settings;
-use super::kind::{Subsection, bytes, duration, host, list, optional, path, port, text, whole};
+use super::kind::{
+    Subsection, bytes, duration, host, list, list_or_empty, optional, path, port, text, whole,
+};
 use super::{ConnectionCount, HOUR, MILLISECOND, Requests, SERVICE_ACCOUNT_TOKEN, Wait};
 
 settings! {
@@ -25,6 +27,21 @@ settings! {
         /// The file with the PEM private key of the certificate in `tlsCertFile`.
         tls_private_key_file: Option<PathBuf> = None, optional(path()),
             flag "tls-private-key-file" "FILE";
+        /// The file with the PEM certificates of the CAs that issue client certificates: the file
+        /// of kube-apiserver's `--client-ca-file`. A client with a certificate is then who the
+        /// certificate says, as at kube-apiserver.
+        ///
+        /// Set it together with `upstream.frontProxyCertFile` and `upstream.frontProxyKeyFile`. If
+        /// not set, a client certificate cannot pass, and a request that has nothing else gets a
+        /// 401. The proxy reads a replaced file without a restart. Read SECURITY.md first.
+        client_ca_file: Option<PathBuf> = None, optional(path()), flag "client-ca-file" "FILE";
+        /// The groups that no client certificate may have. The proxy answers 403 to a certificate
+        /// whose organizations (`O`) name one of them.
+        ///
+        /// kubeadm's `admin.conf` before 1.29 and its `super-admin.conf` have `system:masters`, for
+        /// which kube-apiserver checks no permissions. `[]` lets every group pass.
+        client_denied_groups: Vec<String> = vec!["system:masters".into()],
+            list_or_empty(text("the name of a group", ""));
         /// How long the head of a request may take to arrive, and how long a connection stays open
         /// without a request.
         ///

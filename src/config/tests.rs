@@ -59,6 +59,15 @@ fn every_rule_names_settings() {
         config.serving.tls_private_key_file,
     ) = (None, Some("a".into()));
     broken.append(&mut rules::broken(&config));
+    config.upstream.url = Some("http://a".parse().unwrap());
+    config.serving.client_ca_file = Some("a".into());
+    broken.append(&mut rules::broken(&config));
+    config.serving.client_ca_file = None;
+    config.upstream.front_proxy_cert_file = Some("a".into());
+    broken.append(&mut rules::broken(&config));
+    config.upstream.front_proxy_cert_file = None;
+    config.upstream.front_proxy_key_file = Some("a".into());
+    broken.append(&mut rules::broken(&config));
     let shown = show(&config);
     let names = broken
         .iter()
@@ -69,7 +78,29 @@ fn every_rule_names_settings() {
         assert!(shown.pointer(&pointer).is_some(), "{name}");
         known += 1;
     }
-    assert!(known >= 2 * 9, "every rule is broken once");
+    assert!(known >= 2 * 13, "every rule is broken once");
+}
+
+#[test]
+fn client_certificates_need_all_three_files_and_tls() {
+    let with = |url: &str, files: [bool; 3]| {
+        let mut config = Config::default();
+        config.upstream.url = Some(url.parse().unwrap());
+        let file = |given: bool| given.then(|| "a".into());
+        config.serving.client_ca_file = file(files[0]);
+        config.upstream.front_proxy_cert_file = file(files[1]);
+        config.upstream.front_proxy_key_file = file(files[2]);
+        let broken = rules::broken(&config);
+        let paths = broken.into_iter().map(|broken| broken.mistake.path);
+        paths.collect::<Vec<_>>()
+    };
+    for files in 0..8 {
+        let files = [1, 2, 4].map(|bit| files & bit != 0);
+        let complete = files == [true; 3] || files == [false; 3];
+        assert_eq!(with("https://a", files).is_empty(), complete, "{files:?}");
+    }
+    assert_eq!(with("http://a", [true; 3]), ["serving.clientCaFile"]);
+    assert!(with("http://a", [false; 3]).is_empty());
 }
 
 #[test]

@@ -55,6 +55,19 @@ settings! {
         /// The name that the certificate of every kube-apiserver must have. The proxy also sends it
         /// as SNI. If not set, it is the host of each URL.
         server_name: Option<String> = None, optional(host()), flag "upstream-server-name" "NAME";
+        /// The file with the PEM certificate that lets the proxy say for whom it asks: one that the
+        /// CA of kube-apiserver's `--requestheader-client-ca-file` has issued, with a common name
+        /// of `--requestheader-allowed-names`.
+        ///
+        /// The proxy shows it only for requests of clients that have a certificate themselves (see
+        /// `serving.clientCaFile`). It reads replaced files without a restart.
+        front_proxy_cert_file: Option<PathBuf> = None, optional(path()),
+            flag "front-proxy-cert-file" "FILE";
+        /// The file with the PEM private key of the certificate in `frontProxyCertFile`.
+        ///
+        /// Whoever has this key can be any user at kube-apiserver.
+        front_proxy_key_file: Option<PathBuf> = None, optional(path()),
+            flag "front-proxy-key-file" "FILE";
         /// How long TCP, TLS and the HTTP handshake together may take.
         ///
         /// If it takes longer, the proxy tries the next server, or replays the create.

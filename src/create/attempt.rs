@@ -4,7 +4,7 @@ use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::Create;
-use crate::body::{Body, Buffered, collect_bounded};
+use crate::body::{Body, BodyError, Buffered, collect_bounded};
 use crate::budget::NamespaceBudget;
 use crate::error::ProxyError;
 use crate::forward::until;
@@ -17,6 +17,10 @@ use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict
 /// Larger answers are relayed as they stream and are not judged. The errors of an apiserver are far
 /// smaller, and so are most objects.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// How many times as large as sent an object may be when it comes back: with `managedFields`,
+/// defaults, and what webhooks add.
+const OBJECT_GROWTH: u64 = 3;
 
 /// The result of one attempt.
 pub(super) enum Received {
@@ -33,6 +37,10 @@ impl Create<'_> {
         let sent = Instant::now();
         let (shared, settle) = (self.shared, self.settings.backoff.base);
         self.another_server_is_up = false;
+        let is_first = self.attempts == 1;
+        if let Some(resolving) = &mut self.resolving {
+            resolving.sending(is_first);
+        }
         let request = self.request(sent);
         let give_up_at = self.deadline.map(|deadline| deadline + timeout::GRACE);
         let receiving = until(give_up_at, async {
@@ -61,6 +69,13 @@ impl Create<'_> {
         self.longest_attempt = self.longest_attempt.max(took);
         if let Some(trace) = &mut self.trace {
             trace.attempt(class.as_str(), code);
+        }
+        if let Some(resolving) = &mut self.resolving {
+            let body = match &received {
+                Received::Judged(_, Ok(reply)) => Some(&*reply.body().data),
+                _ => None,
+            };
+            resolving.answered(class, body);
         }
         self.record
             .attempt(code.ok_or(class.as_str()), class.as_str(), took);
@@ -127,6 +142,27 @@ impl Create<'_> {
         request
     }
 
+    /// Reads an answer into memory. None: it is too large.
+    ///
+    /// The object of a create that can be resolved may be larger than other answers: if the answer
+    /// breaks off, the object can still be looked up. The memory for it is reserved.
+    pub(super) async fn collect(
+        &mut self,
+        body: &mut Body<Lease>,
+    ) -> Result<Option<Buffered>, BodyError> {
+        let small = collect_bounded(body, MAX_ANSWER_BYTES).await?;
+        if small.is_some() || self.resolving.is_none() {
+            return Ok(small);
+        }
+        let limit = MAX_ANSWER_BYTES + OBJECT_GROWTH * self.body.data.len() as u64;
+        if !self.room.grow(limit).await {
+            return Ok(None);
+        }
+        let collected = collect_bounded(body, limit).await;
+        self.room.shrink(limit);
+        collected
+    }
+
     /// Reads an answer and says what it proves.
     ///
     /// A success is read to its end too. If the apiserver dies while it writes, the client then
@@ -137,7 +173,7 @@ impl Create<'_> {
         if let (Some(trace), Some(lease)) = (&mut self.trace, &lease) {
             trace.answered_by(lease.server());
         }
-        match collect_bounded(&mut body, MAX_ANSWER_BYTES).await {
+        match self.collect(&mut body).await {
             Ok(Some(body)) => {
                 let answer = classify(head.status, &head.headers, &body.data);
                 if let (

@@ -9,20 +9,25 @@ use crate::body::Body;
 use crate::error::ProxyError;
 use crate::forward::until;
 use crate::metrics::NotReplayed;
-use crate::ratelimit::{Admitted, Caller, Rejected};
+use crate::ratelimit::{Admitted, Caller};
 use crate::route::{CreateTarget, timeout};
 use crate::upstream::Lease;
 use crate::verdict::Outcome;
 
 impl Creates {
-    /// Waits until the rate limit lets this create go.
+    /// Waits until the rate limit lets this create go, but not longer than the client waits.
+    ///
+    /// # Errors
+    /// [`ProxyError::RateLimited`], or [`ProxyError::TimedOut`] at `deadline`.
     pub(super) async fn admit<'a>(
         &self,
         settings: &'a CreateSettings,
         caller: Option<Caller>,
         target: &'a CreateTarget,
-    ) -> Result<Admitted<'a>, Rejected> {
-        match settings.rate_limit.admit(caller, &target.namespace).await {
+        deadline: Option<Instant>,
+    ) -> Result<Admitted<'a>, ProxyError> {
+        let turn = settings.rate_limit.admit(caller, &target.namespace);
+        match until(deadline, turn).await? {
             Ok(admitted) => {
                 if !admitted.waited.is_zero() {
                     self.metrics.rate_limit_waited(admitted.waited);
@@ -31,7 +36,7 @@ impl Creates {
             }
             Err(rejected) => {
                 self.metrics.rate_limit_rejected(rejected.scope);
-                Err(rejected)
+                Err(ProxyError::RateLimited(rejected))
             }
         }
     }
@@ -47,12 +52,17 @@ impl Creates {
         started: Instant,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
         let caller = settings.rate_limit.caller(request.headers(), target);
-        let first_create = match self.admit(settings, caller, target).await {
+        let deadline = timeout::of(request.uri()).map(|timeout| started + timeout);
+        let first_create = match self.admit(settings, caller, target, deadline).await {
             Ok(admitted) => admitted.first_create,
-            Err(rejected) => {
+            Err(error) => {
+                let outcome = match error {
+                    ProxyError::RateLimited(_) => Outcome::RateLimited,
+                    _ => Outcome::NoAnswer,
+                };
                 self.metrics
-                    .outcome(&target.namespace, &target.resource, Outcome::RateLimited);
-                return Err(ProxyError::RateLimited(rejected));
+                    .outcome(&target.namespace, &target.resource, outcome);
+                return Err(error);
             }
         };
         let answer = self

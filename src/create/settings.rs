@@ -3,7 +3,7 @@
 
 use crate::backoff::{Backoff, ReplayLimits};
 use crate::budget::Budget;
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Ambiguous, Config, Mode};
 use crate::ratelimit::RateLimit;
 use crate::verdict::{Class, Policy};
 
@@ -16,6 +16,8 @@ pub struct CreateSettings {
     pub policy: Policy,
     /// The pauses between attempts.
     pub backoff: Backoff,
+    /// How creates wait for a full quota.
+    pub full_quotas: config::FullQuotas,
     /// How many replays all creates together may cause.
     pub budget: Budget,
     /// How many creates per second may be sent.
@@ -35,15 +37,27 @@ impl CreateSettings {
                 quota_status_unknown: replay.quota_status_unknown.enabled,
                 quota_evaluation_timeout: replay.quota_evaluation_timeout.enabled,
                 webhook_unreachable: replay.webhook_unreachable.enabled,
+                resolve: replay.ambiguous == Ambiguous::Resolve,
             },
             backoff: Backoff {
                 base: replay.base_delay,
                 cap: replay.max_delay,
             },
+            full_quotas: replay.full_quotas.clone(),
             budget: Budget::new(&replay.budget),
             rate_limit: RateLimit::new(&config.rate_limit),
             replay: replay.clone(),
         }
+    }
+
+    /// Whether ambiguous answers are resolved.
+    pub fn resolves(&self) -> bool {
+        self.policy.resolve && self.mode == Mode::Enforce
+    }
+
+    /// Whether the proxy completes the names of objects that have only a `generateName`.
+    pub(super) fn completes_names(&self) -> bool {
+        self.replay.complete_generate_name
     }
 
     /// The limits of one create after an answer of `class`. Each opt-in class has its own.

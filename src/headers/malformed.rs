@@ -49,14 +49,38 @@ pub enum Malformed {
 /// # Errors
 /// [`Malformed`].
 pub fn check(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Malformed> {
+    check_identified(uri, version, headers)?;
+    impersonation(headers)
+}
+
+/// As [`check`], for a request of a client whose certificate says who it is.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn check_identified(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Malformed> {
     target(uri)?;
     host(uri, version, headers)?;
     if version != Version::HTTP_2 {
         expectation(headers)?;
         transfer_coding(headers)?;
     }
-    connection(headers)?;
-    impersonation(headers)
+    connection(headers)
+}
+
+/// Whether the request has a bearer token, which kube-apiserver reads from `Authorization` or from
+/// the protocols of a WebSocket. It ignores other kinds of credentials:
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/bearertoken/bearertoken.go>
+pub fn has_token(headers: &HeaderMap) -> bool {
+    let is_bearer = |value: &HeaderValue| {
+        let mut words = value
+            .as_bytes()
+            .trim_ascii()
+            .splitn(3, |byte| *byte == b' ');
+        let scheme = words.next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"bearer")
+            && words.next().is_some_and(|token| !token.is_empty())
+    };
+    headers.get(header::AUTHORIZATION).is_some_and(is_bearer) || has_websocket_token(headers)
 }
 
 impl Malformed {
@@ -196,8 +220,7 @@ fn connection(headers: &HeaderMap) -> Result<(), Malformed> {
 }
 
 /// The apiserver decides which user may act as which other one. For that the request must carry
-/// credentials. Without them the apiserver would judge the connection: `system:anonymous` today, or
-/// the proxy itself if it ever has its own certificate.
+/// credentials. Without them the apiserver would judge `system:anonymous`.
 fn impersonation(headers: &HeaderMap) -> Result<(), Malformed> {
     let asked = headers.keys().any(fields::is_impersonation);
     if asked && !has_credentials(headers) {
@@ -211,6 +234,13 @@ fn impersonation(headers: &HeaderMap) -> Result<(), Malformed> {
 /// protocols of a WebSocket:
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/authentication/request/websocket/protocol.go>
 fn has_credentials(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::AUTHORIZATION)
+        .is_some_and(|value| !value.as_bytes().trim_ascii().is_empty())
+        || has_websocket_token(headers)
+}
+
+fn has_websocket_token(headers: &HeaderMap) -> bool {
     let is_bearer = |protocol: &[u8]| {
         protocol
             .strip_prefix(BEARER_PROTOCOL)
@@ -220,10 +250,7 @@ fn has_credentials(headers: &HeaderMap) -> bool {
         tokens(headers, &header::UPGRADE)
             .any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
     };
-    headers
-        .get(header::AUTHORIZATION)
-        .is_some_and(|value| !value.as_bytes().trim_ascii().is_empty())
-        || (is_websocket() && tokens(headers, &WEBSOCKET_PROTOCOL).any(is_bearer))
+    is_websocket() && tokens(headers, &WEBSOCKET_PROTOCOL).any(is_bearer)
 }
 
 #[cfg(test)]
@@ -408,6 +435,49 @@ mod tests {
                     HeaderValue::from_bytes(line.as_bytes()).unwrap(),
                 )]);
                 assert_eq!(connection(&headers), Ok(()), "{line}");
+            },
+        );
+    }
+
+    #[test]
+    fn a_token_is_what_the_apiserver_takes_for_one() {
+        let upgrade = ("upgrade", "websocket");
+        let protocol = |protocol| ("sec-websocket-protocol", protocol);
+        let token = "base64url.bearer.authorization.k8s.io.dG9rZW4";
+        every(
+            [
+                (&[][..], false),
+                (&[("authorization", "Bearer t")], true),
+                (&[("authorization", " bEARER t u ")], true),
+                (&[("authorization", "Bearer")], false),
+                (&[("authorization", "Bearer ")], false),
+                (&[("authorization", "Bearer  t")], false),
+                (&[("authorization", "Bearer\tt")], false),
+                (&[("authorization", "Basic dTpw")], false),
+                (&[("authorization", "t")], false),
+                (
+                    &[
+                        ("authorization", "Basic dTpw"),
+                        ("authorization", "Bearer t"),
+                    ],
+                    false,
+                ),
+                (&[upgrade, protocol(token)], true),
+                (&[protocol(token)], false),
+                (&[upgrade, protocol("v5.channel.k8s.io")], false),
+            ],
+            |(lines, expected)| {
+                let lines = lines.iter().map(|(name, value)| {
+                    (
+                        HeaderName::from_static(name),
+                        HeaderValue::from_static(value),
+                    )
+                });
+                let mut headers = HeaderMap::new();
+                for (name, value) in lines {
+                    headers.append(name, value);
+                }
+                assert_eq!(has_token(&headers), expected);
             },
         );
     }

@@ -35,6 +35,19 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("bom2", "a second byte order mark is skipped"),
     ("dots-only", "a file that is only `...` is read as empty"),
     ("nel", "U+0085 does not end a line"),
+    ("ls", "U+2028 does not end a line"),
+    ("ps", "U+2029 does not end a line"),
+    (
+        "dots-first",
+        "what follows a `...` at the beginning is read",
+    ),
+    ("dots-text", "nothing may follow a `...` in its line"),
+    ("tab-first", "a tab before the first key is skipped"),
+    ("tab-alone", "a line with a tab alone is skipped"),
+    (
+        "directive-inside",
+        "a directive does not end the document before it",
+    ),
     ("yaml12", "the directive %YAML 1.2 is read"),
 ];
 
@@ -341,3 +354,12 @@ fn odd_files_are_read_and_noted() {
         |(text, expected)| assert_eq!(noted(text), expected, "{text:?}"),
     );
 }
+
+/// Generated kubeconfigs. `differential` says where both may differ on purpose.
+#[test]
+#[ignore = "cargo xtask differential"]
+fn differential_kubeconfig() {
+    differential::run();
+}
+
+mod differential;

@@ -68,8 +68,9 @@ impl fmt::Display for Warning {
         match self {
             Self::ClientCertificate { user } => write!(
                 f,
-                "user '{user}' authenticates with a client certificate, which cannot pass through the proxy because TLS ends there; use a token \
-                 instead, for example from `kubectl create token`, or a tokenFile"
+                "user '{user}' authenticates with a client certificate, which passes the proxy only if it has serving.clientCaFile \
+                 (--client-certificates says that it has), because TLS ends there; use a token instead, for example from `kubectl create token`, or a \
+                 tokenFile"
             ),
             Self::NoUser { context, user } if user.is_empty() => write!(
                 f,

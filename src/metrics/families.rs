@@ -4,23 +4,20 @@
 //! whose label values are known start at 0, so that `rate()` sees their first increase.
 
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 use super::bounded::OTHER;
 use super::labels::{
-    BudgetKind, Closed, NotReplayed, PinMove, Port, Reloaded, RouteLabel, Scope, StreamKind,
+    Ambiguity, BudgetKind, CertificateUse, Closed, NotReplayed, PinMove, Port, QuotaWait,
+    QuotaWake, Reloaded, RouteLabel, Scope, StreamKind,
 };
+use super::register::{PREFIX, Register};
 use crate::config::Mode;
 use crate::verdict::Outcome;
-
-/// The prefix of every name.
-const PREFIX: &str = "kube_retry_proxy";
 
 /// From one millisecond, as for renewing a lease, to the apiserver's own limit of 60 s.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -33,6 +30,10 @@ const OVERHEAD_BUCKETS: &[f64] = &[
 /// From one short pause to the longest opt-in hold.
 const HOLD_BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0,
+];
+/// From one status of a quota to the longest hold that makes sense.
+const QUOTA_WAIT_BUCKETS: &[f64] = &[
+    0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
 /// From the wait of one create at a high rate to beyond the default `maxWait`.
 const WAIT_BUCKETS: &[f64] = &[
@@ -55,8 +56,14 @@ pub(super) struct Families {
     pub(super) outcomes: IntCounterVec,
     pub(super) resource_outcomes: IntCounterVec,
     pub(super) not_replayed: IntCounterVec,
+    pub(super) ambiguous: IntCounterVec,
     pub(super) hold: Histogram,
     pub(super) held: IntGauge,
+    pub(super) quota_waiting: IntGaugeVec,
+    pub(super) quota_wakes: IntCounterVec,
+    pub(super) quota_wait: Histogram,
+    pub(super) quota_watches: IntGauge,
+    pub(super) quota_watch_failures: IntCounter,
     pub(super) buffered: IntGauge,
     pub(super) unread: IntGauge,
     pub(super) let_go: IntCounter,
@@ -74,6 +81,10 @@ pub(super) struct Families {
     pub(super) upstream_errors: IntCounterVec,
     pub(super) reloads: IntCounterVec,
     pub(super) certificate_expiry: Gauge,
+    /// Not there if the proxy has no such certificate.
+    pub(super) front_proxy_expiry: GaugeVec,
+    /// One counter for each use, in the order of the label.
+    pub(super) client_certificates: Vec<IntCounter>,
     pub(super) mode: IntGaugeVec,
     pub(super) spans: IntCounterVec,
     pub(super) events: IntCounterVec,
@@ -108,6 +119,11 @@ impl Families {
             "Time that a request spent in the proxy itself, without the upstream and without holding.",
             &["route"],
             OVERHEAD_BUCKETS,
+        );
+        let client_certificates = in_registry.counters(
+            "client_certificates_total",
+            "Requests with a client certificate, by what became of it.",
+            &["result"],
         );
         let families = Self {
             requests,
@@ -146,12 +162,29 @@ impl Families {
                 "Creates that were not sent again although their answer or their route allowed it, by reason.",
                 &["reason"],
             ),
+            ambiguous: in_registry.counters(
+                "ambiguous_total",
+                "Creates with an answer that does not tell whether the object was stored, by what became of them.",
+                &["result"],
+            ),
             hold: in_registry.histogram(
                 "hold_seconds",
-                "Time that a create waited between attempts, for creates that waited.",
+                "Time that a create waited between attempts, for creates that waited. Those that waited for a full quota are in quota_wait_seconds.",
                 HOLD_BUCKETS,
             ),
             held: in_registry.gauge("held", "Creates waiting between attempts."),
+            quota_waiting: in_registry.gauges("quota_waiting", "Creates that wait for a full quota, by how they learn that it has room.", &["by"]),
+            quota_wakes: in_registry.counters("quota_wakes_total", "Creates that waited for a full quota and were sent again, by reason.", &["why"]),
+            quota_wait: in_registry.histogram(
+                "quota_wait_seconds",
+                "Time from the first refusal by a full quota to the end of the create.",
+                QUOTA_WAIT_BUCKETS,
+            ),
+            quota_watches: in_registry.gauge("quota_watches", "Namespaces whose quotas are watched."),
+            quota_watch_failures: in_registry.counter(
+                "quota_watch_failures_total",
+                "Failures to list or watch the quotas of a namespace; its creates poll meanwhile.",
+            ),
             buffered: in_registry.gauge("buffered_bytes", "Memory reserved for creates, heads and bodies."),
             unread: in_registry.gauge("unread_bytes", "Memory that answers may occupy whose clients have not read all that came."),
             let_go: in_registry.counter("answers_let_go_total", "Answers broken off because nobody read them while memory was short."),
@@ -204,6 +237,18 @@ impl Families {
             certificate_expiry: in_registry.plain_gauge(
                 Opts::new("certificate_expiry_timestamp_seconds", "When the serving certificate expires, in Unix time.").namespace(PREFIX),
             ),
+            front_proxy_expiry: in_registry.add(GaugeVec::new(
+                Opts::new(
+                    "front_proxy_certificate_expiry_timestamp_seconds",
+                    "When the certificate expires that the proxy shows to the upstream, in Unix time.",
+                )
+                .namespace(PREFIX),
+                &[],
+            )),
+            client_certificates: CertificateUse::ALL
+                .iter()
+                .map(|used| client_certificates.with_label_values(&[used.as_str()]))
+                .collect(),
             mode: in_registry.gauges("mode", "The mode that is in effect (1); the others are 0.", &["mode"]),
             spans: in_registry.counters(
                 "trace_spans_total",
@@ -232,6 +277,15 @@ impl Families {
         }
         for reason in NotReplayed::ALL {
             self.not_replayed.with_label_values(&[reason.as_str()]);
+        }
+        for result in Ambiguity::ALL {
+            self.ambiguous.with_label_values(&[result.as_str()]);
+        }
+        for how in QuotaWait::ALL {
+            self.quota_waiting.with_label_values(&[how.as_str()]);
+        }
+        for why in QuotaWake::ALL {
+            self.quota_wakes.with_label_values(&[why.as_str()]);
         }
         for kind in StreamKind::ALL {
             self.streams.with_label_values(&[kind.as_str()]);
@@ -279,90 +333,5 @@ pub(super) const fn mode_label(mode: Mode) -> &'static str {
         Mode::Off => "off",
         Mode::Observe => "observe",
         Mode::Enforce => "enforce",
-    }
-}
-
-/// Makes metrics and adds them to the registry.
-struct Register<'a>(&'a Registry);
-
-#[expect(
-    clippy::expect_used,
-    reason = "names and labels are constants of this file; the snapshot test makes every one of them"
-)]
-impl Register<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
-        let metric = metric.expect("the name and the labels are valid");
-        self.0
-            .register(Box::new(metric.clone()))
-            .expect("the name is used once");
-        metric
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.add(IntCounterVec::new(
-            Opts::new(name, help).namespace(PREFIX),
-            labels,
-        ))
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.add(IntCounter::with_opts(
-            Opts::new(name, help).namespace(PREFIX),
-        ))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.add(IntGauge::with_opts(Opts::new(name, help).namespace(PREFIX)))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(
-            Opts::new(name, help).namespace(PREFIX),
-            labels,
-        ))
-    }
-
-    fn plain_gauge(&self, opts: Opts) -> Gauge {
-        self.add(Gauge::with_opts(opts))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.add(Histogram::with_opts(
-            HistogramOpts::new(name, help)
-                .namespace(PREFIX)
-                .buckets(buckets.to_vec()),
-        ))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-        self.add(HistogramVec::new(
-            HistogramOpts::new(name, help)
-                .namespace(PREFIX)
-                .buckets(buckets.to_vec()),
-            labels,
-        ))
-    }
-
-    /// Metrics that never change while the process runs.
-    fn process(&self) {
-        let build = self.add(GaugeVec::new(
-            Opts::new("build_info", "The build, as labels; always 1.").namespace(PREFIX),
-            &["version"],
-        ));
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1.0);
-        // The only name without the prefix: every Prometheus client library exports it like this,
-        // and dashboards look for it.
-        let started = self.plain_gauge(Opts::new(
-            "process_start_time_seconds",
-            "When the process started, in Unix time.",
-        ));
-        started.set(
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs_f64(),
-        );
     }
 }

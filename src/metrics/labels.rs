@@ -68,6 +68,8 @@ label! {
         Draining = "draining",
         /// The answer was too large to be judged.
         AnswerTooLarge = "answer_too_large",
+        /// Too many creates of the namespace were waiting for a full quota.
+        QuotaQueueFull = "quota_queue_full",
     }
 }
 
@@ -90,7 +92,39 @@ impl NotReplayed {
             Self::ModeObserve => "it would have been replayed, but the mode is Observe",
             Self::Draining => "the proxy was stopping",
             Self::AnswerTooLarge => "the answer was too large to be judged",
+            Self::QuotaQueueFull => {
+                "too many creates of the namespace were waiting for a full quota already"
+            }
         }
+    }
+}
+
+label! {
+    /// How a create ended that had an ambiguous answer: one that does not tell whether the object
+    /// was stored.
+    Ambiguity {
+        /// A lookup found the object, and it was provably of this create: 201.
+        Found = "found",
+        /// A lookup found no object, and the create was sent again and stored.
+        SentAgain = "sent_again",
+        /// A lookup found the object of somebody else: 409.
+        Exists = "exists",
+        /// A lookup found no object, and the last answer was a refusal.
+        Refused = "refused",
+        /// A lookup found no object, and a limit stopped the replay.
+        GaveUp = "gave_up",
+        /// A lookup found an object, and nobody can know whose it is.
+        Unproven = "unproven",
+        /// The caller may not get the object.
+        Forbidden = "forbidden",
+        /// No lookup got an answer within the limits.
+        Failed = "failed",
+        /// The create cannot be looked for: it has no name, or is an apply.
+        Unnamed = "unnamed",
+        /// The client left before it was known.
+        ClientGone = "client_gone",
+        /// `replay.ambiguous` is Relay, or the mode is Observe.
+        Relayed = "relayed",
     }
 }
 
@@ -111,6 +145,30 @@ label! {
         QuotaConflict = "quota_conflict",
         /// Replays after everything else.
         Other = "other",
+    }
+}
+
+label! {
+    /// How a create learns that a full quota has room.
+    QuotaWait {
+        /// The watch of the quotas tells.
+        Watch = "watch",
+        /// It is sent again from time to time.
+        Poll = "poll",
+    }
+}
+
+label! {
+    /// Why a create that waits for a full quota is sent again.
+    QuotaWake {
+        /// The status of the quotas says that it fits.
+        Fits = "fits",
+        /// The quota can no longer hold it.
+        NeverFits = "never_fits",
+        /// Nothing was sent for a while.
+        Anyway = "anyway",
+        /// Its pause is over.
+        Poll = "poll",
     }
 }
 
@@ -166,5 +224,23 @@ label! {
         Certificate = "certificate",
         /// The CA that verifies the upstream.
         UpstreamCa = "upstream_ca",
+        /// The CAs that issue client certificates.
+        ClientCa = "client_ca",
+        /// The certificate that the proxy shows to the upstream.
+        FrontProxyCertificate = "front_proxy_certificate",
+    }
+}
+
+label! {
+    /// What became of a request with a client certificate.
+    CertificateUse {
+        /// It was sent in the name of the certificate's user.
+        Accepted = "accepted",
+        /// The certificate did not count, and a token beside it did.
+        Token = "token",
+        /// The certificate did not count, and there was nothing else (401).
+        Refused = "refused",
+        /// The certificate's user may not pass (403).
+        Denied = "denied",
     }
 }

@@ -35,6 +35,9 @@ pub struct Readings {
     pub downstream_connections: u64,
     /// When the serving certificate expires, in Unix time; 0 if it is not known.
     pub certificate_expiry: u64,
+    /// When the certificate that the proxy shows to the upstream expires, in Unix time. None: it
+    /// has none.
+    pub front_proxy_expiry: Option<u64>,
 }
 
 /// The counts of one namespace or one resource.
@@ -98,6 +101,13 @@ impl Metrics {
             streams: levels(&families.streams),
             downstream_connections: level(&families.downstream_connections),
             certificate_expiry: families.certificate_expiry.get() as u64,
+            front_proxy_expiry: families
+                .front_proxy_expiry
+                .collect()
+                .iter()
+                .flat_map(|family| family.get_metric())
+                .map(|metric| metric.get_gauge().get_value() as u64)
+                .next(),
         }
     }
 

@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,6 +24,15 @@ use crate::route::CreateTarget;
 /// How many callers are remembered. Refused callers make room first, then those not seen for the
 /// longest time.
 const MAX_CALLERS: usize = 10_000;
+/// The headers that say who asks, each with all its lines. With a client certificate, these are the
+/// proxy's own `X-Remote-*`.
+const CREDENTIALS: [&str; 5] = [
+    "authorization",
+    "impersonate-user",
+    "x-remote-user",
+    "x-remote-uid",
+    "x-remote-group",
+];
 /// How long a refusal is remembered.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
@@ -92,11 +100,11 @@ impl Callers {
     /// Identifies a caller by a keyed hash, so that no credentials are kept.
     pub(super) fn of(&self, headers: &HeaderMap, target: &CreateTarget) -> Caller {
         let mut hasher = self.hasher.build_hasher();
-        for name in [AUTHORIZATION.as_str(), "impersonate-user"] {
-            headers
-                .get_all(name)
-                .iter()
-                .for_each(|value| hasher.write(value.as_bytes()));
+        for name in CREDENTIALS {
+            headers.get_all(name).iter().for_each(|value| {
+                hasher.write(value.as_bytes());
+                hasher.write_u8(0xfe);
+            });
             hasher.write_u8(0xff);
         }
         let anywhere = hasher.finish();
@@ -212,6 +220,7 @@ fn make_room(known: &mut HashMap<u64, CallerRecord>) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::AUTHORIZATION;
 
     use super::*;
 
@@ -226,6 +235,35 @@ mod tests {
     fn creating(callers: &Callers, token: &'static str, target: &CreateTarget) -> Caller {
         let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(token))]);
         callers.of(&headers, target)
+    }
+
+    #[test]
+    fn users_with_certificates_are_different_callers() {
+        let callers = Callers::new();
+        let pods = CreateTarget::of("ns", "pods");
+        let of = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            callers.of(&headers, &pods)
+        };
+        let all = [
+            of(&[]),
+            of(&[("x-remote-user", "a")]),
+            of(&[("x-remote-user", "b")]),
+            of(&[("x-remote-user", "a"), ("x-remote-uid", "1")]),
+            of(&[("x-remote-user", "a"), ("x-remote-group", "bc")]),
+            of(&[
+                ("x-remote-user", "a"),
+                ("x-remote-group", "b"),
+                ("x-remote-group", "c"),
+            ]),
+            of(&[("x-remote-user", "a"), ("impersonate-user", "b")]),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert_eq!(all.iter().position(|other| other == one), Some(index));
+        }
     }
 
     #[tokio::test(start_paused = true)]

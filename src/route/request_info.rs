@@ -52,6 +52,7 @@ impl<'a> RequestInfo<'a> {
         let first = *parts.peek()?;
         let mut info = RequestInfo {
             is_resource: true,
+            verb: lower_case(method),
             path,
             api_group,
             api_version,

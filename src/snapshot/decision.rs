@@ -45,6 +45,9 @@ pub struct AttemptSummary {
     /// Milliseconds of pause before the next attempt. None: this is the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    /// What lookups of the object found after the answer, in order. Empty: there was none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<String>,
 }
 
 impl DecisionSummary {
@@ -75,9 +78,8 @@ impl DecisionSummary {
     /// Whether the object was stored.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        [Outcome::Created, Outcome::CreatedAfterReplay]
-            .iter()
-            .any(|outcome| outcome.as_str() == self.outcome)
+        let mut stored = Outcome::ALL.iter().filter(|outcome| outcome.is_stored());
+        stored.any(|outcome| outcome.as_str() == self.outcome)
     }
 
     /// The outcome in words, or its label if this version does not know it.

@@ -7,13 +7,14 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::cbor;
 use super::protobuf::{self, FieldValue};
 
-/// The kind, names and namespace of an object in a request body (JSON or protobuf). Absent fields
-/// are empty.
+/// The kind, names and namespace of an object in a request body (JSON, protobuf or CBOR). Absent
+/// fields are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectMeta {
-    /// `kind`; empty if it comes after the metadata.
+    /// `kind`; empty if it comes after the metadata in JSON.
     pub kind: String,
     /// `metadata.name`.
     pub name: String,
@@ -35,16 +36,19 @@ impl ObjectMeta {
     }
 }
 
-/// The metadata of the object in `body`. None: the body is neither JSON nor protobuf, or has none.
+/// The metadata of the object in `body`. None: the body is not JSON, protobuf or CBOR, or has none.
 ///
-/// Reading stops after `metadata`, which every known client writes first. So `Some` does not mean
-/// that the body is valid.
+/// Reading stops after `metadata`, which every known client writes first in JSON. So `Some` does
+/// not mean that the body is valid.
 pub fn object_meta(body: &[u8]) -> Option<ObjectMeta> {
     if let Some(object) = protobuf::decode_object(body) {
         return Some(ObjectMeta {
             kind: object.kind.to_owned(),
             ..from_protobuf(object.raw)?
         });
+    }
+    if cbor::starts(body) {
+        return cbor::object_meta(body);
     }
     let mut found = None;
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -102,7 +106,7 @@ impl<'de> Visitor<'de> for UntilMetadata<'_> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawMeta<'a> {
+pub(super) struct RawMeta<'a> {
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -176,6 +180,41 @@ mod tests {
                 .message(2, &Message::new()),
         );
         assert_eq!(object_meta(&body), a_pod(named("a", "g-", "n")));
+    }
+
+    /// The body of a captured request in `tests/samples`.
+    fn request(name: &str) -> Vec<u8> {
+        let path = format!("{}/tests/samples/{name}.req", env!("CARGO_MANIFEST_DIR"));
+        let raw = std::fs::read(path).unwrap();
+        let head = raw.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        raw[head + 4..].to_vec()
+    }
+
+    #[test]
+    fn reads_the_metadata_of_cbor_bodies() {
+        assert_eq!(
+            object_meta(&request("created_201_cbor")),
+            a_pod(named("p-1", "", ""))
+        );
+        let thing = object_meta(&request("created_201_custom_resource_cbor")).unwrap();
+        assert_eq!((&*thing.kind, &*thing.name), ("Thing", "t-1"));
+        // Keys come in any order, strings of either kind, containers of either form.
+        every(
+            [
+                &b"\xa2Dkind\x43PodHmetadata\xa1DnameAa"[..],
+                b"\xd9\xd9\xf7\xa2Hmetadata\xa2DnameAaFlabels\xa1DnameAxDkindCPod",
+                b"\xa2\x64kind\x63Pod\x68metadata\xa1\x64name\x61a",
+                b"\xbfDkind\x5fAPBod\xffHmetadata\xbfDname\x5fAa\xff\xff\xff",
+                b"\xa3Dspec\x9f\xa1Hmetadata\xa0\xffDkindCPodHmetadata\xa2DnameAaInamespace\xf6",
+                b"\xd9\xd9\xf7\xd9\xd9\xf7\xa2DkindCPodHmetadata\xc9\xa1Dname\xcaAa",
+            ],
+            |body| {
+                assert_eq!(object_meta(body), a_pod(named("a", "", "")), "{body:x?}");
+            },
+        );
+        assert_eq!(object_meta(b"\xa1Hmetadata\xf6"), None);
+        assert_eq!(object_meta(b"\xa1DkindCPod"), None);
+        assert_eq!(object_meta(b"\xa1Hmetadata\xa1Dname\xd5Aa"), None);
     }
 
     #[test]

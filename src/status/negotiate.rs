@@ -7,8 +7,9 @@
 use super::Encoding;
 
 /// The encodings that the apiserver supports for core resources, in its order. A wildcard takes the
-/// first.
-const SUPPORTED: [(&[u8], &[u8], Encoding); 3] = [
+/// first. Whether the feature gate of CBOR is on is unknown here; a client that prefers it can read
+/// it.
+const SUPPORTED: [(&[u8], &[u8], Encoding); 4] = [
     (b"application", b"json", Encoding::Json),
     (b"application", b"yaml", Encoding::Yaml),
     (
@@ -16,6 +17,7 @@ const SUPPORTED: [(&[u8], &[u8], Encoding); 3] = [
         b"vnd.kubernetes.protobuf",
         Encoding::Protobuf,
     ),
+    (b"application", b"cbor", Encoding::Cbor),
 ];
 
 /// The clauses that are considered. Up to this number Go's sort is a stable insertion sort; beyond
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn answers_errors_in_the_encoding_that_the_apiserver_would_choose() {
-        use Encoding::{Json, Protobuf, Yaml};
+        use Encoding::{Cbor, Json, Protobuf, Yaml};
         let table = [
             ("", Json),
             ("*/*", Json),
@@ -187,10 +189,13 @@ mod tests {
             ("application/vnd.kubernetes.protobuf;sv=v1", Json),
             ("text/html", Json),
             ("text/html,application/yaml", Yaml),
-            (
-                "application/cbor,application/vnd.kubernetes.protobuf",
-                Protobuf,
-            ),
+            ("application/cbor", Cbor),
+            ("application/cbor,application/vnd.kubernetes.protobuf", Cbor),
+            ("application/json;q=0.9,application/cbor;q=1", Cbor),
+            ("application/json,application/cbor", Json),
+            // The media type of watches. An error is one object.
+            ("application/cbor-seq", Json),
+            ("application/cbor-seq,application/yaml", Yaml),
             ("Application/YAML", Json),
             ("application/json/x,application/yaml", Yaml),
             (";;;,,,/,=", Json),

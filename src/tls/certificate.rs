@@ -1,5 +1,6 @@
-//! The certificate that clients see: a pair of files, reloaded on change. If the new files are not
-//! usable, the last good pair stays in use.
+//! A certificate of the proxy's own with its key: the one that clients see, or the one that it shows
+//! to kube-apiserver. It is a pair of files, reloaded on change. If the new files are not usable, the
+//! last good pair stays in use.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,22 +8,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{ServerConfig, SignatureScheme};
 use rustls_pki_types::CertificateDer;
 
+use super::chain::{self, CLIENT};
 use super::client_auth::SeenNotTrusted;
 use super::x509::X509;
 use super::{H2, HTTP1, TlsError, pem, provider};
 
-/// The serving certificate. Connections accepted after a reload get the new one. Open connections
-/// keep theirs.
-pub struct ServingCertificate {
+/// A certificate and its key. Connections made after a reload get the new one. Open connections keep
+/// theirs.
+pub struct OwnCertificate {
     certificate_file: PathBuf,
     private_key_file: PathBuf,
     /// Whether there are files to reload. A generated pair has none.
     reloads: bool,
+    /// Whether kube-apiserver must accept it as that of a client.
+    for_client: bool,
     current: ArcSwap<Loaded>,
 }
 
@@ -35,17 +40,30 @@ struct Loaded {
     private_key: Vec<u8>,
 }
 
-impl ServingCertificate {
+impl OwnCertificate {
     /// Loads a PEM chain in any order, and the private key of one of its certificates. Both may be
     /// in one file.
     pub fn from_files(certificate: &Path, private_key: &Path) -> Result<Self, TlsError> {
+        Self::read(certificate, private_key, false)
+    }
+
+    /// As [`OwnCertificate::from_files`], for a certificate that the proxy shows to kube-apiserver,
+    /// which refuses one that is not for clients.
+    pub fn of_client(certificate: &Path, private_key: &Path) -> Result<Self, TlsError> {
+        Self::read(certificate, private_key, true)
+    }
+
+    fn read(certificate: &Path, private_key: &Path, for_client: bool) -> Result<Self, TlsError> {
         let loaded = Loaded::new(
             certificate,
             private_key,
             pem::read(certificate)?,
             pem::read(private_key)?,
+            for_client,
         )?;
-        Ok(Self::new(certificate, private_key, true, loaded))
+        let mut own = Self::new(certificate, private_key, true, loaded);
+        own.for_client = for_client;
+        Ok(own)
     }
 
     /// Uses a generated pair. The paths only name it in errors.
@@ -54,7 +72,7 @@ impl ServingCertificate {
         private_key: &Path,
         pair: (Vec<u8>, Vec<u8>),
     ) -> Result<Self, TlsError> {
-        let loaded = Loaded::new(certificate, private_key, pair.0, pair.1)?;
+        let loaded = Loaded::new(certificate, private_key, pair.0, pair.1, false)?;
         Ok(Self::new(certificate, private_key, false, loaded))
     }
 
@@ -64,6 +82,7 @@ impl ServingCertificate {
             certificate_file: certificate.to_owned(),
             private_key_file: private_key.to_owned(),
             reloads,
+            for_client: false,
             current,
         }
     }
@@ -88,6 +107,7 @@ impl ServingCertificate {
             &self.private_key_file,
             certificate,
             private_key,
+            self.for_client,
         )?;
         self.current.store(Arc::new(loaded));
         Ok(true)
@@ -105,6 +125,7 @@ impl Loaded {
         private_key_file: &Path,
         certificate: Vec<u8>,
         private_key: Vec<u8>,
+        for_client: bool,
     ) -> Result<Self, TlsError> {
         let origin = certificate_file.display().to_string();
         let chain = pem::certificates(&certificate, &origin)?;
@@ -132,6 +153,11 @@ impl Loaded {
                 key: private_key_file.to_owned(),
             });
         };
+        if for_client && chain::check_purpose(&[leaf], CLIENT).is_err() {
+            return Err(TlsError::Purpose {
+                path: certificate_file.to_owned(),
+            });
+        }
         let not_after = UNIX_EPOCH + Duration::from_secs(leaf.not_after.as_secs());
         let chain = ordered(leaf, &parsed);
         Ok(Self {
@@ -182,16 +208,28 @@ fn ordered(leaf: &X509<'_>, all: &[X509<'_>]) -> Vec<CertificateDer<'static>> {
         .collect()
 }
 
-impl ResolvesServerCert for ServingCertificate {
+impl ResolvesServerCert for OwnCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.current.load().certified))
     }
 }
 
-impl fmt::Debug for ServingCertificate {
+impl ResolvesClientCert for OwnCertificate {
+    /// The same one whatever the server asks for, as Go's client does it. A server that refuses it
+    /// says so.
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.load().certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for OwnCertificate {
     /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServingCertificate")
+        f.debug_struct("OwnCertificate")
             .field("certificate_file", &self.certificate_file)
             .finish_non_exhaustive()
     }
@@ -200,9 +238,10 @@ impl fmt::Debug for ServingCertificate {
 /// The configuration of the listener: this certificate, HTTP/2 preferred to HTTP/1.1, and a client
 /// certificate asked for but never required.
 ///
-/// `tokio_rustls::server::TlsStream::get_ref().1.peer_certificates()` says whether a client
-/// presented a certificate. It proves nothing, and may only change the text of a 401.
-pub fn server_config(certificate: Arc<ServingCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
+/// `tokio_rustls::server::TlsStream::get_ref().1.peer_certificates()` is what a client presented. It
+/// only proves that the client has the key; [`super::ClientAuthority`] verifies it. A resumed
+/// session has the certificates of the first one.
+pub fn server_config(certificate: Arc<OwnCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
     let verifier = Arc::new(SeenNotTrusted::new(&provider));
     let mut config = ServerConfig::builder_with_provider(provider)

@@ -22,6 +22,8 @@ use super::x509::{X509, display_name};
 
 /// `serverAuth`: the certificate may be a server's.
 pub(super) const SERVER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+/// `clientAuth`: the certificate may be a client's.
+pub(super) const CLIENT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 /// How many issuers are tried in all, as in Go. A chain of few certificates with one name could
 /// otherwise be combined in very many ways.
@@ -46,13 +48,17 @@ struct Search<'a> {
     reason: Option<CertificateError>,
 }
 
-/// Verifies everything about a peer's certificate except its name.
+/// Verifies everything about a peer's certificate except its name. Returns until when the chain that
+/// was found is valid.
 ///
 /// **Invariant:** `Ok` means that each certificate of one chain is valid now and allows the
 /// purpose, that each one but the first may sign and has signed the one before it, and that the
 /// last one is trusted. A certificate that is itself trusted needs no issuer, but everything else
 /// holds for it too. `certificates_are_accepted_as_go_accepts_them` fails when a rule is missing.
-pub(super) fn verify<'a>(leaf: &'a X509<'a>, trust: Trust<'a>) -> Result<(), CertificateError> {
+pub(super) fn verify<'a>(
+    leaf: &'a X509<'a>,
+    trust: Trust<'a>,
+) -> Result<UnixTime, CertificateError> {
     check_alone(leaf, trust.now)?;
     let mut search = Search {
         trust,
@@ -66,7 +72,8 @@ pub(super) fn verify<'a>(leaf: &'a X509<'a>, trust: Trust<'a>) -> Result<(), Cer
         search.reaches_a_root()
     };
     if found {
-        return Ok(());
+        let ends = search.chain.iter().map(|certificate| certificate.not_after);
+        return Ok(ends.min().unwrap_or(leaf.not_after));
     }
     Err(search
         .reason
@@ -189,7 +196,10 @@ fn check_alone(certificate: &X509<'_>, now: UnixTime) -> Result<(), CertificateE
 }
 
 /// Each certificate of the chain that lists purposes must list this one, or any.
-fn check_purpose(chain: &[&X509<'_>], purpose: ObjectIdentifier) -> Result<(), CertificateError> {
+pub(super) fn check_purpose(
+    chain: &[&X509<'_>],
+    purpose: ObjectIdentifier,
+) -> Result<(), CertificateError> {
     for certificate in chain {
         let Some(allowed) = &certificate.purposes else {
             continue;

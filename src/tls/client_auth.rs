@@ -1,16 +1,17 @@
-//! Asks clients for a certificate, but never requires or trusts one.
+//! Asks clients for a certificate, but never requires or trusts one in the handshake.
 //!
 //! A client certificate cannot pass a proxy that terminates TLS. Asking is the only way to learn
 //! that a client wanted to use one. Then the 401 can say why. Without this, the apiserver would
-//! only answer "Unauthorized" to a request that looks anonymous.
+//! only answer "Unauthorized" to a request that looks anonymous. [`super::client`] verifies the
+//! certificate for each request, as the apiserver does: a token beside a bad certificate counts.
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+
+use super::verify::{tls12_signature, tls13_signature};
 
 /// Accepts any chain, or none. "Verified" only means that the client has the key. Nothing may be
 /// authorised because of it.
@@ -52,7 +53,7 @@ impl ClientCertVerifier for SeenNotTrusted {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -61,7 +62,7 @@ impl ClientCertVerifier for SeenNotTrusted {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -18,7 +18,7 @@ use rustls::client::danger::ServerCertVerifier as _;
 use rustls_pki_types::{ServerName, UnixTime};
 
 use super::verify::{Roots, ServerVerifier};
-use super::{ServingCertificate, TlsError, pem, provider};
+use super::{OwnCertificate, TlsError, pem, provider};
 use crate::config;
 use crate::kubeconfig::{NewKubeconfig, ProxyEndpoint, Warning, new_kubeconfig, replace_file};
 
@@ -31,7 +31,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct SelfSignedCertificate {
     /// The certificate to serve.
-    pub certificate: ServingCertificate,
+    pub certificate: OwnCertificate,
     /// The CA for clients, in PEM.
     pub ca_pem: String,
 }
@@ -93,7 +93,7 @@ pub fn self_signed(config: &config::SelfSignedConfig) -> Result<SelfSignedCertif
     }
     let [certificate, key] =
         ["tls.crt", "tls.key"].map(|name| directory.unwrap_or(Path::new("self-signed")).join(name));
-    let certificate = ServingCertificate::generated(
+    let certificate = OwnCertificate::generated(
         &certificate,
         &key,
         (made.certificate.into_bytes(), made.key.into_bytes()),
@@ -207,7 +207,7 @@ fn kept(directory: &Path, hosts: &[String]) -> Option<SelfSignedCertificate> {
             .ok()?;
     }
     let certificate =
-        ServingCertificate::generated(&certificate, &key, (certificate_pem, pem::read(&key).ok()?))
+        OwnCertificate::generated(&certificate, &key, (certificate_pem, pem::read(&key).ok()?))
             .ok()?;
     Some(SelfSignedCertificate {
         certificate,

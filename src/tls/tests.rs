@@ -1,5 +1,6 @@
 //! Handshakes over an in-memory pipe, with certificates made here.
 
+mod doubts;
 mod files;
 mod go;
 
@@ -154,7 +155,7 @@ async fn a_changed_pair_of_files_is_served_after_a_reload_and_a_broken_one_is_no
     let path = |name: &str| directory.path().join(name);
     let first = self_signed(&kept_in(directory.path(), &["localhost"])).unwrap();
     let certificate =
-        Arc::new(ServingCertificate::from_files(&path("tls.crt"), &path("tls.key")).unwrap());
+        Arc::new(OwnCertificate::from_files(&path("tls.crt"), &path("tls.key")).unwrap());
     let server = server_config(certificate.clone()).unwrap();
     assert!(!certificate.reload().unwrap());
     handshake(server.clone(), trusting(&first.ca_pem, &[H2]), "localhost")
@@ -314,7 +315,7 @@ fn errors_name_the_file_and_the_expected_content() {
     self_signed(&kept_in(directory.path(), &["localhost"])).unwrap();
     fs::write(path("empty"), "").unwrap();
     let load = |certificate: &str, key: &str| {
-        let error = ServingCertificate::from_files(&path(certificate), &path(key)).unwrap_err();
+        let error = OwnCertificate::from_files(&path(certificate), &path(key)).unwrap_err();
         error
             .to_string()
             .replace(&format!("{}/", directory.path().display()), "")

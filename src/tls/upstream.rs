@@ -1,4 +1,5 @@
-//! TLS to the apiserver: verifies it with a CA, and has no client certificate.
+//! TLS to the apiserver: verifies it with a CA. Shows a client certificate only on the connections
+//! that carry requests in the name of clients that have one.
 
 use std::fmt;
 use std::path::Path;
@@ -6,10 +7,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls_pki_types::ServerName;
 
 use super::verify::{Roots, ServerVerifier};
-use super::{H2, HTTP1, TlsError, pem, provider};
+use super::{H2, HTTP1, OwnCertificate, TlsError, pem, provider};
 use crate::config::CaSource;
 
 /// The CA that verifies the upstream. A change of its file is followed; if the new file is not
@@ -17,6 +19,8 @@ use crate::config::CaSource;
 /// CA. Open connections stay open.
 pub struct UpstreamTrust {
     ca: CaSource,
+    /// The certificate with which the apiserver believes for whom the proxy asks.
+    front_proxy: Option<Arc<OwnCertificate>>,
     current: ArcSwap<Trusted>,
 }
 
@@ -24,16 +28,44 @@ struct Trusted {
     /// The content as read, to detect a change. The kubelet swaps symlinks, so times and inodes are
     /// no help.
     text: Vec<u8>,
+    /// For connections without a certificate.
+    plain: Protocols,
+    /// For connections that show the certificate of the front proxy.
+    front_proxy: Option<Protocols>,
+}
+
+struct Protocols {
     any: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
 }
 
+/// What the proxy shows on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// Nothing. The requests have credentials themselves, or none.
+    Nothing,
+    /// The certificate of the front proxy. Each request must say for whom it asks.
+    FrontProxy,
+}
+
 impl UpstreamTrust {
-    /// Reads `ca`.
-    pub fn new(ca: Option<&CaSource>) -> Result<Self, TlsError> {
+    /// Reads `ca`. `front_proxy` is the certificate to show on some connections.
+    pub fn new(
+        ca: Option<&CaSource>,
+        front_proxy: Option<Arc<OwnCertificate>>,
+    ) -> Result<Self, TlsError> {
         let ca = ca.ok_or(TlsError::NoAuthority)?.clone();
-        let current = ArcSwap::from_pointee(Trusted::new(&ca, text_of(&ca)?)?);
-        Ok(Self { ca, current })
+        let trusted = Trusted::new(&ca, text_of(&ca)?, front_proxy.as_ref())?;
+        Ok(Self {
+            ca,
+            front_proxy,
+            current: ArcSwap::from_pointee(trusted),
+        })
+    }
+
+    /// The certificate to show on some connections.
+    pub fn front_proxy(&self) -> Option<&Arc<OwnCertificate>> {
+        self.front_proxy.as_ref()
     }
 
     /// Reads the CA again and returns whether it changed. On an error the last good one stays in
@@ -43,28 +75,50 @@ impl UpstreamTrust {
         if self.current.load().text == text {
             return Ok(false);
         }
-        self.current.store(Arc::new(Trusted::new(&self.ca, text)?));
+        let trusted = Trusted::new(&self.ca, text, self.front_proxy.as_ref())?;
+        self.current.store(Arc::new(trusted));
         Ok(true)
     }
 
     /// For a connection in the protocol that the server prefers.
-    pub fn any(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.current.load().any)
+    pub fn any(&self, shows: Shows) -> Arc<ClientConfig> {
+        Arc::clone(&self.current.load().protocols(shows).any)
     }
 
     /// For an HTTP/1.1 connection. kube-apiserver does not support upgrades over HTTP/2.
-    pub fn http1(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.current.load().http1)
+    pub fn http1(&self, shows: Shows) -> Arc<ClientConfig> {
+        Arc::clone(&self.current.load().protocols(shows).http1)
     }
 }
 
 impl Trusted {
-    fn new(ca: &CaSource, text: Vec<u8>) -> Result<Self, TlsError> {
+    fn new(
+        ca: &CaSource,
+        text: Vec<u8>,
+        front_proxy: Option<&Arc<OwnCertificate>>,
+    ) -> Result<Self, TlsError> {
         let roots = Roots::read(&text, &origin(ca))?;
+        let showing = front_proxy.map(|own| Protocols::new(&roots, Some(own)));
         Ok(Self {
-            any: verified_by(roots.clone(), &[H2, HTTP1])?,
-            http1: verified_by(roots, &[HTTP1])?,
+            plain: Protocols::new(&roots, None)?,
+            front_proxy: showing.transpose()?,
             text,
+        })
+    }
+
+    fn protocols(&self, shows: Shows) -> &Protocols {
+        match (shows, &self.front_proxy) {
+            (Shows::FrontProxy, Some(showing)) => showing,
+            _ => &self.plain,
+        }
+    }
+}
+
+impl Protocols {
+    fn new(roots: &Roots, own: Option<&Arc<OwnCertificate>>) -> Result<Self, TlsError> {
+        Ok(Self {
+            any: verified_by(roots.clone(), &[H2, HTTP1], own)?,
+            http1: verified_by(roots.clone(), &[HTTP1], own)?,
         })
     }
 }
@@ -83,19 +137,32 @@ impl fmt::Debug for UpstreamTrust {
 /// hundreds of others would be a mistake.
 pub fn client_config(ca: Option<&CaSource>, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let ca = ca.ok_or(TlsError::NoAuthority)?;
-    verified_by(Roots::read(&text_of(ca)?, &origin(ca))?, alpn)
+    verified_by(Roots::read(&text_of(ca)?, &origin(ca))?, alpn, None)
 }
 
-fn verified_by(roots: Roots, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+fn verified_by(
+    roots: Roots,
+    alpn: &[&[u8]],
+    own: Option<&Arc<OwnCertificate>>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();
     let verifier = Arc::new(ServerVerifier::new(roots, &provider));
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
         // The verifier is this module's own, see `chain`.
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match own {
+        None => config.with_no_client_auth(),
+        Some(own) => {
+            let own = Arc::clone(own) as Arc<dyn ResolvesClientCert>;
+            let mut config = config.with_client_cert_resolver(own);
+            // A resumed session has the certificate of the first one, also after a reload.
+            config.resumption = Resumption::disabled();
+            config
+        }
+    };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -1,4 +1,4 @@
-//! Verifies the certificate of a server for rustls.
+//! Verifies the certificate of a server for rustls, and the signatures of peers in handshakes.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,7 +16,7 @@ use super::{TlsError, pem};
 
 /// The certificates that are trusted: CAs, or the certificates of single servers.
 #[derive(Clone)]
-pub(super) struct Roots(Vec<CertificateDer<'static>>);
+pub(super) struct Roots(pub(super) Vec<CertificateDer<'static>>);
 
 impl Roots {
     /// Reads a bundle in PEM. `origin` names it in errors.
@@ -77,28 +77,13 @@ impl ServerCertVerifier for ServerVerifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    /// In TLS 1.2 a scheme names a hash, and the curve is that of the key.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let leaf = X509::parse(certificate).map_err(Refused::Malformed)?;
-        let algorithms = self
-            .algorithms
-            .mapping
-            .iter()
-            .find(|(scheme, _)| *scheme == signed.scheme)
-            .map_or(&[][..], |(_, algorithms)| algorithms);
-        let algorithm = algorithms
-            .iter()
-            .find(|algorithm| algorithm.public_key_alg_id().as_ref() == leaf.key_algorithm)
-            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-        algorithm
-            .verify_signature(leaf.key, message, signed.signature())
-            .map_err(|_| rustls::CertificateError::BadSignature)?;
-        Ok(HandshakeSignatureValid::assertion())
+        tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -107,13 +92,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let leaf = X509::parse(certificate).map_err(Refused::Malformed)?;
-        rustls::crypto::verify_tls13_signature_with_raw_key(
-            message,
-            &SubjectPublicKeyInfoDer::from(leaf.public_key_info),
-            signed,
-            &self.algorithms,
-        )
+        tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -121,8 +100,46 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
+/// In TLS 1.2 a scheme names a hash, and the curve is that of the key.
+pub(super) fn tls12_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let leaf = X509::parse(certificate).map_err(Refused::Malformed)?;
+    let algorithms = algorithms
+        .mapping
+        .iter()
+        .find(|(scheme, _)| *scheme == signed.scheme)
+        .map_or(&[][..], |(_, algorithms)| algorithms);
+    let algorithm = algorithms
+        .iter()
+        .find(|algorithm| algorithm.public_key_alg_id().as_ref() == leaf.key_algorithm)
+        .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+    algorithm
+        .verify_signature(leaf.key, message, signed.signature())
+        .map_err(|_| rustls::CertificateError::BadSignature)?;
+    Ok(HandshakeSignatureValid::assertion())
+}
+
+pub(super) fn tls13_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let leaf = X509::parse(certificate).map_err(Refused::Malformed)?;
+    rustls::crypto::verify_tls13_signature_with_raw_key(
+        message,
+        &SubjectPublicKeyInfoDer::from(leaf.public_key_info),
+        signed,
+        algorithms,
+    )
+}
+
 /// Those that parse. One that does not cannot be part of a chain.
-fn parsed<'a>(all: &'a [CertificateDer<'_>]) -> Vec<X509<'a>> {
+pub(super) fn parsed<'a>(all: &'a [CertificateDer<'_>]) -> Vec<X509<'a>> {
     let parse = |one: &'a CertificateDer<'_>| X509::parse(one).ok();
     all.iter().filter_map(parse).collect()
 }

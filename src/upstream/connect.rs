@@ -3,6 +3,8 @@
 
 mod error;
 mod handshake;
+#[cfg(test)]
+mod scripted;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -21,12 +23,14 @@ use crate::body::Body;
 use crate::config;
 use crate::connections::dial::dial;
 use crate::metrics::GaugeGuard;
-use crate::tls::{self, TlsError, UpstreamTrust};
+use crate::tls::{self, OwnCertificate, Shows, TlsError, UpstreamTrust};
 pub use error::{AddressError, ConnectError, HandshakeError};
 pub(super) use handshake::MAX_SEND_BUFFER;
+#[cfg(test)]
+pub(crate) use scripted::{Scripted, refused_stream};
 
 /// Connects to one server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Connector {
     scheme: Scheme,
     authority: Authority,
@@ -36,6 +40,9 @@ pub(super) struct Connector {
     timeout: Duration,
     keep_alive_interval: Duration,
     keep_alive_timeout: Duration,
+    /// The server in place of a socket.
+    #[cfg(test)]
+    scripted: Arc<std::sync::OnceLock<Scripted>>,
 }
 
 /// How to verify a server.
@@ -44,6 +51,7 @@ struct Tls {
     trust: Arc<UpstreamTrust>,
     /// The name in the server's certificate.
     server_name: ServerName<'static>,
+    shows: Shows,
 }
 
 /// Makes connectors. Holds what all servers of one configuration share.
@@ -63,7 +71,20 @@ impl Connectors {
         let trust = if urls.iter().all(is_plain) {
             None
         } else {
-            Some(Arc::new(UpstreamTrust::new(settings.ca.as_ref())?))
+            let (certificate, key) = (
+                &settings.front_proxy_cert_file,
+                &settings.front_proxy_key_file,
+            );
+            let front_proxy = match (certificate, key) {
+                (Some(certificate), Some(key)) => {
+                    Some(Arc::new(OwnCertificate::of_client(certificate, key)?))
+                }
+                _ => None,
+            };
+            Some(Arc::new(UpstreamTrust::new(
+                settings.ca.as_ref(),
+                front_proxy,
+            )?))
         };
         Ok(Self {
             trust,
@@ -87,6 +108,10 @@ impl Connectors {
             .map_or(Ok(false), |trust| trust.reload())
     }
 
+    pub(super) fn front_proxy(&self) -> Option<&Arc<OwnCertificate>> {
+        self.trust.as_ref()?.front_proxy()
+    }
+
     /// A connector to the server at `url` (`https://host[:port]`, or `http://` without TLS).
     pub(super) fn to(&self, url: &Uri) -> Result<Connector, AddressError> {
         let authority = url.authority().ok_or(AddressError::NoHost)?;
@@ -104,6 +129,7 @@ impl Connectors {
                 Some(Tls {
                     trust: Arc::clone(trust),
                     server_name: tls::server_name(name)?,
+                    shows: Shows::Nothing,
                 })
             }
             _ => None,
@@ -117,6 +143,8 @@ impl Connectors {
             timeout: self.timeout,
             keep_alive_interval: self.keep_alive_interval,
             keep_alive_timeout: self.keep_alive_timeout,
+            #[cfg(test)]
+            scripted: Arc::default(),
         })
     }
 }
@@ -156,6 +184,20 @@ impl DerefMut for Http1 {
 }
 
 impl Connector {
+    /// The same one for connections that show the certificate of the front proxy. None if there is
+    /// none.
+    pub(super) fn as_front_proxy(&self) -> Option<Self> {
+        let tls = self.tls.as_ref()?;
+        tls.trust.front_proxy()?;
+        Some(Self {
+            tls: Some(Tls {
+                shows: Shows::FrontProxy,
+                ..tls.clone()
+            }),
+            ..self.clone()
+        })
+    }
+
     /// `host:port`, also if the URL has no port.
     pub(super) fn name(&self) -> Box<str> {
         format!("{}:{}", self.authority.host(), self.port).into()
@@ -182,6 +224,10 @@ impl Connector {
         window: u32,
         open: impl Fn() -> GaugeGuard,
     ) -> Result<Connection, ConnectError> {
+        #[cfg(test)]
+        if let Some(scripted) = self.scripted.get() {
+            return self.connect_scripted(scripted, window, open()).await;
+        }
         self.dial(|tcp| self.establish(tcp, window, open())).await
     }
 
@@ -194,7 +240,7 @@ impl Connector {
         let Some(tls) = &self.tls else {
             return self.ready_http1(tcp, open).await;
         };
-        let stream = handshake_tls(tcp, tls.trust.any(), &tls.server_name).await?;
+        let stream = handshake_tls(tcp, tls.trust.any(tls.shows), &tls.server_name).await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.handshake_http2(stream, window, open).await
         } else {
@@ -204,9 +250,14 @@ impl Connector {
 
     /// Connects in HTTP/1.1, so that a response can upgrade the connection.
     pub(super) async fn http1(&self) -> Result<http1::SendRequest<Body>, ConnectError> {
+        #[cfg(test)]
+        if let Some(scripted) = self.scripted.get() {
+            return self.http1_scripted(scripted).await;
+        }
         self.dial(async |tcp| match &self.tls {
             Some(tls) => {
-                let stream = handshake_tls(tcp, tls.trust.http1(), &tls.server_name).await?;
+                let stream =
+                    handshake_tls(tcp, tls.trust.http1(tls.shows), &tls.server_name).await?;
                 self.handshake_http1(stream, ()).await
             }
             None => self.handshake_http1(tcp, ()).await,

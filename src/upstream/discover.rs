@@ -12,13 +12,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body_util::BodyExt;
 use serde::Deserialize;
 use tracing::{debug, warn};
 
+use super::lines::{LineError, WatchLines};
 use super::server::Server;
 use super::token::{TokenError, bearer};
 use super::{LaneKind, Lease, SendError};
@@ -52,6 +51,8 @@ enum DiscoverError {
     Refused(StatusCode),
     #[error("the response broke off")]
     Broken(#[from] BodyError),
+    #[error(transparent)]
+    Lines(#[from] LineError),
     #[error("the response is not an EndpointSlice")]
     Json(#[from] serde_json::Error),
     #[error("the response is larger than any EndpointSlice")]
@@ -160,13 +161,9 @@ impl Discovery {
             let query = format!(
                 "&watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
             );
-            let mut lines = WatchLines {
-                body: self
-                    .get(LaneKind::Stream, &format!("{SLICES}{query}"))
-                    .await?
-                    .into_body(),
-                read: BytesMut::new(),
-            };
+            let watch = format!("{SLICES}{query}");
+            let watch = self.get(LaneKind::Stream, &watch).await?;
+            let mut lines = WatchLines::of(watch, MAX_RESPONSE);
             while let Some(line) = lines.next().await? {
                 *pause = FIRST_PAUSE;
                 version = match update(&line)? {
@@ -195,10 +192,8 @@ impl Discovery {
         request
             .headers_mut()
             .insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let sent = self
-            .service
-            .send_with_retry(self.service.lane(lane), request)
-            .await;
+        let lane = self.service.lanes_for(&request).lane(lane);
+        let sent = self.service.send_with_retry(lane, request).await;
         let response = sent.map_err(|failed| DiscoverError::Send(failed.error))?;
         if response.status() == StatusCode::OK {
             Ok(response)
@@ -256,30 +251,12 @@ fn update(line: &[u8]) -> Result<Update, serde_json::Error> {
     })
 }
 
-struct WatchLines {
-    body: Body<Lease>,
-    read: BytesMut,
-}
-
-impl WatchLines {
-    /// The next line. None at the end; an incomplete last line is dropped.
-    async fn next(&mut self) -> Result<Option<BytesMut>, DiscoverError> {
-        loop {
-            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                let line = self.read.split_to(end);
-                self.read.advance(1);
-                return Ok(Some(line));
-            }
-            if self.read.len() as u64 > MAX_RESPONSE {
-                return Err(DiscoverError::TooLarge);
-            }
-            let Some(frame) = self.body.frame().await else {
-                return Ok(None);
-            };
-            if let Ok(data) = frame?.into_data() {
-                self.read.extend_from_slice(&data);
-            }
-        }
+/// The servers that a line of the watch tells of. None: it tells of something else.
+#[cfg(fuzzing)]
+pub(super) fn servers_in(line: &[u8]) -> Option<Vec<Uri>> {
+    match update(line) {
+        Ok(Update::Servers { urls, .. }) => Some(urls),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One server: its address, its lanes and its health. Sends one request to it, and probes it.
 
+mod lanes;
 mod origin;
 mod probe;
 
@@ -14,15 +15,15 @@ use tokio::sync::Notify;
 
 use super::connect::Connector;
 use super::health::Health;
-use super::lane::{Lane, LaneProfile, Lease};
+use super::lane::{Lane, Lease};
 use super::pins::Key;
-use super::upgrades::UpgradeConnections;
 use super::{LaneKind, SendError, UNSENT_TRIES};
 use crate::body::{Body, Flows, Returned};
-use crate::config::{self, Pin};
+use crate::config;
 use crate::headers;
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
+use lanes::Lanes;
 use origin::Origin;
 use probe::Prober;
 
@@ -30,44 +31,17 @@ use probe::Prober;
 /// bodies, and little compared with the buffers of a connection.
 const MAX_KEPT: usize = 16 << 10;
 
-/// The window is small, because responses to creates are.
-const CREATE: LaneProfile = LaneProfile {
-    name: "create",
-    spread: 1,
-    window: 64 << 10,
-    max_requests: usize::MAX,
-};
-/// Calls include lists of megabytes. This window allows 256 MiB/s for one list at a round trip of a
-/// millisecond.
-const CALL: LaneProfile = LaneProfile {
-    name: "call",
-    spread: 1,
-    window: 256 << 10,
-    max_requests: usize::MAX,
-};
-/// Watches and logs are slow, but there are many of them, and their readers can be slow. Each
-/// cancelled one can use up some of the small frames that h2 allows over the life of a connection
-/// (see `connect::handshake::CONNECTION_WINDOW`), so the lane replaces its connections.
-const STREAM: LaneProfile = LaneProfile {
-    name: "stream",
-    spread: 1,
-    window: 64 << 10,
-    max_requests: 1000,
-};
-
 pub(super) struct Server {
     /// `host:port`. Replicas rank this name; metrics and logs show it.
     pub(super) name: Box<str>,
     pub(super) key: Key,
     pub(super) health: Arc<Health>,
     origin: Origin,
-    connector: Arc<Connector>,
     flows: Arc<Flows>,
-    /// The slots for creates. Each uses one connection for as long as its streams suffice.
-    creates: Box<[(Key, Arc<Lane>)]>,
-    call: Arc<Lane>,
-    stream: Arc<Lane>,
-    upgrades: UpgradeConnections,
+    /// For requests with credentials of their own, or none, and for the proxy's own requests.
+    plain: Lanes,
+    /// For requests in the name of clients with a certificate. None: there are no such requests.
+    identified: Option<Lanes>,
     prober: Prober,
 }
 
@@ -103,71 +77,54 @@ impl Server {
             changed,
             flows,
         } = context;
+        let identified = connector.as_front_proxy();
         let connector = Arc::new(connector);
-        let lane = |profile: LaneProfile| {
-            Lane::new(
-                profile,
-                Arc::clone(&connector),
-                settings,
-                metrics.lane(profile.name),
-            )
-        };
-        let connections = settings.connections_per_lane.size();
-        // Several apiservers can share one address, and then only a connection identifies one of
-        // them. If each apiserver has its own address, one connection would make the creates of a
-        // namespace queue: they would arrive in smaller batches and cost more quota writes.
-        let one_address = settings.discover.is_none() && settings.addresses().len() == 1;
-        let (slots, spread) = match settings.pin {
-            Pin::Namespace if one_address => (connections, 1),
-            Pin::Namespace | Pin::None => (1, connections),
-        };
+        let lanes = |connector| Lanes::new(connector, settings, metrics);
         let name = connector.name();
         Self {
             key: Key::of(&name),
             health: Arc::new(Health::new(&name, Arc::clone(changed))),
             name,
             origin: Origin::of(&connector),
-            creates: (0..slots)
-                .map(|slot| {
-                    let profile = LaneProfile { spread, ..CREATE };
-                    (Key::of(&slot.to_string()), lane(profile))
-                })
-                .collect(),
-            call: lane(LaneProfile {
-                spread: connections,
-                ..CALL
-            }),
-            stream: lane(LaneProfile {
-                spread: connections,
-                ..STREAM
-            }),
-            upgrades: UpgradeConnections::new(),
-            prober: Prober::new(Arc::clone(&connector)),
-            connector,
+            plain: lanes(Arc::clone(&connector)),
+            identified: identified.map(|connector| lanes(Arc::new(connector))),
+            prober: Prober::new(connector),
             flows: Arc::clone(flows),
         }
     }
 
-    /// The lane for the creates of a namespace.
-    pub(super) fn slot(&self, namespace: Key) -> &Arc<Lane> {
-        // There is always a slot. If there were none, the lane for calls would serve.
-        namespace
-            .choose(self.creates.iter().map(|(key, lane)| (*key, lane)))
-            .unwrap_or(&self.call)
+    /// Connects to `scripted` in place of a socket.
+    #[cfg(test)]
+    pub(super) fn script(&self, scripted: super::connect::Scripted) {
+        self.plain.connector.script(scripted);
     }
 
-    pub(super) fn lane(&self, kind: LaneKind) -> &Arc<Lane> {
-        match kind {
-            LaneKind::Call => &self.call,
-            LaneKind::Stream => &self.stream,
+    /// The lanes for a request.
+    ///
+    /// **Invariant:** a connection that shows the certificate of the front proxy carries only
+    /// requests that say for whom the proxy asks, and no other connection carries those. The
+    /// apiserver would take another request there for an invalid one, or for one of the proxy
+    /// itself. `only_identified_requests_see_the_certificate` fails otherwise.
+    pub(super) fn lanes_for<B>(&self, request: &Request<B>) -> &Lanes {
+        match &self.identified {
+            Some(lanes) if headers::is_identified(request.headers()) => lanes,
+            _ => &self.plain,
         }
     }
 
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
-        self.creates
-            .iter()
-            .map(|(_, lane)| lane)
-            .chain([&self.call, &self.stream])
+        self.both().flat_map(Lanes::all)
+    }
+
+    /// Makes later requests in the name of clients show the certificate that is in use now.
+    pub(super) fn retire_identified(&self) {
+        if let Some(lanes) = &self.identified {
+            lanes.retire_connections();
+        }
+    }
+
+    fn both(&self) -> impl Iterator<Item = &Lanes> {
+        std::iter::once(&self.plain).chain(&self.identified)
     }
 
     /// Sends one request and returns the head of the response. The body streams, and holds its
@@ -264,12 +221,13 @@ impl Server {
         &self,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Box<FailedSend>> {
-        let permit = self.upgrades.permit().await;
+        let lanes = self.lanes_for(&request);
+        let permit = lanes.upgrades.permit().await;
         let asked: Vec<_> = request.headers().get_all(UPGRADE).iter().cloned().collect();
         loop {
-            let (mut sender, fresh) = match self.upgrades.take_idle() {
+            let (mut sender, fresh) = match lanes.upgrades.take_idle() {
                 Some(sender) => (sender, false),
-                None => match self.connector.http1().await {
+                None => match lanes.connector.http1().await {
                     Ok(sender) => (sender, true),
                     Err(error) => {
                         return Err(self.failed(SendError::Connect(Arc::new(error)), Some(request)));
@@ -279,7 +237,7 @@ impl Server {
             self.origin.address(&mut request, false);
             match sender.try_send_request(request).await {
                 Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
-                    self.upgrades.refused(sender, permit);
+                    lanes.upgrades.refused(sender, permit);
                     return Ok(response);
                 }
                 Ok(response) if !headers::is_agreed(&asked, response.headers()) => {
@@ -300,7 +258,10 @@ impl Server {
 
     /// Asks the server whether it is ready, and records the result in its health.
     pub(super) async fn probe(&self) {
-        let result = self.prober.probe(&self.origin, &self.call).await;
+        let result = self
+            .prober
+            .probe(&self.origin, self.plain.lane(LaneKind::Call))
+            .await;
         if self.health.probed(result) {
             self.retire_connections();
         }
@@ -316,8 +277,7 @@ impl Server {
     /// Makes later requests dial. Connections to a server that failed can be dead without a sign of
     /// it.
     fn retire_connections(&self) {
-        self.lanes().for_each(|lane| lane.retire_connections());
-        self.upgrades.clear();
+        self.both().for_each(Lanes::retire_connections);
     }
 
     fn failed(&self, error: SendError, unsent: Option<Request<Body>>) -> Box<FailedSend> {

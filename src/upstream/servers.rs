@@ -15,7 +15,7 @@ use crate::config;
 use crate::config::rules::MAX_SERVERS;
 use crate::metrics::Metrics;
 use crate::telemetry::chain;
-use crate::tls::TlsError;
+use crate::tls::{OwnCertificate, TlsError};
 
 pub(super) struct ServerList {
     /// Never empty. Discovery replaces the whole list.
@@ -121,6 +121,19 @@ impl ServerList {
 
     pub(super) fn reload_ca(&self) -> Result<bool, TlsError> {
         self.connectors.reload_trust()
+    }
+
+    pub(super) fn front_proxy(&self) -> Option<&Arc<OwnCertificate>> {
+        self.connectors.front_proxy()
+    }
+
+    pub(super) fn reload_front_proxy(&self) -> Result<bool, TlsError> {
+        let changed = self.front_proxy().map_or(Ok(false), |own| own.reload())?;
+        if changed {
+            let servers = self.load();
+            servers.iter().for_each(|server| server.retire_identified());
+        }
+        Ok(changed)
     }
 }
 

@@ -223,6 +223,19 @@ impl Class {
             )
     }
 
+    /// Whether the object may be stored although the answer does not say so.
+    pub fn is_ambiguous(self) -> bool {
+        matches!(
+            self,
+            Class::Lost
+                | Class::HandlerTimeout
+                | Class::StorageTimeout
+                | Class::ServerError
+                | Class::EtcdLost
+                | Class::Unrecognized
+        )
+    }
+
     /// Whether this is a quota conflict, which is the reason for this proxy.
     pub fn is_quota_conflict(self) -> bool {
         matches!(

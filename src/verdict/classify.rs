@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
 
+use super::exceeded::EXCEEDED;
 use super::{Class, ClassifiedAnswer};
 use crate::status::Status;
 
@@ -27,12 +28,14 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Classif
         Some(parsed) => of_status(status.as_u16(), parsed),
         None => of_text(status.as_u16(), body),
     };
+    let of_gateway = parsed.is_none() && matches!(status.as_u16(), 502..=504);
     let asked = header_seconds(headers).or(parsed
         .map(|parsed| parsed.details.retry_after_seconds)
         .filter(|seconds| *seconds > 0));
     ClassifiedAnswer {
         class,
         retry_after: asked.map(|seconds| Duration::from_secs(seconds.into())),
+        of_gateway,
     }
 }
 
@@ -116,7 +119,7 @@ fn forbidden(status: &Status) -> Class {
     }
     // https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go
     match cause_of_forbidden(status) {
-        Some(cause) if cause.starts_with("exceeded quota: ") => Class::ExceededQuota,
+        Some(cause) if cause.starts_with(EXCEEDED) => Class::ExceededQuota,
         Some(cause) if cause.starts_with("status unknown for quota: ") => Class::QuotaStatusUnknown,
         Some(cause) if cause.starts_with("failed quota: ") => Class::QuotaSpec,
         Some(cause)
@@ -140,7 +143,7 @@ fn forbidden(status: &Status) -> Class {
 /// name that Go would escape.
 ///
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/api/errors/errors.go>
-fn cause_of_forbidden(status: &Status) -> Option<&str> {
+pub(super) fn cause_of_forbidden(status: &Status) -> Option<&str> {
     let details = &status.details;
     let mut rest = status.message.strip_prefix(details.kind.as_str())?;
     if !details.group.is_empty() {

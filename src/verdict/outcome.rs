@@ -11,6 +11,8 @@ table! {
         Created = ("created", "created at the first attempt"),
         /// A later attempt succeeded: this is what the proxy is for.
         CreatedAfterReplay = ("created_after_replay", "created after a replay"),
+        /// The answer was ambiguous, and a lookup found the object.
+        Resolved = ("resolved", "created, as a lookup found"),
         /// The first answer was final and not a success.
         Refused = ("refused", "refused"),
         /// A replay ended in an answer that was final and not a success.
@@ -44,6 +46,9 @@ impl Outcome {
     /// Whether the object was stored.
     #[must_use]
     pub const fn is_stored(self) -> bool {
-        matches!(self, Self::Created | Self::CreatedAfterReplay)
+        matches!(
+            self,
+            Self::Created | Self::CreatedAfterReplay | Self::Resolved
+        )
     }
 }

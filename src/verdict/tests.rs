@@ -11,6 +11,7 @@ const EVERYTHING: Policy = Policy {
     quota_status_unknown: true,
     quota_evaluation_timeout: true,
     webhook_unreachable: true,
+    resolve: true,
 };
 
 fn class_of(code: u16, body: impl AsRef<[u8]>) -> Class {
@@ -23,7 +24,7 @@ fn class_of(code: u16, body: impl AsRef<[u8]>) -> Class {
 }
 
 fn is_replayed(class: Class, policy: &Policy) -> bool {
-    verdict(&class.into(), policy) != Verdict::Relay
+    matches!(verdict(&class.into(), policy), Verdict::Replay { .. })
 }
 
 fn status(code: u16, reason: &str, resource: &str, name: &str, message: &str) -> Status {
@@ -123,6 +124,7 @@ fn waits_as_long_as_asked_and_leaves_a_server_that_is_stopping() {
     let answer = |class, seconds| ClassifiedAnswer {
         class,
         retry_after: Some(Duration::from_secs(seconds)),
+        of_gateway: false,
     };
     let replay = |millis, on_another_server| Verdict::Replay {
         wait_at_least: Duration::from_millis(millis),
@@ -150,6 +152,59 @@ fn waits_as_long_as_asked_and_leaves_a_server_that_is_stopping() {
         verdict(&answer(Class::StorageTimeout, 2), &off),
         Verdict::Relay
     );
+}
+
+#[test]
+fn an_ambiguous_answer_is_resolved_only_if_the_operator_wants_it() {
+    let resolve = Policy {
+        resolve: true,
+        ..Policy::default()
+    };
+    let ends = |if_absent| Some(Verdict::Resolve { if_absent });
+    let rows = [
+        (Class::Lost, ends(IfAbsent::SendAgain)),
+        (Class::HandlerTimeout, ends(IfAbsent::SendAgain)),
+        (Class::StorageTimeout, ends(IfAbsent::SendAgain)),
+        (Class::ServerError, ends(IfAbsent::Relay)),
+        (Class::EtcdLost, ends(IfAbsent::Relay)),
+        (Class::Unrecognized, ends(IfAbsent::Relay)),
+    ];
+    for &class in Class::ALL {
+        let of_row = rows.iter().find(|(each, _)| *each == class);
+        let expected = of_row.and_then(|(_, expected)| *expected);
+        assert_eq!(class.is_ambiguous(), expected.is_some(), "{class:?}");
+        let (off, on) = (
+            verdict(&class.into(), &Policy::default()),
+            verdict(&class.into(), &resolve),
+        );
+        assert_eq!(on, expected.unwrap_or(off), "{class:?}");
+        assert!(!matches!(off, Verdict::Resolve { .. }), "{class:?}");
+    }
+    let gateway = classify(StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"<html>");
+    assert_eq!(Some(verdict(&gateway, &resolve)), ends(IfAbsent::SendAgain));
+}
+
+#[test]
+fn no_refusal_after_an_ambiguous_answer_is_believed() {
+    let resolve = Policy {
+        resolve: true,
+        ..Policy::default()
+    };
+    for &class in Class::ALL {
+        let alone = verdict(&class.into(), &resolve);
+        let after = verdict_after_ambiguous(&class.into(), &resolve);
+        let expected = match (alone, class) {
+            (Verdict::Relay, Class::Success) => Verdict::Relay,
+            (Verdict::Relay, Class::AlreadyExists) => Verdict::Resolve {
+                if_absent: IfAbsent::Ambiguous,
+            },
+            (Verdict::Relay, _) => Verdict::Resolve {
+                if_absent: IfAbsent::Relay,
+            },
+            (other, _) => other,
+        };
+        assert_eq!(after, expected, "{class:?}");
+    }
 }
 
 #[test]

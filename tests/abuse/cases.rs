@@ -15,7 +15,10 @@ pub use creates::quota_conflict;
 
 /// All cases of the lab.
 pub fn all() -> Vec<Case> {
-    [abuses(), faults::cases()].into_iter().flatten().collect()
+    [abuses(), faults::cases(), faults::resolving::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The cases that appear in the memory table.

@@ -3,6 +3,7 @@
 
 mod client;
 mod judge;
+pub mod resolving;
 mod server;
 
 use std::sync::Arc;

@@ -13,7 +13,6 @@ pub const QUOTAS: usize = 3;
 /// The writer writes directly to etcd, like one more fast apiserver. A writer that goes through an
 /// apiserver pays for a whole request on the same two CPUs, and wins too rarely for twenty
 /// workflows to prove anything.
-/// twenty workflows to prove anything.
 const HOW: [&str; 6] = ["-creators", "2", "-etcd-rate", "60", "-refuse", "0.2"];
 
 /// Runs until it is stopped or dropped.

@@ -83,6 +83,12 @@ impl ControlPlane {
         Self::up("controlplane-addresses", addresses)
     }
 
+    /// A control plane for one test, which may stop its kube-controller-manager. It stops when it is
+    /// dropped.
+    pub fn own(name: &str) -> Self {
+        Self::up(name, &[])
+    }
+
     fn up(name: &str, addresses: &[&str]) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         output(&mut task(&directory, &["down"]));
@@ -126,6 +132,17 @@ impl ControlPlane {
     /// The CA that signed the apiservers' certificate.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.join("pki/ca.crt")
+    }
+
+    /// A file of the keys and certificates, such as `front-proxy-client.crt`.
+    pub fn pki(&self, name: &str) -> PathBuf {
+        self.directory.join("pki").join(name)
+    }
+
+    /// The command line of a component: the program and its arguments.
+    pub fn command_line(&self, component: &str) -> Vec<String> {
+        let lines = fs::read_to_string(self.directory.join(format!("run/{component}.cmd")));
+        lines.unwrap().lines().map(str::to_owned).collect()
     }
 
     /// The URL of etcd.

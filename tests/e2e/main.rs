@@ -15,13 +15,18 @@
     reason = "clippy takes only what has #[test] for a test"
 )]
 
+mod ambiguous;
 mod answers;
 mod argo;
 mod audit;
+mod breaker;
+mod certificates;
 mod clients;
 mod contention;
 mod control_plane;
+mod controllers;
 mod discovery;
+mod full_quota;
 mod kubelet;
 mod outages;
 mod process;
@@ -60,6 +65,7 @@ fn main() -> ExitCode {
         transparency::trials(),
         answers::trials(),
         storm::trials(),
+        ambiguous::trials(),
         audit::trials(),
         report::trials(),
         requeue::trials(),
@@ -68,7 +74,10 @@ fn main() -> ExitCode {
         watches::trials(),
         clients::trials(),
         kubelet::trials(),
+        certificates::trials(),
+        controllers::trials(),
         workflows::trials(),
+        full_quota::trials(),
         // The last one, because it stops components that the others use.
         outages::trials(),
     ];

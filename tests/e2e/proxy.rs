@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -30,12 +30,45 @@ impl Proxy {
 
     /// In front of the upstream in these fields of the section `upstream`.
     pub fn before(plane: &ControlPlane, upstream: &str, more: &str) -> Self {
+        Self::serving(plane, upstream, "", more)
+    }
+
+    /// In front of these apiservers, with client certificates that pass. `serving` is more of that
+    /// section.
+    pub fn with_certificates(
+        plane: &ControlPlane,
+        servers: &[String],
+        serving: &str,
+        more: &str,
+    ) -> Self {
+        Self::with_certificates_of(plane, servers, &plane.ca_file(), serving, more)
+    }
+
+    /// As [`Proxy::with_certificates`], with the certificates of other CAs.
+    pub fn with_certificates_of(
+        plane: &ControlPlane,
+        servers: &[String],
+        ca: &Path,
+        serving: &str,
+        more: &str,
+    ) -> Self {
+        let serving = format!("clientCaFile: {}, {serving}", ca.display());
+        let upstream = format!(
+            "servers: [{}], frontProxyCertFile: {}, frontProxyKeyFile: {}",
+            servers.join(", "),
+            plane.pki("front-proxy-client.crt").display(),
+            plane.pki("front-proxy-client.key").display(),
+        );
+        Self::serving(plane, &upstream, &serving, more)
+    }
+
+    fn serving(plane: &ControlPlane, upstream: &str, serving: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let config = format!(
             "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\n\
              upstream: {{{upstream}, caFile: {}}}\n\
-             serving: {{bindAddress: 127.0.0.1, securePort: 0, selfSigned: {{directory: {}, tokenFile: {}}}}}\n\
+             serving: {{{serving}bindAddress: 127.0.0.1, securePort: 0, selfSigned: {{directory: {}, tokenFile: {}}}}}\n\
              admin: {{bindAddress: 127.0.0.1:0}}\n{more}",
             plane.ca_file().display(),
             directory.path().display(),

@@ -161,6 +161,16 @@ async fn kubeconfig_keeps_what_it_rewrites_and_warns_of_what_will_not_work() {
     ]))
     .await;
     assert_eq!(ended.code, Some(0));
+    let kept = run(command(&[
+        "kubeconfig",
+        "--server",
+        "https://127.0.0.1:8443",
+        "--client-certificates",
+        "--from",
+        &from,
+    ]))
+    .await;
+    assert_eq!((&*kept.stdout, &*kept.stderr), (&*ended.stdout, ""));
     assert!(
         ended.stderr.starts_with("warning: user 'me'")
             && ended.stderr.contains("client certificate"),

@@ -5,11 +5,13 @@ mod answers;
 mod bodies;
 mod client_gone;
 mod exhaustion;
+mod full_quotas;
 mod matching;
 mod modes;
 mod opt_in;
 mod race;
 mod rate_limit;
+mod resolve;
 mod resources;
 mod time;
 mod timeouts;
@@ -78,6 +80,14 @@ fn replays(rig: &Rig, class: &str) -> f64 {
     sample(
         &rig.proxy,
         &format!("kube_retry_proxy_replays_total{{class=\"{class}\"}}"),
+    )
+}
+
+/// The number of ambiguous creates of which this became.
+fn ambiguous(rig: &Rig, result: &str) -> f64 {
+    sample(
+        &rig.proxy,
+        &format!("kube_retry_proxy_ambiguous_total{{result=\"{result}\"}}"),
     )
 }
 

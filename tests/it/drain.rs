@@ -244,6 +244,7 @@ cases!(
     [
         json("quota_conflict_409"),
         protobuf("quota_conflict_409_protobuf"),
+        cbor("quota_conflict_409_cbor"),
     ]
 );
 async fn at_the_deadline_a_held_create_gets_its_last_answer_as_it_was(

@@ -28,6 +28,7 @@ mod documents;
 mod drain;
 mod events;
 mod floods;
+mod front_proxy;
 mod headers;
 mod identity;
 mod heads;

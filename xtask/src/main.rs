@@ -3,6 +3,8 @@
 mod clients;
 mod control_plane;
 mod deploy_check;
+mod differential;
+mod fuzz;
 mod hash;
 mod process;
 mod release;
@@ -44,6 +46,11 @@ enum Task {
         #[command(subcommand)]
         verb: clients::Verb,
     },
+    /// Compare the proxy with Kubernetes' own code, in Go, on generated inputs.
+    Differential(differential::DifferentialArgs),
+    /// Run the fuzz targets, which feed bytes of others to what reads them.
+    #[command(after_help = FUZZ_HELP)]
+    Fuzz(fuzz::FuzzArgs),
     /// Build static executables, an OCI image, SBOMs and checksums from the current commit.
     Release(release::ReleaseArgs),
 }
@@ -81,6 +88,10 @@ const CLIENTS_HELP: &str = "\
 The versions are in tests/clients and tests/deploy/go.mod. Installed packages are kept in
 ~/.cache/kube-retry-proxy/clients.";
 
+const FUZZ_HELP: &str = "\
+It needs a nightly toolchain and a C++ compiler. cargo-fuzz is installed if it is missing. An input
+that fails is kept in fuzz/artifacts/TARGET; fuzz/README.md says what to do with it.";
+
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
         Ok(true) => ExitCode::SUCCESS,
@@ -97,6 +108,8 @@ fn run(task: Task) -> Result<bool> {
     match task {
         Task::DeployCheck { what } => deploy_check::run_checks(what),
         Task::Release(args) => release::run(&args),
+        Task::Differential(args) => differential::compare(&args).map(|()| true),
+        Task::Fuzz(args) => fuzz::run_targets(&args),
         Task::Clients { verb } => clients::run(verb).map(|()| true),
         Task::ControlPlane { kubernetes, verb } => {
             control_plane::run(verb, kubernetes).map(|()| true)

@@ -102,6 +102,7 @@ impl Apiserver {
         entry: &Entry,
     ) -> Result<std::sync::Arc<Pod>, Box<Status>> {
         let mut pod = self.decoded(head, namespace, body)?;
+        pod.manager = query.manager(&head.headers);
         let asked = if pod.name.is_empty() {
             &pod.generate_name
         } else {

@@ -23,7 +23,7 @@ pub(super) fn document(path: &str) -> Option<(&'static str, Bytes)> {
             resource("pods/exec", "PodExecOptions", true, &[], &["create", "get"]),
             resource("pods/log", "Pod", true, &[], &["get"]),
             resource("pods/portforward", "PodPortForwardOptions", true, &[], &["create", "get"]),
-            resource("resourcequotas", "ResourceQuota", true, &["quota"], &["create", "get", "list"]),
+            resource("resourcequotas", "ResourceQuota", true, &["quota"], &["create", "get", "list", "watch"]),
         ]}),
         path if ["/healthz", "/livez", "/readyz"]
             .iter()

@@ -33,13 +33,17 @@ impl Apiserver {
             resource: resource.to_owned(),
             name: name.to_owned(),
         };
+        let manager = query.manager(&head.headers);
         let answered = match (&head.method, name) {
             (&Method::POST, None) => match self.posted(body) {
-                Ok((name, object)) => self.put(key(&name), object, query, entry, false).await,
+                Ok((name, object)) => {
+                    self.put(key(&name), object, &manager, query, entry, false)
+                        .await
+                }
                 Err(status) => Err(status),
             },
             (&Method::PATCH, Some(name)) if is_apply(head) => match parsed(body) {
-                Ok(object) => self.put(key(name), object, query, entry, true).await,
+                Ok(object) => self.put(key(name), object, "", query, entry, true).await,
                 Err(status) => Err(status),
             },
             (&Method::GET | &Method::HEAD, Some(name)) => self
@@ -78,6 +82,7 @@ impl Apiserver {
         &self,
         key: OtherKey,
         object: Value,
+        manager: &str,
         query: &Query,
         entry: &Entry,
         apply: bool,
@@ -105,7 +110,7 @@ impl Apiserver {
             return Ok((code, object.into()));
         }
         let written = self.machine.write(|| {
-            let stored = self.store.put_other(&key, object, apply);
+            let stored = self.store.put_other(&key, object, manager, apply);
             if let (true, Ok(object)) = (created, &stored) {
                 let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
                 let record = Stored {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::Uri;
+use http::header::USER_AGENT;
+use http::{HeaderMap, Uri};
 
 use super::super::object::Pod;
 
@@ -39,6 +40,19 @@ impl Query {
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.value(name)
             .is_some_and(|value| !matches!(value, "0" | "false"))
+    }
+
+    /// The field manager of a write: the parameter, or the program in `User-Agent`.
+    pub(super) fn manager(&self, headers: &HeaderMap) -> String {
+        let agent = headers
+            .get(USER_AGENT)
+            .and_then(|agent| agent.to_str().ok());
+        let program = agent.unwrap_or_default().split('/').next();
+        let given = self.value("fieldManager").filter(|given| !given.is_empty());
+        match given.or(program).unwrap_or_default() {
+            "" => "unknown".to_owned(),
+            manager => manager.to_owned(),
+        }
     }
 
     /// Whether the request has `dryRun=All`.

@@ -26,7 +26,7 @@ use crate::status::Status;
 const CHUNK: usize = 500;
 
 /// The duration of a watch without `timeoutSeconds`. A real apiserver chooses 30 to 60 minutes.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(45 * 60);
+pub(super) const WATCH_TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
 /// The state of one watch.
 struct Watch {
@@ -46,6 +46,13 @@ struct Disconnected;
 impl Apiserver {
     /// `GET …?watch=true`.
     pub(super) fn watch(&self, head: &Parts, target: &Target, query: &Query) -> Answer {
+        if let Target::Collection {
+            resource: Resource::ResourceQuotas,
+            namespace,
+        } = target
+        {
+            return self.watch_quotas(head, namespace.clone(), query);
+        }
         let (namespace, query) = match target {
             Target::Collection {
                 resource: Resource::Pods,
@@ -188,7 +195,7 @@ impl Watch {
     }
 }
 
-fn event_type(change: Change) -> &'static str {
+pub(super) fn event_type(change: Change) -> &'static str {
     match change {
         Change::Added => "ADDED",
         Change::Modified => "MODIFIED",

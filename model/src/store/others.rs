@@ -44,12 +44,14 @@ impl OtherKey {
 }
 
 impl Store {
-    /// Stores an object with the metadata that the server sets. With `replace` it may exist already
+    /// Stores an object with the metadata that the server sets. `manager` is its field manager, or
+    /// empty. With `replace` it may exist already
     /// and keeps its uid.
     pub fn put_other(
         &self,
         key: &OtherKey,
         mut object: Value,
+        manager: &str,
         replace: bool,
     ) -> Result<Arc<Value>, StoreError> {
         let mut state = self.state();
@@ -71,6 +73,11 @@ impl Store {
         ];
         for (field, value) in set {
             object["metadata"][field] = value;
+        }
+        if !manager.is_empty() {
+            let api_version = object["apiVersion"].as_str().unwrap_or_default();
+            let entry = wire::managed_fields(manager, api_version, &wire::timestamp(now()));
+            object["metadata"]["managedFields"] = entry;
         }
         let object = Arc::new(object);
         state.others.insert(key.clone(), object.clone());

@@ -1,4 +1,5 @@
 use super::*;
+use crate::amounts::Amounts;
 
 fn store() -> Store {
     let store = Store::new(1);

@@ -64,6 +64,17 @@ pub struct ObjectMeta {
     pub(super) managed_fields: Vec<Bytes>,
 }
 
+/// `metav1.ManagedFieldsEntry` without its fields.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct ManagedFields {
+    #[prost(string, required, tag = "1")]
+    manager: String,
+    #[prost(string, required, tag = "2")]
+    operation: String,
+    #[prost(string, required, tag = "3")]
+    api_version: String,
+}
+
 /// `metav1.Time`.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Time {
@@ -163,6 +174,16 @@ impl PodMessage {
                 creation_timestamp: Time {
                     seconds: pod.created.unix_timestamp(),
                     nanos: 0,
+                },
+                managed_fields: if pod.posted.manager.is_empty() {
+                    Vec::new()
+                } else {
+                    let entry = ManagedFields {
+                        manager: pod.posted.manager.clone(),
+                        operation: "Update".to_owned(),
+                        api_version: "v1".to_owned(),
+                    };
+                    vec![entry.encode_to_vec().into()]
                 },
                 ..posted
             },

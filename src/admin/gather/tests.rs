@@ -25,6 +25,7 @@ pub(in crate::admin) fn example() -> Snapshot {
     metrics.outcome("busy", "services", Outcome::Created);
     metrics.not_replayed(NotReplayed::Attempts);
     metrics.certificate_expiry(i64::try_from(NOW.as_secs()).unwrap() + 86_400);
+    metrics.front_proxy_certificate_expiry(i64::try_from(NOW.as_secs()).unwrap() + 7200);
 
     decisions
         .begin("busy", "pods")

@@ -78,6 +78,10 @@ pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         "creates saved by a replay",
         number(snapshot.ended(Outcome::CreatedAfterReplay)),
     )?;
+    let resolved = snapshot.ended(Outcome::Resolved);
+    if resolved > 0 {
+        tile(out, "", "creates found by a lookup", number(resolved))?;
+    }
     let gave_up = snapshot.ended(Outcome::GaveUp);
     tile(
         out,
@@ -86,17 +90,18 @@ pub(super) fn conflicts(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         number(gave_up),
     )?;
     tile(out, "", "creates held now", number(snapshot.held))?;
-    let certificate = &snapshot.certificate;
-    tile(
-        out,
-        if certificate.expires_soon() {
-            "bad"
-        } else {
-            ""
-        },
-        "until the certificate expires",
-        Text(certificate.time_left()),
-    )?;
+    for (what, certificate) in snapshot.certificates() {
+        tile(
+            out,
+            if certificate.expires_soon() {
+                "bad"
+            } else {
+                ""
+            },
+            what,
+            Text(certificate.time_left()),
+        )?;
+    }
     out.write_str("</dl>\n")?;
     chart(out, conflicts)?;
     close(out)
@@ -215,7 +220,7 @@ pub(super) fn held(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
             r#"<tr><th scope="row">{}</th><td class="number">{}</td><td>{}</td><td class="number">{}</td></tr>"#,
             Text(held.object()),
             number(held.attempts),
-            Text(held.class.replace('_', " ")),
+            Text(held.last_answer()),
             duration(Duration::from_millis(held.held_for_ms))
         )?;
     }

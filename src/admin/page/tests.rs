@@ -89,10 +89,12 @@ fn the_page_shows_every_number_without_scripts() {
         "{}",
         section(&page, "limits")
     );
-    assert!(
-        conflicts.contains("until the certificate expires 1 day"),
-        "{conflicts}"
-    );
+    for tile in [
+        "until the certificate expires 1 day",
+        "until the front proxy's certificate expires 2 h",
+    ] {
+        assert!(conflicts.contains(tile), "{tile}: {conflicts}");
+    }
     let decisions = section(&page, "decisions");
     assert!(
         decisions.contains("pods busy/step-* created after a replay 409 quota conflict, sent again after 58 ms: connect failed"),

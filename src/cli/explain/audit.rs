@@ -5,6 +5,9 @@
 //! proxy does with them are those of `verdict` and `route`.
 
 pub mod event;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lines;
 mod progress;
 mod report;

@@ -97,6 +97,18 @@ fn attempted(number: usize, attempt: &AttemptSummary) -> String {
             class.safety().as_str()
         );
     }
+    for found in &attempt.lookups {
+        let meant = match found.as_str() {
+            "absent" => "there is no such object",
+            "ours" => "the object is of this create",
+            "foreign" => "the object is somebody else's",
+            "unproven" => "the object may be of this create or not",
+            "forbidden" => "the caller may not get the object",
+            "failed" => "no answer",
+            other => other,
+        };
+        text += &format!("             looked up: {}\n", printable(meant));
+    }
     if let Some(delay) = attempt.delay_ms {
         text += &format!(
             "             sent again after {}\n",

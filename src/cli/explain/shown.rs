@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::printable;
 use super::{Explanation, Source};
 use crate::config::Mode;
-use crate::verdict::{Class, Verdict};
+use crate::verdict::{Class, IfAbsent, Verdict};
 
 /// A duration as Debug prints it, with `0s` instead of `0ns`.
 fn readable(duration: Duration) -> String {
@@ -59,6 +59,19 @@ impl fmt::Display for Explanation {
         }
         match self.verdict {
             Verdict::Relay => self.fmt_relay(f),
+            Verdict::Resolve { if_absent } => {
+                let absent = match if_absent {
+                    IfAbsent::SendAgain => "if it is absent, the create is sent again",
+                    IfAbsent::Relay | IfAbsent::Ambiguous => {
+                        "if it is absent, this answer is relayed"
+                    }
+                };
+                writeln!(
+                    f,
+                    "verdict   resolve: an object with a name is looked up as the caller\n\
+                    plan      if it is provably of this create, the client gets 201; {absent}"
+                )
+            }
             Verdict::Replay {
                 on_another_server, ..
             } => {
@@ -140,6 +153,13 @@ impl Explanation {
             Class::QuotaStatusUnknown => "quotaStatusUnknown",
             Class::QuotaEvaluationTimeout => "quotaEvaluationTimeout",
             Class::WebhookUnreachable => "webhookUnreachable",
+            class if class.is_ambiguous() => {
+                return writeln!(
+                    f,
+                    "note      looked up, and sent again only if no object was stored, if \
+                    replay.ambiguous is Resolve and the object has a name"
+                );
+            }
             _ => return Ok(()),
         };
         writeln!(f, "note      replayed if replay.{setting}.enabled is true")

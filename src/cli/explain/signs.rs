@@ -6,7 +6,8 @@ const CONNECT_FAILED: &str =
     "nothing was sent, and the proxy sends the create again (connect_failed)";
 const REFUSED: &str = "the server said that it would not process the request, and the proxy sends \
     the create again (refused)";
-const LOST: &str = "the object may be stored, so the proxy does not send the create again (lost)";
+const LOST: &str = "the object may be stored, so the proxy does not send the create again (lost), or \
+    looks for the object if replay.ambiguous is Resolve";
 
 /// Errors of clients, those that prove the most first, and what the proxy does.
 const NO_ANSWER: [(&str, &str); 21] = [

@@ -195,3 +195,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn says_what_is_done_about_an_ambiguous_answer() {
+    let timeout = sample("etcd_stalled_timeout2s_504");
+    let text = explained(&timeout).unwrap().to_string();
+    let off = "verdict   relay\nnote      looked up, and sent again only if no object was stored, if \
+               replay.ambiguous is Resolve and the object has a name\n";
+    assert!(text.contains(off), "{text}");
+    let mut config = Config::default();
+    config.replay.ambiguous = crate::config::Ambiguous::Resolve;
+    let text = explain(&timeout, &config).unwrap().to_string();
+    let on = "verdict   resolve: an object with a name is looked up as the caller\n\
+              plan      if it is provably of this create, the client gets 201; if it is absent, \
+              the create is sent again\n";
+    assert!(text.contains(on), "{text}");
+}

@@ -109,7 +109,13 @@ fn rank(class: Class) -> u8 {
         | Class::QuotaStatusUnknown
         | Class::QuotaEvaluationTimeout
         | Class::QuotaSpec => 1,
-        _ if verdict(&class.into(), &Policy::default()) != Verdict::Relay => 2,
+        _ if matches!(
+            verdict(&class.into(), &Policy::default()),
+            Verdict::Replay { .. }
+        ) =>
+        {
+            2
+        }
         Class::WebhookUnreachable => 2,
         Class::Rejected | Class::OtherConflict | Class::Unauthorized => 4,
         _ => 3,

@@ -50,6 +50,7 @@ fn of(shape: &Shape) -> Map<String, Json> {
         Shape::Section { fields, .. } => of_fields(fields),
         Shape::Optional(inner) => of(inner),
         Shape::List(item) => object(json!({ "type": "array", "minItems": 1, "items": of(item) })),
+        Shape::ListOrEmpty(item) => object(json!({ "type": "array", "items": of(item) })),
         Shape::Bool => object(json!({ "type": "boolean" })),
         Shape::Whole { min, max } => {
             object(json!({ "type": "integer", "minimum": min, "maximum": max }))

@@ -151,3 +151,154 @@ fn request_info_agrees_with_the_apiserver() {
         assert_eq!((info.is_resource, info.verb), (false, "get"), "{path}");
     }
 }
+
+/// Where the proxy differs on purpose: it does not take the name of an object from the selector of
+/// a list, and it has no verb for methods that Kubernetes does not use.
+#[test]
+#[ignore = "cargo xtask differential"]
+fn differential_request_info() {
+    use crate::oracle::{Compared, compare};
+    let check = |input: &str, answer: &str| {
+        let (method, target) = input.split_once(' ').unwrap();
+        let Ok(uri) = target.parse::<Uri>() else {
+            return Compared::Skipped;
+        };
+        let Ok(go) = serde_json::from_str::<serde_json::Value>(answer) else {
+            return Compared::Skipped;
+        };
+        let path = query::unescape_path(uri.path());
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let own = RequestInfo::new(&method, &path, uri.query().unwrap_or_default());
+        let is_odd = own.resource.is_empty() && own.verb.is_empty();
+        // A path that is no UTF-8 is no resource's: no name has such bytes.
+        if go["path"].as_str().unwrap().contains('\u{fffd}') {
+            return Compared::Skipped;
+        }
+        let shown = serde_json::json!({
+            "isResource": own.is_resource,
+            "verb": if is_odd { go["verb"].as_str().unwrap() } else { own.verb },
+            "path": own.path,
+            "apiGroup": own.api_group,
+            "apiVersion": own.api_version,
+            "namespace": own.namespace,
+            "resource": own.resource,
+            "subresource": own.subresource,
+            "name": own.name,
+            "longRunning": own.is_long_running(),
+        });
+        match shown == go {
+            true => Compared::Same,
+            false => Compared::Differs(format!("{shown}\n    {go}")),
+        }
+    };
+    compare("requestinfo", any_request, check);
+}
+
+/// A request line, mostly of words that matter.
+fn any_request(random: &mut fastrand::Rng) -> String {
+    const METHODS: &[&str] = &[
+        "GET", "GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "X",
+    ];
+    const WORDS: &[&str] = &[
+        "api",
+        "apis",
+        "v1",
+        "v1beta1",
+        "batch",
+        "example.com",
+        "namespaces",
+        "pods",
+        "jobs",
+        "nodes",
+        "status",
+        "finalize",
+        "watch",
+        "proxy",
+        "log",
+        "exec",
+        "attach",
+        "portforward",
+        "a",
+        "",
+        ".",
+        "..",
+        "%2F",
+        "%61pi",
+        "a%2Fb",
+        "API",
+        "healthz",
+        "debug",
+        "pprof",
+        "%ff",
+        "%",
+        "%zz",
+        "%25",
+        "a+b",
+        "a;b",
+        "%e4%bd%a0",
+        "~",
+        "*",
+    ];
+    const KEYS: &[&str] = &[
+        "watch",
+        "w%61tch",
+        "limit",
+        "timeoutSeconds",
+        "a",
+        "",
+        "watch%00",
+        "Watch",
+    ];
+    const VALUES: &[&str] = &[
+        "1",
+        "0",
+        "true",
+        "false",
+        "FALSE",
+        "%30",
+        "False",
+        "f",
+        "no",
+        "",
+        "+",
+        "x",
+        "10",
+        "%zz",
+        "1;watch=0",
+        "0=1",
+    ];
+    let one =
+        |random: &mut fastrand::Rng, words: &[&'static str]| words[random.usize(..words.len())];
+    let mut line = format!("{} ", one(random, METHODS));
+    let start: &[&str] = match random.u8(..8) {
+        0 => &[],
+        1 | 2 => &["/apis", "/batch", "/v1"],
+        3 => &["/apis"],
+        _ => &["/api", "/v1"],
+    };
+    line.extend(start.iter().copied());
+    if random.bool() {
+        line += "/namespaces";
+    }
+    for _ in 0..random.usize(..6) {
+        line += "/";
+        line += one(random, WORDS);
+    }
+    if random.u8(..8) == 0 {
+        line += "/";
+    }
+    if line.ends_with(' ') {
+        line += "/";
+    }
+    if random.bool() {
+        for parameter in 0..=random.usize(..3) {
+            line += if parameter == 0 { "?" } else { "&" };
+            line += one(random, KEYS);
+            if random.u8(..4) > 0 {
+                line += "=";
+                line += one(random, VALUES);
+            }
+        }
+    }
+    line
+}

@@ -86,13 +86,13 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 /// Writes both files, and loads them.
-fn load(folder: &TempDir, certificate: &str, key: &str) -> Result<ServingCertificate, TlsError> {
+fn load(folder: &TempDir, certificate: &str, key: &str) -> Result<OwnCertificate, TlsError> {
     let path = |name: &str, text: &str| {
         let path = folder.path().join(name);
         fs::write(&path, text).unwrap();
         path
     };
-    ServingCertificate::from_files(&path("tls.crt", certificate), &path("tls.key", key))
+    OwnCertificate::from_files(&path("tls.crt", certificate), &path("tls.key", key))
 }
 
 /// Connects to a server with these files, and returns what the client says.

@@ -106,7 +106,7 @@ fn the_words_of_a_conflict_prove_nothing_in_another_structure() {
         ),
     ];
     for (class, status) in table {
-        for encoding in [Encoding::Json, Encoding::Protobuf, Encoding::Yaml] {
+        for encoding in Encoding::ALL {
             let body = status.encode(encoding);
             assert_eq!(class_of(status.code, &body), class, "{status:?}");
             assert!(

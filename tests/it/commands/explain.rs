@@ -7,6 +7,9 @@ cases!(
     [
         a_quota_conflict("quota_conflict_409", "quota_conflict", "replay"),
         a_quota_conflict_in_protobuf("quota_conflict_409_protobuf", "quota_conflict", "replay"),
+        a_quota_conflict_in_cbor("quota_conflict_409_cbor", "quota_conflict", "replay"),
+        an_exceeded_quota_in_cbor("exceeded_quota_403_cbor", "exceeded_quota", "relay"),
+        a_pod_that_exists_in_cbor("already_exists_409_cbor", "already_exists", "relay"),
         a_quota_conflict_in_yaml("quota_conflict_409_yaml", "quota_conflict", "replay"),
         too_many_requests("too_many_requests_429", "throttled", "replay"),
         an_exceeded_quota("exceeded_quota_403", "exceeded_quota", "relay"),

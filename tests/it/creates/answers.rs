@@ -15,8 +15,9 @@ use crate::support::{
 };
 
 /// The captured answers after which a create is replayed at once.
-const CONFLICTS: [&str; 7] = [
+const CONFLICTS: [&str; 8] = [
     "quota_conflict_409",
+    "quota_conflict_409_cbor",
     "quota_conflict_409_clientgo_accept",
     "quota_conflict_409_nonexempt_user",
     "quota_conflict_409_protobuf",

@@ -90,6 +90,7 @@ cases!(
         json(captured("quota_conflict_409")),
         protobuf(captured("quota_conflict_409_protobuf")),
         yaml(captured("quota_conflict_409_yaml")),
+        cbor(captured("quota_conflict_409_cbor")),
         text(unhurried(captured("too_many_requests_429"))),
     ]
 );

@@ -29,12 +29,12 @@ fn classes() -> Vec<Class> {
         (
             "exceeded_quota",
             |replay| &mut replay.exceeded_quota,
-            captured("exceeded_quota_403"),
+            full("exceeded_quota_403"),
         ),
         (
             "exceeded_quota",
             |replay| &mut replay.exceeded_quota,
-            captured("exceeded_quota_403_protobuf"),
+            full("exceeded_quota_403_protobuf"),
         ),
         (
             "quota_status_unknown",
@@ -52,6 +52,22 @@ fn classes() -> Vec<Class> {
             webhook,
         ),
     ]
+}
+
+/// A captured refusal of a create that asks for five times the limit, changed to one that asks for
+/// as much as the limit, and so for what can be free again.
+fn full(name: &str) -> Canned {
+    let canned = captured(name);
+    let mut body = canned.body.to_vec();
+    for (asked, limit) in [(b"=5,", b"=1,"), (b"2Gi", b"1Gi")] {
+        while let Some(at) = body.windows(3).position(|part| part == asked) {
+            body[at..at + 3].copy_from_slice(limit);
+        }
+    }
+    Canned {
+        body: body.into(),
+        ..canned
+    }
 }
 
 /// Enables every other class, to show a switch that affects the wrong class.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, ALLOW, HOST};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use model_control_plane::Encoding;
@@ -183,7 +183,7 @@ cases!(
 async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Protocol) {
     let rig = Rig::new().await;
     let mut client = rig.client(protocol).await;
-    let mut asked = async |method: Method, accept: Encoding| {
+    let mut asked = async |method: Method, accept: &'static str| {
         let mut request = client.request(method, "/livez", "");
         request
             .headers_mut()
@@ -191,13 +191,14 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Pr
         request
             .headers_mut()
             .append(HOST, HeaderValue::from_static("another"));
-        request.headers_mut().insert(ACCEPT, accept.content_type());
+        let accept = HeaderValue::from_static(accept);
+        request.headers_mut().insert(ACCEPT, accept);
         client.ask(request).await
     };
     every(
         [Encoding::Json, Encoding::Protobuf, Encoding::Yaml],
         async |encoding| {
-            let answer = asked(Method::GET, encoding).await;
+            let answer = asked(Method::GET, encoding.media_type()).await;
             assert_eq!(
                 (answer.status, Encoding::of(&answer.body)),
                 (StatusCode::BAD_REQUEST, encoding)
@@ -206,7 +207,12 @@ async fn a_refusal_is_encoded_as_was_asked_and_has_no_body_for_head(protocol: Pr
         },
     )
     .await;
-    let answer = asked(Method::HEAD, Encoding::Json).await;
+    // As the dynamic client of client-go asks for it.
+    let answer = asked(Method::GET, "application/json;q=0.9,application/cbor;q=1").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.headers[CONTENT_TYPE], "application/cbor");
+    assert!(answer.body.starts_with(b"\xd9\xd9\xf7\xa7DkindFStatus"));
+    let answer = asked(Method::HEAD, "application/json").await;
     assert_eq!(
         (answer.status, answer.body.len()),
         (StatusCode::BAD_REQUEST, 0)

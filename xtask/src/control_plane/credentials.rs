@@ -12,7 +12,8 @@ use crate::process::output;
 
 impl ControlPlane {
     /// Creates the CA and the other keys. The apiservers' certificate is valid for loopback, the
-    /// names of the Service kubernetes and `addresses`.
+    /// names of the Service kubernetes and `addresses`. The certificate of a front proxy is from
+    /// another CA, as kubeadm makes it.
     pub(super) fn make_pki(&self, addresses: &[String]) -> Result<()> {
         let mut names =
             "IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default.svc".to_owned();
@@ -22,6 +23,10 @@ impl ControlPlane {
         }
         let extensions = format!("subjectAltName={names}\nextendedKeyUsage=serverAuth\n");
         fs::write(self.file("pki/apiserver.ext"), extensions)?;
+        fs::write(
+            self.file("pki/front-proxy-client.ext"),
+            "extendedKeyUsage=clientAuth\n",
+        )?;
         for command in [
             "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=controlplane-ca -keyout ca.key \
              -out ca.crt -addext basicConstraints=critical,CA:TRUE \
@@ -30,6 +35,14 @@ impl ControlPlane {
              -out apiserver.csr",
             "x509 -req -in apiserver.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
              -out apiserver.crt -extfile apiserver.ext",
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=front-proxy-ca \
+             -keyout front-proxy-ca.key -out front-proxy-ca.crt \
+             -addext basicConstraints=critical,CA:TRUE \
+             -addext keyUsage=critical,keyCertSign,cRLSign",
+            "req -newkey rsa:2048 -nodes -subj /CN=front-proxy-client \
+             -keyout front-proxy-client.key -out front-proxy-client.csr",
+            "x509 -req -in front-proxy-client.csr -CA front-proxy-ca.crt -CAkey front-proxy-ca.key \
+             -CAcreateserial -days 2 -out front-proxy-client.crt -extfile front-proxy-client.ext",
             "genrsa -out service-account.key 2048",
             "rsa -in service-account.key -pubout -out service-account.pub",
         ] {

@@ -71,6 +71,11 @@ impl Deploy {
                 "events",
                 "    events:",
             ),
+            (
+                "a watch of quotas is added to replay's other settings",
+                "full-quotas",
+                "        watch: true",
+            ),
         ] {
             report.check(what, || {
                 has_line(&self.rendered(&format!("{name}.yaml"))?, line)
@@ -81,6 +86,14 @@ impl Deploy {
             (
                 "grace period: preStop, drain.timeout and 10 s",
                 "terminationGracePeriodSeconds: 105",
+            ),
+            (
+                "the front proxy's key is for the proxy's user only",
+                "secret: { secretName: front-proxy, defaultMode: 0440 }",
+            ),
+            (
+                "the front proxy has the CA of clients",
+                "configMap: { name: client-ca }",
             ),
         ] {
             report.check(what, || contains(&self.rendered("full.yaml")?, part));

@@ -79,6 +79,18 @@ pub(super) fn check(deploy: &Deploy, report: &mut Report) -> Result<()> {
             cluster.may("create", "pods", "no")
         },
     );
+    report.check(
+        "fullQuotas.enabled may list and watch quotas everywhere, and nothing else",
+        || {
+            cluster.may("watch", "resourcequotas", "no")?;
+            cluster.upgrade("full-quotas", &[])?;
+            cluster.may("list", "resourcequotas", "yes")?;
+            cluster.may("watch", "resourcequotas", "yes")?;
+            cluster.may("get", "resourcequotas", "no")?;
+            cluster.may("update", "resourcequotas", "no")?;
+            cluster.may("list", "pods", "no")
+        },
+    );
     for (namespace, names) in [
         (
             PROXY,
@@ -88,6 +100,7 @@ pub(super) fn check(deploy: &Deploy, report: &mut Report) -> Result<()> {
                 "full.yaml",
                 "discover.yaml",
                 "events.yaml",
+                "full-quotas.yaml",
                 "production.yaml",
                 "observe.built.yaml",
                 "production.built.yaml",

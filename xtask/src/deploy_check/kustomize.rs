@@ -19,7 +19,12 @@ impl Deploy {
         if !report.has("kubectl", "everything about kustomize") {
             return Ok(());
         }
-        for overlay in ["base", "overlays/observe", "overlays/production"] {
+        for overlay in [
+            "base",
+            "overlays/observe",
+            "overlays/production",
+            "overlays/front-proxy",
+        ] {
             let name = overlay.rsplit('/').next().unwrap_or(overlay);
             report.check(format!("kustomize build, {overlay}"), || {
                 self.build(&Path::new(KUSTOMIZE).join(overlay), name)
@@ -27,6 +32,11 @@ impl Deploy {
         }
         report.check("three replicas in production", || {
             contains(&self.rendered("production.built.yaml")?, "replicas: 3")
+        });
+        report.check("the front proxy's key is for the proxy's user only", || {
+            let built = self.rendered("front-proxy.built.yaml")?;
+            contains(&built, "defaultMode: 288")?;
+            contains(&built, "fsGroup: 65532")
         });
         if !report.has("go", "the sidecar in Argo's manifests") {
             return Ok(());

@@ -30,6 +30,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $config := deepCopy .Values.config }}
 {{- if .Values.upstream.discover }}{{ $config = merge (dict "upstream" (dict "discover" "Kubernetes")) $config }}{{ end }}
 {{- if .Values.events.enabled }}{{ $config = merge (dict "events" (dict "enabled" true)) $config }}{{ end }}
+{{- if .Values.fullQuotas.enabled }}
+{{- $waiting := dict "exceededQuota" (dict "enabled" true) "fullQuotas" (dict "watch" true) }}
+{{- $config = merge (dict "replay" $waiting) $config }}
+{{- end }}
 {{- toYaml $config }}
 {{- end }}
 
@@ -71,6 +75,11 @@ args:
   {{- else }}
   - --tls-cert-file=/etc/kube-retry-proxy-tls/tls.crt
   - --tls-private-key-file=/etc/kube-retry-proxy-tls/tls.key
+  {{- end }}
+  {{- if and (not $sidecar) .Values.frontProxy.secretName }}
+  - --client-ca-file=/etc/kube-retry-proxy-clients/ca.crt
+  - --front-proxy-cert-file=/etc/kube-retry-proxy-front-proxy/tls.crt
+  - --front-proxy-key-file=/etc/kube-retry-proxy-front-proxy/tls.key
   {{- end }}
 env:
   - name: TOKIO_WORKER_THREADS
@@ -117,6 +126,10 @@ volumeMounts:
   {{- else }}
   - { name: kube-retry-proxy-tls, mountPath: /etc/kube-retry-proxy-tls, readOnly: true }
   {{- end }}
+  {{- if and (not $sidecar) .Values.frontProxy.secretName }}
+  - { name: kube-retry-proxy-clients, mountPath: /etc/kube-retry-proxy-clients, readOnly: true }
+  - { name: kube-retry-proxy-front-proxy, mountPath: /etc/kube-retry-proxy-front-proxy, readOnly: true }
+  {{- end }}
 {{- end }}
 
 {{- define "krp.volumes" -}}
@@ -130,7 +143,7 @@ volumeMounts:
           items: [{ key: ca.crt, path: ca.crt }]
       - downwardAPI:
           items: [{ path: namespace, fieldRef: { fieldPath: metadata.namespace } }]
-      {{- if or .Values.upstream.discover .Values.events.enabled }}
+      {{- if or .Values.upstream.discover .Values.events.enabled .Values.fullQuotas.enabled }}
       - serviceAccountToken: { path: token, expirationSeconds: 3607 }
       {{- end }}
 {{- if and (eq .Values.shape "Sidecar") (eq .Values.sidecar.client "Kubeconfig") }}
@@ -140,5 +153,12 @@ volumeMounts:
 {{- else }}
 - name: kube-retry-proxy-tls
   secret: { secretName: {{ include "krp.tlsSecret" . }} }
+{{- end }}
+{{- if and (ne .Values.shape "Sidecar") .Values.frontProxy.secretName }}
+- name: kube-retry-proxy-clients
+  configMap: { name: {{ .Values.frontProxy.clientCaConfigMap }} }
+# Only the proxy's user reads the key.
+- name: kube-retry-proxy-front-proxy
+  secret: { secretName: {{ .Values.frontProxy.secretName }}, defaultMode: 0440 }
 {{- end }}
 {{- end }}

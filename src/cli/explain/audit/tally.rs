@@ -41,7 +41,7 @@ impl Judge {
 
     /// Whether the proxy would send the create again after an answer of this class.
     fn would_replay(&self, event: &Event<'_>, class: Class) -> bool {
-        if verdict(&class.into(), &self.policy) == Verdict::Relay {
+        if !matches!(verdict(&class.into(), &self.policy), Verdict::Replay { .. }) {
             return false;
         }
         let mut headers = HeaderMap::new();

@@ -1,0 +1,301 @@
+//! The loop as a state machine, on paused time and without sockets: whatever apiservers answer, and
+//! whatever happens meanwhile, each create ends in one final answer within its bounds, is never
+//! sent again when it may have been stored, and leaves nothing behind.
+//!
+//! The runs are random; `PROPTEST_CASES` makes more of them. What is allowed after an answer stands
+//! in `plan`, by hand.
+
+#![expect(clippy::disallowed_methods, reason = "the bodies of a run are small")]
+
+mod judge;
+mod plan;
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use proptest::prelude::*;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{CreateSettings, Creates};
+use crate::body::{Body, Buffers, ConnectionShare};
+use crate::config::{Mode, Rate, UpstreamConfig};
+use crate::decisions::{Decision, Decisions};
+use crate::drain::Drain;
+use crate::error::ProxyError;
+use crate::metrics::Metrics;
+use crate::quotas::Quotas;
+use crate::route::CreateTarget;
+use crate::upstream::Upstream;
+use crate::verdict::Class;
+use plan::{Event, Limits, Plan, Run, any_run};
+use server::{Arrived, INDEX, Script, Server};
+
+/// The largest body that is buffered.
+const MAX_BODY: u64 = 4096;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+proptest! {
+    #[test]
+    fn every_create_ends_once_within_its_bounds_and_leaves_nothing_behind(run in any_run()) {
+        judge::judge(&run, &play(&run));
+    }
+}
+
+/// A buffered and a streamed create that come long before their turn.
+#[test]
+fn a_create_waits_for_its_turn_no_longer_than_its_client() {
+    let plan = |at, size, timeout| Plan {
+        at,
+        namespace: 0,
+        size,
+        timeout,
+        patience: Duration::from_secs(100),
+        replies: Vec::new(),
+    };
+    let soon = Some(Duration::from_millis(500));
+    let run = Run {
+        http2: true,
+        servers: 1,
+        limits: Limits {
+            mode: Mode::Enforce,
+            max_attempts: 3,
+            max_hold: Duration::from_secs(8),
+            base: Duration::from_millis(100),
+            opt_ins: false,
+            budget_ratio: 1.0,
+            budget_per_second: 20,
+            rate: Some(Rate::new(1.0, 1)),
+        },
+        max_held: 100,
+        max_buffered: 1 << 20,
+        creates: vec![
+            plan(0, 40, None),
+            plan(20, 40, None),
+            plan(30, 40, None),
+            plan(40, 40, soon),
+            plan(60, 70_000, soon),
+        ],
+        events: Vec::new(),
+        seed: 0,
+    };
+    let history = play(&run);
+    judge::judge(&run, &history);
+    for end in &history.ends[3..] {
+        assert!(matches!(end.answer, Answer::Error(ProxyError::TimedOut)));
+    }
+}
+
+/// What became of a run.
+struct History {
+    begun: Instant,
+    arrived: Vec<Arrived>,
+    ends: Vec<End>,
+    decisions: Vec<Decision>,
+    /// What was seen in use at the same time.
+    most_held: usize,
+    most_buffered: u64,
+    replays: u64,
+    outcomes: u64,
+    /// What must have gone back to its beginning, each with a name.
+    left: Vec<(&'static str, u64)>,
+}
+
+/// How a create ended for its client.
+struct End {
+    at: Instant,
+    answer: Answer,
+}
+
+enum Answer {
+    /// The client left.
+    Left,
+    /// The body is None if it broke off.
+    Whole(StatusCode, Option<Bytes>),
+    Error(ProxyError),
+}
+
+fn play(run: &Run) -> History {
+    fastrand::seed(run.seed);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(played(run))
+}
+
+async fn played(run: &Run) -> History {
+    let begun = Instant::now();
+    let labels: Vec<_> = Class::ALL.iter().map(|class| class.as_str()).collect();
+    let metrics = Arc::new(Metrics::new(100, &labels));
+    let script = Script::new(
+        run.creates
+            .iter()
+            .map(|plan| plan.replies.clone())
+            .collect(),
+    );
+    let servers: Vec<_> = (0..run.servers).map(|_| Server::new(&script)).collect();
+    let upstream = Arc::new(upstream(run, &servers, &metrics));
+    let stop = CancellationToken::new();
+    let upkeep = tokio::spawn({
+        let (upstream, stop) = (Arc::clone(&upstream), stop.clone());
+        async move { upstream.run(stop).await }
+    });
+    let (drain, watcher) = Drain::new();
+    let creates = Arc::new(Creates {
+        settings: ArcSwap::from_pointee(CreateSettings::new(&run.limits.config())),
+        quotas: Quotas::new(&upstream, &metrics),
+        upstream,
+        held: Semaphore::new(run.max_held as usize),
+        in_flight: TaskTracker::new(),
+        claims: Arc::default(),
+        buffers: Buffers::new(run.max_buffered, MAX_BODY, metrics.buffered()),
+        max_body: MAX_BODY,
+        decisions: Arc::new(Decisions::new(1000)),
+        tracer: None,
+        metrics: Arc::clone(&metrics),
+        drain: watcher,
+    });
+
+    let mut clients = JoinSet::new();
+    for (index, plan) in run.creates.iter().enumerate() {
+        let client = client(Arc::clone(&creates), index, plan.clone(), begun);
+        clients.spawn(async move { (index, client.await) });
+    }
+    let mut events = run.events.iter().peekable();
+    let mut ends: Vec<_> = run.creates.iter().map(|_| None).collect();
+    let (mut most_held, mut most_buffered) = (0, 0);
+    loop {
+        let next = events
+            .peek()
+            .map(|(at, _)| begun + Duration::from_millis(*at));
+        tokio::select! {
+            biased;
+            () = at(next) => match &events.next().unwrap().1 {
+                Event::Reload(limits) => {
+                    creates.settings.store(Arc::new(CreateSettings::new(&limits.config())));
+                }
+                Event::Drain(stage) => drain.advance(*stage),
+                Event::Down { server, silent } => servers[*server].down(*silent),
+                Event::Up { server } => servers[*server].up(),
+            },
+            ended = clients.join_next() => match ended {
+                Some(ended) => {
+                    let (index, end) = ended.unwrap();
+                    ends[index] = Some(end);
+                }
+                None => break,
+            },
+            // Often enough to see what is in use.
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        most_held = most_held.max(run.max_held as usize - creates.held.available_permits());
+        most_buffered = most_buffered.max(creates.buffers.used());
+    }
+    // Connections take back their places.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.cancel();
+    upkeep.await.unwrap();
+
+    let readings = metrics.read();
+    let ended = |reading: &crate::metrics::Reading| reading.outcomes.values().sum::<u64>();
+    let streams = metrics.render();
+    let streams = streams
+        .lines()
+        .filter(|line| line.starts_with("kube_retry_proxy_upstream_streams"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    let permits = run.max_held as usize - creates.held.available_permits();
+    History {
+        begun,
+        arrived: script.arrived.lock().unwrap().clone(),
+        ends: ends.into_iter().map(Option::unwrap).collect(),
+        decisions: creates.decisions.recent(usize::MAX, |_| true),
+        most_held,
+        most_buffered,
+        replays: metrics.replays(),
+        outcomes: readings.namespaces.values().map(ended).sum(),
+        left: vec![
+            ("the gauge of held creates", readings.held),
+            ("the gauge of buffered bytes", readings.buffered_bytes),
+            ("bytes reserved", creates.buffers.used()),
+            ("places among the held creates", permits as u64),
+            ("creates in flight", creates.in_flight.len() as u64),
+            (
+                "records of held creates",
+                creates.decisions.held().len() as u64,
+            ),
+            ("requests to the upstream", streams.sum()),
+        ],
+    }
+}
+
+fn upstream(run: &Run, servers: &[Arc<Server>], metrics: &Arc<Metrics>) -> Upstream {
+    let urls = (0..servers.len()).map(|index| format!("http://server-{index}:1").parse().unwrap());
+    let settings = UpstreamConfig {
+        servers: urls.collect(),
+        connect_timeout: CONNECT_TIMEOUT,
+        ..UpstreamConfig::default()
+    };
+    let upstream = Upstream::new(&settings, metrics).unwrap();
+    for (index, server) in servers.iter().enumerate() {
+        upstream.script(index, server.scripted(run.http2));
+    }
+    upstream
+}
+
+/// The body of a create, which names it.
+fn body(index: usize, size: usize) -> Bytes {
+    let mut body = format!(r#"{{"kind":"Pod","metadata":{{"name":"p-{index}"}}}}"#);
+    body.extend(std::iter::repeat_n(' ', size.saturating_sub(body.len())));
+    body.into()
+}
+
+async fn client(creates: Arc<Creates>, index: usize, plan: Plan, begun: Instant) -> End {
+    tokio::time::sleep_until(begun + Duration::from_millis(plan.at)).await;
+    let target = CreateTarget::of(&format!("ns-{}", plan.namespace), "pods");
+    let mut uri = format!("/api/v1/namespaces/{}/pods", target.namespace);
+    if let Some(timeout) = plan.timeout {
+        uri += &format!("?timeout={}ms", timeout.as_millis());
+    }
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(uri)
+        .header(INDEX, index)
+        .body(Body::full(body(index, plan.size)))
+        .unwrap();
+    let room = creates
+        .buffers
+        .reserve([10, 0, 0, 1].into(), &ConnectionShare::default());
+    let answered = async {
+        match creates.create(target, room, request).await {
+            Ok(answer) => {
+                let (head, body) = answer.into_parts();
+                let body = body.collect().await.ok().map(|body| body.to_bytes());
+                Answer::Whole(head.status, body)
+            }
+            Err(error) => Answer::Error(error),
+        }
+    };
+    let answer = tokio::time::timeout(plan.patience, answered).await;
+    End {
+        at: Instant::now(),
+        answer: answer.unwrap_or(Answer::Left),
+    }
+}
+
+/// Returns at a time; without one, never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
