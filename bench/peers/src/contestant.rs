@@ -124,7 +124,8 @@ impl Contestant {
         replaying: bool,
     ) -> Result<Vec<String>> {
         let directory = place.directory.display().to_string();
-        let config = place.directory.join(file);
+        // Envoy reads YAML only from a file with this ending.
+        let config = place.directory.join(format!("{file}.yaml"));
         let write = |template: &str, up: Protocol| -> Result<String> {
             let alpn = str::from_utf8(up.alpn())?;
             let text = template

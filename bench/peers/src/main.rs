@@ -22,7 +22,7 @@ mod tls;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -100,7 +100,17 @@ impl Part {
 /// How many creates each contestant gets that meet conflicts.
 const CREATES: usize = 2048;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let args = Args::parse();
     let own = std::process::id();
     let pinned = Command::new("taskset")
