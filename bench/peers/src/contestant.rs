@@ -13,8 +13,8 @@ use crate::client::Protocol;
 
 /// The processor that contestants run on. Client and stub share the other one.
 pub(crate) const PROCESSOR: usize = 0;
-/// How long a contestant may take to start.
-const START: Duration = Duration::from_secs(20);
+/// How long a contestant may take to start. Valgrind reads its debug information first.
+const START: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
@@ -73,8 +73,14 @@ impl Drop for Running {
 impl Contestant {
     /// Starts it on its processor, and waits until it accepts connections.
     ///
-    /// With `replaying` it replays conflicts on quotas, with pauses as short as it can.
-    pub(crate) fn start(&self, place: &Place<'_>, replaying: bool) -> Result<Running> {
+    /// With `replaying` it replays conflicts on quotas, with pauses as short as it can. `under` is
+    /// the command that runs it, if any.
+    pub(crate) fn start(
+        &self,
+        place: &Place<'_>,
+        replaying: bool,
+        under: &[String],
+    ) -> Result<Running> {
         let name = self.name.clone();
         if let Kind::Direct = self.kind {
             return Ok(Running {
@@ -90,6 +96,7 @@ impl Contestant {
         let command = self.command(place, &file, port, replaying)?;
         let child = Command::new("taskset")
             .args(["-c", &PROCESSOR.to_string()])
+            .args(under)
             .args(command)
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?)

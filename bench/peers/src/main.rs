@@ -14,6 +14,7 @@ mod accounting;
 mod client;
 mod contestant;
 mod install;
+mod instructions;
 mod measure;
 mod plot;
 mod report;
@@ -31,6 +32,7 @@ use tempfile::TempDir;
 
 use client::{Protocol, Target};
 use contestant::{Contestant, Kind, Place, Running, beside};
+use instructions::Counter;
 use measure::Cell;
 use report::Table;
 use tls::Tls;
@@ -68,6 +70,9 @@ struct Args {
     /// Draws the processor time.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Keeps Valgrind's profiles, for callgrind_annotate.
+    #[arg(long, value_name = "DIRECTORY")]
+    profiles: Option<PathBuf>,
     /// Where Envoy is installed if it is not in PATH.
     #[arg(long, value_name = "DIRECTORY", default_value = "target/peers")]
     install: PathBuf,
@@ -85,15 +90,19 @@ enum Part {
     Lists,
     /// Creates that meet two conflicts each.
     Conflicts,
+    /// Instructions for each request outside of the kernel, counted by Valgrind. They hardly vary,
+    /// so they show what a change of the program is worth.
+    Instructions,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Cost,
         Self::Latency,
         Self::Watches,
         Self::Lists,
         Self::Conflicts,
+        Self::Instructions,
     ];
 }
 
@@ -192,6 +201,7 @@ impl Part {
             Self::Watches => watches(args, place, tls, contestants).await,
             Self::Lists => lists(args, place, tls, contestants, slice).await,
             Self::Conflicts => conflicts(args, place, tls, contestants).await,
+            Self::Instructions => instructions(args, place, tls, contestants).await,
         }
     }
 }
@@ -275,7 +285,7 @@ async fn watches(
             continue;
         }
         for protocol in Protocol::ALL {
-            let running = each.start(place, false)?;
+            let running = each.start(place, false, &[])?;
             let measured =
                 measure::watches(&running, &target(&running, tls, protocol)?, args.watches)
                     .await
@@ -360,6 +370,42 @@ async fn conflicts(
     Ok(vec![table])
 }
 
+async fn instructions(
+    args: &Args,
+    place: &Place<'_>,
+    tls: &Tls,
+    contestants: &[Contestant],
+) -> Result<Vec<Table>> {
+    let mut table = Table::new(
+        "Instructions outside of the kernel, one request at a time",
+        "thousands for each request",
+        true,
+    );
+    // Envoy takes minutes to start under Valgrind.
+    for each in contestants
+        .iter()
+        .filter(|each| !matches!(each.kind, Kind::Direct | Kind::Envoy))
+    {
+        let counter = Counter::new(place.directory);
+        let running = each.start(place, false, &counter.command())?;
+        for cell in Cell::all()
+            .into_iter()
+            .filter(|cell| cell.concurrency == 32)
+        {
+            let target = target(&running, tls, cell.protocol)?;
+            let counted = measure::instructions(&running, &target, cell, &counter).await;
+            let counted =
+                counted.with_context(|| format!("{}, {}", each.name, cell.short_name()))?;
+            table.add(&each.name, &cell.short_name(), counted / 1e3);
+        }
+        if let Some(keep) = &args.profiles {
+            counter.keep(keep, &each.name)?;
+        }
+        eprintln!("instructions: {}", each.name);
+    }
+    Ok(vec![table])
+}
+
 fn contestants(args: &Args) -> Result<Vec<Contestant>> {
     let ours = beside("kube-retry-proxy")?;
     let of = |name: &str, kind| Contestant {
@@ -392,7 +438,9 @@ fn contestants(args: &Args) -> Result<Vec<Contestant>> {
 
 fn start(place: &Place<'_>, contestants: &[Contestant], replaying: bool) -> Result<Vec<Running>> {
     let starting = contestants.iter();
-    starting.map(|each| each.start(place, replaying)).collect()
+    starting
+        .map(|each| each.start(place, replaying, &[]))
+        .collect()
 }
 
 /// All of them, another one first in each round.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::accounting;
 use crate::client::{Connection, PreparedRequest, Protocol, Target};
 use crate::contestant::Running;
+use crate::instructions::Counter;
 use crate::stub::{CONFLICTS, LIST, LIST_BYTES, WATCH};
 
 const PODS: &str = "/api/v1/namespaces/argo/pods";
@@ -58,6 +59,11 @@ impl Cell {
         format!("{method} {} c{concurrency}", protocol.as_str())
     }
 
+    /// Without the concurrency.
+    pub(crate) fn short_name(self) -> String {
+        format!("{} {}", self.method, self.protocol.as_str())
+    }
+
     fn request(self) -> Result<PreparedRequest> {
         match self.method {
             "POST" => PreparedRequest::new(Method::POST, PODS),
@@ -93,6 +99,28 @@ pub(crate) async fn cost(
         per_10k: took / f64::from(run.requests) * 1e4,
         per_second: f64::from(run.requests) / run.elapsed.as_secs_f64(),
     })
+}
+
+/// The instructions of one request of `cell`, the mean of many that come one after another.
+pub(crate) async fn instructions(
+    running: &Running,
+    target: &Target,
+    cell: Cell,
+    counter: &Counter,
+) -> Result<f64> {
+    const REQUESTS: u32 = 500;
+    const FIRST: u32 = 100;
+    let process = running.process().context("a proxy")?;
+    let request = cell.request()?;
+    let mut connection = target.connect().await?;
+    for n in 0..FIRST + REQUESTS {
+        if n == FIRST {
+            counter.begin(process)?;
+        }
+        let (status, _) = connection.exchange(&request).await?;
+        ensure!(status.is_success(), "an answer of {status}");
+    }
+    Ok(counter.end(process)? / f64::from(REQUESTS))
 }
 
 struct Run {
