@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -140,11 +140,13 @@ impl Connector {
     }
 }
 
-/// Runs hyper's tasks of one connection, and notifies `progress` whenever one of them was polled.
-/// hyper itself does not tell when SETTINGS arrive.
+/// Runs hyper's tasks of one connection, and notifies `progress` whenever the first of them, which
+/// is the connection itself, was polled. hyper itself does not tell when SETTINGS arrive. The others
+/// are those of requests, and only cost more if they are wrapped.
 #[derive(Clone, Default)]
 struct Executor {
     progress: Arc<Notify>,
+    runs_connection: Arc<AtomicBool>,
 }
 
 impl<F> hyper::rt::Executor<F> for Executor
@@ -152,6 +154,10 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, task: F) {
+        if self.runs_connection.swap(true, Ordering::Relaxed) {
+            tokio::spawn(task);
+            return;
+        }
         let progress = Arc::clone(&self.progress);
         tokio::spawn(async move {
             let mut task = std::pin::pin!(task);
