@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{CreateSettings, Creates};
 use crate::body::{Body, Buffers, ConnectionShare};
-use crate::config::{Mode, Rate, UpstreamConfig};
+use crate::config::{Rate, UpstreamConfig};
 use crate::decisions::{Decision, Decisions};
 use crate::drain::Drain;
 use crate::error::ProxyError;
@@ -36,7 +36,7 @@ use crate::quotas::Quotas;
 use crate::route::CreateTarget;
 use crate::upstream::Upstream;
 use crate::verdict::Class;
-use plan::{Event, Limits, Plan, Run, any_run};
+use plan::{Event, Plan, Reply, Run, any_run};
 use server::{Arrived, INDEX, Script, Server};
 
 /// The largest body that is buffered.
@@ -55,43 +55,46 @@ proptest! {
 fn a_create_waits_for_its_turn_no_longer_than_its_client() {
     let plan = |at, size, timeout| Plan {
         at,
-        namespace: 0,
         size,
         timeout,
-        patience: Duration::from_secs(100),
-        replies: Vec::new(),
+        ..Plan::of(Vec::new())
     };
     let soon = Some(Duration::from_millis(500));
-    let run = Run {
-        http2: true,
-        servers: 1,
-        limits: Limits {
-            mode: Mode::Enforce,
-            max_attempts: 3,
-            max_hold: Duration::from_secs(8),
-            base: Duration::from_millis(100),
-            opt_ins: false,
-            budget_ratio: 1.0,
-            budget_per_second: 20,
-            rate: Some(Rate::new(1.0, 1)),
-        },
-        max_held: 100,
-        max_buffered: 1 << 20,
-        creates: vec![
-            plan(0, 40, None),
-            plan(20, 40, None),
-            plan(30, 40, None),
-            plan(40, 40, soon),
-            plan(60, 70_000, soon),
-        ],
-        events: Vec::new(),
-        seed: 0,
-    };
+    let mut run = Run::of(vec![
+        plan(0, 40, None),
+        plan(20, 40, None),
+        plan(30, 40, None),
+        plan(40, 40, soon),
+        plan(60, 70_000, soon),
+    ]);
+    run.limits.rate = Some(Rate::new(1.0, 1));
     let history = play(&run);
     judge::judge(&run, &history);
     for end in &history.ends[3..] {
         assert!(matches!(end.answer, Answer::Error(ProxyError::TimedOut)));
     }
+}
+
+/// A conflict after the wait for a full quota has the whole limit of attempts, and no more.
+#[test]
+fn the_limits_begin_anew_after_a_wait_for_a_full_quota() {
+    let answered = |conflicts: usize| {
+        let mut replies = vec![&plan::FULL_QUOTA];
+        replies.resize(1 + conflicts, plan::CONFLICT);
+        replies.push(plan::CREATED);
+        let answers = replies.into_iter().map(|row| (Reply::Answer(row, None), 0));
+        let mut run = Run::of(vec![Plan::of(answers.collect())]);
+        run.limits.max_attempts = 2;
+        run.limits.opt_ins = true;
+        let history = play(&run);
+        judge::judge(&run, &history);
+        match history.ends[0].answer {
+            Answer::Whole(status, _) => (status.as_u16(), history.arrived.len()),
+            _ => panic!("it got no answer of a server"),
+        }
+    };
+    assert_eq!(answered(1), (201, 3));
+    assert_eq!(answered(2), (409, 3));
 }
 
 /// What became of a run.

@@ -121,12 +121,20 @@ const fn row(
 }
 
 pub(super) const CREATED: &Row = &row(201, "", "", "", Again::Never);
-const CONFLICT: &Row = &row(
+pub(super) const CONFLICT: &Row = &row(
     409,
     "Conflict",
     "Operation cannot be fulfilled on resourcequotas \"q\": the object has been modified",
     "resourcequotas",
     Again::Yes,
+);
+
+pub(super) const FULL_QUOTA: Row = row(
+    403,
+    "Forbidden",
+    "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1",
+    "pods",
+    Again::OptIn,
 );
 
 #[rustfmt::skip]
@@ -137,7 +145,7 @@ const ROWS: &[Row] = &[
     row(429, "", "The apiserver is shutting down, please try again later.\n", "", Again::Elsewhere),
     row(503, "ServiceUnavailable", "apiserver is shutting down", "pods", Again::Elsewhere),
     row(429, "", "The apiserver hasn't been fully initialized yet, please try again later.\n", "", Again::Elsewhere),
-    row(403, "Forbidden", "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1", "pods", Again::OptIn),
+    FULL_QUOTA,
     row(403, "Forbidden", "pods \"p\" is forbidden: status unknown for quota: q, resources: pods", "pods", Again::OptIn),
     row(500, "InternalError", "Internal error occurred: resource quota evaluation timed out", "pods", Again::OptIn),
     row(500, "InternalError", "Internal error occurred: failed calling webhook \"w\": timeout", "pods", Again::OptIn),
@@ -172,6 +180,45 @@ impl Row {
     }
 }
 
+impl Run {
+    /// Creates at one server over HTTP/2 that nothing disturbs.
+    pub(super) fn of(creates: Vec<Plan>) -> Self {
+        Self {
+            http2: true,
+            servers: 1,
+            limits: Limits {
+                mode: Mode::Enforce,
+                max_attempts: 3,
+                max_hold: Duration::from_secs(8),
+                base: Duration::from_millis(100),
+                opt_ins: false,
+                budget_ratio: 1.0,
+                budget_per_second: 20,
+                rate: None,
+            },
+            max_held: 100,
+            max_buffered: 1 << 20,
+            creates,
+            events: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+impl Plan {
+    /// A small create whose client waits for long.
+    pub(super) fn of(replies: Vec<(Reply, u64)>) -> Self {
+        Self {
+            at: 0,
+            namespace: 0,
+            size: 40,
+            timeout: None,
+            patience: Duration::from_secs(100),
+            replies,
+        }
+    }
+}
+
 impl Reply {
     /// Whether the create may be sent again after this.
     pub(super) fn again(self, http2: bool) -> Again {
@@ -184,6 +231,11 @@ impl Reply {
             | Reply::Silent
             | Reply::Refused => Again::Never,
         }
+    }
+
+    /// Whether the create then waits for a full quota.
+    pub(super) fn is_full_quota(self) -> bool {
+        matches!(self, Reply::Answer(row, _) if row.message == FULL_QUOTA.message)
     }
 
     pub(super) fn retry_after(self) -> Duration {
