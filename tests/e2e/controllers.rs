@@ -28,7 +28,7 @@ const NAME: &str = "kube-controller-manager";
 const USER: &str = "system:kube-controller-manager";
 
 pub fn trials() -> Vec<Trial> {
-    // Eight minutes: `cargo test --test e2e -- --ignored controllers`.
+    // Seven minutes: `cargo test --test e2e -- --ignored controllers`.
     let trial = Trial::test(
         "controllers::kube_controller_manager_makes_its_pods_through_the_proxy",
         || {

@@ -4,6 +4,8 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+use crate::contestant::Running;
+
 /// Clock ticks per second. Linux always uses this value in /proc.
 const HZ: f64 = 100.0;
 
@@ -17,7 +19,7 @@ pub(crate) fn processor_time(process: u32) -> Result<f64> {
 }
 
 /// The processor time of the whole machine since its start, in seconds.
-pub(crate) fn machine() -> Result<f64> {
+fn machine() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let all = stat.lines().next().unwrap_or_default();
     // user, nice, system, idle, iowait, irq, softirq, steal; see proc_stat(5).
@@ -51,4 +53,40 @@ pub(crate) fn open_files() -> Result<u64> {
         .context("a limit of open files")?;
     let soft = line.split_whitespace().next().unwrap_or_default();
     Ok(soft.parse().unwrap_or(u64::MAX))
+}
+
+/// What others used of the machine during a measurement.
+pub(crate) struct Foreign {
+    machine: f64,
+    own: f64,
+    begun: std::time::Instant,
+}
+
+impl Foreign {
+    pub(crate) fn begin(running: &[Running]) -> Result<Self> {
+        Ok(Self {
+            machine: machine()?,
+            own: own(running)?,
+            begun: std::time::Instant::now(),
+        })
+    }
+
+    pub(crate) fn end(&mut self, running: &[Running]) -> Result<String> {
+        let all = machine()? - self.machine;
+        let foreign = all - (own(running)? - self.own);
+        let share = foreign / self.begun.elapsed().as_secs_f64();
+        Ok(format!(
+            "Other processes used {share:.2} of the two processors.\n"
+        ))
+    }
+}
+
+/// The processor time of this process and of all contestants.
+fn own(running: &[Running]) -> Result<f64> {
+    let contestants = running.iter().filter_map(Running::process);
+    let mut sum = processor_time(std::process::id())?;
+    for process in contestants {
+        sum += processor_time(process)?;
+    }
+    Ok(sum)
 }

@@ -208,7 +208,7 @@ impl Contestant {
                     format!("--tls-private-key-file={directory}/tls.key"),
                 ];
                 if replaying {
-                    let settings = "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\nreplay: {baseDelay: 1ms, maxDelay: 1ms}\n";
+                    let settings = "apiVersion: kube-retry-proxy/v1alpha1\nkind: ProxyConfiguration\nreplay:\n  baseDelay: 1ms\n  maxDelay: 1ms\n  budget: {quotaConflict: {ratio: 10, perSecond: 1000000}}\n";
                     fs::write(&config, settings)?;
                     words.push(format!("--config={}", config.display()));
                 }

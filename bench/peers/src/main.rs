@@ -16,6 +16,7 @@ mod contestant;
 mod install;
 mod instructions;
 mod measure;
+mod parts;
 mod plot;
 mod report;
 mod stub;
@@ -24,16 +25,14 @@ mod tls;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
-use client::{Protocol, Target};
-use contestant::{Contestant, Kind, Place, Running, beside};
-use instructions::Counter;
-use measure::Cell;
+use client::Protocol;
+use contestant::{Contestant, Kind, Place, beside};
+use parts::Comparison;
 use report::Table;
 use tls::Tls;
 
@@ -106,9 +105,6 @@ impl Part {
     ];
 }
 
-/// How many creates each contestant gets that meet conflicts.
-const CREATES: usize = 2048;
-
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -161,9 +157,15 @@ async fn compare(args: &Args) -> Result<()> {
     } else {
         args.only.clone()
     };
+    let comparison = Comparison {
+        args,
+        place: &place,
+        tls: &tls,
+        contestants: &contestants,
+    };
     let mut tables = Vec::new();
     for part in parts {
-        let measured = part.measure(args, &place, &tls, &contestants).await?;
+        let measured = comparison.measure(part).await?;
         for table in &measured {
             println!("{}", table.markdown());
         }
@@ -184,226 +186,6 @@ async fn compare(args: &Args) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-impl Part {
-    async fn measure(
-        self,
-        args: &Args,
-        place: &Place<'_>,
-        tls: &Tls,
-        contestants: &[Contestant],
-    ) -> Result<Vec<Table>> {
-        let slice = Duration::from_secs_f64(args.seconds);
-        match self {
-            Self::Cost => cost(args, place, tls, contestants, slice).await,
-            Self::Latency => latency(args, place, tls, contestants, slice).await,
-            Self::Watches => watches(args, place, tls, contestants).await,
-            Self::Lists => lists(args, place, tls, contestants, slice).await,
-            Self::Conflicts => conflicts(args, place, tls, contestants).await,
-            Self::Instructions => instructions(args, place, tls, contestants).await,
-        }
-    }
-}
-
-async fn cost(
-    args: &Args,
-    place: &Place<'_>,
-    tls: &Tls,
-    contestants: &[Contestant],
-    slice: Duration,
-) -> Result<Vec<Table>> {
-    let mut cost = Table::new("Processor time", "s for 10,000 requests", true);
-    let mut rate = Table::new("Requests", "a second", false);
-    let running = start(place, contestants, false)?;
-    let cells = Cell::all().into_iter().filter(|cell| {
-        args.cells.is_empty() || args.cells.iter().any(|part| cell.name().contains(part))
-    });
-    let cells: Vec<_> = cells.collect();
-    let mut foreign = Foreign::begin(&running)?;
-    for round in 0..args.rounds {
-        for cell in &cells {
-            for each in in_turn(&running, round) {
-                let target = target(each, tls, cell.protocol)?;
-                let measured = measure::cost(each, &target, *cell, slice);
-                let measured = measured
-                    .await
-                    .with_context(|| format!("{}, {}", each.name, cell.name()))?;
-                if each.process().is_some() {
-                    cost.add(&each.name, &cell.name(), measured.per_10k);
-                }
-                rate.add(&each.name, &cell.name(), measured.per_second);
-            }
-        }
-        progress("processor time", round, args.rounds);
-    }
-    println!("{}", foreign.end(&running)?);
-    Ok(vec![cost, rate])
-}
-
-async fn latency(
-    args: &Args,
-    place: &Place<'_>,
-    tls: &Tls,
-    contestants: &[Contestant],
-    slice: Duration,
-) -> Result<Vec<Table>> {
-    let title = format!("Latency at {} creates a second", measure::RATE);
-    let mut table = Table::new(&title, "µs", true);
-    let running = start(place, contestants, false)?;
-    let mut foreign = Foreign::begin(&running)?;
-    for round in 0..args.rounds {
-        for protocol in Protocol::ALL {
-            for each in in_turn(&running, round) {
-                let measured = measure::latency(&target(each, tls, protocol)?, slice).await?;
-                for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-                    let column = format!("{} {name}", protocol.as_str());
-                    table.add(&each.name, &column, measured.quantile(quantile));
-                }
-            }
-        }
-        progress("latency", round, args.rounds);
-    }
-    println!("{}", foreign.end(&running)?);
-    Ok(vec![table])
-}
-
-async fn watches(
-    args: &Args,
-    place: &Place<'_>,
-    tls: &Tls,
-    contestants: &[Contestant],
-) -> Result<Vec<Table>> {
-    let needed = args.watches as u64 * 2 + 1000;
-    if accounting::open_files()? < needed {
-        bail!("{} watches need `ulimit -n {needed}`", args.watches);
-    }
-    let title = format!("{} idle watches", args.watches);
-    let mut table = Table::new(&title, "MiB, and KiB each", true);
-    for each in contestants {
-        if let Kind::Direct = each.kind {
-            continue;
-        }
-        for protocol in Protocol::ALL {
-            let running = each.start(place, false, &[])?;
-            let measured =
-                measure::watches(&running, &target(&running, tls, protocol)?, args.watches)
-                    .await
-                    .with_context(|| format!("{} over {}", each.name, protocol.as_str()))?;
-            let column = |what| format!("{} {what}", protocol.as_str());
-            table.add(&each.name, "idle MiB", measured.idle);
-            table.add(&each.name, &column("MiB"), measured.open);
-            table.add(&each.name, &column("KiB each"), measured.each);
-            eprintln!("watches: {} over {}", each.name, protocol.as_str());
-        }
-    }
-    Ok(vec![table])
-}
-
-async fn lists(
-    args: &Args,
-    place: &Place<'_>,
-    tls: &Tls,
-    contestants: &[Contestant],
-    slice: Duration,
-) -> Result<Vec<Table>> {
-    let mut speed = Table::new("Lists of 5 MiB", "MiB a second", false);
-    let mut cost = Table::new("Processor time of lists", "s for each GiB", true);
-    let running = start(place, contestants, false)?;
-    for round in 0..args.rounds {
-        for protocol in Protocol::ALL {
-            for concurrency in [1, 4] {
-                let column = format!("{} c{concurrency}", protocol.as_str());
-                for each in in_turn(&running, round) {
-                    let target = target(each, tls, protocol)?;
-                    let measured = measure::lists(each, &target, concurrency, slice).await?;
-                    speed.add(&each.name, &column, measured.mib_per_second);
-                    if each.process().is_some() {
-                        cost.add(&each.name, &column, measured.per_gib);
-                    }
-                }
-            }
-        }
-        progress("lists", round, args.rounds);
-    }
-    Ok(vec![speed, cost])
-}
-
-async fn conflicts(
-    args: &Args,
-    place: &Place<'_>,
-    tls: &Tls,
-    contestants: &[Contestant],
-) -> Result<Vec<Table>> {
-    let mut table = Table::new(
-        "Two conflicts for each create, pauses of at most 1 ms",
-        "% created, µs, and processor s for 10,000 creates",
-        true,
-    );
-    let replaying: Vec<_> = contestants
-        .iter()
-        .filter(|each| !matches!(each.kind, Kind::Bare(_) | Kind::Nginx))
-        .cloned()
-        .collect();
-    let running = start(place, &replaying, true)?;
-    for round in 0..args.rounds {
-        for protocol in Protocol::ALL {
-            for (at, each) in running.iter().enumerate() {
-                let target = target(each, tls, protocol)?;
-                let salt = (round * 2 + protocol as usize) * running.len() + at;
-                let measured = measure::conflicts(each, &target, CREATES, salt).await?;
-                let column = |what| format!("{} {what}", protocol.as_str());
-                let created = measured.created as f64 / measured.creates as f64;
-                table.add(&each.name, &column("created"), created * 100.0);
-                for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-                    table.add(
-                        &each.name,
-                        &column(name),
-                        measured.latencies.quantile(quantile),
-                    );
-                }
-                table.add(&each.name, &column("processor"), measured.per_10k);
-            }
-        }
-        progress("conflicts", round, args.rounds);
-    }
-    Ok(vec![table])
-}
-
-async fn instructions(
-    args: &Args,
-    place: &Place<'_>,
-    tls: &Tls,
-    contestants: &[Contestant],
-) -> Result<Vec<Table>> {
-    let mut table = Table::new(
-        "Instructions outside of the kernel, one request at a time",
-        "thousands for each request",
-        true,
-    );
-    // Envoy takes minutes to start under Valgrind.
-    for each in contestants
-        .iter()
-        .filter(|each| !matches!(each.kind, Kind::Direct | Kind::Envoy))
-    {
-        let counter = Counter::new(place.directory);
-        let running = each.start(place, false, &counter.command())?;
-        for cell in Cell::all()
-            .into_iter()
-            .filter(|cell| cell.concurrency == 32)
-        {
-            let target = target(&running, tls, cell.protocol)?;
-            let counted = measure::instructions(&running, &target, cell, &counter).await;
-            let counted =
-                counted.with_context(|| format!("{}, {}", each.name, cell.short_name()))?;
-            table.add(&each.name, &cell.short_name(), counted / 1e3);
-        }
-        if let Some(keep) = &args.profiles {
-            counter.keep(keep, &each.name)?;
-        }
-        eprintln!("instructions: {}", each.name);
-    }
-    Ok(vec![table])
 }
 
 fn contestants(args: &Args) -> Result<Vec<Contestant>> {
@@ -436,27 +218,6 @@ fn contestants(args: &Args) -> Result<Vec<Contestant>> {
     Ok(all)
 }
 
-fn start(place: &Place<'_>, contestants: &[Contestant], replaying: bool) -> Result<Vec<Running>> {
-    let starting = contestants.iter();
-    starting
-        .map(|each| each.start(place, replaying, &[]))
-        .collect()
-}
-
-/// All of them, another one first in each round.
-fn in_turn(running: &[Running], round: usize) -> impl Iterator<Item = &Running> {
-    let first = round % running.len().max(1);
-    running[first..].iter().chain(&running[..first])
-}
-
-fn target(running: &Running, tls: &Tls, protocol: Protocol) -> Result<Target> {
-    Ok(Target {
-        address: running.address,
-        tls: tls.client(protocol)?,
-        protocol,
-    })
-}
-
 fn versions(place: &Place<'_>) -> Result<String> {
     let ours = beside("kube-retry-proxy")?;
     let said = [
@@ -466,44 +227,4 @@ fn versions(place: &Place<'_>) -> Result<String> {
         install::version(&ours, "--version")?,
     ];
     Ok(said.join("\n") + "\n")
-}
-
-fn progress(what: &str, round: usize, rounds: usize) {
-    eprintln!("{what}: round {} of {rounds}", round + 1);
-}
-
-/// What others used of the machine during a measurement.
-struct Foreign {
-    machine: f64,
-    own: f64,
-    begun: std::time::Instant,
-}
-
-impl Foreign {
-    fn begin(running: &[Running]) -> Result<Self> {
-        Ok(Self {
-            machine: accounting::machine()?,
-            own: own(running)?,
-            begun: std::time::Instant::now(),
-        })
-    }
-
-    fn end(&mut self, running: &[Running]) -> Result<String> {
-        let all = accounting::machine()? - self.machine;
-        let foreign = all - (own(running)? - self.own);
-        let share = foreign / self.begun.elapsed().as_secs_f64();
-        Ok(format!(
-            "Other processes used {share:.2} of the two processors.\n"
-        ))
-    }
-}
-
-/// The processor time of this process and of all contestants.
-fn own(running: &[Running]) -> Result<f64> {
-    let contestants = running.iter().filter_map(Running::process);
-    let mut sum = accounting::processor_time(std::process::id())?;
-    for process in contestants {
-        sum += accounting::processor_time(process)?;
-    }
-    Ok(sum)
 }

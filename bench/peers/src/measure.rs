@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::{HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::accounting;
 use crate::client::{Connection, PreparedRequest, Protocol, Target};
@@ -19,6 +20,8 @@ const PODS: &str = "/api/v1/namespaces/argo/pods";
 const POD_PATH: &str = "/api/v1/namespaces/argo/pods/step-1";
 /// How long the contestant is warmed up before each measurement that takes time.
 const WARM_UP: Duration = Duration::from_millis(200);
+/// How long a watch may take to open.
+const OPENS: Duration = Duration::from_secs(30);
 /// The requests a second of the measurement of latency.
 pub(crate) const RATE: u32 = 2000;
 /// How many connections or handles wait for the next request there.
@@ -252,8 +255,13 @@ pub(crate) async fn watches(running: &Running, target: &Target, count: usize) ->
     let request = PreparedRequest::new(Method::GET, WATCH)?;
     let mut open = Vec::with_capacity(count);
     for mut connection in target.connections(count).await? {
-        let answer = connection.send(&request).await?;
+        let mut answer = timeout(OPENS, connection.send(&request))
+            .await
+            .with_context(|| format!("watch {} of {count} got no answer", open.len()))??;
         ensure!(answer.status() == StatusCode::OK, "{answer:?}");
+        let event = timeout(OPENS, answer.body_mut().frame()).await;
+        let event = event.with_context(|| format!("watch {} got no event", open.len()))?;
+        event.context("the watch ended")??;
         open.push((connection, answer));
     }
     sleep(Duration::from_secs(2)).await;

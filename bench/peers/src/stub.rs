@@ -34,6 +34,8 @@ const CONFLICTS_EACH: u32 = 2;
 pub(crate) const CONFLICTS: HeaderName = HeaderName::from_static("x-conflicts");
 const CONFLICT: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Operation cannot be fulfilled on resourcequotas \"compute-quota\": the object has been modified; please apply your changes to the latest version and try again","reason":"Conflict","details":{"name":"compute-quota","kind":"resourcequotas"},"code":409}
 "#;
+/// The only event of a watch. nginx holds back the head of an answer over HTTP/2 until data follow.
+const BOOKMARK: &[u8] = b"{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"1\"}}}\n";
 /// The paths of the answers that are not small.
 pub(crate) const LIST: &str = "/api/v1/pods";
 pub(crate) const WATCH: &str = "/api/v1/pods?watch=true";
@@ -107,10 +109,10 @@ async fn answer(stub: Rc<Stub>, request: Request<Incoming>) -> Result<Answer, In
         .query()
         .is_some_and(|query| query.contains("watch=true"))
     {
-        let (sender, body) = Channel::new(1);
-        // The watch ends when the client leaves.
+        let (mut sender, body) = Channel::new(1);
         tokio::task::spawn_local(async move {
-            let _open = sender;
+            // The client may have left already.
+            let _sent = sender.send_data(Bytes::from_static(BOOKMARK)).await;
             std::future::pending::<()>().await;
         });
         return Ok(stub.response(StatusCode::OK, Either::Right(body)));
