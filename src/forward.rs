@@ -2,6 +2,8 @@
 //! buffered, and the only timeout is the client's own, which ends with the head of the response.
 //! `proxy` calls this for calls and streams. `create` uses the same timeout.
 
+use std::pin::pin;
+
 use http::{Request, Response};
 use tokio::time::{Instant, timeout_at};
 
@@ -16,20 +18,22 @@ use crate::upstream::{LaneKind, Lease, Upstream};
 pub async fn forward(
     upstream: &Upstream,
     lane: LaneKind,
-    request: Request<Body>,
+    request: Box<Request<Body>>,
     deadline: Option<Instant>,
 ) -> Result<Response<Body<Lease>>, ProxyError> {
-    Ok(until(deadline, upstream.send(lane, request)).await??)
+    let answering = pin!(upstream.send(lane, request));
+    Ok(until(deadline, answering).await??)
 }
 
-/// Waits for `answering` until `deadline`. Then it drops the future, which also cancels the request
-/// to the apiserver.
+/// Waits for `answering` until `deadline`. The caller then drops the future, which also cancels the
+/// request to the apiserver. It is pinned, because a future that is passed by value occupies its
+/// memory twice.
 ///
 /// # Errors
 /// [`ProxyError::TimedOut`].
 pub async fn until<T>(
     deadline: Option<Instant>,
-    answering: impl Future<Output = T>,
+    answering: impl Future<Output = T> + Unpin,
 ) -> Result<T, ProxyError> {
     match deadline {
         Some(deadline) => timeout_at(deadline, answering)

@@ -124,7 +124,7 @@ impl Upstream {
     pub async fn send(
         &self,
         kind: LaneKind,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
     ) -> Result<Response<Body<Lease>>, SendError> {
         let servers = &self.list.snapshot();
         failover(
@@ -150,7 +150,7 @@ impl Upstream {
         &self,
         namespace: &str,
         settle: Duration,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
     ) -> Result<Response<Body<Lease>>, SendError> {
         let key = Key::of(namespace);
         let servers = &self.list.snapshot();
@@ -183,7 +183,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Upstream::send`].
-    pub async fn upgrade(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+    pub async fn upgrade(&self, request: Box<Request<Body>>) -> Result<Response<Incoming>, SendError> {
         let servers = &self.list.snapshot();
         failover(
             servers,

@@ -1,5 +1,7 @@
 //! One attempt of a create: its request, the answer, and what the answer proves.
 
+use std::pin::pin;
+
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -43,7 +45,7 @@ impl Create<'_> {
         }
         let request = self.request(sent);
         let give_up_at = self.deadline.map(|deadline| deadline + timeout::GRACE);
-        let receiving = until(give_up_at, async {
+        let receiving = pin!(async {
             match shared
                 .upstream
                 .create(&self.target.namespace, settle, request)
@@ -53,7 +55,7 @@ impl Create<'_> {
                 Err(error) => Received::Judged(error.class().into(), Err(error.into())),
             }
         });
-        let received = receiving
+        let received = until(give_up_at, receiving)
             .await
             .unwrap_or_else(|timed_out| Received::Judged(Class::Lost.into(), Err(timed_out)));
         let (class, code) = match &received {

@@ -83,7 +83,7 @@ impl Create<'_> {
         let latest = self
             .deadline
             .map_or(latest, |deadline| deadline.min(latest));
-        let found = until(Some(latest), self.look_within()).await;
+        let found = until(Some(latest), pin!(self.look_within())).await;
         let took = began.elapsed();
         self.waited_for_others += took;
         let found = found.unwrap_or(Finding::Failed(None));

@@ -1,6 +1,8 @@
 //! The rate limit of creates, and the creates that are streamed because they cannot or must not be
 //! replayed.
 
+use std::pin::pin;
+
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -26,7 +28,7 @@ impl Creates {
         target: &'a CreateTarget,
         deadline: Option<Instant>,
     ) -> Result<Admitted<'a>, ProxyError> {
-        let turn = settings.rate_limit.admit(caller, &target.namespace);
+        let turn = pin!(settings.rate_limit.admit(caller, &target.namespace));
         match until(deadline, turn).await? {
             Ok(admitted) => {
                 if !admitted.waited.is_zero() {
@@ -47,7 +49,7 @@ impl Creates {
         &self,
         settings: &CreateSettings,
         target: &CreateTarget,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         why: NotReplayed,
         started: Instant,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
@@ -84,15 +86,14 @@ impl Creates {
         &self,
         settings: &CreateSettings,
         target: &CreateTarget,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         why: NotReplayed,
         started: Instant,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
         self.metrics.not_replayed(why);
         let deadline = timeout::deadline(request.uri(), started);
-        let sending = self
-            .upstream
-            .create(&target.namespace, settings.backoff.base, request);
+        let settle = settings.backoff.base;
+        let sending = pin!(self.upstream.create(&target.namespace, settle, request));
         let answer = until(deadline, sending)
             .await
             .and_then(|answer| answer.map_err(Into::into));

@@ -17,8 +17,8 @@ use crate::metrics::Metrics;
 pub(super) async fn failover<T, F>(
     servers: &[Arc<Server>],
     metrics: &Metrics,
-    mut request: Request<Body>,
-    send: impl Fn(Tried, Request<Body>) -> F,
+    mut request: Box<Request<Body>>,
+    send: impl Fn(Tried, Box<Request<Body>>) -> F,
 ) -> Result<T, SendError>
 where
     F: Future<Output = (usize, Result<T, Box<FailedSend>>)>,

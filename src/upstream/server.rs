@@ -59,7 +59,7 @@ pub(super) struct ServerContext {
 pub(super) struct FailedSend {
     pub(super) error: SendError,
     /// The unchanged request, if it was never sent.
-    pub(super) unsent: Option<Request<Body>>,
+    pub(super) unsent: Option<Box<Request<Body>>>,
     /// Whether a reused idle connection closed without a response. The server may have closed it
     /// before the request arrived.
     closed_while_idle: bool,
@@ -132,7 +132,7 @@ impl Server {
     pub(super) async fn send(
         &self,
         lane: &Arc<Lane>,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
     ) -> Result<Response<Body<Lease>>, Box<FailedSend>> {
         for _ in 0..UNSENT_TRIES {
             let mut lease = match lane.acquire().await {
@@ -153,7 +153,7 @@ impl Server {
                         .map(|body| body.counted(&self.flows, cost).guarded(lease)));
                 }
                 Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => request = Box::new(unsent),
                     None => {
                         let error = SendError::of_exchange(failed.into_error());
                         let closed_while_idle = reused && error.is_closed_connection();
@@ -193,7 +193,7 @@ impl Server {
     pub(super) async fn send_with_retry(
         &self,
         lane: &Arc<Lane>,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
     ) -> Result<Response<Body<Lease>>, Box<FailedSend>> {
         let mut tries = UNSENT_TRIES;
         let mut may_repeat_read = request.method().is_safe() && request.body().is_end_stream();
@@ -209,7 +209,7 @@ impl Server {
             tries -= 1;
             let (head, returned) = *copy;
             match returned.body().await {
-                Some(body) if tries > 0 => request = Request::from_parts(head, body),
+                Some(body) if tries > 0 => *request = Request::from_parts(head, body),
                 _ => return Err(failed),
             }
         }
@@ -219,7 +219,7 @@ impl Server {
     /// into a tunnel.
     pub(super) async fn upgrade(
         &self,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
     ) -> Result<Response<Incoming>, Box<FailedSend>> {
         let lanes = self.lanes_for(&request);
         let permit = lanes.upgrades.permit().await;
@@ -235,7 +235,7 @@ impl Server {
                 },
             };
             self.origin.address(&mut request, false);
-            match sender.try_send_request(request).await {
+            match sender.try_send_request(*request).await {
                 Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     lanes.upgrades.refused(sender, permit);
                     return Ok(response);
@@ -246,8 +246,11 @@ impl Server {
                 Ok(response) => return Ok(response),
                 Err(mut failed) => match failed.take_message() {
                     // The server may have closed an idle connection meanwhile.
-                    Some(unsent) if !fresh => request = unsent,
-                    Some(unsent) => return Err(self.failed(SendError::Unsent, Some(unsent))),
+                    Some(unsent) if !fresh => request = Box::new(unsent),
+                    Some(unsent) => {
+                        let unsent = Some(Box::new(unsent));
+                        return Err(self.failed(SendError::Unsent, unsent));
+                    }
                     None => {
                         return Err(self.failed(SendError::of_exchange(failed.into_error()), None));
                     }
@@ -280,7 +283,7 @@ impl Server {
         self.both().for_each(Lanes::retire_connections);
     }
 
-    fn failed(&self, error: SendError, unsent: Option<Request<Body>>) -> Box<FailedSend> {
+    fn failed(&self, error: SendError, unsent: Option<Box<Request<Body>>>) -> Box<FailedSend> {
         if let SendError::Connect(_) | SendError::Unsent = &error {
             self.mark_down(&chain(&error));
         }
@@ -293,9 +296,9 @@ impl Server {
 }
 
 /// The request, and a copy of it. The copy's body comes back when the connection drops it.
-fn copied(request: Request<Body>) -> (Request<Body>, Box<(Parts, Returned)>) {
+fn copied(request: Box<Request<Body>>) -> (Box<Request<Body>>, Box<(Parts, Returned)>) {
     let (head, body) = request.into_parts();
     let (kept, returned) = body.returning(MAX_KEPT);
     let copy = Box::new((head.clone(), returned));
-    (Request::from_parts(head, kept), copy)
+    (Box::new(Request::from_parts(head, kept)), copy)
 }

@@ -50,11 +50,11 @@ impl Lease {
     /// Sends the one request that the lease is for.
     pub(in crate::upstream) async fn try_send(
         &mut self,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
         match &mut self.connection {
-            LeasedConnection::Exclusive(Some(sender)) => sender.try_send_request(request).await,
-            LeasedConnection::Shared(sender, _) => sender.try_send_request(request).await,
+            LeasedConnection::Exclusive(Some(sender)) => sender.try_send_request(*request).await,
+            LeasedConnection::Shared(sender, _) => sender.try_send_request(*request).await,
             // Only `retire` and `take_exclusive` leave None, and nobody sends after them.
             LeasedConnection::Exclusive(None) => std::future::pending().await,
         }
