@@ -129,6 +129,11 @@ fn set_fields(value: &Value) -> Value {
             .filter(|(_, value)| !unset(value))
             .collect(),
         Value::Array(items) => items.iter().map(set_fields).collect(),
+        // Go writes 1e3 as 1000.
+        Value::Number(number) => match number.as_f64() {
+            Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => (number as i64).into(),
+            _ => value.clone(),
+        },
         other => other.clone(),
     }
 }

@@ -3,6 +3,10 @@
 use super::scalar::meaning;
 use crate::config::yaml::{Entry, Node, YamlValue};
 
+/// A longer key is written with `?`, as kubectl does. YAML allows at most 1024 characters without
+/// it.
+const MAX_IMPLICIT_KEY: usize = 128;
+
 impl Node {
     /// The value of a field.
     pub(super) fn get(&self, field: &str) -> Option<&Self> {
@@ -116,7 +120,15 @@ fn write(yaml: &mut String, value: &YamlValue, indent: usize, in_list: bool) {
                 if index > 0 || !in_list {
                     yaml.extend(std::iter::repeat_n(' ', indent));
                 }
+                let explicit = entry.key.len() > MAX_IMPLICIT_KEY;
+                if explicit {
+                    yaml.push_str("? ");
+                }
                 write_text(yaml, &entry.key);
+                if explicit {
+                    yaml.push('\n');
+                    yaml.extend(std::iter::repeat_n(' ', indent));
+                }
                 yaml.push(':');
                 // kubectl does not indent a list below its key.
                 let deeper = match entry.node.value {
@@ -258,6 +270,7 @@ mod tests {
                 "sha256~abc",
                 "kubeadmin/api-crc-testing:6443",
                 "😀",
+                &"a long text ".repeat(100),
             ],
             |written| {
                 let tree = Node {

@@ -8,6 +8,7 @@
 //! apiserver keeps itself in that slice while it serves
 //! (<https://github.com/kubernetes/kubernetes/blob/v1.34.0/pkg/controlplane/reconcilers/endpointsadapter.go>).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +187,7 @@ impl Discovery {
         path: &str,
     ) -> Result<Response<Body<Lease>>, DiscoverError> {
         let token = bearer(&self.token_file).await?;
-        let mut request = Request::new(Body::empty());
+        let mut request = Box::new(Request::new(Body::empty()));
         *request.uri_mut() = path.parse().unwrap_or_default();
         request.headers_mut().insert(AUTHORIZATION, token);
         request
@@ -217,9 +218,10 @@ impl Slice {
             .iter()
             .flatten()
             .filter(|endpoint| endpoint.conditions.ready != Some(false));
-        let url = |address: &String| match address.contains(':') {
-            true => format!("https://[{address}]:{port}").parse().ok(),
-            false => format!("https://{address}:{port}").parse().ok(),
+        // apiservers enter their IP addresses. Anything else could change the meaning of the URL.
+        let url = |address: &String| {
+            let address = SocketAddr::new(address.parse().ok()?, port);
+            format!("https://{address}").parse().ok()
         };
         let mut urls: Vec<Uri> = serving
             .filter_map(|endpoint| endpoint.addresses.first().and_then(url))
@@ -296,6 +298,15 @@ mod tests {
             panic!()
         };
         assert!(urls.is_empty());
+        for not_an_address in ["10.0.0./", "user@10.0.0.1", "localhost", ""] {
+            let slice = format!(
+                r#"{{"metadata":{{}},"endpoints":[{{"addresses":["{not_an_address}"]}}]}}"#
+            );
+            let Update::Servers { urls, .. } = event("ADDED", &slice).unwrap() else {
+                panic!()
+            };
+            assert_eq!(urls, [""; 0], "{not_an_address}");
+        }
     }
 
     #[test]

@@ -272,10 +272,11 @@ impl<'a> RawEvent<'a> {
             return None;
         }
         let answer = match (&*self.stage, &self.response_status) {
-            ("ResponseComplete" | "Panic", Some(answer)) => Answer::Is {
-                class: answer.class(),
-                created: answer.code == 201,
-            },
+            ("ResponseComplete" | "Panic", Some(answer)) => {
+                let class = answer.class();
+                let created = class == Class::Success && answer.code == 201;
+                Answer::Is { class, created }
+            }
             ("ResponseComplete" | "Panic", None) => Answer::Missing,
             _ => Answer::Pending,
         };
