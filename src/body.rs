@@ -43,7 +43,7 @@ enum Source {
     /// All in memory. The trailers follow the data.
     Buffered {
         data: Bytes,
-        trailers: Option<HeaderMap>,
+        trailers: Option<Box<HeaderMap>>,
     },
     /// Streamed: first the bytes that were read already, then the rest.
     Streamed {
@@ -189,8 +189,12 @@ impl<G> Body<G> {
 
     /// Makes the body available again from [`Returned`] after it was dropped, if at most `limit`
     /// bytes of it had been read.
-    pub fn returning(self, limit: usize) -> (Self, Returned) {
-        let (source, returned) = match self.source {
+    pub fn keep(&mut self, limit: usize) -> Returned {
+        let empty = Source::Buffered {
+            data: Bytes::new(),
+            trailers: None,
+        };
+        let (source, returned) = match std::mem::replace(&mut self.source, empty) {
             Source::Streamed { prefix, rest, .. } if !rest.is_end_stream() || prefix.is_some() => {
                 let prefix = prefix.map_or_else(Bytes::new, |prefix| prefix.data);
                 let (kept, returned) = KeptBody::new(prefix, rest, limit);
@@ -208,13 +212,8 @@ impl<G> Body<G> {
             }
             other @ (Source::Kept(_) | Source::Counted(_)) => (other, Returned::never()),
         };
-        (
-            Self {
-                source,
-                guard: self.guard,
-            },
-            returned,
-        )
+        self.source = source;
+        returned
     }
 
     /// Holds `guard` until the body ends or is dropped.
@@ -268,7 +267,7 @@ impl<G: Unpin> HttpBody for Body<G> {
             }
             Source::Buffered { trailers, .. } => trailers
                 .take()
-                .map(|trailers| Ok(Frame::trailers(trailers))),
+                .map(|trailers| Ok(Frame::trailers(*trailers))),
             Source::Streamed {
                 prefix: prefix @ Some(_),
                 ..
@@ -353,5 +352,5 @@ pub struct Buffered {
     /// The content, without transfer coding.
     pub data: Bytes,
     /// The trailers that followed the content.
-    pub trailers: Option<HeaderMap>,
+    pub trailers: Option<Box<HeaderMap>>,
 }

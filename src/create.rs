@@ -120,7 +120,7 @@ impl Creates {
         &self,
         target: CreateTarget,
         room: Reservation,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
         let started = Instant::now();
         let settings = self.settings.load_full();
@@ -145,7 +145,7 @@ impl Creates {
             }
         };
         let read = started.elapsed();
-        let (mut head, _) = request.into_parts();
+        let (mut head, _) = (*request).into_parts();
         let resolving = self
             .resolving(&settings, &target, &mut head, &mut body, &mut room)
             .await;
@@ -163,7 +163,7 @@ impl Creates {
         }
         let caller = settings.rate_limit.caller(&head.headers, &target);
         let _in_flight = self.in_flight.token();
-        let create = Create {
+        let mut create = Create {
             shared: self,
             settings: &settings,
             target: &target,
@@ -275,7 +275,7 @@ impl Create<'_> {
     /// - Everything that the create holds is a guard, and during a pause it holds only its body and
     ///   its place among the held creates. So the future can be dropped at any await, and the
     ///   outcome is still counted once (tests in `client_gone.rs`).
-    async fn run(mut self) -> Result<Response<Body<Lease>>, ProxyError> {
+    async fn run(&mut self) -> Result<Response<Body<Lease>>, ProxyError> {
         match self
             .shared
             .admit(self.settings, self.caller, self.target, self.deadline)

@@ -165,7 +165,7 @@ impl Recorder {
 
     async fn post(&self, namespace: &str, event: Value) -> Result<(), EventError> {
         let token = bearer(&self.token_file).await?;
-        let mut request = Request::new(Body::full(Bytes::from(event.to_string())));
+        let mut request = Box::new(Request::new(Body::full(Bytes::from(event.to_string()))));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")
             .parse()

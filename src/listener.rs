@@ -183,7 +183,11 @@ impl Listener {
         let socket = Socket::new(stream, allowance.clone(), Arc::clone(&place), open);
         let service = service_fn(|request| {
             let (listener, peer, in_flight) = (Arc::clone(&self), peer.clone(), place.request());
-            async move { Ok::<_, Infallible>(listener.answer(peer, in_flight, request).await) }
+            // hyper and tokio move this future several times before it first runs, and an HTTP/1.1
+            // connection keeps room for it.
+            Box::pin(
+                async move { Ok::<_, Infallible>(listener.answer(peer, in_flight, request).await) },
+            )
         });
         let ended = if http2 {
             let connection = self.http2().serve_connection(TokioIo::new(socket), service);

@@ -87,7 +87,7 @@ impl Proxy {
                 if let Some(identity) = &identity {
                     identity.assert(request.headers_mut());
                 }
-                let request = Body::of_request(request, &self.creates.drain);
+                let request = Box::new(Body::of_request(request, &self.creates.drain));
                 let answered = self.take(step, &peer, request, started).await;
                 if identity.is_some() {
                     self.watch_for_disbelief(&answered);
@@ -206,7 +206,7 @@ impl Proxy {
         &self,
         step: Step,
         peer: &Peer,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         started: Instant,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
         match step {

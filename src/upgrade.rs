@@ -31,10 +31,10 @@ pub struct Tunnels {
 pub async fn upgrade(
     upstream: &Upstream,
     tunnels: &Tunnels,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
     open: GaugeGuard,
 ) -> Result<Response<Body<Lease>>, SendError> {
-    let downstream = hyper::upgrade::on(&mut request);
+    let downstream = hyper::upgrade::on(&mut *request);
     let mut response = upstream.upgrade(request).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let joined = join(downstream, hyper::upgrade::on(&mut response));

@@ -183,7 +183,10 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Upstream::send`].
-    pub async fn upgrade(&self, request: Box<Request<Body>>) -> Result<Response<Incoming>, SendError> {
+    pub async fn upgrade(
+        &self,
+        request: Box<Request<Body>>,
+    ) -> Result<Response<Incoming>, SendError> {
         let servers = &self.list.snapshot();
         failover(
             servers,

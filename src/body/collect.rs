@@ -60,7 +60,7 @@ pub async fn collect_bounded<G: Unpin>(
                     return Ok(None);
                 }
             }
-            Err(frame) => trailers = frame.into_trailers().ok(),
+            Err(frame) => trailers = frame.into_trailers().ok().map(Box::new),
         }
     }
     Ok(Some(Buffered {
@@ -115,11 +115,11 @@ pub async fn collect_within(
                 }
             }
             Err(frame) => {
-                trailers = frame.into_trailers().ok();
+                trailers = frame.into_trailers().ok().map(Box::new);
                 // The trailers are in memory already, and their size has the limit of a head. So it
                 // does not matter whether the reservation can grow.
                 let _fits = room
-                    .grow(trailers.as_ref().map_or(0, headers::size) as u64)
+                    .grow(trailers.as_deref().map_or(0, headers::size) as u64)
                     .await;
             }
         }

@@ -21,7 +21,7 @@ pub(super) struct Inflow {
     /// these bytes would themselves be the end.
     last: Option<Bytes>,
     /// The trailers that came after `last`.
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 /// The sign that a body is complete.
@@ -67,7 +67,7 @@ impl Inflow {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(trailers) = self.trailers.take() {
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
         }
         loop {
             let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
@@ -102,7 +102,7 @@ impl Inflow {
             Ok(data) => Some(Frame::data(data)),
             Err(frame) => match (self.last.take(), frame.into_trailers()) {
                 (Some(last), Ok(trailers)) => {
-                    self.trailers = Some(trailers);
+                    self.trailers = Some(Box::new(trailers));
                     Some(Frame::data(last))
                 }
                 (_, Ok(trailers)) => Some(Frame::trailers(trailers)),

@@ -45,18 +45,20 @@ impl Create<'_> {
         }
         let request = self.request(sent);
         let give_up_at = self.deadline.map(|deadline| deadline + timeout::GRACE);
-        let receiving = pin!(async {
-            match shared
-                .upstream
-                .create(&self.target.namespace, settle, request)
-                .await
-            {
-                Ok(response) => self.judged(response).await,
-                Err(error) => Received::Judged(error.class().into(), Err(error.into())),
-            }
-        });
-        let received = until(give_up_at, receiving)
-            .await
+        let received = {
+            let receiving = pin!(async {
+                match shared
+                    .upstream
+                    .create(&self.target.namespace, settle, request)
+                    .await
+                {
+                    Ok(response) => self.judged(response).await,
+                    Err(error) => Received::Judged(error.class().into(), Err(error.into())),
+                }
+            });
+            until(give_up_at, receiving).await
+        };
+        let received = received
             .unwrap_or_else(|timed_out| Received::Judged(Class::Lost.into(), Err(timed_out)));
         let (class, code) = match &received {
             Received::Streaming(response, class) => (*class, Some(response.status())),
@@ -127,8 +129,8 @@ impl Create<'_> {
     /// The apiserver measures `?timeout=` from the arrival of each request. So a replay asks for
     /// the remaining time only, and so does a first attempt that starts late. This way the
     /// apiserver's own 504 arrives before the proxy would write one.
-    fn request(&mut self, now: Instant) -> Request<Body> {
-        let mut request = Request::new(Body::from(self.body.clone()));
+    fn request(&mut self, now: Instant) -> Box<Request<Body>> {
+        let mut request = Box::new(Request::new(Body::from(self.body.clone())));
         *request.method_mut() = self.head.method.clone();
         *request.headers_mut() = self.head.headers.clone();
         *request.uri_mut() = match self.deadline {

@@ -1,6 +1,7 @@
 //! One look for the object of a create: a GET as its caller, which a server that is up answers from
 //! etcd.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::header::{
@@ -168,7 +169,10 @@ impl Create<'_> {
     /// What another answer than the object means.
     async fn get(&mut self, accept: HeaderValue) -> Result<Response<Buffered>, Finding> {
         const CANNOT_BE_ASKED_FOR: Finding = Finding::Unproven("its name cannot be in a path");
-        let request = self.lookup(accept).ok_or(CANNOT_BE_ASKED_FOR)?;
+        let request = self
+            .lookup(accept)
+            .map(Box::new)
+            .ok_or(CANNOT_BE_ASKED_FOR)?;
         let sent = self.shared.upstream.send(LaneKind::Call, request).await;
         let (head, mut body) = sent.map_err(|_| Finding::Failed(None))?.into_parts();
         let lease = body.take_guard();

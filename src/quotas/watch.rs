@@ -150,7 +150,7 @@ async fn get(
     token_file: &Path,
 ) -> Result<Response<Body<Lease>>, WatchError> {
     let token = bearer(token_file).await?;
-    let mut request = Request::new(Body::empty());
+    let mut request = Box::new(Request::new(Body::empty()));
     *request.uri_mut() = path.parse().unwrap_or_default();
     let headers = request.headers_mut();
     headers.insert(AUTHORIZATION, token);

@@ -7,7 +7,6 @@ mod probe;
 use std::sync::Arc;
 
 use http::header::UPGRADE;
-use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -198,8 +197,8 @@ impl Server {
         let mut tries = UNSENT_TRIES;
         let mut may_repeat_read = request.method().is_safe() && request.body().is_end_stream();
         loop {
-            let (sent, copy) = copied(request);
-            let failed = match self.send(lane, sent).await {
+            let copy = copied(&mut request);
+            let failed = match self.send(lane, request).await {
                 Err(failed) if matches!(failed.error, SendError::Refused(_)) => failed,
                 Err(failed) if failed.closed_while_idle && std::mem::take(&mut may_repeat_read) => {
                     failed
@@ -207,9 +206,9 @@ impl Server {
                 done => return done,
             };
             tries -= 1;
-            let (head, returned) = *copy;
+            let (head, returned) = copy.into_parts();
             match returned.body().await {
-                Some(body) if tries > 0 => *request = Request::from_parts(head, body),
+                Some(body) if tries > 0 => request = Box::new(Request::from_parts(head, body)),
                 _ => return Err(failed),
             }
         }
@@ -295,10 +294,13 @@ impl Server {
     }
 }
 
-/// The request, and a copy of it. The copy's body comes back when the connection drops it.
-fn copied(request: Box<Request<Body>>) -> (Box<Request<Body>>, Box<(Parts, Returned)>) {
-    let (head, body) = request.into_parts();
-    let (kept, returned) = body.returning(MAX_KEPT);
-    let copy = Box::new((head.clone(), returned));
-    (Box::new(Request::from_parts(head, kept)), copy)
+/// A copy of the request. Its body comes back when the connection drops it.
+fn copied(request: &mut Request<Body>) -> Box<Request<Returned>> {
+    let mut copy = Box::new(Request::new(request.body_mut().keep(MAX_KEPT)));
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    *copy.version_mut() = request.version();
+    copy.headers_mut().clone_from(request.headers());
+    copy.extensions_mut().clone_from(request.extensions());
+    copy
 }
