@@ -5,6 +5,12 @@ use std::process::ExitCode;
 
 use kube_retry_proxy::cli;
 use kube_retry_proxy::telemetry::chain;
+use mimalloc::MiMalloc;
+
+/// Takes a tenth less processor time than that of glibc, and far less than that of musl. Without
+/// huge pages it needs no more memory: bench/README.md.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // clap prints wrong usage itself and exits with 2.

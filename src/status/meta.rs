@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::cbor;
 use super::protobuf::{self, FieldValue};
 
-/// The kind, names and namespace of an object in a request body (JSON, protobuf or CBOR). Absent
-/// fields are empty.
+/// The kind and the names of an object in a request body (JSON, protobuf or CBOR). Absent fields are
+/// empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectMeta {
     /// `kind`; empty if it comes after the metadata in JSON.
@@ -20,8 +20,6 @@ pub struct ObjectMeta {
     pub name: String,
     /// `metadata.generateName`.
     pub generate_name: String,
-    /// `metadata.namespace`. It is mostly empty, since the path of the request has it.
-    pub namespace: String,
 }
 
 #[cfg(test)]
@@ -38,8 +36,8 @@ impl ObjectMeta {
 
 /// The metadata of the object in `body`. None: the body is not JSON, protobuf or CBOR, or has none.
 ///
-/// Reading stops after `metadata`, which every known client writes first in JSON. So `Some` does
-/// not mean that the body is valid.
+/// Reading stops after the name, or else after `metadata`, which every known client writes first in
+/// JSON. So `Some` does not mean that the body is valid.
 pub fn object_meta(body: &[u8]) -> Option<ObjectMeta> {
     if let Some(object) = protobuf::decode_object(body) {
         return Some(ObjectMeta {
@@ -69,7 +67,6 @@ fn from_protobuf(raw: &[u8]) -> Option<ObjectMeta> {
         match field.ok()? {
             (1, FieldValue::Bytes(text)) => meta.name = str::from_utf8(text).ok()?.into(),
             (2, FieldValue::Bytes(text)) => meta.generate_name = str::from_utf8(text).ok()?.into(),
-            (3, FieldValue::Bytes(text)) => meta.namespace = str::from_utf8(text).ok()?.into(),
             _ => {}
         }
     }
@@ -86,15 +83,17 @@ impl<'de> Visitor<'de> for UntilMetadata<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut kind = String::new();
-        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+        let mut meta = ObjectMeta::default();
+        while let Some(Text(key)) = map.next_key()? {
             match &*key {
                 "metadata" => {
-                    let raw: RawMeta<'_> = map.next_value()?;
-                    *self.0 = Some(ObjectMeta { kind, ..raw.into() });
-                    return Ok(());
+                    let read = map.next_value_seed(UntilName(&mut meta));
+                    if read.is_ok() || !meta.name.is_empty() {
+                        *self.0 = Some(meta);
+                    }
+                    return read;
                 }
-                "kind" => kind = map.next_value()?,
+                "kind" => meta.kind = map.next_value()?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -104,6 +103,46 @@ impl<'de> Visitor<'de> for UntilMetadata<'_> {
     }
 }
 
+struct UntilName<'a>(&'a mut ObjectMeta);
+
+impl<'de> DeserializeSeed<'de> for UntilName<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for UntilName<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the metadata of an API object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Text(key)) = map.next_key()? {
+            let field = match &*key {
+                "name" => &mut self.0.name,
+                "generateName" => &mut self.0.generate_name,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = map.next_value::<Option<String>>()?.unwrap_or_default();
+            if !self.0.name.is_empty() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A text that is borrowed from the body if it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawMeta<'a> {
@@ -111,8 +150,6 @@ pub(super) struct RawMeta<'a> {
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     generate_name: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    namespace: Option<Cow<'a, str>>,
 }
 
 impl From<RawMeta<'_>> for ObjectMeta {
@@ -122,7 +159,6 @@ impl From<RawMeta<'_>> for ObjectMeta {
             kind: String::new(),
             name: text(raw.name),
             generate_name: text(raw.generate_name),
-            namespace: text(raw.namespace),
         }
     }
 }
@@ -133,12 +169,11 @@ mod tests {
     use crate::rows::every;
     use crate::status::protobuf::{Message, encode_object};
 
-    fn named(name: &str, generate_name: &str, namespace: &str) -> Option<ObjectMeta> {
+    fn named(name: &str, generate_name: &str) -> Option<ObjectMeta> {
         Some(ObjectMeta {
             kind: String::new(),
             name: name.into(),
             generate_name: generate_name.into(),
-            namespace: namespace.into(),
         })
     }
 
@@ -153,20 +188,21 @@ mod tests {
     fn reads_the_metadata_of_json_bodies() {
         assert_eq!(
             object_meta(br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","labels":{"name":"x"}},"spec":{}}"#),
-            a_pod(named("a", "", ""))
+            a_pod(named("a", ""))
         );
         assert_eq!(
             object_meta(br#" {"spec":{"metadata":{"name":"inner"}},"metadata":{"generateName":"g-","namespace":"n"}}"#),
-            named("", "g-", "n")
+            named("", "g-")
         );
         assert_eq!(
             object_meta(br#"{"metadata":{"name":"a\u0062"}}"#),
-            named("ab", "", "")
+            named("ab", "")
         );
         assert_eq!(
-            object_meta(br#"{"metadata":{"name":null}}"#),
-            named("", "", "")
+            object_meta(br#"{"metadata":{"generateName":"g-","name":"a"}}"#),
+            named("a", "g-")
         );
+        assert_eq!(object_meta(br#"{"metadata":{"name":null}}"#), named("", ""));
     }
 
     #[test]
@@ -179,7 +215,7 @@ mod tests {
                 .message(1, &metadata)
                 .message(2, &Message::new()),
         );
-        assert_eq!(object_meta(&body), a_pod(named("a", "g-", "n")));
+        assert_eq!(object_meta(&body), a_pod(named("a", "g-")));
     }
 
     /// The body of a captured request in `tests/samples`.
@@ -194,7 +230,7 @@ mod tests {
     fn reads_the_metadata_of_cbor_bodies() {
         assert_eq!(
             object_meta(&request("created_201_cbor")),
-            a_pod(named("p-1", "", ""))
+            a_pod(named("p-1", ""))
         );
         let thing = object_meta(&request("created_201_custom_resource_cbor")).unwrap();
         assert_eq!((&*thing.kind, &*thing.name), ("Thing", "t-1"));
@@ -209,7 +245,7 @@ mod tests {
                 b"\xd9\xd9\xf7\xd9\xd9\xf7\xa2DkindCPodHmetadata\xc9\xa1Dname\xcaAa",
             ],
             |body| {
-                assert_eq!(object_meta(body), a_pod(named("a", "", "")), "{body:x?}");
+                assert_eq!(object_meta(body), a_pod(named("a", "")), "{body:x?}");
             },
         );
         assert_eq!(object_meta(b"\xa1Hmetadata\xf6"), None);
@@ -218,10 +254,15 @@ mod tests {
     }
 
     #[test]
-    fn stops_after_the_metadata() {
+    fn stops_after_the_name_or_the_metadata() {
         assert_eq!(
-            object_meta(br#"{"metadata":{"name":"a"},"spec":oops"#),
-            named("a", "", "")
+            object_meta(br#"{"metadata":{"name":"a","labels":oops"#),
+            named("a", "")
+        );
+        assert_eq!(object_meta(br#"{"metadata":{"labels":oops"#), None);
+        assert_eq!(
+            object_meta(br#"{"metadata":{"generateName":"a"},"spec":oops"#),
+            named("", "a")
         );
     }
 

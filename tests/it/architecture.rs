@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Foreign crates that only one module may use.
-const OWNERS: [(&str, &str); 17] = [
+const OWNERS: [(&str, &str); 18] = [
     ("aws_lc_rs", "tls"),
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("clap_mangen", "cli"),
     ("flate2", "cli"),
     ("memchr", "cli"),
+    ("mimalloc", "main"),
     ("indicatif", "demo"),
     ("model_control_plane", "demo"),
     ("governor", "ratelimit"),
