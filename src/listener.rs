@@ -191,8 +191,9 @@ impl Listener {
         });
         let ended = if http2 {
             let connection = self.http2().serve_connection(TokioIo::new(socket), service);
+            // In boxes, since the task is otherwise as large as the larger of the two, twice.
             self.attend(
-                connection,
+                Box::pin(connection),
                 http2::Connection::graceful_shutdown,
                 &allowance,
                 &place,
@@ -206,7 +207,7 @@ impl Listener {
                 .with_upgrades();
             let ended = self
                 .attend(
-                    connection,
+                    Box::pin(connection),
                     http1::UpgradeableConnection::graceful_shutdown,
                     &allowance,
                     &place,
@@ -226,7 +227,7 @@ impl Listener {
     /// needed, or when the proxy stops. A request that crosses the shutdown is still answered.
     async fn attend<C, F>(
         &self,
-        connection: C,
+        mut connection: Pin<Box<C>>,
         shut_down: F,
         allowance: &ReadAllowance,
         place: &Place,
@@ -235,7 +236,6 @@ impl Listener {
         C: Future<Output = Result<(), hyper::Error>>,
         F: FnOnce(Pin<&mut C>),
     {
-        let mut connection = std::pin::pin!(connection);
         let poll = |connection: Pin<&mut C>, cx: &mut Context<'_>| {
             allowance.renew();
             connection.poll(cx)

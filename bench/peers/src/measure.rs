@@ -1,6 +1,6 @@
 //! The measurements: each takes one contestant once.
 
-use std::cell::RefCell;
+use std::cell::{Cell as Shared, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -90,13 +90,24 @@ pub(crate) async fn cost(
     cell: Cell,
     slice: Duration,
 ) -> Result<Cost> {
-    let connections = target.connections(cell.concurrency).await?;
-    let request = cell.request()?;
-    let connections = closed_loop(connections, &request, WARM_UP)
+    let request = Rc::from([cell.request()?]);
+    cost_of(running, target, cell.concurrency, &request, slice).await
+}
+
+/// Keeps so many requests in flight for `slice`, each of `requests` in turn.
+pub(crate) async fn cost_of(
+    running: &Running,
+    target: &Target,
+    concurrency: usize,
+    requests: &Rc<[PreparedRequest]>,
+    slice: Duration,
+) -> Result<Cost> {
+    let connections = target.connections(concurrency).await?;
+    let connections = closed_loop(connections, requests, WARM_UP)
         .await?
         .connections;
     let before = processor_time(running)?;
-    let run = closed_loop(connections, &request, slice).await?;
+    let run = closed_loop(connections, requests, slice).await?;
     let took = processor_time(running)? - before;
     Ok(Cost {
         per_10k: took / f64::from(run.requests) * 1e4,
@@ -134,21 +145,24 @@ struct Run {
 
 async fn closed_loop(
     connections: Vec<Connection>,
-    request: &PreparedRequest,
+    requests: &Rc<[PreparedRequest]>,
     slice: Duration,
 ) -> Result<Run> {
     let started = Instant::now();
+    let next = Rc::new(Shared::new(0));
     let mut workers = JoinSet::new();
     for mut connection in connections {
-        let request = request.clone();
+        let (requests, next) = (Rc::clone(requests), Rc::clone(&next));
         workers.spawn_local(async move {
-            let mut requests = 0;
+            let mut done = 0;
             while started.elapsed() < slice {
-                let (status, _) = connection.exchange(&request).await?;
+                let request = &requests[next.get() % requests.len()];
+                next.set(next.get() + 1);
+                let (status, _) = connection.exchange(request).await?;
                 ensure!(status.is_success(), "an answer of {status}");
-                requests += 1;
+                done += 1;
             }
-            Ok((connection, requests))
+            Ok((connection, done))
         });
     }
     let mut run = Run {

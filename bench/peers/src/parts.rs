@@ -10,6 +10,7 @@ use crate::contestant::{Contestant, Kind, Place, Running};
 use crate::instructions::Counter;
 use crate::measure::{self, Cell};
 use crate::report::Table;
+use crate::scale;
 use crate::tls::Tls;
 use crate::{Args, Part};
 
@@ -33,6 +34,7 @@ impl Comparison<'_> {
             Part::Lists => self.lists().await,
             Part::Conflicts => self.conflicts().await,
             Part::Instructions => self.instructions().await,
+            Part::Scale => self.scale().await,
         }
     }
 
@@ -187,6 +189,45 @@ impl Comparison<'_> {
             progress("conflicts", round, args.rounds);
         }
         Ok(vec![table])
+    }
+
+    async fn scale(&self) -> Result<Vec<Table>> {
+        let Self {
+            args, contestants, ..
+        } = self;
+        let mut cost = Table::new(
+            "GETs on many connections, creates in many namespaces",
+            "s for 10,000 requests",
+            true,
+        );
+        let mut memory = Table::new("Memory after creates", "MiB", true);
+        let proxies = contestants
+            .iter()
+            .filter(|each| !matches!(each.kind, Kind::Direct));
+        for each in proxies {
+            let running = each.start(self.place, false, &[])?;
+            let [http1, http2] = Protocol::ALL.map(|protocol| self.target(&running, protocol));
+            let (http1, http2) = (http1?, http2?);
+            for round in 0..args.rounds {
+                for count in scale::CONNECTIONS {
+                    let took = scale::connections(&running, &http1, count, self.slice()).await?;
+                    cost.add(&each.name, &format!("{count} connections"), took);
+                }
+                for count in scale::NAMESPACES {
+                    let took = scale::namespaces(&running, &http2, count, self.slice()).await?;
+                    cost.add(&each.name, &format!("{count} namespaces"), took);
+                }
+                progress("scale", round, args.rounds);
+            }
+            drop(running);
+            let running = each.start(self.place, false, &[])?;
+            let target = self.target(&running, Protocol::Http2)?;
+            let occupied = scale::memory(&running, &target).await?;
+            for (count, mib) in scale::CREATES.into_iter().zip(occupied) {
+                memory.add(&each.name, &format!("{count} creates"), mib);
+            }
+        }
+        Ok(vec![cost, memory])
     }
 
     async fn instructions(&self) -> Result<Vec<Table>> {
