@@ -36,8 +36,9 @@ impl ObjectMeta {
 
 /// The metadata of the object in `body`. None: the body is not JSON, protobuf or CBOR, or has none.
 ///
-/// Reading stops after the name, or else after `metadata`, which every known client writes first in
-/// JSON. So `Some` does not mean that the body is valid.
+/// In JSON, reading stops after the first of the two names, or else after `metadata`, which every
+/// known client writes before the spec. So `Some` does not mean that the body is valid. Of an object
+/// with both names, it has the one that comes first, which is `name` for clients in Go.
 pub fn object_meta(body: &[u8]) -> Option<ObjectMeta> {
     if let Some(object) = protobuf::decode_object(body) {
         return Some(ObjectMeta {
@@ -88,7 +89,7 @@ impl<'de> Visitor<'de> for UntilMetadata<'_> {
             match &*key {
                 "metadata" => {
                     let read = map.next_value_seed(UntilName(&mut meta));
-                    if read.is_ok() || !meta.name.is_empty() {
+                    if read.is_ok() || !(meta.name.is_empty() && meta.generate_name.is_empty()) {
                         *self.0 = Some(meta);
                     }
                     return read;
@@ -131,7 +132,7 @@ impl<'de> Visitor<'de> for UntilName<'_> {
                 }
             };
             *field = map.next_value::<Option<String>>()?.unwrap_or_default();
-            if !self.0.name.is_empty() {
+            if !field.is_empty() {
                 return Ok(());
             }
         }
@@ -199,8 +200,8 @@ mod tests {
             named("ab", "")
         );
         assert_eq!(
-            object_meta(br#"{"metadata":{"generateName":"g-","name":"a"}}"#),
-            named("a", "g-")
+            object_meta(br#"{"metadata":{"name":"a","generateName":"g-"}}"#),
+            named("a", "")
         );
         assert_eq!(object_meta(br#"{"metadata":{"name":null}}"#), named("", ""));
     }
@@ -254,15 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn stops_after_the_name_or_the_metadata() {
+    fn stops_after_a_name_or_the_metadata() {
         assert_eq!(
             object_meta(br#"{"metadata":{"name":"a","labels":oops"#),
             named("a", "")
         );
+        assert_eq!(object_meta(br#"{"metadata":{},"spec":oops"#), named("", ""));
         assert_eq!(object_meta(br#"{"metadata":{"labels":oops"#), None);
         assert_eq!(
-            object_meta(br#"{"metadata":{"generateName":"a"},"spec":oops"#),
-            named("", "a")
+            object_meta(br#"{"metadata":{"generateName":"g-","labels":oops"#),
+            named("", "g-")
         );
     }
 
