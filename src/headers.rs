@@ -160,16 +160,6 @@ fn set_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
     }
 }
 
-/// Marks secrets as sensitive, so that `Debug` hides them and HPACK does not put them into its
-/// tables.
-pub fn mark_sensitive(headers: &mut HeaderMap) {
-    for (name, value) in headers.iter_mut() {
-        if is_secret(name, value) {
-            value.set_sensitive(true);
-        }
-    }
-}
-
 /// The memory that a head or trailers occupy: for each line its texts and its entry in the map.
 pub fn size(headers: &HeaderMap) -> usize {
     headers

@@ -262,7 +262,7 @@ fn a_switch_is_agreed_if_the_request_asked_for_each_of_its_protocols() {
 
 #[test]
 fn hides_secrets_and_shows_the_rest() {
-    let mut headers = map(&[
+    let headers = map(&[
         ("authorization", "Bearer s3cret"),
         ("proxy-authorization", "Basic s3cret"),
         ("cookie", "s3cret"),
@@ -281,15 +281,6 @@ fn hides_secrets_and_shows_the_rest() {
         shown.contains("jane") && shown.contains("authorization: <redacted>"),
         "{shown}"
     );
-    mark_sensitive(&mut headers);
-    assert_eq!(
-        headers
-            .values()
-            .filter(|value| value.is_sensitive())
-            .count(),
-        6
-    );
-    assert!(!format!("{headers:?}").contains("s3cret"));
     assert_eq!(
         Redacted(&map(&[("sec-websocket-protocol", "v5.channel.k8s.io")])).to_string(),
         "sec-websocket-protocol: \"v5.channel.k8s.io\""
