@@ -82,9 +82,9 @@ settings! {
         /// OpenTelemetry traces of creates: one span for each create, and one for each of its
         /// attempts. `docs/tracing.md` describes them.
         tracing: TracingConfig = TracingConfig::default(), Subsection;
-        /// Kubernetes Events about creates that the proxy gave up at a limit. An Event has the
-        /// reason `CreateGivenUp` and is written to the namespace of the create, at most one every
-        /// 30 seconds.
+        /// Kubernetes Events about creates that the proxy gave up at a limit (`CreateGivenUp`) or that
+        /// wait for a full quota (`CreateWaitsForQuota`), in the namespace of the create: at most one
+        /// of each reason every 30 seconds.
         events: EventsConfig = EventsConfig::default(), Subsection;
     }
 }

@@ -22,7 +22,7 @@ const POINTS: usize = 60;
 #[command(after_help = "\
 Examples:
   kube-retry-proxy status
-  kubectl -n argo exec deploy/workflow-controller -c kube-retry-proxy -- kube-retry-proxy status
+  kubectl -n argo exec deploy/workflow-controller -c kube-retry-proxy -- /kube-retry-proxy status
   kubectl -n argo port-forward deploy/workflow-controller 8080 & kube-retry-proxy status
   watch kube-retry-proxy status
   kube-retry-proxy status -o json | jq .conflicts

@@ -28,8 +28,9 @@ The proxy takes the address of kube-apiserver from --upstream, else from --kubec
 upstream.url or upstream.servers of the file, else from the cluster that it runs in
 (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT). It verifies kube-apiserver with
 --upstream-ca-file, else with the CA of --kubeconfig, else with upstream.caFile, else with the
-ca.crt of the service account. It reads no credentials: those of each client pass through. Only
---upstream-discover and events.enabled need a token of the proxy's own.";
+ca.crt of the service account. The credentials of each client pass through. Only
+--upstream-discover, events.enabled and replay.fullQuotas.watch need a token of the proxy's own, and
+--client-ca-file needs a front-proxy certificate.";
 
 const EXAMPLES: &str = "\
 Examples:
