@@ -39,9 +39,8 @@ impl Create<'_> {
         let sent = Instant::now();
         let (shared, settle) = (self.shared, self.settings.backoff.base);
         self.another_server_is_up = false;
-        let is_first = self.attempts == 1;
         if let Some(resolving) = &mut self.resolving {
-            resolving.sending(is_first);
+            resolving.sending();
         }
         let request = self.request(sent);
         let give_up_at = self.deadline.map(|deadline| deadline + timeout::GRACE);

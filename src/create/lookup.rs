@@ -84,7 +84,10 @@ impl Create<'_> {
         let latest = self
             .deadline
             .map_or(latest, |deadline| deadline.min(latest));
+        let reserved = self.room.bytes();
         let found = until(Some(latest), pin!(self.look_within())).await;
+        // A look that is cut off leaves what it reserved for the answer.
+        self.room.shrink(self.room.bytes() - reserved);
         let took = began.elapsed();
         self.waited_for_others += took;
         let found = found.unwrap_or(Finding::Failed(None));

@@ -191,8 +191,15 @@ impl Create<'_> {
     /// # Errors
     /// Too many creates wait already, or the grace of the drain ended.
     async fn hold(&mut self, pause: Duration) -> Result<(), Ending> {
-        let Ok(_place) = self.shared.held.try_acquire() else {
-            return Err(self.give_up(NotReplayed::HeldFull));
+        // A create that was woken keeps the place that it had in the queue.
+        let has_place = self.queued.as_ref().is_some_and(|it| it.held.is_some());
+        let _place = if has_place {
+            None
+        } else {
+            match self.shared.held.try_acquire() {
+                Ok(place) => Some(place),
+                Err(_) => return Err(self.give_up(NotReplayed::HeldFull)),
+            }
         };
         let _held = self.shared.metrics.held();
         let hold = self.record.hold(pause);

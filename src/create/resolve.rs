@@ -101,8 +101,9 @@ impl Creates {
 
 impl Resolving {
     /// The next attempt is sent.
-    pub(super) fn sending(&mut self, is_first: bool) {
-        if is_first {
+    pub(super) fn sending(&mut self) {
+        // All earlier attempts provably stored nothing.
+        if self.ambiguous.is_none() {
             self.first_sent = Instant::now();
         }
         if let Some(claim) = &mut self.claim {
@@ -383,5 +384,36 @@ impl Create<'_> {
         let resolving = self.resolving.as_mut();
         let taken = resolving.and_then(|it| it.ambiguous.replace(Err(ProxyError::TimedOut)));
         taken.unwrap_or(Err(ProxyError::TimedOut))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An object that somebody else stored while this create waited for a quota must not look like
+    /// its own.
+    #[tokio::test(start_paused = true)]
+    async fn only_attempts_that_can_have_stored_the_object_count() {
+        let mut resolving = Resolving {
+            name: None,
+            completed: None,
+            names: 0,
+            claim: None,
+            first_sent: Instant::now(),
+            ambiguous: None,
+            failed_lookups: 0,
+            result: None,
+        };
+        let wait = || tokio::time::advance(std::time::Duration::from_secs(7));
+        resolving.sending();
+        wait().await;
+        resolving.sending();
+        assert_eq!(resolving.first_sent, Instant::now());
+        resolving.ambiguous = Some(Err(ProxyError::TimedOut));
+        wait().await;
+        let in_doubt_since = resolving.first_sent;
+        resolving.sending();
+        assert_eq!(resolving.first_sent, in_doubt_since);
     }
 }

@@ -149,33 +149,43 @@ fn metadata(raw: &[u8]) -> Option<&[u8]> {
 
 type Field<'a> = (u32, FieldValue<'a>);
 
-/// The fields of a message without these. None: it is damaged.
+/// More fields of one message are not compared. A list or map has one for each item.
+const MAX_FIELDS: usize = 100_000;
+
+/// The fields of a message without these, by number; those of one number in their order. None: it is
+/// damaged, or has too many.
 fn without<'a>(message: &'a [u8], numbers: &[u32]) -> Option<Vec<Field<'a>>> {
-    fields(message)
-        .filter(|field| !matches!(field, Ok((number, _)) if numbers.contains(number)))
-        .collect::<Result<_, _>>()
-        .ok()
+    let mut all = Vec::new();
+    for field in fields(message) {
+        let field = field.ok()?;
+        if !numbers.contains(&field.0) {
+            all.push(field);
+        }
+        if all.len() > MAX_FIELDS {
+            return None;
+        }
+    }
+    all.sort_by_key(|(number, _)| *number);
+    Some(all)
 }
 
 /// Whether every field that was sent is there, those of one number in their order. An empty field
-/// may be missing.
+/// may be missing. Both are by number. Whoever sends a create chooses how many fields there are, so
+/// the time must not grow faster than their number.
 fn has_all(found: &[Field<'_>], sent: &[Field<'_>], depth: u8) -> bool {
-    let mut numbers: Vec<_> = sent.iter().map(|(number, _)| *number).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers.iter().all(|number| {
-        let mut rest = found.iter().filter(|(each, _)| each == number).peekable();
-        if rest.peek().is_none() {
-            return values(sent, *number).all(|value| is_empty(value, depth));
+    let mut found = found;
+    sent.chunk_by(|one, next| one.0 == next.0).all(|sent| {
+        let number = sent[0].0;
+        found = &found[found.partition_point(|(each, _)| *each < number)..];
+        let (same, rest) = found.split_at(found.partition_point(|(each, _)| *each == number));
+        found = rest;
+        if same.is_empty() {
+            return sent.iter().all(|(_, value)| is_empty(*value, depth));
         }
-        values(sent, *number).all(|sent| rest.any(|(_, found)| has(*found, sent, depth)))
+        let mut same = same.iter();
+        sent.iter()
+            .all(|(_, sent)| same.any(|(_, found)| has(*found, *sent, depth)))
     })
-}
-
-fn values<'a>(of: &'a [Field<'a>], number: u32) -> impl Iterator<Item = FieldValue<'a>> {
-    of.iter()
-        .filter(move |(each, _)| *each == number)
-        .map(|(_, value)| *value)
 }
 
 fn has(found: FieldValue<'_>, sent: FieldValue<'_>, depth: u8) -> bool {

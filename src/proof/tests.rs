@@ -371,3 +371,18 @@ proptest! {
         prop_assert_eq!(proof(&sending, &found), Some(Proof::Ours));
     }
 }
+
+/// The number of fields is the sender's choice. With a scan for each of them, this test would take
+/// minutes.
+#[test]
+fn many_fields_are_compared_up_to_a_limit() {
+    let found = protobuf(&stored_meta(), &Message::new().string(3, "Always"));
+    let meta = Message::new().string(1, "a").string(3, "");
+    every([(90_000, true), (110_000, false)], |(count, is_ours)| {
+        let zeros = (100..100 + count).rev();
+        let spec = zeros.fold(Message::new(), |spec, number| spec.int(number, 0));
+        let sending = protobuf(&meta, &spec.string(3, "Always"));
+        let proof = compare(&sent(&sending), &found).unwrap().proof;
+        assert_eq!(proof == Proof::Ours, is_ours, "{proof:?}");
+    });
+}

@@ -97,10 +97,18 @@ pub(super) fn update(line: &[u8]) -> Result<(Update, String), serde_json::Error>
 
 impl Quota {
     fn read(self) -> Named {
+        let written = self.status.used.clone();
         let [hard, used] = [self.status.hard, self.status.used].map(amounts);
+        // The controller writes all limits, and the use of those resources that it knows. What it does
+        // not know, such as a resource without a definition, stands in no refusal.
+        let is_readable = |name| {
+            let written = written.as_ref();
+            written.is_some_and(|all| !all.contains_key(name) || used.contains_key(name))
+        };
         let limited = self.spec.hard.unwrap_or_default();
-        let mut limited = limited.keys();
-        let is_counted = limited.all(|name| hard.contains_key(name) && used.contains_key(name));
+        let is_counted = limited
+            .keys()
+            .all(|name| hard.contains_key(name) && is_readable(name));
         let limits = Limits {
             hard,
             used,
@@ -178,6 +186,8 @@ mod tests {
             ],
             |object| assert!(!limits(object).is_counted),
         );
+        let unknown = r#"{"metadata":{"name":"q"},"spec":{"hard":{"pods":"1","nvidia.com/gpu":"1"}},"status":{"hard":{"pods":"1","nvidia.com/gpu":"1"},"used":{"pods":"0"}}}"#;
+        assert!(limits(unknown).is_counted);
         let numbers = r#"{"metadata":{"name":"q"},"spec":{"hard":{"pods":1}},"status":{"hard":{"pods":1},"used":{"pods":0.5}}}"#;
         assert!(limits(numbers).is_counted);
         assert_eq!(limits(numbers).used["pods"], quantity("500m"));
