@@ -51,7 +51,9 @@ fn sent<'a>(body: &'a [u8], namespace: &'a str, name: &'a str) -> Sent<'a> {
 /// Whatever a lookup answers, its uid is the one that others read.
 fn any_answer(body: &[u8], answer: &[u8]) {
     let meta = object_meta(answer).unwrap_or_default();
-    let create = sent(body, &meta.namespace, &meta.name);
+    let object: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    let create = sent(body, namespace, &meta.name);
     let Some(found) = compare(&create, answer) else {
         return;
     };
