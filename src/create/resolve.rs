@@ -67,16 +67,7 @@ impl Creates {
         if !settings.resolves() || target.applied.is_some() {
             return None;
         }
-        let mut resolving = Resolving {
-            name: None,
-            completed: None,
-            names: 0,
-            claim: None,
-            first_sent: Instant::now(),
-            ambiguous: None,
-            failed_lookups: 0,
-            result: None,
-        };
+        let mut resolving = Resolving::new();
         match proof::names(&body.data) {
             None => self.claims.nameless(target),
             Some(names) if !names.name.is_empty() => {
@@ -100,6 +91,19 @@ impl Creates {
 }
 
 impl Resolving {
+    fn new() -> Self {
+        Self {
+            name: None,
+            completed: None,
+            names: 0,
+            claim: None,
+            first_sent: Instant::now(),
+            ambiguous: None,
+            failed_lookups: 0,
+            result: None,
+        }
+    }
+
     /// The next attempt is sent.
     pub(super) fn sending(&mut self) {
         // All earlier attempts provably stored nothing.
@@ -395,16 +399,7 @@ mod tests {
     /// its own.
     #[tokio::test(start_paused = true)]
     async fn only_attempts_that_can_have_stored_the_object_count() {
-        let mut resolving = Resolving {
-            name: None,
-            completed: None,
-            names: 0,
-            claim: None,
-            first_sent: Instant::now(),
-            ambiguous: None,
-            failed_lookups: 0,
-            result: None,
-        };
+        let mut resolving = Resolving::new();
         let wait = || tokio::time::advance(std::time::Duration::from_secs(7));
         resolving.sending();
         wait().await;

@@ -69,7 +69,7 @@ pub enum Answer {
     Is {
         /// The class, as the proxy would find it.
         class: Class,
-        /// The code is 201.
+        /// The code is 201, and nothing says that it failed.
         created: bool,
     },
 }

@@ -178,8 +178,10 @@ fn answers_have_the_class_that_the_proxy_would_find() {
     let webhook = r#""status":"Failure","reason":"Conflict","message":"admission webhook \"a\" denied the request: no","details":{"kind":"resourcequotas"},"code":409"#;
     let panic = r#""status":"Failure","reason":"InternalError","message":"APIServer panic'd: oh","code":500"#;
     let early = r#""status":"Success","message":"Connection closed early","code":200"#;
+    let contradiction = r#""status":"Failure","reason":"InternalError","code":201"#;
     every(
         [
+            (contradiction, is(Class::Unrecognized)),
             (starting, is(Class::StartingUp)),
             (stopping, is(Class::ShuttingDown)),
             (webhook, is(Class::OtherConflict)),
