@@ -346,6 +346,30 @@ fn streamed_size(prefix: usize, rest: &Inflow) -> SizeHint {
     hint
 }
 
+impl Buffered {
+    /// Keeps `room` for as long as anybody has the data, which may be long: what a client does not
+    /// read waits in its connection, after the body itself has ended.
+    pub fn in_room(mut self, room: Reservation) -> Self {
+        self.data = Bytes::from_owner(Reserved {
+            data: self.data,
+            _room: room,
+        });
+        self
+    }
+}
+
+/// Bytes with the memory that is reserved for them.
+struct Reserved {
+    data: Bytes,
+    _room: Reservation,
+}
+
+impl AsRef<[u8]> for Reserved {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
 /// A complete body in memory. Cheap to clone: each attempt sends the same bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Buffered {

@@ -205,7 +205,7 @@ impl Creates {
                 request.body_mut(),
                 self.max_body,
                 room,
-                started + BODY_WITHIN,
+                Some(started + BODY_WITHIN),
             )
             .await?
             {
@@ -233,7 +233,7 @@ struct Create<'a> {
     first_create: Option<FirstCreate<'a>>,
     head: request::Parts,
     body: Buffered,
-    /// The memory for the head, the body and a large answer.
+    /// The memory for the head and the body.
     room: Reservation,
     /// None: ambiguous answers to this create are relayed.
     resolving: Option<Box<Resolving>>,

@@ -69,16 +69,16 @@ pub async fn collect_bounded<G: Unpin>(
     }))
 }
 
-/// Like [`collect_bounded`], but only while `room` can grow, and until `until`. If the result is
-/// not `Whole`, `body` still yields every byte.
+/// Like [`collect_bounded`], but only while `room` can grow, and until `until`, if there is such a
+/// time. If the result is not `Whole`, `body` still yields every byte.
 ///
 /// # Errors
 /// The peer's body broke off.
-pub async fn collect_within(
-    body: &mut Body,
+pub async fn collect_within<G: Unpin>(
+    body: &mut Body<G>,
     limit: u64,
     mut room: Reservation,
-    until: Instant,
+    until: Option<Instant>,
 ) -> Result<Collected, BodyError> {
     if body.size_hint().lower() > limit {
         return Ok(Collected::TooLarge);
@@ -129,9 +129,15 @@ pub async fn collect_within(
 }
 
 /// Returns when the proxy should stop reading a body into memory.
-async fn stalled(room: &Reservation, until: Instant) {
+async fn stalled(room: &Reservation, until: Option<Instant>) {
+    let too_late = async {
+        match until {
+            Some(until) => sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        () = sleep_until(until) => {}
+        () = too_late => {}
         () = room.wanted(Instant::now() + STALLED_AFTER) => {}
     }
 }

@@ -92,6 +92,16 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// An empty reservation for the same client.
+    pub fn another(&self) -> Self {
+        Self {
+            buffers: Arc::clone(&self.buffers),
+            address: self.address,
+            connection: Arc::clone(&self.connection),
+            bytes: 0,
+        }
+    }
+
     /// Reserves `more` bytes. Waits a moment if there is no room. Returns whether they are
     /// reserved.
     pub async fn grow(&mut self, more: u64) -> bool {
@@ -129,11 +139,6 @@ impl Reservation {
                 wanted.await
             }
         }
-    }
-
-    /// Bytes that are reserved.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Releases `less` bytes.

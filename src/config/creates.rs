@@ -73,7 +73,8 @@ settings! {
         /// The proxy streams a larger one to kube-apiserver and never replays it. kube-apiserver
         /// itself refuses bodies above 3Mi.
         max_body: u64 = 3 << 20, bytes(1 << 10, 64 << 20);
-        /// How much memory the bodies of all creates may use together. At least `maxBody`.
+        /// How much memory the bodies and large answers of all creates may use together. At least
+        /// `maxBody`.
         ///
         /// When it is used up, the proxy streams creates to kube-apiserver and does not replay
         /// them.

@@ -6,7 +6,7 @@ use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::Create;
-use crate::body::{Body, BodyError, Buffered, collect_bounded};
+use crate::body::{Body, BodyError, Buffered, Collected, collect_bounded, collect_within};
 use crate::budget::NamespaceBudget;
 use crate::error::ProxyError;
 use crate::forward::until;
@@ -19,6 +19,10 @@ use crate::verdict::{Class, ClassifiedAnswer, Policy, Verdict, classify, verdict
 /// Larger answers are relayed as they stream and are not judged. The errors of an apiserver are far
 /// smaller, and so are most objects.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
+
+/// Memory for larger answers is reserved. Smaller ones are part of what every request may occupy,
+/// and a quota conflict, of some hundred bytes, is judged even when no memory is left.
+const MAX_UNRESERVED_BYTES: u64 = 8 << 10;
 
 /// How many times as large as sent an object may be when it comes back: with `managedFields`,
 /// defaults, and what webhooks add.
@@ -145,25 +149,30 @@ impl Create<'_> {
         request
     }
 
-    /// Reads an answer into memory. None: it is too large.
+    /// Reads an answer into memory, or says why it must be streamed instead.
     ///
-    /// The object of a create that can be resolved may be larger than other answers: if the answer
-    /// breaks off, the object can still be looked up. The memory for it is reserved.
+    /// The memory of a large one stays reserved until the client has read it. The object of a create
+    /// that can be resolved may be larger than other answers: if the answer breaks off, the object
+    /// can still be looked up.
     pub(super) async fn collect(
-        &mut self,
+        &self,
         body: &mut Body<Lease>,
-    ) -> Result<Option<Buffered>, BodyError> {
-        let small = collect_bounded(body, MAX_ANSWER_BYTES).await?;
-        if small.is_some() || self.resolving.is_none() {
-            return Ok(small);
+    ) -> Result<Result<Buffered, NotReplayed>, BodyError> {
+        if let Some(small) = collect_bounded(body, MAX_UNRESERVED_BYTES).await? {
+            return Ok(Ok(small));
         }
-        let limit = MAX_ANSWER_BYTES + OBJECT_GROWTH * self.body.data.len() as u64;
-        if !self.room.grow(limit).await {
-            return Ok(None);
-        }
-        let collected = collect_bounded(body, limit).await;
-        self.room.shrink(limit);
-        collected
+        let grown = self
+            .resolving
+            .as_ref()
+            .map_or(0, |_| OBJECT_GROWTH * self.body.data.len() as u64);
+        let limit = MAX_ANSWER_BYTES + grown;
+        Ok(
+            match collect_within(body, limit, self.room.another(), None).await? {
+                Collected::Whole(answer, room) => Ok(answer.in_room(room)),
+                Collected::TooLarge => Err(NotReplayed::AnswerTooLarge),
+                Collected::OverBudget | Collected::TooSlow => Err(NotReplayed::BufferFull),
+            },
+        )
     }
 
     /// Reads an answer and says what it proves.
@@ -177,7 +186,7 @@ impl Create<'_> {
             trace.answered_by(lease.server());
         }
         match self.collect(&mut body).await {
-            Ok(Some(body)) => {
+            Ok(Ok(body)) => {
                 let answer = classify(head.status, &head.headers, &body.data);
                 if let (
                     Verdict::Replay {
@@ -196,11 +205,9 @@ impl Create<'_> {
                 }
                 Received::Judged(answer, Ok(Response::from_parts(head, body)))
             }
-            Ok(None) => {
+            Ok(Err(why)) => {
                 let class = if is_error(head.status) {
-                    self.shared
-                        .metrics
-                        .not_replayed(NotReplayed::AnswerTooLarge);
+                    self.shared.metrics.not_replayed(why);
                     Class::Unrecognized
                 } else {
                     Class::Success

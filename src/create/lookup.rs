@@ -84,10 +84,7 @@ impl Create<'_> {
         let latest = self
             .deadline
             .map_or(latest, |deadline| deadline.min(latest));
-        let reserved = self.room.bytes();
         let found = until(Some(latest), pin!(self.look_within())).await;
-        // A look that is cut off leaves what it reserved for the answer.
-        self.room.shrink(self.room.bytes() - reserved);
         let took = began.elapsed();
         self.waited_for_others += took;
         let found = found.unwrap_or(Finding::Failed(None));
@@ -180,8 +177,8 @@ impl Create<'_> {
         let (head, mut body) = sent.map_err(|_| Finding::Failed(None))?.into_parts();
         let lease = body.take_guard();
         let body = match self.collect(&mut body).await {
-            Ok(Some(body)) => body,
-            Ok(None) => return Err(Finding::Unproven("the object is too large to be compared")),
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => return Err(Finding::Unproven("the object is too large to be compared")),
             Err(error) => {
                 if let Some(lease) = lease {
                     lease.lost(&error);

@@ -185,7 +185,7 @@ impl Families {
                 "quota_watch_failures_total",
                 "Failures to list or watch the quotas of a namespace; its creates poll meanwhile.",
             ),
-            buffered: in_registry.gauge("buffered_bytes", "Memory reserved for creates, heads and bodies."),
+            buffered: in_registry.gauge("buffered_bytes", "Memory reserved for creates (heads, bodies and large answers)."),
             unread: in_registry.gauge("unread_bytes", "Memory that answers may occupy whose clients have not read all that came."),
             let_go: in_registry.counter("answers_let_go_total", "Answers broken off because nobody read them while memory was short."),
             streams: in_registry.gauges("streams", "Open watches, followed logs and upgraded connections.", &["kind"]),

@@ -14,6 +14,7 @@ cases![
     creates_that_send_a_byte_leave_replay_on,
     creates_that_stop_before_their_end_leave_replay_on,
     creates_over_one_http2_connection_that_send_nothing_leave_replay_on,
+    answers_to_creates_are_not_read,
 ];
 
 /// The answer of a real apiserver to a create that lost the race for its quota.
@@ -148,4 +149,60 @@ async fn creates_over_one_http2_connection_that_send_nothing_leave_replay_on(
     );
     replayed(&mut lab).await;
     lab.finish((client, open)).await
+}
+
+/// Large answers to small creates, of which the client reads only the heads. Full, they are more
+/// than one address may occupy: the rest streams and counts among the answers that nobody reads.
+async fn answers_to_creates_are_not_read(size: Size) -> Outcome {
+    const ANSWER: usize = 60_000;
+    const CREATES: usize = 230;
+    let mut lab = Lab::start(size, Protocol::Http2, |mut exchange: Exchange| async move {
+        if exchange.path.contains("abuse") {
+            let _read = exchange.body().await;
+            exchange.answer(201, vec![b' '; ANSWER]).await;
+        } else {
+            ordinary(exchange).await
+        }
+    })
+    .await;
+    lab.neighbours().await;
+    let windows = http2::Windows {
+        stream: 1000,
+        connection: 65_535,
+    };
+    let connections = size.of(2, 10);
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        let client = http2::Client::connect_with(lab.dialer(), windows)
+            .await
+            .unwrap();
+        for number in 0..CREATES {
+            let body = pod(&format!("unread-{number}"), 500);
+            let answer = client.send(&Ask::create("abuse"), &body).await.unwrap();
+            match in_time(answer).await {
+                Some(Ok(answer)) => open.push(answer.into_body()),
+                other => lab.require(false, format!("create {number} got no head: {other:?}")),
+            }
+        }
+    }
+    let (least, most) = (100 << 20, 128 << 20);
+    let told = lab.proxy.metric("buffered_bytes", "").await;
+    lab.note(format!("buffered_bytes {told}"));
+    let least = least.min(connections * CREATES * ANSWER) as f64;
+    lab.require(
+        (least..=f64::from(most)).contains(&told),
+        format!("{told} bytes are reserved for answers that nobody reads"),
+    );
+    lab.neighbours_go_round(1).await;
+    drop(open);
+    let mut left = told;
+    for _ in 0..100 {
+        left = lab.proxy.metric("buffered_bytes", "").await;
+        if left < ANSWER as f64 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    lab.require(left < ANSWER as f64, format!("{left} bytes stay reserved"));
+    lab.finish(()).await
 }
