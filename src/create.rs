@@ -35,6 +35,7 @@ use crate::decisions::{Decisions, Record};
 use crate::drain::Watcher;
 use crate::error::ProxyError;
 use crate::headers;
+use crate::identity::ByCertificate;
 use crate::metrics::{Metrics, NotReplayed, RouteLabel};
 use crate::quotas::{Place, Quotas};
 use crate::ratelimit::{Admitted, Caller, FirstCreate};
@@ -111,7 +112,8 @@ impl Creates {
         self.settings.store(Arc::new(new));
     }
 
-    /// Answers one create. `room` is a reservation without any bytes yet.
+    /// Answers one create. `by` is Some if a certificate says who asks. `room` is a reservation
+    /// without any bytes yet.
     ///
     /// # Errors
     /// The apiserver gave no answer, or the create was not sent: a limit was reached, or its body
@@ -119,6 +121,7 @@ impl Creates {
     pub async fn create(
         &self,
         target: CreateTarget,
+        by: Option<ByCertificate<'_>>,
         room: Reservation,
         mut request: Box<Request<Body>>,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
@@ -167,6 +170,7 @@ impl Creates {
             shared: self,
             settings: &settings,
             target: &target,
+            by,
             budget: None,
             caller,
             first_create: None,
@@ -224,6 +228,9 @@ struct Create<'a> {
     shared: &'a Creates,
     settings: &'a CreateSettings,
     target: &'a CreateTarget,
+    /// Some if a certificate says who asks. Nothing else of the head can end while the create
+    /// waits: the apiserver looks at a token anew in each attempt.
+    by: Option<ByCertificate<'a>>,
     /// None until the apiserver has given an answer that is not a refusal. A caller can invent
     /// namespaces, and these must not occupy entries of the budget.
     budget: Option<NamespaceBudget>,
@@ -343,6 +350,17 @@ impl Create<'_> {
             );
         }
         reply
+    }
+
+    /// Whether the apiserver may still be asked in the name of the caller.
+    ///
+    /// # Errors
+    /// The certificate that names the caller has ended: the client gets the answer at hand.
+    fn may_still_ask(&self) -> Result<(), Ending> {
+        match self.by {
+            Some(by) if !by.counts() => Err(self.give_up(NotReplayed::CertificateEnded)),
+            _ => Ok(()),
+        }
     }
 
     fn give_up(&self, why: NotReplayed) -> Ending {

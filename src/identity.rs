@@ -37,6 +37,24 @@ pub struct ClientCertificate {
     checked: Mutex<Option<Checked>>,
 }
 
+/// In whose name a request asks, for requests that wait: the certificate can end meanwhile.
+#[derive(Clone, Copy)]
+pub struct ByCertificate<'a> {
+    /// Decides whether the certificate counts.
+    pub identities: &'a Identities,
+    /// What the client presented.
+    pub certificate: &'a ClientCertificate,
+}
+
+impl ByCertificate<'_> {
+    /// Whether the client may still be named to the apiserver, which would see an expired
+    /// certificate, or one of another CA, itself if the client asked it.
+    pub fn counts(&self) -> bool {
+        let identified = self.identities.of(self.certificate, SystemTime::now());
+        identified.is_ok()
+    }
+}
+
 /// Who a client is, or why its certificate cannot say so.
 pub type Identified = Result<Arc<IdentityFields>, Arc<IdentityError>>;
 

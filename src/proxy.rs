@@ -16,7 +16,7 @@ use crate::create::Creates;
 use crate::error::ProxyError;
 use crate::forward::forward;
 use crate::headers::{self, IdentityFields, Via};
-use crate::identity::{ClientCertificate, Identities};
+use crate::identity::{ByCertificate, ClientCertificate, Identities};
 use crate::metrics::{CertificateUse, Metrics, RouteLabel, StreamKind};
 use crate::route::{CreateTarget, MatchedResources, Route, timeout};
 use crate::status::Encoding;
@@ -88,8 +88,11 @@ impl Proxy {
                     identity.assert(request.headers_mut());
                 }
                 let request = Box::new(Body::of_request(request, &self.creates.drain));
-                let answered = self.take(step, &peer, request, started).await;
-                if identity.is_some() {
+                let is_identified = identity.is_some();
+                let answered = self
+                    .take(step, &peer, is_identified, request, started)
+                    .await;
+                if is_identified {
                     self.watch_for_disbelief(&answered);
                 }
                 answered
@@ -172,6 +175,13 @@ impl Proxy {
         result
     }
 
+    fn by_certificate<'a>(&'a self, peer: &'a Peer) -> Option<ByCertificate<'a>> {
+        Some(ByCertificate {
+            identities: self.identities.as_ref()?,
+            certificate: peer.certificate.as_deref()?,
+        })
+    }
+
     fn watch_for_disbelief<B>(&self, answered: &Result<Response<B>, ProxyError>) {
         let is_refused = |response: &Response<B>| response.status() == StatusCode::UNAUTHORIZED;
         if let (Some(identities), Ok(response)) = (&self.identities, answered)
@@ -206,13 +216,15 @@ impl Proxy {
         &self,
         step: Step,
         peer: &Peer,
+        is_identified: bool,
         request: Box<Request<Body>>,
         started: Instant,
     ) -> Result<Response<Body<Lease>>, ProxyError> {
         match step {
             Step::Create(target) => {
                 let room = self.creates.buffers.reserve(peer.ip, &peer.buffered);
-                Box::pin(self.creates.create(target, room, request)).await
+                let by = self.by_certificate(peer).filter(|_| is_identified);
+                Box::pin(self.creates.create(target, by, room, request)).await
             }
             Step::Forward(lane) => {
                 let open = (lane == LaneKind::Stream)

@@ -57,6 +57,7 @@ impl Create<'_> {
         }
         let waited = Instant::now();
         self.wait_in_queue(refused_by, wait_at_least).await?;
+        self.may_still_ask()?;
         self.since_quota = (self.tries(), Instant::now());
         self.sending_again(Class::ExceededQuota, waited.elapsed());
         Ok(true)

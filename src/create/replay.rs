@@ -148,6 +148,7 @@ impl Create<'_> {
             })?;
         }
         self.hold(pause).await?;
+        self.may_still_ask()?;
         Ok(pause)
     }
 

@@ -279,7 +279,7 @@ async fn client(creates: Arc<Creates>, index: usize, plan: Plan, begun: Instant)
         .buffers
         .reserve([10, 0, 0, 1].into(), &ConnectionShare::default());
     let answered = async {
-        match creates.create(target, room, Box::new(request)).await {
+        match creates.create(target, None, room, Box::new(request)).await {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 let body = body.collect().await.ok().map(|body| body.to_bytes());

@@ -70,6 +70,8 @@ label! {
         AnswerTooLarge = "answer_too_large",
         /// Too many creates of the namespace were waiting for a full quota.
         QuotaQueueFull = "quota_queue_full",
+        /// The client certificate expired while the create waited, or its CA was removed.
+        CertificateEnded = "certificate_ended",
     }
 }
 
@@ -94,6 +96,9 @@ impl NotReplayed {
             Self::AnswerTooLarge => "the answer was too large to be judged",
             Self::QuotaQueueFull => {
                 "too many creates of the namespace were waiting for a full quota already"
+            }
+            Self::CertificateEnded => {
+                "the client certificate expired or its CA was removed while the create waited"
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, RETRY_AFTER, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -23,7 +23,10 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::pki::Ca;
-use crate::support::Protocol;
+use crate::support::{Protocol, captured};
+
+/// Each create of these is answered by a quota conflict, and is to wait for a second.
+pub const CONTENDED: &str = "/api/v1/namespaces/contended/pods";
 
 /// What arrived.
 #[derive(Clone, Debug)]
@@ -176,7 +179,13 @@ async fn answer(
     }
     let posted = request.method() == http::Method::POST;
     while request.body_mut().frame().await.is_some() {}
-    if posted {
+    if posted && request.uri().path() == CONTENDED {
+        let conflict = captured("quota_conflict_409");
+        *response.status_mut() = conflict.status;
+        *response.headers_mut() = conflict.headers;
+        *response.body_mut() = conflict.body.into();
+        response.headers_mut().insert(RETRY_AFTER, 1.into());
+    } else if posted {
         *response.status_mut() = StatusCode::CREATED;
     }
     Ok(response)

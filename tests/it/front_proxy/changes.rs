@@ -2,6 +2,7 @@
 
 use http::{Method, StatusCode};
 
+use super::apiserver::CONTENDED;
 use super::pki::{Ca, Leaf};
 use super::{Front, message, request};
 use crate::cases::every;
@@ -83,6 +84,30 @@ async fn a_connection_does_not_outlive_its_certificate(down: Protocol) {
         "{}",
         message(&refusal)
     );
+    front.stop().await;
+}
+
+cases!(
+    a_create_that_waits_does_not_outlive_its_certificate,
+    protocols
+);
+async fn a_create_that_waits_does_not_outlive_its_certificate(down: Protocol) {
+    let front = Front::start(Protocol::Http2).await;
+    let jane = front.clients.client("jane", &[]);
+    let mut client = front.client(Some(&jane), down).await;
+    let create = request(&client, Method::POST, CONTENDED, &[]);
+    let asked = tokio::spawn(async move { client.ask(create).await });
+    let held = || sample(&front.proxy, "kube_retry_proxy_held");
+    eventually("the create waits", || held() == 1.0).await;
+    front.write("clients.crt", &Ca::new("other").pem());
+    eventually("the reload", || {
+        reloads(&front, "client_ca", "success") == 1.0
+    })
+    .await;
+    assert_eq!(asked.await.unwrap().status, StatusCode::CONFLICT);
+    assert_eq!(front.apiserver.requests().len(), 1);
+    let reason = "kube_retry_proxy_not_replayed_total{reason=\"certificate_ended\"}";
+    assert_eq!(sample(&front.proxy, reason), 1.0);
     front.stop().await;
 }
 
