@@ -15,6 +15,8 @@ use crate::client::Protocol;
 pub(crate) const PROCESSOR: usize = 0;
 /// How long a contestant may take to start. Valgrind reads its debug information first.
 const START: Duration = Duration::from_secs(120);
+/// How long a contestant may take to end by itself. Most wait for their connections.
+const END: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
@@ -62,11 +64,18 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // It may have ended by itself.
-            let _killed = child.kill();
-            let _reaped = child.wait();
+        let Some(child) = &mut self.child else {
+            return;
+        };
+        // A build that takes notes of itself, for profile-guided optimisation, writes them at its
+        // end. It may have ended by itself.
+        let _asked = Command::new("kill").arg(child.id().to_string()).status();
+        let asked = Instant::now();
+        while asked.elapsed() < END && matches!(child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
         }
+        let _killed = child.kill();
+        let _reaped = child.wait();
     }
 }
 
