@@ -16,7 +16,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -26,7 +25,7 @@ pub use reload::ConfigSource;
 use crate::admin::{self, Admin, Check, Readiness};
 use crate::body::Buffers;
 use crate::config::{self, Config};
-use crate::create::{CreateSettings, Creates};
+use crate::create::{CreateSettings, Creates, HeldPlaces};
 use crate::decisions::Decisions;
 use crate::drain::{Drain, Stage};
 use crate::events::Recorder;
@@ -144,7 +143,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
             metrics.buffered(),
         ),
         max_body: config.creates.max_body,
-        held: Semaphore::new(config.creates.max_held.size()),
+        held: HeldPlaces::new(config.creates.max_held.size()),
         in_flight: TaskTracker::new(),
         claims: Arc::default(),
         decisions: Arc::clone(&decisions),

@@ -8,6 +8,7 @@
 
 mod attempt;
 mod claims;
+mod held;
 mod lookup;
 mod naming;
 mod pass_through;
@@ -21,11 +22,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response, request};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use claims::Claims;
+pub use held::{HeldPlace, HeldPlaces};
 pub use settings::CreateSettings;
 
 use crate::body::{Body, BodyError, Buffered, Buffers, Collected, Reservation, collect_within};
@@ -60,8 +61,8 @@ pub struct Creates {
     pub upstream: Arc<Upstream>,
     /// The creates that wait for full quotas.
     pub quotas: Arc<Quotas>,
-    /// One permit for each create that may wait between two attempts, `creates.maxHeld` in all.
-    pub held: Semaphore,
+    /// The places of creates that wait between two attempts.
+    pub held: HeldPlaces,
     /// Has a token for each create that is in the loop. The drain waits for them.
     pub in_flight: TaskTracker,
     /// The memory for bodies, `creates.maxBuffered`.
@@ -87,7 +88,7 @@ struct Queued<'a> {
     polls: u32,
     /// Its place among the held creates, if it is woken: one that is refused again must not lose its
     /// turn.
-    held: Option<SemaphorePermit<'a>>,
+    held: Option<HeldPlace<'a>>,
 }
 
 /// How a create ends, and why it ends so.

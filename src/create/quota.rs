@@ -80,7 +80,7 @@ impl Create<'_> {
             return Ok(());
         };
         if queued.held.is_none() {
-            queued.held = self.shared.held.try_acquire().ok();
+            queued.held = self.shared.held.take(Class::ExceededQuota);
         }
         if queued.held.is_none() {
             return Err(self.give_up(NotReplayed::HeldFull));

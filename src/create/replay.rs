@@ -147,7 +147,7 @@ impl Create<'_> {
                 self.give_up(NotReplayed::Budget)
             })?;
         }
-        self.hold(pause).await?;
+        self.hold(class, pause).await?;
         self.may_still_ask()?;
         Ok(pause)
     }
@@ -187,19 +187,19 @@ impl Create<'_> {
         self.attempts + lookups
     }
 
-    /// Waits for `pause`, and holds only the body and a place among the held creates meanwhile.
+    /// Waits for `pause` after an answer of `class`, and holds only the body and a place among the held creates meanwhile.
     ///
     /// # Errors
     /// Too many creates wait already, or the grace of the drain ended.
-    async fn hold(&mut self, pause: Duration) -> Result<(), Ending> {
+    async fn hold(&mut self, class: Class, pause: Duration) -> Result<(), Ending> {
         // A create that was woken keeps the place that it had in the queue.
         let has_place = self.queued.as_ref().is_some_and(|it| it.held.is_some());
         let _place = if has_place {
             None
         } else {
-            match self.shared.held.try_acquire() {
-                Ok(place) => Some(place),
-                Err(_) => return Err(self.give_up(NotReplayed::HeldFull)),
+            match self.shared.held.take(class) {
+                Some(place) => Some(place),
+                None => return Err(self.give_up(NotReplayed::HeldFull)),
             }
         };
         let _held = self.shared.metrics.held();

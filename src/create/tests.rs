@@ -19,13 +19,12 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use proptest::prelude::*;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{CreateSettings, Creates};
+use super::{CreateSettings, Creates, HeldPlaces};
 use crate::body::{Body, Buffers, ConnectionShare};
 use crate::config::{Rate, UpstreamConfig};
 use crate::decisions::{Decision, Decisions};
@@ -97,6 +96,32 @@ fn the_limits_begin_anew_after_a_wait_for_a_full_quota() {
     assert_eq!(answered(2), (409, 3));
 }
 
+/// Of four places, two creates that wait for a full quota have theirs, and another one gets its
+/// refusal. One that meets a conflict in another namespace finds a place.
+#[test]
+fn waits_for_full_quotas_leave_places_to_conflicts() {
+    let mut creates = vec![Plan::of(Vec::new()); 4];
+    for (index, plan) in creates.iter_mut().enumerate() {
+        let (row, asked) = match index {
+            3 => (plan::CONFLICT, None),
+            _ => (&plan::FULL_QUOTA, Some(1)),
+        };
+        plan.at = 100 * index as u64;
+        plan.namespace = index as u8 / 3;
+        plan.replies = vec![(Reply::Answer(row, asked), 0)];
+    }
+    let mut run = Run::of(creates);
+    run.limits.opt_ins = true;
+    run.max_held = 4;
+    let history = play(&run);
+    judge::judge(&run, &history);
+    let statuses = history.ends.iter().map(|end| match end.answer {
+        Answer::Whole(status, _) => status.as_u16(),
+        _ => panic!("it got no answer of a server"),
+    });
+    assert_eq!(Vec::from_iter(statuses), [201, 201, 403, 201]);
+}
+
 /// What became of a run.
 struct History {
     begun: Instant,
@@ -158,7 +183,7 @@ async fn played(run: &Run) -> History {
         settings: ArcSwap::from_pointee(CreateSettings::new(&run.limits.config())),
         quotas: Quotas::new(&upstream, &metrics),
         upstream,
-        held: Semaphore::new(run.max_held as usize),
+        held: HeldPlaces::new(run.max_held as usize),
         in_flight: TaskTracker::new(),
         claims: Arc::default(),
         buffers: Buffers::new(run.max_buffered, MAX_BODY, metrics.buffered()),
@@ -201,7 +226,7 @@ async fn played(run: &Run) -> History {
             // Often enough to see what is in use.
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
-        most_held = most_held.max(run.max_held as usize - creates.held.available_permits());
+        most_held = most_held.max(run.max_held as usize - creates.held.free());
         most_buffered = most_buffered.max(creates.buffers.used());
     }
     // Connections take back their places.
@@ -216,7 +241,7 @@ async fn played(run: &Run) -> History {
         .lines()
         .filter(|line| line.starts_with("kube_retry_proxy_upstream_streams"))
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
-    let permits = run.max_held as usize - creates.held.available_permits();
+    let permits = run.max_held as usize - creates.held.free();
     History {
         begun,
         arrived: script.arrived.lock().unwrap().clone(),

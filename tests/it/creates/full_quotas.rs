@@ -10,7 +10,7 @@ use model_control_plane::{Fault, Settings};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::{attempts, brisk, ended, held, not_replayed};
+use super::{attempts, brisk, ended, held, lasting_conflict, not_replayed, patient};
 use crate::support::logs::Logs;
 use crate::support::{
     Answer, Client, NAMESPACE, Protocol, Rig, assert_relayed, captured, conflict, eventually, one,
@@ -301,6 +301,48 @@ async fn the_creates_of_a_namespace_that_wait_are_bounded() {
         delete(&mut client, "first").await;
         created(second).await;
         rig.stop().await;
+    }
+}
+
+/// With and without a watch, creates that wait for a full quota have half of the places.
+#[tokio::test]
+async fn creates_that_wait_leave_places_to_conflicts_of_other_namespaces() {
+    for watch in [true, false] {
+        let (rig, _directory) = rig("1", TOKEN, |config| {
+            patient(config);
+            config.creates.max_held = 3.try_into().unwrap();
+            config.replay.full_quotas.watch = watch;
+            config.replay.exceeded_quota.max_attempts = kube_retry_proxy::config::Attempts::MAX;
+            // Polls are so far apart that there are none.
+            config.replay.base_delay = Duration::from_secs(3600);
+            config.replay.max_delay = Duration::from_secs(3600);
+        })
+        .await;
+        rig.plane.create_namespace("other").unwrap();
+        let mut client = rig.client(Protocol::Http2).await;
+        client.create("first").await;
+        let mut creates = Vec::new();
+        for name in ["second", "third"] {
+            let mut client = client.share();
+            creates.push(tokio::spawn(async move { client.create(name).await }));
+        }
+        held(&rig, 2).await;
+        let refused = client.create("fourth").await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{watch}");
+        assert_eq!(not_replayed(&rig, "held_full"), 1.0, "{watch}");
+
+        rig.faults().next_create(Fault::Answer(lasting_conflict()));
+        let mut request = client.create_request("a");
+        let path = request.uri().to_string().replace(NAMESPACE, "other");
+        *request.uri_mut() = path.parse().unwrap();
+        let mut share = client.share();
+        creates.push(tokio::spawn(async move {
+            Answer::of(share.send(request).await).await
+        }));
+        held(&rig, 3).await;
+        creates.iter().for_each(JoinHandle::abort);
+        drop((client, creates));
+        at_rest(rig).await;
     }
 }
 
