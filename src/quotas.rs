@@ -23,6 +23,7 @@ use crate::config::FullQuotas;
 use crate::metrics::{Metrics, QuotaWait, QuotaWake};
 use crate::upstream::Upstream;
 use crate::verdict::Exceeded;
+pub use queue::NeverFits;
 use queue::{Queue, Standing, Ticket};
 use watch::Failing;
 
@@ -185,14 +186,18 @@ impl Namespace {
 
 impl Place {
     /// A quota refused the create. None: the message of the refusal could not be read.
-    pub fn refused(&self, by: Option<&Exceeded>) {
-        self.namespace
-            .change(|queue| queue.refused(self.ticket, by, Instant::now()));
+    ///
+    /// # Errors
+    /// It can never fit, so it must not wait again.
+    pub fn refused(&self, by: Option<&Exceeded>) -> Result<(), NeverFits> {
+        let mut inner = self.namespace.lock();
+        inner.queue.refused(self.ticket, by, Instant::now())
     }
 
     /// Waits until the create is to be sent again, and returns why. `pause` returns the pause before
     /// the next poll.
     pub async fn wait(&self, mut pause: impl FnMut() -> Duration) -> QuotaWake {
+        self.namespace.change(|queue| queue.waits(self.ticket));
         let mut poll_at = None;
         loop {
             let standing = self

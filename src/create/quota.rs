@@ -8,7 +8,7 @@ use super::replay::own;
 use super::{Create, Ending, Queued};
 use crate::drain::Stage;
 use crate::metrics::{BudgetKind, NotReplayed, QuotaWake};
-use crate::quotas::QueueFull;
+use crate::quotas::{NeverFits, QueueFull};
 use crate::status::Status;
 use crate::verdict::{Class, Exceeded};
 
@@ -32,10 +32,7 @@ impl Create<'_> {
             .and_then(|status| Exceeded::of(&status));
         let refused_by = refused_by.as_ref();
         if refused_by.is_some_and(Exceeded::can_never_fit) {
-            return Err(Ending {
-                why: NEVER_FITS,
-                ..self.final_answer(Class::ExceededQuota)
-            });
+            return Err(self.never_fits());
         }
         let settings = &self.settings.full_quotas;
         if self.queued.is_none() {
@@ -85,6 +82,9 @@ impl Create<'_> {
         if queued.held.is_none() {
             return Err(self.give_up(NotReplayed::HeldFull));
         }
+        if let Err(NeverFits) = queued.place.refused(refused_by) {
+            return Err(self.never_fits());
+        }
         if self.attempts == 1 {
             own(&mut self.body.data);
         }
@@ -96,7 +96,6 @@ impl Create<'_> {
             backoff.delay(*polls, fastrand::f64(), wait_at_least)
         };
         let ended = loop {
-            queued.place.refused(refused_by);
             let why = tokio::select! {
                 why = queued.place.wait(&mut pause) => why,
                 () = sleep_until(until) => break Some(limit),
@@ -119,6 +118,13 @@ impl Create<'_> {
         };
         drop(waiting);
         ended.map_or(Ok(()), |limit| Err(self.give_up(limit)))
+    }
+
+    fn never_fits(&self) -> Ending {
+        Ending {
+            why: NEVER_FITS,
+            ..self.final_answer(Class::ExceededQuota)
+        }
     }
 
     /// When the wait ends, and the limit that ends it.

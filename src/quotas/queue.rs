@@ -58,7 +58,9 @@ pub(super) enum Standing {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     creates: BTreeMap<Ticket, Waiting>,
-    quotas: HashMap<Box<str>, Quota>,
+    quotas: HashMap<Box<str>, Limits>,
+    /// The pauses of quotas, by name. A quota that is gone by the watch may still refuse.
+    pauses: HashMap<Box<str>, Pause>,
     watch: Watch,
     /// Reservations of creates that have their answer.
     settling: Vec<Settling>,
@@ -85,16 +87,20 @@ struct Waiting {
     is_known: bool,
     /// None: an attempt is in flight.
     standing: Option<Standing>,
-    /// Whether what it asks for is reserved.
-    is_reserved: bool,
+    /// Why it was woken, until it waits again. What one asks for that fits is reserved meanwhile.
+    woken: Option<Why>,
 }
 
-#[derive(Debug)]
-struct Quota {
-    limits: Limits,
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    until: Instant,
+    /// How often in a row the quota refused a create that fits.
     refusals: u32,
-    paused_until: Option<Instant>,
 }
+
+/// A create was sent although it asks for more than a limit, and was refused once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeverFits;
 
 #[derive(Debug)]
 struct Settling {
@@ -113,28 +119,50 @@ impl Queue {
             asks: Vec::new(),
             is_known: may_be_woken,
             standing: None,
-            is_reserved: false,
+            woken: None,
         };
         self.creates.insert(ticket, waiting);
     }
 
-    /// A quota refused the create, which waits in its old place from now on. None: nobody knows what
-    /// it asks for.
-    pub(super) fn refused(&mut self, ticket: Ticket, by: Option<&Exceeded>, now: Instant) {
+    /// A quota refused the create. None: nobody knows what it asks for.
+    ///
+    /// # Errors
+    /// It can never fit, so it must not wait again. Whatever has refused it this time: as long as the
+    /// statuses say the same, it would be sent again at once.
+    pub(super) fn refused(
+        &mut self,
+        ticket: Ticket,
+        by: Option<&Exceeded>,
+        now: Instant,
+    ) -> Result<(), NeverFits> {
         self.last_sent.get_or_insert(now);
         let Some(waiting) = self.creates.get_mut(&ticket) else {
-            return;
+            return Ok(());
         };
-        let was_reserved = std::mem::take(&mut waiting.is_reserved);
+        let woken = waiting.woken.take();
         let was_known = waiting.add(by, &self.quotas);
-        if let (true, true, Some(by)) = (was_reserved, was_known, by)
-            && let Some(quota) = self.quotas.get_mut(&by.quota)
-        {
-            let pause = FIRST_PAUSE.saturating_mul(1 << quota.refusals.min(10));
-            quota.paused_until = Some(now + pause.min(LONGEST_PAUSE));
-            quota.refusals = quota.refusals.saturating_add(1);
+        if let (Some(Why::Fits), true, Some(by)) = (woken, was_known, by) {
+            let before = self.pauses.get(&by.quota);
+            let refusals = before.map_or(0, |pause| pause.refusals);
+            let pause = FIRST_PAUSE.saturating_mul(1 << refusals.min(10));
+            let pause = Pause {
+                until: now + pause.min(LONGEST_PAUSE),
+                refusals: refusals.saturating_add(1),
+            };
+            self.pauses.insert(by.quota.clone(), pause);
         }
-        waiting.standing = Some(waiting.unwoken(self.watch));
+        if woken == Some(Why::NeverFits) {
+            return Err(NeverFits);
+        }
+        Ok(())
+    }
+
+    /// The create waits from now on, in its old place if it has waited before.
+    pub(super) fn waits(&mut self, ticket: Ticket) {
+        if let Some(waiting) = self.creates.get_mut(&ticket) {
+            waiting.woken = None;
+            waiting.standing = Some(waiting.unwoken(self.watch));
+        }
     }
 
     /// What the create does. A woken one is in flight from now on.
@@ -154,7 +182,6 @@ impl Queue {
     pub(super) fn polls(&mut self, ticket: Ticket) {
         if let Some(waiting) = self.creates.get_mut(&ticket) {
             waiting.standing = None;
-            waiting.is_reserved = false;
         }
     }
 
@@ -164,14 +191,11 @@ impl Queue {
             return;
         };
         let was_sent = waiting.standing.is_none();
-        if !(waiting.is_reserved && was_sent) {
+        if !(waiting.is_reserved() && was_sent) {
             return;
         }
         for ask in &waiting.asks {
-            if let Some(quota) = self.quotas.get_mut(&*ask.quota) {
-                quota.refusals = 0;
-                quota.paused_until = None;
-            }
+            self.pauses.remove(&*ask.quota);
         }
         self.settling.push(Settling {
             until: now + SETTLE,
@@ -188,11 +212,7 @@ impl Queue {
     pub(super) fn list(&mut self, quotas: Vec<(Box<str>, Limits)>) {
         self.watch = Watch::Follows;
         self.settling.clear();
-        let mut before = std::mem::take(&mut self.quotas);
-        for (name, limits) in quotas {
-            let quota = Quota::renewed(before.remove(&name), limits);
-            self.quotas.insert(name, quota);
-        }
+        self.quotas = quotas.into_iter().collect();
         for waiting in self.creates.values_mut() {
             waiting.see(&self.quotas);
         }
@@ -201,8 +221,7 @@ impl Queue {
     /// A quota is new or has changed.
     pub(super) fn changed(&mut self, name: Box<str>, limits: Limits) {
         self.settled(&name);
-        let quota = Quota::renewed(self.quotas.remove(&name), limits);
-        let is_new = self.quotas.insert(name, quota).is_none();
+        let is_new = self.quotas.insert(name, limits).is_none();
         if is_new {
             for waiting in self.creates.values_mut() {
                 waiting.see(&self.quotas);
@@ -233,6 +252,9 @@ impl Queue {
     /// if nothing happens before.
     pub(super) fn advance(&mut self, now: Instant) -> (Vec<Ticket>, Option<Instant>) {
         self.settling.retain(|each| each.until > now);
+        // Refusals are in a row if one comes soon after the pause for the last one.
+        self.pauses
+            .retain(|_, pause| pause.until + LONGEST_PAUSE > now);
         let mut changed = Vec::new();
         for (ticket, waiting) in &mut self.creates {
             let rests = matches!(waiting.standing, Some(Standing::Polls | Standing::Waits));
@@ -245,7 +267,7 @@ impl Queue {
         if self.watch != Watch::Follows {
             return (changed, None);
         }
-        let is_counted = self.quotas.values().all(|quota| quota.limits.is_counted);
+        let is_counted = self.quotas.values().all(|limits| limits.is_counted);
         if is_counted {
             changed.extend(self.wake(now));
         }
@@ -254,17 +276,19 @@ impl Queue {
         let anyway = self.last_sent.filter(|_| waits && is_counted);
         let anyway = anyway.map(|sent| sent + ANYWAY_AFTER);
         let settled = self.settling.iter().map(|each| each.until);
-        let resumed = self.quotas.values().filter_map(|quota| quota.paused_until);
+        let resumed = self.pauses.values().map(|pause| pause.until);
         let next = settled.chain(resumed).chain(anyway);
         (changed, next.filter(|then| *then > now).min())
     }
 
     fn wake(&mut self, now: Instant) -> Vec<Ticket> {
-        let mut room = Room::of(&self.quotas, now);
+        let mut room = Room::of(&self.quotas, &self.pauses, now);
         let mut woken = 0;
-        for waiting in self.creates.values().filter(|each| each.is_reserved) {
-            room.keep(&waiting.asks);
-            woken += 1;
+        for waiting in self.creates.values() {
+            woken += usize::from(waiting.woken.is_some());
+            if waiting.is_reserved() {
+                room.keep(&waiting.asks);
+            }
         }
         for settling in &self.settling {
             room.keep(&settling.asks);
@@ -284,7 +308,6 @@ impl Queue {
             let why = if waiting.asks.iter().any(|ask| room.never_holds(ask)) {
                 Why::NeverFits
             } else if room.holds(&waiting.asks) {
-                waiting.is_reserved = true;
                 Why::Fits
             } else if send_anyway {
                 Why::Anyway
@@ -297,6 +320,7 @@ impl Queue {
             }
             send_anyway = false;
             waiting.standing = Some(Standing::Woken(why));
+            waiting.woken = Some(why);
             woken += 1;
             tickets.push(*ticket);
         }
@@ -309,7 +333,7 @@ impl Queue {
 
 impl Waiting {
     /// Adds what a refusal says. Returns whether all of it was known before.
-    fn add(&mut self, by: Option<&Exceeded>, quotas: &HashMap<Box<str>, Quota>) -> bool {
+    fn add(&mut self, by: Option<&Exceeded>, quotas: &HashMap<Box<str>, Limits>) -> bool {
         let Some(by) = by else {
             self.is_known = false;
             return false;
@@ -337,10 +361,14 @@ impl Waiting {
         was_known
     }
 
-    fn see(&mut self, quotas: &HashMap<Box<str>, Quota>) {
+    fn see(&mut self, quotas: &HashMap<Box<str>, Limits>) {
         for ask in &mut self.asks {
             ask.is_seen |= quotas.contains_key(&*ask.quota);
         }
+    }
+
+    fn is_reserved(&self) -> bool {
+        self.woken == Some(Why::Fits)
     }
 
     fn unwoken(&self, watch: Watch) -> Standing {
@@ -353,18 +381,6 @@ impl Waiting {
             Standing::Waits
         } else {
             Standing::Polls
-        }
-    }
-}
-
-impl Quota {
-    fn renewed(before: Option<Self>, limits: Limits) -> Self {
-        let (refusals, paused_until) =
-            before.map_or((0, None), |quota| (quota.refusals, quota.paused_until));
-        Self {
-            limits,
-            refusals,
-            paused_until,
         }
     }
 }

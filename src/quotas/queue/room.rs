@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Quota;
+use super::{Limits, Pause};
 use crate::quantity::Quantity;
 
 /// What a create asks of one resource of one quota.
@@ -25,7 +25,8 @@ type Key = (Arc<str>, Arc<str>);
 
 /// What is free, while the queue is gone through from the oldest create to the youngest.
 pub(super) struct Room<'a> {
-    quotas: &'a HashMap<Box<str>, Quota>,
+    quotas: &'a HashMap<Box<str>, Limits>,
+    pauses: &'a HashMap<Box<str>, Pause>,
     now: Instant,
     /// What is kept of each resource of each quota.
     kept: HashMap<Key, Quantity>,
@@ -34,9 +35,14 @@ pub(super) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    pub(super) fn of(quotas: &'a HashMap<Box<str>, Quota>, now: Instant) -> Self {
+    pub(super) fn of(
+        quotas: &'a HashMap<Box<str>, Limits>,
+        pauses: &'a HashMap<Box<str>, Pause>,
+        now: Instant,
+    ) -> Self {
         Self {
             quotas,
+            pauses,
             now,
             kept: HashMap::new(),
             short: HashSet::new(),
@@ -49,27 +55,30 @@ impl<'a> Room<'a> {
 
     /// A quota that is gone limits nothing, and neither does one that no longer names the resource.
     fn has(&self, ask: &Ask) -> bool {
-        let Some(quota) = self.quotas.get(&*ask.quota) else {
+        let pause = self.pauses.get(&*ask.quota);
+        if pause.is_some_and(|pause| self.now < pause.until) {
+            return false;
+        }
+        let Some(limits) = self.quotas.get(&*ask.quota) else {
             return true;
         };
-        let Some(hard) = quota.limits.hard.get(&*ask.resource) else {
+        let Some(hard) = limits.hard.get(&*ask.resource) else {
             return true;
         };
-        let is_paused = quota.paused_until.is_some_and(|until| self.now < until);
         let key = ask.key();
-        if is_paused || self.short.contains(&key) {
+        if self.short.contains(&key) {
             return false;
         }
         let kept = self.kept.get(&key).copied().unwrap_or_default();
-        let used = quota.limits.used.get(&*ask.resource);
+        let used = limits.used.get(&*ask.resource);
         used.and_then(|used| used.plus(kept)?.plus(ask.amount))
             .is_some_and(|sum| sum <= *hard)
     }
 
     pub(super) fn never_holds(&self, ask: &Ask) -> bool {
-        let quota = self.quotas.get(&*ask.quota);
-        quota
-            .and_then(|quota| quota.limits.hard.get(&*ask.resource))
+        let limits = self.quotas.get(&*ask.quota);
+        limits
+            .and_then(|limits| limits.hard.get(&*ask.resource))
             .is_some_and(|hard| ask.amount > *hard)
     }
 

@@ -78,8 +78,18 @@ impl Fixture {
     }
 
     fn refused(&mut self, id: u64, quota: &str, asked: &str) {
-        let by = refusal(quota, asked);
-        self.queue.refused(self.ticket(id), Some(&by), self.now);
+        assert_eq!(self.is_refused(id, Some(&refusal(quota, asked))), Ok(()));
+    }
+
+    /// As a create does after a refusal: it waits, or it ends.
+    fn is_refused(&mut self, id: u64, by: Option<&Exceeded>) -> Result<(), NeverFits> {
+        let ticket = self.ticket(id);
+        let refused = self.queue.refused(ticket, by, self.now);
+        match refused {
+            Ok(()) => self.queue.waits(ticket),
+            Err(NeverFits) => self.queue.leave(ticket, self.now),
+        }
+        refused
     }
 
     /// The creates that are sent now, in order, and why.
@@ -203,6 +213,10 @@ fn a_create_above_the_limit_is_sent_for_its_last_refusal_and_holds_nobody_up() {
     assert_eq!(queue.woken(), NOBODY);
     queue.used("cpu=7", "cpu=6");
     assert_eq!(queue.sent(), [(1, Why::NeverFits), (2, Why::Fits)]);
+    // Another quota has refused it. It would be sent again at once if it waited.
+    let by = refusal("other", "pods=1");
+    assert_eq!(queue.is_refused(1, Some(&by)), Err(NeverFits));
+    assert_eq!(queue.queue.len(), 1);
 }
 
 #[test]
@@ -245,14 +259,43 @@ fn a_change_of_the_limits_wakes_too() {
 }
 
 #[test]
-fn a_deleted_quota_wakes_a_bounded_number_at_a_time() {
+fn a_bounded_number_is_woken_at_a_time() {
+    let deleted = |queue: &mut Fixture| queue.queue.gone("q");
+    let lowered = |queue: &mut Fixture| queue.used("pods=0", "pods=1");
+    type Change = fn(&mut Fixture);
+    let rows: [(Change, _); 2] = [(deleted, Why::Fits), (lowered, Why::NeverFits)];
+    for (change, expected) in rows {
+        let mut queue = Fixture::new("pods=1", "pods=1");
+        (0..200).for_each(|id| queue.enter(id, "pods=1"));
+        change(&mut queue);
+        let most = MAX_WOKEN as u64;
+        let first: Vec<_> = (0..most).map(|id| (id, expected)).collect();
+        assert_eq!(queue.sent(), first);
+        assert_eq!(queue.sent(), [], "{expected:?}");
+        queue.created(0);
+        assert_eq!(queue.sent(), [(most, expected)]);
+    }
+}
+
+/// The quota is gone by the watch, but not yet by the cache of quota admission.
+#[test]
+fn a_deleted_quota_that_still_refuses_is_not_asked_at_once() {
     let mut queue = Fixture::new("pods=1", "pods=1");
-    (0..200).for_each(|id| queue.enter(id, "pods=1"));
+    queue.enter(1, "pods=1");
     queue.queue.gone("q");
-    let woken = queue.woken();
-    assert_eq!(woken, Vec::from_iter(0..MAX_WOKEN as u64));
-    queue.created(0);
-    assert_eq!(queue.woken(), [MAX_WOKEN as u64]);
+    for pause in [FIRST_PAUSE, FIRST_PAUSE * 2] {
+        assert_eq!(queue.woken(), [1]);
+        queue.refused(1, "q", "pods=1");
+        assert_eq!(queue.woken(), NOBODY);
+        let (_, next) = queue.queue.advance(queue.now);
+        assert_eq!(next, Some(queue.now + pause));
+        // That it comes and goes changes nothing.
+        queue.used("pods=1", "pods=0");
+        assert_eq!(queue.woken(), NOBODY);
+        queue.queue.gone("q");
+        queue.now += pause;
+    }
+    assert_eq!(queue.woken(), [1]);
 }
 
 #[test]
@@ -288,7 +331,7 @@ fn amounts_that_make_no_sense_wake_nobody() {
             let mut queue = Fixture::new(hard, used);
             queue.queue.enter(queue.ticket(1), true);
             if asked == "pods=0" {
-                queue.queue.refused(queue.ticket(1), None, queue.now);
+                assert_eq!(queue.is_refused(1, None), Ok(()));
             } else {
                 queue.refused(1, "q", asked);
             }
@@ -322,7 +365,7 @@ fn who_cannot_be_woken_polls() {
     queue.refused(2, "cluster", "pods=1");
     assert_eq!(queue.standing(2), Standing::Polls);
     queue.queue.enter(queue.ticket(3), true);
-    queue.queue.refused(queue.ticket(3), None, queue.now);
+    assert_eq!(queue.is_refused(3, None), Ok(()));
     assert_eq!(queue.standing(3), Standing::Polls);
     queue.queue.enter(queue.ticket(4), false);
     queue.refused(4, "q", "pods=1");
