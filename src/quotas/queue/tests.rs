@@ -190,6 +190,24 @@ fn a_create_that_is_refused_again_returns_to_its_place_after_a_pause() {
     assert_eq!(next, Some(queue.now + FIRST_PAUSE));
 }
 
+/// The watch breaks, and follows again while the poll of the oldest is in flight.
+#[test]
+fn a_create_that_polled_meanwhile_returns_to_its_place() {
+    let mut queue = Fixture::new("pods=1", "pods=1");
+    queue.enter(1, "pods=1");
+    queue.enter(2, "pods=1");
+    queue.queue.lost();
+    assert_eq!(queue.woken(), NOBODY);
+    assert_eq!(queue.standing(1), Standing::Polls);
+    queue.queue.polls(queue.ticket(1));
+    let full = vec![("q".into(), limits("pods=1", "pods=1"))];
+    queue.queue.list(full);
+    queue.refused(1, "q", "pods=1");
+    assert_eq!(queue.woken(), NOBODY);
+    queue.used("pods=1", "pods=0");
+    assert_eq!(queue.woken(), [1]);
+}
+
 #[test]
 fn what_an_older_create_waits_for_is_kept_for_it() {
     let mut queue = Fixture::new("cpu=10,pods=9,memory=1Gi", "cpu=8,pods=8,memory=0");

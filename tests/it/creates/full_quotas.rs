@@ -361,6 +361,31 @@ async fn a_create_above_the_limit_is_refused_at_once() {
     at_rest(rig).await;
 }
 
+/// The limit is lowered, but what refuses the create then is another quota.
+#[tokio::test]
+async fn a_create_above_a_lowered_limit_is_sent_once_more() {
+    let (rig, _directory) = rig("1", TOKEN, |_| {}).await;
+    let mut client = rig.client(Protocol::Http2).await;
+    client.create("first").await;
+    let second = waiting(&rig, &client, "second").await;
+    watched(&rig, 1).await;
+    let another = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"pods \"second\" is forbidden: exceeded quota: another, requested: pods=1, used: pods=1, limited: pods=1","reason":"Forbidden","details":{"name":"second","kind":"pods"},"code":403}"#;
+    let another =
+        model_control_plane::Canned::new(StatusCode::FORBIDDEN, "application/json", another);
+    rig.faults().next_create(Fault::Answer(another));
+    let lowered = Amounts::parse([("pods", "0")]).unwrap();
+    let store = rig.plane.store();
+    store.set_limits(NAMESPACE, "few", lowered).unwrap();
+    let answer = second.await.unwrap();
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert!(
+        answer.text().contains("exceeded quota: another"),
+        "{answer:?}"
+    );
+    assert_eq!((attempts(&rig), wakes(&rig, "never_fits")), (3, 1.0));
+    at_rest(rig).await;
+}
+
 #[tokio::test]
 async fn all_quotas_of_a_namespace_are_waited_for() {
     let (rig, _directory) = rig("1", TOKEN, |_| {}).await;
