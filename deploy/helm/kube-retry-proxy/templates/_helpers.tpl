@@ -59,7 +59,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* The proxy's container. Only its certificate, address and lifecycle depend on the shape. */}}
 {{- define "krp.container" -}}
 {{- $sidecar := eq .Values.shape "Sidecar" }}
-{{- $selfSigned := and $sidecar (eq .Values.sidecar.client "Kubeconfig") -}}
+{{- $selfSigned := and $sidecar (eq .Values.sidecar.client "Kubeconfig") }}
+{{- if and $sidecar .Values.frontProxy.secretName }}
+{{- fail "frontProxy.secretName works only with shape Deployment: whoever reads the Secret can be any user, so it must not be in a controller's pod" }}
+{{- end -}}
 name: kube-retry-proxy
 image: {{ required "image.repository is required: no image is published, so build deploy/Dockerfile" .Values.image.repository }}
   {{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
@@ -76,7 +79,7 @@ args:
   - --tls-cert-file=/etc/kube-retry-proxy-tls/tls.crt
   - --tls-private-key-file=/etc/kube-retry-proxy-tls/tls.key
   {{- end }}
-  {{- if and (not $sidecar) .Values.frontProxy.secretName }}
+  {{- if .Values.frontProxy.secretName }}
   - --client-ca-file=/etc/kube-retry-proxy-clients/ca.crt
   - --front-proxy-cert-file=/etc/kube-retry-proxy-front-proxy/tls.crt
   - --front-proxy-key-file=/etc/kube-retry-proxy-front-proxy/tls.key
@@ -126,7 +129,7 @@ volumeMounts:
   {{- else }}
   - { name: kube-retry-proxy-tls, mountPath: /etc/kube-retry-proxy-tls, readOnly: true }
   {{- end }}
-  {{- if and (not $sidecar) .Values.frontProxy.secretName }}
+  {{- if .Values.frontProxy.secretName }}
   - { name: kube-retry-proxy-clients, mountPath: /etc/kube-retry-proxy-clients, readOnly: true }
   - { name: kube-retry-proxy-front-proxy, mountPath: /etc/kube-retry-proxy-front-proxy, readOnly: true }
   {{- end }}
@@ -154,7 +157,7 @@ volumeMounts:
 - name: kube-retry-proxy-tls
   secret: { secretName: {{ include "krp.tlsSecret" . }} }
 {{- end }}
-{{- if and (ne .Values.shape "Sidecar") .Values.frontProxy.secretName }}
+{{- if .Values.frontProxy.secretName }}
 - name: kube-retry-proxy-clients
   configMap: { name: {{ .Values.frontProxy.clientCaConfigMap }} }
 # Only the proxy's user reads the key.
