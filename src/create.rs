@@ -106,9 +106,9 @@ const NEVER_SENT: Ending = Ending {
 impl Creates {
     /// Replaces the settings. Creates that are in flight keep theirs.
     pub fn reload(&self, new: CreateSettings) {
-        if new.resolves() && !self.settings.load().resolves() {
-            // The creates in flight were not entered.
-            self.claims.blind();
+        let old = self.settings.load_full();
+        if !old.resolves() {
+            old.leave_in_doubt(self.claims.anything());
         }
         self.settings.store(Arc::new(new));
     }
@@ -140,9 +140,6 @@ impl Creates {
         {
             Ok(whole) => whole,
             Err(why) => {
-                if settings.resolves() && why != NotReplayed::BodyTooLarge {
-                    self.claims.nameless(&target);
-                }
                 return self
                     .pass_through_rate_limited(&settings, &target, request, why, started)
                     .await;

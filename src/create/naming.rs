@@ -46,7 +46,7 @@ impl Creates {
             head.headers.insert(CONTENT_LENGTH, length);
         }
         resolving.names += 1;
-        resolving.claim = self.claims.enter(target, &name);
+        resolving.claim = Some(self.claims.named(target, &name));
         resolving.name = Some(name);
         resolving.first_sent = Instant::now();
         true

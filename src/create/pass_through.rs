@@ -81,7 +81,8 @@ impl Creates {
         answer
     }
 
-    /// Streams a create that cannot or must not be replayed.
+    /// Streams a create that cannot or must not be replayed. Its name is not read, so until its end
+    /// is known it may be the twin of any that is resolved.
     pub(super) async fn pass_through(
         &self,
         settings: &CreateSettings,
@@ -93,10 +94,19 @@ impl Creates {
         self.metrics.not_replayed(why);
         let deadline = timeout::deadline(request.uri(), started);
         let settle = settings.backoff.base;
+        let mut claim = settings.resolves().then(|| self.claims.nameless(target));
+        if let Some(claim) = &mut claim {
+            claim.sending();
+        }
         let sending = pin!(self.upstream.create(&target.namespace, settle, request));
         let answer = until(deadline, sending)
             .await
             .and_then(|answer| answer.map_err(Into::into));
+        if let Some(claim) = &mut claim
+            && is_not_stored(&answer)
+        {
+            claim.nothing_stored();
+        }
         let outcome = match &answer {
             Ok(response) if response.status().is_success() => Outcome::Created,
             Ok(_) => Outcome::Refused,
@@ -105,5 +115,17 @@ impl Creates {
         self.metrics
             .outcome(&target.namespace, &target.resource, outcome);
         answer
+    }
+}
+
+/// Whether the create was refused. The body of the answer is not read, but a 4xx other than a
+/// timeout comes before anything is stored.
+fn is_not_stored(answer: &Result<Response<Body<Lease>>, ProxyError>) -> bool {
+    match answer {
+        Ok(answer) => {
+            answer.status().is_client_error() && answer.status() != StatusCode::REQUEST_TIMEOUT
+        }
+        Err(ProxyError::Upstream(error)) => error.provably_unprocessed(),
+        Err(_) => false,
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Resolving {
     pub(super) completed: Option<String>,
     /// How many names the proxy has chosen.
     pub(super) names: u32,
-    /// None: the create could not be entered, so nothing can be proved.
+    /// None: the apiserver chooses the name.
     pub(super) claim: Option<Claim>,
     /// When the first attempt with this name was sent.
     pub(super) first_sent: Instant,
@@ -69,9 +69,9 @@ impl Creates {
         }
         let mut resolving = Resolving::new();
         match proof::names(&body.data) {
-            None => self.claims.nameless(target),
+            None => resolving.claim = Some(self.claims.nameless(target)),
             Some(names) if !names.name.is_empty() => {
-                resolving.claim = self.claims.enter(target, &names.name);
+                resolving.claim = Some(self.claims.named(target, &names.name));
                 resolving.name = Some(names.name);
             }
             Some(names) if settings.completes_names() && !names.generate_name.is_empty() => {
@@ -115,12 +115,13 @@ impl Resolving {
         }
     }
 
-    /// An attempt got this answer. A success whose uid cannot be read stays in doubt for others.
+    /// An attempt got this answer. A success stays in doubt for others if its name or its uid is
+    /// not known.
     pub(super) fn answered(&mut self, class: Class, body: Option<&[u8]>) {
         let Some(claim) = &mut self.claim else { return };
         match body {
             Some(body) if class == Class::Success => {
-                if let Some(uid) = proof::uid_of(body) {
+                if let Some(uid) = self.name.as_ref().and_then(|_| proof::uid_of(body)) {
                     claim.told(&uid);
                 }
             }

@@ -1,6 +1,9 @@
 //! The part of the configuration that the loop uses. It is replaced as a whole when the
 //! configuration is reloaded.
 
+use std::sync::OnceLock;
+
+use super::claims::Claim;
 use crate::backoff::{Backoff, ReplayLimits};
 use crate::budget::Budget;
 use crate::config::{self, Ambiguous, Config, Mode};
@@ -23,6 +26,9 @@ pub struct CreateSettings {
     /// How many creates per second may be sent.
     pub rate_limit: RateLimit,
     replay: config::ReplayConfig,
+    /// The doubt about the creates that still use these settings after a reload. They have no
+    /// claims of their own, because these settings do not resolve.
+    left: OnceLock<Claim>,
 }
 
 impl CreateSettings {
@@ -47,7 +53,13 @@ impl CreateSettings {
             budget: Budget::new(&replay.budget),
             rate_limit: RateLimit::new(&config.rate_limit),
             replay: replay.clone(),
+            left: OnceLock::new(),
         }
+    }
+
+    /// Keeps the claim of the creates that use these settings, until the last of them has ended.
+    pub(super) fn leave_in_doubt(&self, claim: Claim) {
+        self.left.get_or_init(|| claim);
     }
 
     /// Whether ambiguous answers are resolved.

@@ -210,7 +210,7 @@ async fn played(run: &Run) -> History {
             biased;
             () = at(next) => match &events.next().unwrap().1 {
                 Event::Reload(limits) => {
-                    creates.settings.store(Arc::new(CreateSettings::new(&limits.config())));
+                    creates.reload(CreateSettings::new(&limits.config()));
                 }
                 Event::Drain(stage) => drain.advance(*stage),
                 Event::Down { server, silent } => servers[*server].down(*silent),
