@@ -154,16 +154,14 @@ fn dependencies(manifest: &str, table: &str) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn the_architecture_page_names_every_module() {
-    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let missing: Vec<_> = modules_in_order()
-        .into_iter()
-        .filter(|name| !page.contains(&format!("`{name}`")))
-        .collect();
-    assert!(
-        missing.is_empty(),
-        "ARCHITECTURE.md does not name {missing:?}"
-    );
+fn the_architecture_page_lists_the_modules_in_order() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, table) = text.split_once("## Modules").unwrap();
+    let rows = table.lines().filter_map(|line| {
+        let name = line.strip_prefix('|')?.split('|').nth(1)?.trim();
+        Some(name.strip_prefix('`')?.strip_suffix('`')?.to_owned())
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), modules_in_order());
 }
 
 fn modules_in_order() -> Vec<String> {
