@@ -5,8 +5,8 @@
 //! of it. The doubt is about the objects of one name. If its name is not known, it is about all of
 //! one resource in one namespace, and if nothing is known, about all objects. A create that is
 //! refused leaves nothing behind. Any other end is kept for a while: the uid that the create was
-//! told, or that nobody knows. The memory has names only as hashes, and is bounded. An end that does
-//! not fit leaves all objects in doubt.
+//! told, or that nobody knows. The memory has names only as hashes, and is bounded. An end that
+//! does not fit leaves all objects in doubt.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};

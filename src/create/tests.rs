@@ -24,11 +24,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::claims::Taken;
 use super::{CreateSettings, Creates, HeldPlaces};
 use crate::body::{Body, Buffers, ConnectionShare};
-use crate::config::{Rate, UpstreamConfig};
+use crate::config::{Ambiguous, Rate, UpstreamConfig};
 use crate::decisions::{Decision, Decisions};
-use crate::drain::Drain;
+use crate::drain::{Drain, Watcher};
 use crate::error::ProxyError;
 use crate::metrics::Metrics;
 use crate::quotas::Quotas;
@@ -122,6 +123,33 @@ fn waits_for_full_quotas_leave_places_to_conflicts() {
     assert_eq!(Vec::from_iter(statuses), [201, 201, 403, 201]);
 }
 
+/// Their names are not known.
+#[tokio::test(start_paused = true)]
+async fn the_creates_before_a_reload_leave_all_objects_in_doubt_until_they_have_ended() {
+    let run = Run::of(Vec::new());
+    let metrics = Arc::new(Metrics::new(100, &[]));
+    let servers = [Server::new(&Script::new(Vec::new()))];
+    let upstream = Arc::new(upstream(&run, &servers, &metrics));
+    let (_drain, watcher) = Drain::new();
+    let creates = creates(&run, upstream, &metrics, watcher);
+    // A create keeps the settings that it started with.
+    let create = creates.settings.load_full();
+    let mut resolve = run.limits.config();
+    resolve.replay.ambiguous = Ambiguous::Resolve;
+    creates.reload(CreateSettings::new(&run.limits.config()));
+    creates.reload(CreateSettings::new(&resolve));
+    let take = |uid| {
+        let mut claim = creates.claims.named(&CreateTarget::of("ns", "pods"), "a");
+        claim.sending();
+        claim.take(uid, Instant::now())
+    };
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    assert_eq!(take("u"), Err(Taken::Unknown));
+    drop(create);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert_eq!(take("v"), Ok(()));
+}
+
 /// What became of a run.
 struct History {
     begun: Instant,
@@ -179,20 +207,7 @@ async fn played(run: &Run) -> History {
         async move { upstream.run(stop).await }
     });
     let (drain, watcher) = Drain::new();
-    let creates = Arc::new(Creates {
-        settings: ArcSwap::from_pointee(CreateSettings::new(&run.limits.config())),
-        quotas: Quotas::new(&upstream, &metrics),
-        upstream,
-        held: HeldPlaces::new(run.max_held as usize),
-        in_flight: TaskTracker::new(),
-        claims: Arc::default(),
-        buffers: Buffers::new(run.max_buffered, MAX_BODY, metrics.buffered()),
-        max_body: MAX_BODY,
-        decisions: Arc::new(Decisions::new(1000)),
-        tracer: None,
-        metrics: Arc::clone(&metrics),
-        drain: watcher,
-    });
+    let creates = Arc::new(creates(run, upstream, &metrics, watcher));
 
     let mut clients = JoinSet::new();
     for (index, plan) in run.creates.iter().enumerate() {
@@ -263,6 +278,23 @@ async fn played(run: &Run) -> History {
             ),
             ("requests to the upstream", streams.sum()),
         ],
+    }
+}
+
+fn creates(run: &Run, upstream: Arc<Upstream>, metrics: &Arc<Metrics>, drain: Watcher) -> Creates {
+    Creates {
+        settings: ArcSwap::from_pointee(CreateSettings::new(&run.limits.config())),
+        quotas: Quotas::new(&upstream, metrics),
+        upstream,
+        held: HeldPlaces::new(run.max_held as usize),
+        in_flight: TaskTracker::new(),
+        claims: Arc::default(),
+        buffers: Buffers::new(run.max_buffered, MAX_BODY, metrics.buffered()),
+        max_body: MAX_BODY,
+        decisions: Arc::new(Decisions::new(1000)),
+        tracer: None,
+        metrics: Arc::clone(metrics),
+        drain,
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use http::StatusCode;
+use model_control_plane::Fault;
 
 use super::{Reloading, parsed};
 use crate::support::executable::{Place, Served, command};
@@ -77,6 +78,36 @@ async fn mode_replay_and_rate_limit_change_without_a_restart() {
         (3.0, 0.0),
         "a look is no reload"
     );
+    running.proxy.stop().await;
+}
+
+/// Nobody knows the names of the creates that arrived before.
+#[tokio::test]
+async fn what_was_in_flight_when_resolve_was_turned_on_leaves_later_creates_in_doubt() {
+    let place = Place::new().await;
+    let running = Reloading::of_file(&place.config("")).await;
+    let faults = place.plane.faults(0).unwrap();
+    let mut client = running.client(&place).await;
+    faults.next_create(Fault::Hold);
+    let mut earlier = running.client(&place).await;
+    let earlier = tokio::spawn(async move { earlier.create("a").await });
+    eventually("it has arrived", || place.plane.journal().len() == 1).await;
+
+    for (reloads, replay) in [(1.0, "maxAttempts: 9"), (2.0, "ambiguous: Resolve")] {
+        place.config(&format!("replay: {{{replay}}}\n"));
+        eventually("the reload", || {
+            running.reloads("config", "success") == reloads
+        })
+        .await;
+    }
+    faults.next_create(Fault::LoseAnswer);
+    assert_eq!(
+        client.create("b").await.status,
+        StatusCode::GATEWAY_TIMEOUT,
+        "it may be the object of the earlier create"
+    );
+    faults.release();
+    assert_eq!(earlier.await.unwrap().status, StatusCode::CREATED);
     running.proxy.stop().await;
 }
 

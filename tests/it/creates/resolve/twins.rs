@@ -1,14 +1,15 @@
 //! Creates of the same name at about the same time: at most one is told that the object is its own.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use kube_retry_proxy::config::Attempts;
 use model_control_plane::{Encoding, Fault};
 use tokio::task::JoinHandle;
 
 use super::{
-    ambiguous, assert_found, assert_own_status, attempts, lookups, resolving, rig, rig_creates,
+    ambiguous, assert_found, assert_own_status, attempts, captured, lookups, resolving, rig,
+    rig_creates,
 };
-use crate::support::{Answer, Protocol, Rig, eventually};
+use crate::support::{Answer, NAMESPACE, Protocol, Rig, eventually, pod};
 
 cases!(
     an_object_that_another_create_was_told_is_not_ours,
@@ -108,5 +109,36 @@ async fn what_a_client_that_left_may_have_stored_is_nobodys() {
         (vec!["ours".to_owned()], 1.0)
     );
     rig.faults().release();
+    rig.stop().await;
+}
+
+cases!(
+    a_create_whose_name_is_not_known_leaves_doubt_unless_it_is_refused,
+    [twice(""), streamed(" ")]
+);
+async fn a_create_whose_name_is_not_known_leaves_doubt_unless_it_is_refused(padding: &str) {
+    let rig = rig(|config| {
+        resolving(config);
+        config.creates.max_body = 1 << 10;
+    })
+    .await;
+    let mut client = rig.client(Protocol::Http2).await;
+    let twice = pod("x").replace(r#""name":"x""#, r#""name":"x","name":"x""#);
+    let nameless = twice + &padding.repeat(2 << 10);
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+    let refusals = ["unauthorized_401", "anonymous_403", "rbac_forbidden_403"];
+    for (n, refusal) in refusals.into_iter().enumerate() {
+        rig.faults().next_create(Fault::Answer(captured(refusal)));
+        let request = client.request(Method::POST, &path, nameless.clone());
+        assert!(client.ask(request).await.status.is_client_error());
+        rig.faults().next_create(Fault::LoseAnswer);
+        let name = format!("a-{n}");
+        assert_found(&client.create(&name).await, &name);
+    }
+    let request = client.request(Method::POST, &path, nameless);
+    assert_eq!(client.ask(request).await.status, StatusCode::CREATED);
+    rig.faults().next_create(Fault::LoseAnswer);
+    assert_own_status(&client.create("b").await, 504, "Timeout", Encoding::Json);
+    assert_eq!(ambiguous(&rig, "unproven"), 1.0);
     rig.stop().await;
 }
