@@ -141,6 +141,11 @@ impl Reservation {
         }
     }
 
+    /// Bytes that are reserved.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Releases `less` bytes.
     pub fn shrink(&mut self, less: u64) {
         let less = less.min(self.bytes);

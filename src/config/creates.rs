@@ -81,8 +81,9 @@ settings! {
         max_buffered: u64 = 256 << 20, bytes(1 << 10, 1 << 40);
         /// How many creates may wait for their next attempt at the same time.
         ///
-        /// Above the limit, the client gets the answer of kube-apiserver. Creates that wait for a full
-        /// quota have half of the places at most, because they wait for long.
+        /// Above the limit, the client gets the answer of kube-apiserver. Creates that wait for a
+        /// full quota have half of the places, and half of `maxBuffered`, at most, because they wait
+        /// for long.
         max_held: Held = Held::new(10_000), whole();
     }
 }

@@ -4,36 +4,52 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::verdict::Class;
 
+/// The memory of full quotas is counted in pieces of this size.
+const PIECE: u64 = 1 << 10;
+
 /// `creates.maxHeld` places.
 ///
 /// A wait for a full quota can take an hour, and a few namespaces can have thousands of them. So
-/// these waits have half of the places at most, and the others always find the rest.
+/// these waits have half of the places and half of `creates.maxBuffered` at most, and the others
+/// always find the rest.
 pub struct HeldPlaces {
     all: Semaphore,
     for_full_quotas: Semaphore,
+    /// A permit for each [`PIECE`].
+    memory_for_full_quotas: Semaphore,
 }
 
 /// A place, until it is dropped.
 pub struct HeldPlace<'a> {
     _of_all: SemaphorePermit<'a>,
-    _for_full_quotas: Option<SemaphorePermit<'a>>,
+    _for_full_quotas: Option<[SemaphorePermit<'a>; 2]>,
 }
 
 impl HeldPlaces {
     /// All places are free.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(max: usize, max_buffered: u64) -> Self {
+        let pieces = (max_buffered / PIECE).div_ceil(2);
+        let pieces = usize::try_from(pieces).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             all: Semaphore::new(max),
             for_full_quotas: Semaphore::new(max.div_ceil(2)),
+            memory_for_full_quotas: Semaphore::new(pieces),
         }
     }
 
-    /// A place for a create that waits after an answer of `class`. None: there is none for it.
+    /// A place for a create that waits after an answer of `class` and has reserved so many bytes.
+    /// None: there is none for it.
     #[must_use]
-    pub fn take(&self, class: Class) -> Option<HeldPlace<'_>> {
+    pub fn take(&self, class: Class, reserved: u64) -> Option<HeldPlace<'_>> {
         let for_full_quotas = match class {
-            Class::ExceededQuota => Some(self.for_full_quotas.try_acquire().ok()?),
+            Class::ExceededQuota => {
+                let pieces = u32::try_from(reserved.div_ceil(PIECE)).ok()?;
+                Some([
+                    self.for_full_quotas.try_acquire().ok()?,
+                    self.memory_for_full_quotas.try_acquire_many(pieces).ok()?,
+                ])
+            }
             _ => None,
         };
         Some(HeldPlace {
@@ -57,8 +73,8 @@ mod tests {
     #[test]
     fn waits_for_full_quotas_have_half_of_the_places() {
         every([(1, 1), (2, 1), (3, 2), (10_000, 5_000)], |(max, half)| {
-            let places = HeldPlaces::new(max);
-            let taken = |class| std::iter::from_fn(|| places.take(class)).collect::<Vec<_>>();
+            let places = HeldPlaces::new(max, 1 << 40);
+            let taken = |class| std::iter::from_fn(|| places.take(class, 9)).collect::<Vec<_>>();
             let waiting = taken(Class::ExceededQuota);
             assert_eq!(waiting.len(), half);
             assert_eq!(taken(Class::QuotaConflict).len(), max - half);
@@ -66,9 +82,20 @@ mod tests {
             // Nothing is kept free for them.
             let others = taken(Class::QuotaConflict);
             assert_eq!(others.len(), max);
-            assert!(places.take(Class::ExceededQuota).is_none());
+            assert!(places.take(Class::ExceededQuota, 9).is_none());
             drop(others);
             assert_eq!(taken(Class::ExceededQuota).len(), half);
         });
+    }
+
+    #[test]
+    fn waits_for_full_quotas_have_half_of_the_memory() {
+        let places = HeldPlaces::new(100, 10 << 10);
+        let large = places.take(Class::ExceededQuota, (4 << 10) + 1);
+        assert!(large.is_some());
+        assert!(places.take(Class::ExceededQuota, 1).is_none());
+        assert!(places.take(Class::QuotaConflict, 4 << 10).is_some());
+        drop(large);
+        assert!(places.take(Class::ExceededQuota, 5 << 10).is_some());
     }
 }

@@ -77,7 +77,10 @@ impl Create<'_> {
             return Ok(());
         };
         if queued.held.is_none() {
-            queued.held = self.shared.held.take(Class::ExceededQuota);
+            queued.held = self
+                .shared
+                .held
+                .take(Class::ExceededQuota, self.room.bytes());
         }
         if queued.held.is_none() {
             return Err(self.give_up(NotReplayed::HeldFull));

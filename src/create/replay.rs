@@ -187,7 +187,8 @@ impl Create<'_> {
         self.attempts + lookups
     }
 
-    /// Waits for `pause` after an answer of `class`, and holds only the body and a place among the held creates meanwhile.
+    /// Waits for `pause` after an answer of `class`, and holds only the body and a place among the
+    /// held creates meanwhile.
     ///
     /// # Errors
     /// Too many creates wait already, or the grace of the drain ended.
@@ -197,7 +198,7 @@ impl Create<'_> {
         let _place = if has_place {
             None
         } else {
-            match self.shared.held.take(class) {
+            match self.shared.held.take(class, self.room.bytes()) {
                 Some(place) => Some(place),
                 None => return Err(self.give_up(NotReplayed::HeldFull)),
             }

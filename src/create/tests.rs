@@ -286,7 +286,7 @@ fn creates(run: &Run, upstream: Arc<Upstream>, metrics: &Arc<Metrics>, drain: Wa
         settings: ArcSwap::from_pointee(CreateSettings::new(&run.limits.config())),
         quotas: Quotas::new(&upstream, metrics),
         upstream,
-        held: HeldPlaces::new(run.max_held as usize),
+        held: HeldPlaces::new(run.max_held as usize, run.max_buffered),
         in_flight: TaskTracker::new(),
         claims: Arc::default(),
         buffers: Buffers::new(run.max_buffered, MAX_BODY, metrics.buffered()),
