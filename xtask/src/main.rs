@@ -51,6 +51,8 @@ enum Task {
     /// Run the fuzz targets, which feed bytes of others to what reads them.
     #[command(after_help = FUZZ_HELP)]
     Fuzz(fuzz::FuzzArgs),
+    /// Note what the proxy does in the cells of bench/peers, for `release --profile`.
+    Profile(release::ProfileArgs),
     /// Build static executables, an OCI image, SBOMs and checksums from the current commit.
     Release(release::ReleaseArgs),
 }
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<bool> {
     match task {
         Task::DeployCheck { what } => deploy_check::run_checks(what),
+        Task::Profile(args) => release::run_profile(&args).map(|()| true),
         Task::Release(args) => release::run(&args),
         Task::Differential(args) => differential::compare(&args).map(|()| true),
         Task::Fuzz(args) => fuzz::run_targets(&args),

@@ -7,6 +7,7 @@
 mod archive;
 mod build;
 mod image;
+mod profile;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -23,6 +24,7 @@ use crate::workspace::{Metadata, PROXY, root};
 use archive::Entry;
 use build::{TARGETS, Target};
 use image::{Image, Platform};
+pub(crate) use profile::{ProfileArgs, run_profile};
 
 const SUMS: &str = "SHA256SUMS";
 
@@ -35,6 +37,9 @@ pub(crate) struct ReleaseArgs {
     /// machine can build for.
     #[arg(long, value_name = "TRIPLE", value_parser = TARGETS.map(|target| target.triple))]
     target: Vec<String>,
+    /// Optimise by this profile, of `cargo xtask profile`. It becomes part of the release.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// The directory for the release. An earlier release in it is removed.
     #[arg(long, value_name = "DIR", default_value = "target/dist")]
     output: PathBuf,
@@ -55,7 +60,10 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<bool> {
     }
     let commit = Commit::checked_out()?;
     let scratch = Metadata::of(root())?.target.join("release-build");
-    let sums = make(&commit, &targets, &scratch.join("first"), &args.output)?;
+    let profile = args.profile.as_deref().map(fs::canonicalize).transpose()?;
+    let profile = profile.as_deref();
+    let first = scratch.join("first");
+    let sums = make(&commit, &targets, profile, &first, &args.output)?;
     println!("{sums}");
     if !args.verify {
         return Ok(true);
@@ -65,6 +73,7 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<bool> {
     let again = make(
         &commit,
         &targets,
+        profile,
         &scratch.join("second-one"),
         &scratch.join("dist"),
     )?;
@@ -135,16 +144,30 @@ impl Commit {
 }
 
 /// Builds in `work` and writes the release to `dist`. Returns SHA256SUMS.
-fn make(commit: &Commit, targets: &[Target], work: &Path, dist: &Path) -> Result<String> {
+fn make(
+    commit: &Commit,
+    targets: &[Target],
+    profile: Option<&Path>,
+    work: &Path,
+    dist: &Path,
+) -> Result<String> {
+    // The output of an earlier release may contain the profile.
+    let profile = profile.map(fs::read).transpose()?;
     commit.export(work)?;
     let metadata = Metadata::of(work)?;
     let version = metadata.field("version")?;
     check_changelog(&fs::read_to_string(work.join("CHANGELOG.md"))?, version);
+    let used = work.join("proxy.profdata");
+    if let Some(profile) = &profile {
+        fs::write(&used, profile)?;
+    }
     let mut platforms = Vec::new();
     for target in targets {
+        // The names of functions, and so the profile, are those of the target that it was made on.
+        let used = (target.is_native() && profile.is_some()).then_some(&*used);
         platforms.push(Platform {
             architecture: target.architecture,
-            executable: target.build(work, commit.epoch)?,
+            executable: target.build(work, used, commit.epoch)?,
             sbom: target.sbom(work, commit.epoch)?,
         });
     }
@@ -155,6 +178,9 @@ fn make(commit: &Commit, targets: &[Target], work: &Path, dist: &Path) -> Result
     let common = common_files(work, &native.executable(work))?;
 
     emptied(dist)?;
+    if let Some(profile) = &profile {
+        fs::write(dist.join(format!("{PROXY}-{version}.profdata")), profile)?;
+    }
     for (target, platform) in targets.iter().zip(&platforms) {
         let name = format!("{PROXY}-{version}-{}", target.triple);
         let mut entries = vec![Entry::executable(PROXY, platform.executable.as_slice())];

@@ -80,13 +80,36 @@ impl Target {
         })
     }
 
-    /// Builds the executable from a source tree.
-    pub(super) fn build(self, source: &Path, epoch: u64) -> Result<Vec<u8>> {
+    /// Builds the executable from a source tree, optimised for what a profile of it says.
+    pub(super) fn build(
+        self,
+        source: &Path,
+        profile: Option<&Path>,
+        epoch: u64,
+    ) -> Result<Vec<u8>> {
+        let used = profile.map(|profile| format!("-Cprofile-use={}", profile.display()));
+        let mut build = self.command(source, &source.join("target"), used)?;
+        run(build.env("SOURCE_DATE_EPOCH", epoch.to_string()))?;
+        let path = self.executable(source);
+        let executable = fs::read(&path).with_context(|| path.display().to_string())?;
+        check_static(&executable, self.machine)?;
+        Places::of(source)?.check_absent(&executable)?;
+        Ok(executable)
+    }
+
+    /// Builds an executable that notes what it does, for a profile. Returns its path.
+    pub(super) fn build_noting(self, source: &Path, into: &Path) -> Result<PathBuf> {
+        run(&mut self.command(source, into, Some("-Cprofile-generate".into()))?)?;
+        Ok(into.join(self.triple).join("release").join(PROXY))
+    }
+
+    fn command(self, source: &Path, into: &Path, flag: Option<String>) -> Result<Command> {
         let compiler = self.compiler()?;
         let places = Places::of(source)?;
         let variable = self.triple.replace('-', "_");
         let mut flags = places.remap("--remap-path-prefix=");
         flags.extend(["-Cstrip=symbols", "-Ctarget-feature=+crt-static"].map(str::to_owned));
+        flags.extend(flag);
         // Debian's compilers for glibc also compile for musl, except for the checks of
         // _FORTIFY_SOURCE, which some distributions enable.
         let mut c_flags = places.remap("-ffile-prefix-map=");
@@ -102,8 +125,7 @@ impl Target {
             .current_dir(source)
             .env_remove("RUSTFLAGS")
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-            .env("CARGO_TARGET_DIR", source.join("target"))
-            .env("SOURCE_DATE_EPOCH", epoch.to_string())
+            .env("CARGO_TARGET_DIR", into)
             // Rust's own linker and start files, so that nothing of this machine gets into the
             // executable.
             .env(
@@ -114,12 +136,7 @@ impl Target {
             .env("AWS_LC_SYS_USE_SYSTEM", "0")
             .env(format!("CC_{variable}"), compiler)
             .env(format!("CFLAGS_{variable}"), c_flags.join(" "));
-        run(&mut build)?;
-        let path = self.executable(source);
-        let executable = fs::read(&path).with_context(|| path.display().to_string())?;
-        check_static(&executable, self.machine)?;
-        places.check_absent(&executable)?;
-        Ok(executable)
+        Ok(build)
     }
 
     pub(super) fn executable(self, source: &Path) -> PathBuf {
