@@ -20,6 +20,8 @@ elif [ "${CI:-}" = true ]; then
 else
   echo 'cargo-deny is not installed: dependencies are not checked (cargo install --locked cargo-deny)'
 fi
+# A workspace of its own, which nothing above looks at: its lock file must hold what the proxy's does.
+step cargo tree --locked --manifest-path fuzz/Cargo.toml --depth 0
 # This includes the tests of xtask, and with them those of what a release contains.
 step cargo test --locked --workspace
 step bash tests/page.sh
