@@ -123,6 +123,19 @@ fn waits_for_full_quotas_leave_places_to_conflicts() {
     assert_eq!(Vec::from_iter(statuses), [201, 201, 403, 201]);
 }
 
+#[test]
+fn a_streamed_answer_may_break_in_the_instant_in_which_it_comes() {
+    let mut create = Plan::of(vec![(Reply::Large(plan::CONFLICT), 1171)]);
+    create.at = 216;
+    let mut run = Run::of(vec![create]);
+    let down = plan::Event::Down {
+        server: 0,
+        silent: false,
+    };
+    run.events = vec![(1387, down)];
+    judge::judge(&run, &play(&run));
+}
+
 /// Their names are not known.
 #[tokio::test(start_paused = true)]
 async fn the_creates_before_a_reload_leave_all_objects_in_doubt_until_they_have_ended() {
