@@ -38,7 +38,7 @@ use crate::error::ProxyError;
 use crate::headers;
 use crate::identity::ByCertificate;
 use crate::metrics::{Metrics, NotReplayed, RouteLabel};
-use crate::quotas::{Place, Quotas};
+use crate::quotas::Quotas;
 use crate::ratelimit::{Admitted, Caller, FirstCreate};
 use crate::route::{CreateTarget, timeout};
 use crate::status::object_meta;
@@ -46,6 +46,7 @@ use crate::trace::{Trace, Tracer};
 use crate::upstream::{Lease, Upstream};
 use crate::verdict::{Class, Outcome};
 use attempt::Received;
+use quota::Queued;
 use resolve::Resolving;
 
 /// How long the body of a create may take to arrive. A slower one is streamed and not replayed, so
@@ -79,16 +80,6 @@ pub struct Creates {
     pub metrics: Arc<Metrics>,
     /// Tells when the grace of the drain is over: creates then get the last answer at once.
     pub drain: Watcher,
-}
-
-/// What a create that waits for a full quota keeps until it ends.
-struct Queued<'a> {
-    place: Place,
-    /// How many times it has polled.
-    polls: u32,
-    /// Its place among the held creates, if it is woken: one that is refused again must not lose its
-    /// turn.
-    held: Option<HeldPlace<'a>>,
 }
 
 /// How a create ends, and why it ends so.
@@ -348,17 +339,6 @@ impl Create<'_> {
             );
         }
         reply
-    }
-
-    /// Whether the apiserver may still be asked in the name of the caller.
-    ///
-    /// # Errors
-    /// The certificate that names the caller has ended: the client gets the answer at hand.
-    fn may_still_ask(&self) -> Result<(), Ending> {
-        match self.by {
-            Some(by) if !by.counts() => Err(self.give_up(NotReplayed::CertificateEnded)),
-            _ => Ok(()),
-        }
     }
 
     fn give_up(&self, why: NotReplayed) -> Ending {

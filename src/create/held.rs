@@ -30,11 +30,11 @@ impl HeldPlaces {
     #[must_use]
     pub fn new(max: usize, max_buffered: u64) -> Self {
         let pieces = (max_buffered / PIECE).div_ceil(2);
-        let pieces = usize::try_from(pieces).unwrap_or(Semaphore::MAX_PERMITS);
+        let pieces = usize::try_from(pieces).unwrap_or(usize::MAX);
         Self {
             all: Semaphore::new(max),
             for_full_quotas: Semaphore::new(max.div_ceil(2)),
-            memory_for_full_quotas: Semaphore::new(pieces),
+            memory_for_full_quotas: Semaphore::new(pieces.min(Semaphore::MAX_PERMITS)),
         }
     }
 

@@ -79,6 +79,9 @@ impl Finding {
 impl Create<'_> {
     /// Looks for the object once.
     pub(super) async fn look(&mut self) -> Finding {
+        if !self.is_still_known() {
+            return Finding::Forbidden;
+        }
         let began = Instant::now();
         let latest = began + WITHIN;
         let latest = self
@@ -178,7 +181,11 @@ impl Create<'_> {
         let lease = body.take_guard();
         let body = match self.collect(&mut body).await {
             Ok(Ok(body)) => body,
-            Ok(Err(_)) => return Err(Finding::Unproven("the object is too large to be compared")),
+            Ok(Err(_)) => {
+                return Err(Finding::Unproven(
+                    "the object is too large to be compared, or there is no memory for it",
+                ));
+            }
             Err(error) => {
                 if let Some(lease) = lease {
                     lease.lost(&error);

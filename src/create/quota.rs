@@ -5,16 +5,26 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::replay::own;
-use super::{Create, Ending, Queued};
+use super::{Create, Ending, HeldPlace};
 use crate::drain::Stage;
 use crate::metrics::{BudgetKind, NotReplayed, QuotaWake};
-use crate::quotas::{NeverFits, QueueFull};
+use crate::quotas::{NeverFits, Place, QueueFull};
 use crate::status::Status;
 use crate::verdict::{Class, Exceeded};
 
 /// Why a create is not held.
 const NEVER_FITS: &str =
     "it asks for more than the limit of the quota, so that waiting could not help";
+
+/// What a create that waits for a full quota keeps until it ends.
+pub(super) struct Queued<'a> {
+    place: Place,
+    /// How many times it has polled.
+    polls: u32,
+    /// Its place among the held creates, if it is woken: one that is refused again must not lose its
+    /// turn.
+    pub(super) held: Option<HeldPlace<'a>>,
+}
 
 impl Create<'_> {
     /// Enters the queue of the namespace. With a watch, also waits until the create is to be sent

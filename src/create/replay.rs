@@ -154,7 +154,7 @@ impl Create<'_> {
 
     /// Whether the limits of the create allow another attempt without a pause.
     pub(super) fn may_send_at_once(&self, class: Class) -> bool {
-        self.next(class, Duration::ZERO).is_ok()
+        self.next(class, Duration::ZERO).is_ok() && self.is_still_known()
     }
 
     fn next(&self, class: Class, delay: Duration) -> Result<Duration, Exhausted> {
@@ -185,6 +185,23 @@ impl Create<'_> {
     pub(super) fn tries(&self) -> u32 {
         let lookups = self.resolving.as_ref().map_or(0, |it| it.failed_lookups);
         self.attempts + lookups
+    }
+
+    /// Whether the apiserver may still be asked in the name of the caller.
+    ///
+    /// # Errors
+    /// The certificate that names the caller has ended: the client gets the answer at hand.
+    pub(super) fn may_still_ask(&self) -> Result<(), Ending> {
+        if self.is_still_known() {
+            Ok(())
+        } else {
+            Err(self.give_up(NotReplayed::CertificateEnded))
+        }
+    }
+
+    /// Whether the certificate that names the caller, if any, still counts.
+    pub(super) fn is_still_known(&self) -> bool {
+        self.by.is_none_or(|by| by.counts())
     }
 
     /// Waits for `pause` after an answer of `class`, and holds only the body and a place among the
