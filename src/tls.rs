@@ -1,4 +1,5 @@
-//! TLS on both sides. Only this module uses rustls, aws-lc-rs, rcgen and the certificate parsers.
+//! TLS on both sides. Only this module uses rustls, its cryptography, rcgen and the certificate
+//! parsers.
 //!
 //! The listener serves a certificate from files, which is reloaded on change, or a self-signed one
 //! that is made at the start. The upstream is verified with a CA by the rules of Go, and so are the
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::AlertDescription;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 
 pub use certificate::{OwnCertificate, server_config};
 pub use client::{ClientAuthority, ClientCertificateError, PresentedChain, User, doubts};
@@ -185,9 +186,29 @@ pub enum TlsError {
 }
 
 /// What encrypts and signs, for both sides. It is passed explicitly, because there is no default
-/// for the whole process. AWS-LC rather than ring: it knows the curve P-521.
+/// for the whole process. AWS-LC rather than ring: it knows the curve P-521 and the key exchange
+/// X25519MLKEM768, and its handshakes are faster.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    let mut provider = aws_lc_rs::default_provider();
+    if ring_encrypts_faster() {
+        provider.cipher_suites = ring::DEFAULT_CIPHER_SUITES.to_vec();
+    }
+    Arc::new(provider)
+}
+
+/// Whether the processor has VAES but not AVX-512, as AMD's Zen 3 and many virtual machines. For
+/// AES-GCM, AWS-LC uses VAES only together with AVX-512, ring also with AVX2. `bench/README.md` has
+/// the figures.
+#[cfg(target_arch = "x86_64")]
+fn ring_encrypts_faster() -> bool {
+    is_x86_feature_detected!("vaes")
+        && is_x86_feature_detected!("vpclmulqdq")
+        && !is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const fn ring_encrypts_faster() -> bool {
+    false
 }
 
 /// What the proxy offers in a handshake with an upstream, for errors.

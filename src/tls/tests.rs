@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::SupportedProtocolVersion;
+use rustls::{SignatureAlgorithm, SupportedCipherSuite, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -88,29 +88,43 @@ async fn a_self_signed_certificate_is_accepted_for_each_of_its_hosts_by_its_ca_o
         .unwrap_err();
 }
 
+/// Whichever of the two the processor has made `provider` choose, the other one is at the other end.
 #[tokio::test]
-async fn tls_1_2_is_served() {
-    assert_served(&rustls::version::TLS12).await;
-}
-
-#[tokio::test]
-async fn tls_1_3_is_served() {
-    assert_served(&rustls::version::TLS13).await;
-}
-
-async fn assert_served(version: &'static SupportedProtocolVersion) {
+async fn every_cipher_suite_of_both_libraries_is_served() {
     let made = self_signed(&hosts(&["localhost"])).unwrap();
     let server = server_config(Arc::new(made.certificate)).unwrap();
-    let roots = Roots::read(made.ca_pem.as_bytes(), "ca").unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(roots, &provider())))
-        .with_no_client_auth();
-    handshake(server, Arc::new(client), "localhost")
-        .await
-        .unwrap();
+    let names = |suites: &[SupportedCipherSuite]| Vec::from_iter(suites.iter().map(|s| s.suite()));
+    assert_eq!(
+        names(ring::DEFAULT_CIPHER_SUITES),
+        names(aws_lc_rs::DEFAULT_CIPHER_SUITES)
+    );
+    let both = [
+        aws_lc_rs::DEFAULT_CIPHER_SUITES,
+        ring::DEFAULT_CIPHER_SUITES,
+    ]
+    .concat();
+    let mut served = 0;
+    for suite in both {
+        if !suite.usable_for_signature_algorithm(SignatureAlgorithm::ECDSA) {
+            continue;
+        }
+        let client = CryptoProvider {
+            cipher_suites: vec![suite],
+            ..aws_lc_rs::default_provider()
+        };
+        let roots = Roots::read(made.ca_pem.as_bytes(), "ca").unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(Arc::new(client))
+            .with_protocol_versions(&[suite.version()])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(roots, &provider())))
+            .with_no_client_auth();
+        handshake(server.clone(), Arc::new(client), "localhost")
+            .await
+            .unwrap_or_else(|error| panic!("{suite:?}: {error}"));
+        served += 1;
+    }
+    assert_eq!(served, 12, "three of TLS 1.3 and three of TLS 1.2, twice");
 }
 
 #[tokio::test]

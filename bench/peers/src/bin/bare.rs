@@ -26,6 +26,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -109,7 +110,8 @@ async fn serve() -> Result<()> {
 
 fn tls(directory: &Path, http2: bool) -> Result<(ServerConfig, ClientConfig)> {
     let server_pem = directory.join("server.pem");
-    let mut server = ServerConfig::builder()
+    let mut server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(
             vec![CertificateDer::from_pem_file(&server_pem)?],
@@ -118,7 +120,8 @@ fn tls(directory: &Path, http2: bool) -> Result<(ServerConfig, ClientConfig)> {
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(directory.join("ca.pem"))?)?;
-    let mut client = ClientConfig::builder()
+    let mut client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
     client.alpn_protocols = vec![if http2 {
@@ -127,6 +130,11 @@ fn tls(directory: &Path, http2: bool) -> Result<(ServerConfig, ClientConfig)> {
         b"http/1.1".to_vec()
     }];
     Ok((server, client))
+}
+
+/// rustls's default.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 impl Upstream {
