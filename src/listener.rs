@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::ACCEPT;
@@ -33,6 +33,8 @@ use tracing::{debug, warn};
 
 use crate::body::{Body, ConnectionShare};
 use crate::config;
+use crate::connections::cork::corked;
+use crate::connections::read_ahead::ReadAhead;
 use crate::connections::{self, ConnectionLimits, Connections, Place, RequestInFlight};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;
@@ -159,7 +161,7 @@ impl Listener {
     ) {
         let handshake = timeout(
             HANDSHAKE_TIMEOUT,
-            TlsAcceptor::from(Arc::clone(&self.tls)).accept(tcp),
+            TlsAcceptor::from(Arc::clone(&self.tls)).accept(ReadAhead::new(tcp)),
         );
         let stream = tokio::select! {
             done = handshake => match done {
@@ -190,10 +192,12 @@ impl Listener {
             )
         });
         let ended = if http2 {
+            let (socket, cork) = corked(socket);
             let connection = self.http2().serve_connection(TokioIo::new(socket), service);
             // In boxes, since the task is otherwise as large as the larger of the two, twice.
             self.attend(
                 Box::pin(connection),
+                |connection, cx| cork.poll(cx, |cx| connection.poll(cx)),
                 http2::Connection::graceful_shutdown,
                 &allowance,
                 &place,
@@ -208,6 +212,7 @@ impl Listener {
             let ended = self
                 .attend(
                     Box::pin(connection),
+                    Future::poll,
                     http1::UpgradeableConnection::graceful_shutdown,
                     &allowance,
                     &place,
@@ -225,20 +230,20 @@ impl Listener {
 
     /// Runs a connection to its end. Shuts it down when it is idle for too long, when its place is
     /// needed, or when the proxy stops. A request that crosses the shutdown is still answered.
-    async fn attend<C, F>(
+    async fn attend<C>(
         &self,
         mut connection: Pin<Box<C>>,
-        shut_down: F,
+        poll: impl Fn(Pin<&mut C>, &mut Context<'_>) -> Poll<C::Output>,
+        shut_down: impl FnOnce(Pin<&mut C>),
         allowance: &ReadAllowance,
         place: &Place,
     ) -> Result<(), hyper::Error>
     where
         C: Future<Output = Result<(), hyper::Error>>,
-        F: FnOnce(Pin<&mut C>),
     {
         let poll = |connection: Pin<&mut C>, cx: &mut Context<'_>| {
             allowance.renew();
-            connection.poll(cx)
+            poll(connection, cx)
         };
         loop {
             tokio::select! {

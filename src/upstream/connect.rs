@@ -22,6 +22,7 @@ use tokio_rustls::rustls::ClientConfig;
 use crate::body::Body;
 use crate::config;
 use crate::connections::dial::dial;
+use crate::connections::read_ahead::ReadAhead;
 use crate::metrics::GaugeGuard;
 use crate::tls::{self, OwnCertificate, Shows, TlsError, UpstreamTrust};
 pub use error::{AddressError, ConnectError, HandshakeError};
@@ -287,9 +288,9 @@ async fn handshake_tls(
     tcp: TcpStream,
     config: Arc<ClientConfig>,
     name: &ServerName<'static>,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, HandshakeError> {
+) -> Result<tokio_rustls::client::TlsStream<ReadAhead<TcpStream>>, HandshakeError> {
     TlsConnector::from(config)
-        .connect(name.clone(), tcp)
+        .connect(name.clone(), ReadAhead::new(tcp))
         .await
         .map_err(HandshakeError::tls)
 }

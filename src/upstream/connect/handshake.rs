@@ -1,8 +1,8 @@
 //! The HTTP handshake on a connected stream, and the task that then runs the connection.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::{Connection, Connector, HandshakeError, Http1};
 use crate::body::Body;
+use crate::connections::cork::{Cork, Corked, corked};
 
 /// The largest head of a response; apiservers send less. Over HTTP/1.1 also how much is read ahead
 /// of the reader.
@@ -82,7 +83,8 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let executor = Executor::default();
+        let (stream, cork) = corked(stream);
+        let executor = Executor::new(cork);
         let (sender, mut connection) = http2::Builder::new(executor.clone())
             .timer(TokioTimer::new())
             .keep_alive_interval(self.keep_alive_interval)
@@ -121,7 +123,7 @@ impl Connector {
     /// and the server would refuse part of a burst with REFUSED_STREAM.
     async fn settled<S>(
         &self,
-        connection: &mut http2::Connection<TokioIo<S>, Body, Executor>,
+        connection: &mut http2::Connection<TokioIo<Corked<S>>, Body, Executor<S>>,
         progress: &Notify,
     ) -> Result<(), HandshakeError>
     where
@@ -140,29 +142,53 @@ impl Connector {
     }
 }
 
-/// Runs hyper's tasks of one connection, and notifies `progress` whenever the first of them, which
-/// is the connection itself, was polled. hyper itself does not tell when SETTINGS arrive. The others
-/// are those of requests, and only cost more if they are wrapped.
-#[derive(Clone, Default)]
-struct Executor {
+/// Runs hyper's tasks of one connection. The first of them is the connection itself: it is polled
+/// with the cork, and each time `progress` is notified. hyper itself does not tell when SETTINGS
+/// arrive. The other tasks are those of requests.
+struct Executor<S> {
     progress: Arc<Notify>,
-    runs_connection: Arc<AtomicBool>,
+    /// None once the connection runs. Only its task may hold the socket open.
+    cork: Arc<Mutex<Option<Cork<S>>>>,
 }
 
-impl<F> hyper::rt::Executor<F> for Executor
+impl<S> Executor<S> {
+    fn new(cork: Cork<S>) -> Self {
+        Self {
+            progress: Arc::default(),
+            cork: Arc::new(Mutex::new(Some(cork))),
+        }
+    }
+
+    fn take_cork(&self) -> Option<Cork<S>> {
+        let mut cork = self.cork.lock().unwrap_or_else(PoisonError::into_inner);
+        cork.take()
+    }
+}
+
+impl<S> Clone for Executor<S> {
+    fn clone(&self) -> Self {
+        Self {
+            progress: Arc::clone(&self.progress),
+            cork: Arc::clone(&self.cork),
+        }
+    }
+}
+
+impl<F, S> hyper::rt::Executor<F> for Executor<S>
 where
     F: Future<Output: Send> + Send + 'static,
+    S: AsyncWrite + Send + Unpin + 'static,
 {
     fn execute(&self, task: F) {
-        if self.runs_connection.swap(true, Ordering::Relaxed) {
+        let Some(cork) = self.take_cork() else {
             tokio::spawn(task);
             return;
-        }
+        };
         let progress = Arc::clone(&self.progress);
         tokio::spawn(async move {
             let mut task = std::pin::pin!(task);
             std::future::poll_fn(|cx| {
-                let polled = task.as_mut().poll(cx);
+                let polled = cork.poll(cx, |cx| task.as_mut().poll(cx));
                 progress.notify_one();
                 polled
             })
