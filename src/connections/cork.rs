@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const FULL: usize = 32 << 10;
 /// What is sent at once, since it gains nothing: much of a list.
 const LARGE: usize = 8 << 10;
+/// How many flushes are sent at once after one has waited in vain. To wait costs a poll, and may wake
+/// another thread.
+const IN_A_HURRY: u8 = 7;
 
 /// The side of the connection that h2 reads and writes.
 #[derive(Debug)]
@@ -28,9 +31,12 @@ struct Shared<S> {
     stream: S,
     /// Whether h2 is being polled. Otherwise a flush is a flush.
     is_polled: bool,
-    waits_for_others: bool,
     flush_due: bool,
     collected: Vec<u8>,
+    /// How much was collected when the connection began to wait for others.
+    waits_since: Option<usize>,
+    /// How many flushes do not wait, because the last one has waited in vain.
+    in_a_hurry: u8,
     sent: usize,
     /// Why a flush after a poll failed. The next call of h2 gets it.
     failed: Option<io::Error>,
@@ -41,9 +47,10 @@ pub fn corked<S>(stream: S) -> (Corked<S>, Cork<S>) {
     let shared = Arc::new(Mutex::new(Shared {
         stream,
         is_polled: false,
-        waits_for_others: false,
         flush_due: false,
         collected: Vec::new(),
+        waits_since: None,
+        in_a_hurry: 0,
         sent: 0,
         failed: None,
     }));
@@ -64,13 +71,10 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
         if !shared.flush_due {
             return polled;
         }
-        // The task that had the last frame may be the first of many that are ready to run.
-        if polled.is_pending() && !shared.collected.is_empty() && !shared.waits_for_others {
-            shared.waits_for_others = true;
+        if polled.is_pending() && shared.waits_for_others() {
             cx.waker().wake_by_ref();
             return polled;
         }
-        shared.waits_for_others = false;
         if let Poll::Ready(Err(error)) = shared.poll_flush(cx) {
             shared.failed = Some(error);
             cx.waker().wake_by_ref();
@@ -80,6 +84,26 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Shared<S> {
+    /// Whether to send only after the tasks that are ready have run. The one that had the last frame
+    /// may be the first of many, or the only one.
+    fn waits_for_others(&mut self) -> bool {
+        if let Some(then) = self.waits_since.take() {
+            if self.collected.len() <= then {
+                self.in_a_hurry = IN_A_HURRY;
+            }
+            return false;
+        }
+        if self.collected.is_empty() {
+            return false;
+        }
+        if self.in_a_hurry > 0 {
+            self.in_a_hurry -= 1;
+            return false;
+        }
+        self.waits_since = Some(self.collected.len());
+        true
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let rest @ [_, ..] = &self.collected[self.sent..] {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
@@ -90,6 +114,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
         // An idle connection keeps no memory.
         self.collected = Vec::new();
         self.sent = 0;
+        self.waits_since = self.waits_since.map(|_| 0);
         Poll::Ready(Ok(()))
     }
 
@@ -288,6 +313,23 @@ mod tests {
         // It waits for others once, and then not until there is more to send.
         connection.poll(&[], Poll::Pending);
         assert_eq!((connection.writes().len(), connection.wakes()), (1, 1));
+    }
+
+    #[test]
+    fn a_connection_that_is_alone_seldom_waits() {
+        let mut connection = Connection::new();
+        for sent in 1..=IN_A_HURRY + 1 {
+            connection.poll(&[b"alone"], Poll::Pending);
+            connection.poll(&[], Poll::Pending);
+            assert_eq!(connection.writes().len(), usize::from(sent));
+        }
+        assert_eq!(connection.wakes(), 1);
+        connection.poll(&[b"first "], Poll::Pending);
+        connection.poll(&[b"second"], Poll::Pending);
+        assert_eq!(connection.wakes(), 2, "it tries again");
+        // It was not in vain.
+        connection.poll(&[b"third "], Poll::Pending);
+        assert_eq!(connection.wakes(), 3);
     }
 
     #[test]
