@@ -7,9 +7,7 @@
 //! itself. `listener` and `admin` each have their own [`Connections`].
 
 mod close_queue;
-pub mod cork;
 pub mod dial;
-pub mod read_ahead;
 pub mod socket;
 
 use std::collections::HashMap;

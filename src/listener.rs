@@ -33,8 +33,8 @@ use tracing::{debug, warn};
 
 use crate::body::{Body, ConnectionShare};
 use crate::config;
-use crate::connections::cork::corked;
-use crate::connections::read_ahead::ReadAhead;
+use crate::connections::socket::cork::corked;
+use crate::connections::socket::read_ahead::ReadAhead;
 use crate::connections::{self, ConnectionLimits, Connections, Place, RequestInFlight};
 use crate::drain::{Stage, Watcher};
 use crate::error::ProxyError;

@@ -1,6 +1,9 @@
 //! Accepts and dials every TCP connection of the proxy, and sets the socket options that all of
 //! them have.
 
+pub mod cork;
+pub mod read_ahead;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::ClientConfig;
 use crate::body::Body;
 use crate::config;
 use crate::connections::dial::dial;
-use crate::connections::read_ahead::ReadAhead;
+use crate::connections::socket::read_ahead::ReadAhead;
 use crate::metrics::GaugeGuard;
 use crate::tls::{self, OwnCertificate, Shows, TlsError, UpstreamTrust};
 pub use error::{AddressError, ConnectError, HandshakeError};

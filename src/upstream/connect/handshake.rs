@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{Connection, Connector, HandshakeError, Http1};
 use crate::body::Body;
-use crate::connections::cork::{Cork, Corked, corked};
+use crate::connections::socket::cork::{Cork, Corked, corked};
 
 /// The largest head of a response; apiservers send less. Over HTTP/1.1 also how much is read ahead
 /// of the reader.
