@@ -39,6 +39,7 @@ mod kubectl;
 mod lanes;
 mod loops;
 mod malformed;
+#[cfg(target_arch = "x86_64")]
 mod memory;
 mod monitoring;
 mod observe;

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::Command;
 
 #[test]
-#[cfg(target_arch = "x86_64")]
 fn each_copy_and_comparison_is_that_of_libc() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
