@@ -8,6 +8,7 @@ pub mod check_config;
 pub mod explain;
 pub mod kubeconfig;
 pub mod man;
+mod runtime;
 pub mod serve;
 pub mod status;
 
@@ -19,6 +20,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use admin::AdminError;
+pub use runtime::RuntimeError;
+use runtime::runtime;
 
 use crate::app::{self, ConfigSource, StartError, Stopped};
 use crate::config::units;
@@ -153,7 +156,7 @@ pub enum CliError {
     Start(#[from] StartError),
     /// The threads of the async runtime could not be started.
     #[error("cannot start the runtime")]
-    Runtime(#[source] io::Error),
+    Runtime(#[from] RuntimeError),
     /// The demo could not be run, or found something wrong.
     #[cfg(feature = "demo")]
     #[error("the demo failed")]
@@ -285,13 +288,6 @@ fn serve_demo(out: &mut impl Write) -> Result<ExitCode, CliError> {
     runtime()?.block_on(demo::serve(interrupted, announce))?;
     printed.map_err(CliError::Stdout)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)
 }
 
 #[cfg(test)]

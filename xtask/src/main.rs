@@ -51,8 +51,8 @@ enum Task {
     /// Run the fuzz targets, which feed bytes of others to what reads them.
     #[command(after_help = FUZZ_HELP)]
     Fuzz(fuzz::FuzzArgs),
-    /// Note what the proxy does in the cells of bench/peers, for `release --profile`.
-    Profile(release::ProfileArgs),
+    /// Note what the proxy does in the cells of bench/peers, by which `release` optimises it.
+    Profile,
     /// Build static executables, an OCI image, SBOMs and checksums from the current commit.
     Release(release::ReleaseArgs),
 }
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<bool> {
     match task {
         Task::DeployCheck { what } => deploy_check::run_checks(what),
-        Task::Profile(args) => release::run_profile(&args).map(|()| true),
+        Task::Profile => release::run_profile().map(|()| true),
         Task::Release(args) => release::run(&args),
         Task::Differential(args) => differential::compare(&args).map(|()| true),
         Task::Fuzz(args) => fuzz::run_targets(&args),

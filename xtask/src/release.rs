@@ -24,7 +24,7 @@ use crate::workspace::{Metadata, PROXY, root};
 use archive::Entry;
 use build::{TARGETS, Target};
 use image::{Image, Platform};
-pub(crate) use profile::{ProfileArgs, run_profile};
+pub(crate) use profile::run_profile;
 
 const SUMS: &str = "SHA256SUMS";
 
@@ -37,12 +37,35 @@ pub(crate) struct ReleaseArgs {
     /// machine can build for.
     #[arg(long, value_name = "TRIPLE", value_parser = TARGETS.map(|target| target.triple))]
     target: Vec<String>,
-    /// Optimise by this profile, of `cargo xtask profile`. It becomes part of the release.
-    #[arg(long, value_name = "FILE")]
+    /// Optimise by this profile, which becomes part of the release. The default is what
+    /// `cargo xtask profile` made of the same source.
+    #[arg(long, value_name = "FILE", conflicts_with = "without_profile")]
     profile: Option<PathBuf>,
+    /// Do not optimise by a profile. The executable then takes about a tenth more instructions.
+    #[arg(long)]
+    without_profile: bool,
     /// The directory for the release. An earlier release in it is removed.
     #[arg(long, value_name = "DIR", default_value = "target/dist")]
     output: PathBuf,
+}
+
+impl ReleaseArgs {
+    fn profile(&self) -> Result<Option<PathBuf>> {
+        if self.without_profile {
+            return Ok(None);
+        }
+        if let Some(given) = &self.profile {
+            let found = fs::canonicalize(given).with_context(|| given.display().to_string())?;
+            return Ok(Some(found));
+        }
+        let made = profile::path_for_commit()?;
+        ensure!(
+            made.is_file(),
+            "there is no profile of this source: run `cargo xtask profile` first, or use \
+             --without-profile"
+        );
+        Ok(Some(made))
+    }
 }
 
 /// Returns whether the second build, if requested, has the same files.
@@ -60,7 +83,7 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<bool> {
     }
     let commit = Commit::checked_out()?;
     let scratch = Metadata::of(root())?.target.join("release-build");
-    let profile = args.profile.as_deref().map(fs::canonicalize).transpose()?;
+    let profile = args.profile()?;
     let profile = profile.as_deref();
     let first = scratch.join("first");
     let sums = make(&commit, &targets, profile, &first, &args.output)?;

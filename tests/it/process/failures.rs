@@ -34,6 +34,22 @@ async fn every_mistake_of_a_file_is_told_at_once() {
     }
 }
 
+#[tokio::test]
+async fn a_number_of_threads_that_is_none_is_told() {
+    let place = Place::new().await;
+    let mut command = place.serve(&[]);
+    command.env("TOKIO_WORKER_THREADS", "many");
+    let ended = run(command).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    assert!(
+        ended.stderr.contains(
+            "TOKIO_WORKER_THREADS is \"many\": expected the number of threads that serve requests"
+        ),
+        "{}",
+        ended.stderr
+    );
+}
+
 cases!(
     wrong_usage_exits_with_two_and_names_the_flag,
     [

@@ -46,6 +46,33 @@ async fn serves_with_flags_alone_and_says_where_in_one_line() {
 }
 
 #[tokio::test]
+async fn as_many_threads_serve_as_the_variable_says() {
+    for number in [1, 3] {
+        let place = Place::new().await;
+        let mut command = place.serve(&[]);
+        command.env("TOKIO_WORKER_THREADS", number.to_string());
+        let served = Served::start(command).await;
+        for name in ["a", "b"] {
+            let created = place.client(&served).await.create(name).await;
+            assert_eq!(created.status, StatusCode::CREATED);
+        }
+        assert_eq!(admin::get(served.admin, "/readyz").await.status, 200);
+        let threads = format!("/proc/{}/task", served.process.id());
+        let threads = std::fs::read_dir(threads).unwrap().count();
+        assert!(
+            if number == 1 {
+                threads == 1
+            } else {
+                threads > number
+            },
+            "{threads} threads instead of {number}"
+        );
+        served.process.signal("TERM");
+        assert_eq!(served.process.ended().await.code, Some(0));
+    }
+}
+
+#[tokio::test]
 async fn the_start_line_in_json_is_an_object_with_both_addresses() {
     let place = Place::new().await;
     let served = place.served(&["--log-format", "json"]).await;

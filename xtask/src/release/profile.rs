@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Args;
 
 use super::build::{TARGETS, Target};
 use super::emptied;
+use crate::hash::sha256;
 use crate::process::{output, run};
 use crate::workspace::{Metadata, cargo, root};
 
@@ -20,18 +20,17 @@ kind: ProxyConfiguration
 drain: {timeout: 100ms}
 ";
 
-#[derive(Debug, Args)]
-pub(crate) struct ProfileArgs {
-    /// The file for the profile.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "target/kube-retry-proxy.profdata"
-    )]
-    output: PathBuf,
-}
+/// What the executable is built from, and so what a profile belongs to.
+const SOURCE: [&str; 4] = ["Cargo.toml", "Cargo.lock", "build.rs", "src"];
 
-pub(crate) fn run_profile(args: &ProfileArgs) -> Result<()> {
+pub(crate) fn run_profile() -> Result<()> {
+    let changed = output(git(root(), &["status", "--porcelain", "--"]).args(SOURCE))?;
+    ensure!(
+        changed.is_empty(),
+        "a release is built from a commit, and its profile must be of the same source, but these \
+         files are not committed:\n{changed}"
+    );
+    let made = path_for_commit()?;
     let native = TARGETS.into_iter().find(|target| target.is_native());
     let native = native.context("no target of a release runs on this machine")?;
     let merge = llvm_profdata()?;
@@ -41,7 +40,7 @@ pub(crate) fn run_profile(args: &ProfileArgs) -> Result<()> {
     emptied(&notes)?;
     serve(native, &executable, &notes)?;
     let mut merge = Command::new(merge);
-    merge.arg("merge").arg("--output").arg(&args.output);
+    merge.arg("merge").arg("--output").arg(&made);
     for note in fs::read_dir(&notes)? {
         let path = note?.path();
         if path.extension().is_some_and(|it| it == "profraw") {
@@ -54,8 +53,31 @@ pub(crate) fn run_profile(args: &ProfileArgs) -> Result<()> {
         notes.display()
     );
     run(&mut merge)?;
-    println!("{}", args.output.display());
+    println!("{}", made.display());
     Ok(())
+}
+
+/// Where the profile for the commit that is checked out is, or will be.
+pub(super) fn path_for_commit() -> Result<PathBuf> {
+    let folder = Metadata::of(root())?.target.join("profile");
+    Ok(folder.join(name_for_commit(root())?))
+}
+
+/// A name for what the executable is built from, and with which toolchain.
+///
+/// A profile of other source names functions that do not exist. The compiler ignores those without a
+/// word, and the executable is slower than it could be.
+fn name_for_commit(repository: &Path) -> Result<String> {
+    let entries = SOURCE.map(|path| format!("HEAD:{path}"));
+    let mut made_of = output(git(repository, &["rev-parse"]).args(entries))?;
+    made_of.push_str(&output(Command::new("rustc").arg("-vV"))?);
+    Ok(format!("{}.profdata", &sha256(made_of.as_bytes())[..16]))
+}
+
+fn git(repository: &Path, arguments: &[&str]) -> Command {
+    let mut git = Command::new("git");
+    git.args(arguments).current_dir(repository);
+    git
 }
 
 /// Lets the executable serve, with its notes in a folder.
@@ -88,4 +110,32 @@ fn llvm_profdata() -> Result<PathBuf> {
         "llvm-profdata of this toolchain is missing: rustup component add llvm-tools"
     );
     Ok(tool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_of_the_source_and_the_crates() {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path();
+        let commit = |path: &str, text: &str| {
+            fs::write(repository.join(path), text).unwrap();
+            output(&mut git(repository, &["add", "."])).unwrap();
+            let author = ["-c", "user.name=x", "-c", "user.email=x@example.com"];
+            output(git(repository, &author).args(["commit", "-m", "x"])).unwrap();
+            name_for_commit(repository).unwrap()
+        };
+        output(&mut git(repository, &["init"])).unwrap();
+        fs::create_dir(repository.join("src")).unwrap();
+        for path in ["Cargo.toml", "Cargo.lock", "build.rs"] {
+            fs::write(repository.join(path), "").unwrap();
+        }
+        let first = commit("src/main.rs", "fn main() {}");
+        assert_eq!(commit("README.md", "Read me"), first);
+        let others = commit("Cargo.lock", "h2");
+        assert_ne!(others, first);
+        assert_ne!(commit("src/main.rs", "fn main() { run() }"), others);
+    }
 }
