@@ -122,8 +122,9 @@ fn request_headers(criterion: &mut Criterion) {
             BenchmarkId::new("to_upstream", name),
             before,
             |bencher, before| {
+                let peer = PEER.into();
                 let of_one = |mut headers: HeaderMap| {
-                    headers::to_upstream(&mut headers, PEER, Upgrade::Strip);
+                    headers::to_upstream(&mut headers, &peer, Upgrade::Strip);
                     headers
                 };
                 bencher.iter_batched(|| before.clone(), of_one, BatchSize::SmallInput);

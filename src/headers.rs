@@ -41,10 +41,24 @@ pub enum Upgrade {
 
 /// Makes the head of a request fit for the apiserver: removes hop-by-hop fields and fields that a
 /// client must not set, and sets `X-Forwarded-For` to the peer's address.
-pub fn to_upstream(headers: &mut HeaderMap, peer: IpAddr, upgrade: Upgrade) {
+pub fn to_upstream(headers: &mut HeaderMap, peer: &ForwardedFor, upgrade: Upgrade) {
     strip_hop_by_hop(headers, upgrade);
     strip_asserted(headers);
-    set_forwarded_for(headers, peer);
+    // For a present name, `insert` keeps the position of its first line.
+    insert(headers, FORWARDED_FOR, peer.0.clone());
+}
+
+/// The value of `X-Forwarded-For` for all requests of a connection: the peer's address only. The
+/// apiserver logs the field as the source address in its audit, so a value that the client claims
+/// must not be in it.
+#[derive(Debug, Clone)]
+pub struct ForwardedFor(HeaderValue);
+
+impl From<IpAddr> for ForwardedFor {
+    #[expect(clippy::expect_used, reason = "digits, dots and colons are a value")]
+    fn from(peer: IpAddr) -> Self {
+        Self(HeaderValue::try_from(peer.to_canonical().to_string()).expect("a value"))
+    }
 }
 
 /// Makes the head of a response fit for the client: removes hop-by-hop fields, but keeps the
@@ -119,6 +133,13 @@ pub fn strip_upgrade(headers: &mut HeaderMap) {
 /// - An end-to-end field stays even if `Connection` names it. That is not allowed: a request like
 ///   that is refused ([`check`]), but the client should get a response with all its fields.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
+    let is_concerned = |name: &HeaderName| {
+        matches!(*name, header::CONNECTION | header::UPGRADE | header::TE) || is_hop_by_hop(name)
+    };
+    // Most heads have none of them, and each look-up of a name costs a hash of it.
+    if !headers.keys().any(is_concerned) {
+        return;
+    }
     let keep_upgrade = upgrade == Upgrade::Keep && headers.contains_key(header::UPGRADE);
     let trailers =
         tokens(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
@@ -146,18 +167,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
 
 /// Removes fields that state who the client is and where it is.
 fn strip_asserted(headers: &mut HeaderMap) {
-    // `set_forwarded_for` replaces the value in the same position.
+    // `to_upstream` replaces the value in the same position.
     retain(headers, |name, _| {
         *name == FORWARDED_FOR || !fields::is_asserted(name)
     });
-}
-
-/// Sets `X-Forwarded-For` to the peer's address only. The apiserver logs the field as the source
-/// address in its audit, so a value that the client claims must not be in it.
-fn set_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
-    if let Ok(value) = HeaderValue::try_from(peer.to_canonical().to_string()) {
-        insert(headers, FORWARDED_FOR, value);
-    }
 }
 
 /// The memory that a head or trailers occupy: for each line its texts and its entry in the map.

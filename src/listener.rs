@@ -175,6 +175,7 @@ impl Listener {
         let session = stream.get_ref().1;
         let peer = Peer {
             ip: peer.ip(),
+            forwarded_for: peer.ip().into(),
             certificate: session
                 .peer_certificates()
                 .map(|chain| Arc::new(ClientCertificate::new(chain.into()))),

@@ -15,7 +15,7 @@ use crate::body::{Body, ConnectionShare, Reservation};
 use crate::create::Creates;
 use crate::error::ProxyError;
 use crate::forward::forward;
-use crate::headers::{self, IdentityFields, Via};
+use crate::headers::{self, ForwardedFor, IdentityFields, Via};
 use crate::identity::{ByCertificate, ClientCertificate, Identities};
 use crate::metrics::{CertificateUse, Metrics, RouteLabel, StreamKind};
 use crate::route::{CreateTarget, MatchedResources, Route, timeout};
@@ -49,6 +49,8 @@ pub struct Proxy {
 pub struct Peer {
     /// The address of the TCP connection.
     pub ip: IpAddr,
+    /// The address as the apiserver is told it.
+    pub forwarded_for: ForwardedFor,
     /// The certificate that the client presented. The proxy can pass on only who it names.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The memory that the creates on this connection occupy.
@@ -120,7 +122,7 @@ impl Proxy {
             headers::Upgrade::Strip
         };
         let version = request.version();
-        headers::to_upstream(request.headers_mut(), peer.ip, upgrade);
+        headers::to_upstream(request.headers_mut(), &peer.forwarded_for, upgrade);
         self.via.append(request.headers_mut(), version);
     }
 

@@ -28,9 +28,9 @@ fuzz_target!(|input: &[u8]| {
     }
     for upgrade in [Upgrade::Strip, Upgrade::Keep] {
         let mut once = original.clone();
-        to_upstream(&mut once, PEER, upgrade);
+        to_upstream(&mut once, &PEER.into(), upgrade);
         let mut twice = once.clone();
-        to_upstream(&mut twice, PEER, upgrade);
+        to_upstream(&mut twice, &PEER.into(), upgrade);
         assert_eq!(once, twice, "{upgrade:?}");
         is_clean(
             &once,

@@ -80,6 +80,8 @@ impl Proxy {
         let child = Command::new(env!("CARGO_BIN_EXE_kube-retry-proxy"))
             .args(["serve", "--config", path("config.yaml").to_str().unwrap()])
             .env_clear()
+            // As the manifests have it. What keeps one thread busy delays everybody.
+            .env("TOKIO_WORKER_THREADS", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(path("log")).unwrap())

@@ -181,7 +181,8 @@ where
 {
     fn execute(&self, task: F) {
         let Some(cork) = self.take_cork() else {
-            tokio::spawn(task);
+            // Tokio moves a task seven times before it runs, and this one has 2 KiB.
+            tokio::spawn(Box::pin(task));
             return;
         };
         let progress = Arc::clone(&self.progress);
