@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,7 +33,7 @@ use crate::events::Recorder;
 use crate::headers::Via;
 use crate::identity::Identities;
 use crate::kubeconfig::Warning;
-use crate::listener::{self, Listener};
+use crate::listener::{self, Listener, Turns};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::quotas::Quotas;
@@ -167,6 +168,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let listener = Listener {
         proxy: Arc::clone(&proxy),
         tls,
+        turns: Turns::of(&Handle::current()),
         limits: listener::ListenerLimits::from(&config.serving),
         metrics: Arc::clone(&metrics),
         drain: watcher,

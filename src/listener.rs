@@ -8,6 +8,7 @@
 mod head;
 mod refusal;
 mod socket;
+mod turns;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -46,6 +47,7 @@ use crate::tls;
 use crate::upstream::Lease;
 use head::HeadLimit;
 use socket::{ReadAllowance, Socket};
+pub use turns::Turns;
 
 /// The value of kube-apiserver's `http.Server.ReadHeaderTimeout`, which also limits the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(32);
@@ -83,6 +85,8 @@ pub struct Listener {
     pub proxy: Arc<Proxy>,
     /// The serving certificate and ALPN.
     pub tls: Arc<ServerConfig>,
+    /// The turns of TLS handshakes.
+    pub turns: Turns,
     /// The limits for clients.
     pub limits: ListenerLimits,
     /// Counts connections and refused requests.
@@ -159,10 +163,9 @@ impl Listener {
         place: Arc<Place>,
         open: GaugeGuard,
     ) {
-        let handshake = timeout(
-            HANDSHAKE_TIMEOUT,
-            TlsAcceptor::from(Arc::clone(&self.tls)).accept(ReadAhead::new(tcp)),
-        );
+        let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(ReadAhead::new(tcp));
+        // In a box, since the task would otherwise keep room for it, twice.
+        let handshake = timeout(HANDSHAKE_TIMEOUT, self.turns.take(Box::pin(handshake)));
         let stream = tokio::select! {
             done = handshake => match done {
                 Ok(Ok(stream)) => stream,
