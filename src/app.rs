@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -168,7 +167,7 @@ pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<App, 
     let listener = Listener {
         proxy: Arc::clone(&proxy),
         tls,
-        turns: Turns::of(&Handle::current()),
+        turns: Turns::of_runtime(),
         limits: listener::ListenerLimits::from(&config.serving),
         metrics: Arc::clone(&metrics),
         drain: watcher,

@@ -17,9 +17,9 @@ use tokio::task::yield_now;
 pub struct Turns(Semaphore);
 
 impl Turns {
-    /// As many turns at a time as the runtime has threads.
-    pub fn of(runtime: &Handle) -> Self {
-        Self(Semaphore::new(runtime.metrics().num_workers()))
+    /// As many turns at a time as the runtime has threads that runs this.
+    pub fn of_runtime() -> Self {
+        Self(Semaphore::new(Handle::current().metrics().num_workers()))
     }
 
     /// Runs a handshake. Each time that it can go on, it waits for its turn, and whatever else is
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn turns() -> Arc<Turns> {
-        Arc::new(Turns::of(&Handle::current()))
+        Arc::new(Turns::of_runtime())
     }
 
     #[tokio::test]
