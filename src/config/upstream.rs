@@ -91,7 +91,7 @@ settings! {
         max_streams_per_connection: Streams = Streams::new(100), whole();
         /// How much memory answers may use that clients have stopped reading.
         ///
-        /// One watch uses at most 128 KiB, one list at most 320 KiB. Above the limit, the proxy
+        /// One watch uses at most 144 KiB, one list at most 384 KiB. Above the limit, the proxy
         /// breaks off the answers that have stalled for longest, and for at least 5 s.
         max_unread: u64 = 96 << 20, bytes(1 << 20, 1 << 40);
     }

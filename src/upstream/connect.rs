@@ -26,7 +26,7 @@ use crate::connections::socket::read_ahead::ReadAhead;
 use crate::metrics::GaugeGuard;
 use crate::tls::{self, OwnCertificate, Shows, TlsError, UpstreamTrust};
 pub use error::{AddressError, ConnectError, HandshakeError};
-pub(super) use handshake::MAX_SEND_BUFFER;
+pub(super) use handshake::{MAX_SEND_BUFFER, max_frame};
 #[cfg(test)]
 pub(crate) use scripted::{Scripted, refused_stream};
 

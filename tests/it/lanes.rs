@@ -4,13 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use http::StatusCode;
+use http::{Response, StatusCode};
 use model_control_plane::Settings;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::support::peers::Http2Upstream;
+use crate::support::raw::Raw;
 use crate::support::streaming::{Streamed, watch_path};
-use crate::support::{NAMESPACE, Protocol, Rig, eventually, sample, soon, speaking};
+use crate::support::{
+    NAMESPACE, Protocol, Rig, eventually, proxy_to, sample, soon, speaking, tls_stream,
+};
 
 const WATCHES: usize = 300;
 
@@ -20,6 +24,38 @@ const WORK: usize = 10;
 /// A lock for tests that have a thousand sockets open. One at a time, they stay below the limit of
 /// a process.
 static SOCKETS: Mutex<()> = Mutex::const_new(());
+
+cases!(
+    lists_come_in_larger_frames_than_watches,
+    [
+        a_list("/api/v1/pods", 64 << 10),
+        a_watch("/api/v1/pods?watch=true", 16 << 10)
+    ]
+);
+async fn lists_come_in_larger_frames_than_watches(path: &str, largest: usize) {
+    let upstream = Http2Upstream::bind().await;
+    let proxy = proxy_to(&upstream.url(), &upstream.ca_pem, |_| {}).await;
+    let ca = proxy.ca_pem.as_deref().unwrap();
+    let mut client = Raw::new(tls_stream(proxy.address, ca, Protocol::Http1).await);
+    client
+        .write(format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
+    let (_, mut answer) = upstream.request().await;
+    let mut body = answer.send_response(Response::new(()), false).unwrap();
+    body.send_data(vec![b'x'; 200 << 10].into(), true).unwrap();
+    // Each frame is a chunk.
+    let received = client.rest().await;
+    let sizes: Vec<_> = String::from_utf8(received)
+        .unwrap()
+        .split("\r\n")
+        .filter_map(|line| usize::from_str_radix(line, 16).ok())
+        .collect();
+    assert_eq!(sizes.iter().max(), Some(&largest), "{sizes:?}");
+    assert_eq!(sizes.iter().sum::<usize>(), 200 << 10);
+    proxy.stop().await;
+}
 
 #[tokio::test]
 async fn three_hundred_watches_over_http2_leave_creates_and_reads_alone() {

@@ -20,6 +20,8 @@ const PODS: &str = "/api/v1/namespaces/argo/pods";
 const POD_PATH: &str = "/api/v1/namespaces/argo/pods/step-1";
 /// How long the contestant is warmed up before each measurement that takes time.
 const WARM_UP: Duration = Duration::from_millis(200);
+/// How long a request takes at most on average when many connections are busy.
+const FIRST_TURN: Duration = Duration::from_micros(200);
 /// How long a watch may take to open.
 const OPENS: Duration = Duration::from_secs(30);
 /// The requests a second of the measurement of latency.
@@ -103,7 +105,9 @@ pub(crate) async fn cost_of(
     slice: Duration,
 ) -> Result<Cost> {
     let connections = target.connections(concurrency).await?;
-    let connections = closed_loop(connections, requests, WARM_UP)
+    // What a connection needs once, it has after its first request.
+    let warm_up = WARM_UP.max(FIRST_TURN * u32::try_from(concurrency)?);
+    let connections = closed_loop(connections, requests, warm_up)
         .await?
         .connections;
     let before = processor_time(running)?;

@@ -9,7 +9,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
 
-use super::super::connect::{Http1, MAX_SEND_BUFFER};
+use super::super::connect::{Http1, MAX_SEND_BUFFER, max_frame};
 use super::Lane;
 use super::pool::Load;
 use crate::body::{Body, BodyError};
@@ -98,9 +98,10 @@ impl Lease {
     }
 
     /// The most memory that the response occupies while nobody reads it: what the server may send
-    /// ahead, and what waits to be sent to the client.
+    /// ahead, and what waits to be sent to the client, which can be one frame more than its limit.
     pub(in crate::upstream) fn may_occupy(&self) -> u64 {
-        u64::from(self.lane.profile.window) + MAX_SEND_BUFFER as u64
+        let window = self.lane.profile.window;
+        u64::from(window) + MAX_SEND_BUFFER as u64 + u64::from(max_frame(window))
     }
 
     pub(in crate::upstream) fn belongs_to(&self, lane: &Arc<Lane>) -> bool {

@@ -13,6 +13,9 @@ use super::super::connect::{ConnectError, Http1};
 use super::Lease;
 use crate::body::Body;
 
+/// If fewer requests wait, all of them are checked each time.
+const FEW: usize = 64;
+
 #[derive(Default)]
 pub(super) struct Pool {
     /// The oldest first.
@@ -26,6 +29,8 @@ pub(super) struct Pool {
     pub(super) dialing: usize,
     /// The longest waiting first.
     pub(super) waiters: VecDeque<Waiter>,
+    /// How many requests began to wait since those were last dropped whose clients have gone.
+    unchecked: usize,
     /// Counts how often all connections were retired. An error on a connection of an earlier
     /// generation says nothing about the present ones.
     pub(super) generation: u64,
@@ -64,8 +69,13 @@ impl Pool {
     /// for.
     pub(super) fn enqueue(&mut self) -> oneshot::Receiver<Result<Lease, Arc<ConnectError>>> {
         let (reply, receiver) = oneshot::channel();
-        // Requests whose clients have disconnected need no connection.
-        self.waiters.retain(|waiter| !waiter.reply.is_closed());
+        // Requests whose clients have disconnected need no connection. Checking all of them each time
+        // would take time that grows with the square of a burst.
+        self.unchecked += 1;
+        if self.waiters.len() < FEW || self.unchecked > self.waiters.len() / 2 {
+            self.waiters.retain(|waiter| !waiter.reply.is_closed());
+            self.unchecked = 0;
+        }
         self.waiters.push_back(Waiter {
             reply,
             dials_remaining: 0,
@@ -171,5 +181,26 @@ impl Load {
             .last_used
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_whose_clients_have_gone_do_not_pile_up() {
+        let mut pool = Pool::default();
+        let patient: Vec<_> = (0..1000).map(|_| pool.enqueue()).collect();
+        for _ in 0..10_000 {
+            drop(pool.enqueue());
+        }
+        let waiting = pool.waiters.len();
+        assert!((1000..2000).contains(&waiting), "{waiting}");
+        drop(patient);
+        for _ in 0..2000 {
+            drop(pool.enqueue());
+        }
+        assert_eq!(pool.waiters.len(), 1);
     }
 }
