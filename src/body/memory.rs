@@ -31,19 +31,27 @@ pub struct Buffers {
     limit: u64,
     /// The limits of one connection and of one address.
     shares: (u64, u64),
-    used: AtomicU64,
-    addresses: Box<[AtomicU64]>,
+    all: Usage,
+    addresses: Box<[Usage]>,
     hasher: RandomState,
     /// How many creates wait for room.
     waiting: AtomicUsize,
-    freed: Notify,
     /// Notified when a create begins to wait.
     wanted: Notify,
     level: Level,
 }
 
 /// The bytes that the creates of one connection have reserved.
-pub type ConnectionShare = Arc<AtomicU64>;
+pub type ConnectionShare = Arc<Usage>;
+
+/// Bytes that are reserved, and the creates that wait for some of them.
+#[derive(Debug, Default)]
+pub struct Usage {
+    bytes: AtomicU64,
+    /// Each release wakes one of those that wait, and each that then finds room wakes the next. To
+    /// wake all of them for each release would let one client's thousand take the time of others.
+    freed: Notify,
+}
 
 impl Buffers {
     /// Room for `limit` bytes of all creates. No share is smaller than `largest`, the size of the
@@ -55,11 +63,10 @@ impl Buffers {
                 (limit / CONNECTION_DIVISOR).max(largest),
                 (limit / ADDRESS_DIVISOR).max(largest),
             ),
-            used: AtomicU64::new(0),
-            addresses: (0..ADDRESS_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
+            all: Usage::default(),
+            addresses: (0..ADDRESS_COUNTERS).map(|_| Usage::default()).collect(),
             hasher: RandomState::new(),
             waiting: AtomicUsize::new(0),
-            freed: Notify::new(),
             wanted: Notify::new(),
             level,
         })
@@ -67,7 +74,7 @@ impl Buffers {
 
     /// Bytes reserved now.
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.all.bytes.load(Ordering::Relaxed)
     }
 
     /// An empty reservation for a create of this client. It grows while the create is read.
@@ -105,21 +112,31 @@ impl Reservation {
     /// Reserves `more` bytes. Waits a moment if there is no room. Returns whether they are
     /// reserved.
     pub async fn grow(&mut self, more: u64) -> bool {
-        if self.try_grow(more) {
+        let Err(mut full) = self.try_grow(more) else {
             return true;
-        }
-        let buffers = Arc::clone(&self.buffers);
+        };
+        let (buffers, connection) = (Arc::clone(&self.buffers), Arc::clone(&self.connection));
+        let usages = [&*connection, &buffers.addresses[self.address], &buffers.all];
         let _waiting = Waiting::new(&buffers.waiting);
         buffers.wanted.notify_waiters();
         let until = Instant::now() + MAX_WAIT;
         loop {
-            let mut freed = std::pin::pin!(buffers.freed.notified());
+            let mut freed = std::pin::pin!(usages[full].freed.notified());
             freed.as_mut().enable();
-            if self.try_grow(more) {
-                return true;
-            }
-            if timeout_at(until, freed).await.is_err() {
-                return false;
+            match self.try_grow(more) {
+                Err(still) if still == full => {
+                    if timeout_at(until, freed).await.is_err() {
+                        return false;
+                    }
+                }
+                // There is room in what was full, perhaps for another create too.
+                grown => {
+                    usages[full].freed.notify_one();
+                    match grown {
+                        Ok(()) => return true,
+                        Err(other) => full = other,
+                    }
+                }
             }
         }
     }
@@ -153,46 +170,49 @@ impl Reservation {
             return;
         }
         self.bytes -= less;
-        for counter in self.counters() {
-            counter.0.fetch_sub(less, Ordering::Relaxed);
+        let someone_waits = self.buffers.waiting.load(Ordering::Relaxed) > 0;
+        for (usage, _) in self.usages() {
+            usage.bytes.fetch_sub(less, Ordering::Relaxed);
+            if someone_waits {
+                usage.freed.notify_one();
+            }
         }
         self.buffers.level.fall(less);
-        if self.buffers.waiting.load(Ordering::Relaxed) > 0 {
-            self.buffers.freed.notify_waiters();
-        }
     }
 
-    fn try_grow(&mut self, more: u64) -> bool {
-        for (index, (counter, limit)) in self.counters().into_iter().enumerate() {
+    /// An error is which of the usages is full.
+    fn try_grow(&mut self, more: u64) -> Result<(), usize> {
+        for (index, (usage, limit)) in self.usages().into_iter().enumerate() {
             let fits = |used: u64| used.checked_add(more).filter(|sum| *sum <= limit);
-            if counter
+            if usage
+                .bytes
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
                 .is_err()
             {
-                for (counter, _) in self.counters().into_iter().take(index) {
-                    counter.fetch_sub(more, Ordering::Relaxed);
+                for (usage, _) in self.usages().into_iter().take(index) {
+                    usage.bytes.fetch_sub(more, Ordering::Relaxed);
                 }
-                return false;
+                return Err(index);
             }
         }
         self.bytes += more;
         self.buffers.level.rise(more);
-        true
+        Ok(())
     }
 
-    /// The counters that a reservation uses, with their limits.
-    fn counters(&self) -> [(&AtomicU64, u64); 3] {
+    /// What a reservation counts in, with the limits.
+    fn usages(&self) -> [(&Usage, u64); 3] {
         let Buffers {
             limit,
             shares,
-            used,
+            all,
             addresses,
             ..
         } = &*self.buffers;
         [
             (&*self.connection, shares.0),
             (&addresses[self.address], shares.1),
-            (used, *limit),
+            (all, *limit),
         ]
     }
 }
@@ -293,7 +313,10 @@ mod tests {
                 .await,
             "another address has its own"
         );
-        assert_eq!((one.load(Ordering::Relaxed), buffers.used()), (25, 50));
+        assert_eq!(
+            (one.bytes.load(Ordering::Relaxed), buffers.used()),
+            (25, 50)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -311,5 +334,83 @@ mod tests {
         tokio::task::yield_now().await;
         held.clear();
         assert!(waiting.await.unwrap());
+    }
+
+    /// A quarter of `buffers` each, so that nothing is left.
+    async fn fill(buffers: &Arc<Buffers>) -> Vec<Reservation> {
+        let mut held = Vec::new();
+        for address in apart(buffers) {
+            let mut reservation = buffers.reserve(address, &ConnectionShare::default());
+            assert!(reservation.grow(buffers.limit / 4).await);
+            held.push(reservation);
+        }
+        held
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_wakes_only_as_many_as_find_some() {
+        let buffers = buffers(100);
+        let mut held = fill(&buffers).await;
+        let addresses = apart(&buffers);
+        let polls = Arc::new(AtomicUsize::new(0));
+        let mut waiting = tokio::task::JoinSet::new();
+        for number in 0..200 {
+            let address = addresses[number % addresses.len()];
+            let mut late = buffers.reserve(address, &ConnectionShare::default());
+            let polls = Arc::clone(&polls);
+            waiting.spawn(async move {
+                let mut growing = Box::pin(async {
+                    let grown = late.grow(5).await;
+                    (grown, late)
+                });
+                std::future::poll_fn(|cx| {
+                    polls.fetch_add(1, Ordering::Relaxed);
+                    growing.as_mut().poll(cx)
+                })
+                .await
+            });
+        }
+        let settle = || async {
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+        };
+        settle().await;
+        assert_eq!(polls.load(Ordering::Relaxed), 200, "all of them wait");
+        held[0].shrink(15);
+        settle().await;
+        let mut served = Vec::new();
+        while let Some(done) = waiting.try_join_next() {
+            let (grown, late) = done.unwrap();
+            assert!(grown);
+            served.push(late);
+        }
+        assert_eq!(served.len(), 3);
+        let woken = polls.load(Ordering::Relaxed) - 200;
+        assert!(woken < 10, "{woken} were woken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_have_their_share_do_not_take_the_turn_of_others() {
+        let buffers = buffers(100);
+        let mut held = fill(&buffers).await;
+        let addresses = apart(&buffers);
+        let greedy = ConnectionShare::default();
+        let mut more = buffers.reserve(addresses[0], &greedy);
+        held[1].shrink(25);
+        assert!(more.grow(25).await, "now the address has its half");
+        let grow = |address: IpAddr| {
+            let mut late = buffers.reserve(address, &ConnectionShare::default());
+            tokio::spawn(async move { (late.grow(5).await, late) })
+        };
+        let greedy: Vec<_> = (0..10).map(|_| grow(addresses[0])).collect();
+        tokio::task::yield_now().await;
+        let other = grow(addresses[1]);
+        tokio::task::yield_now().await;
+        held[2].shrink(5);
+        assert!(other.await.unwrap().0);
+        for late in greedy {
+            assert!(!late.await.unwrap().0);
+        }
     }
 }
