@@ -170,14 +170,17 @@ impl Reservation {
             return;
         }
         self.bytes -= less;
-        let someone_waits = self.buffers.waiting.load(Ordering::Relaxed) > 0;
         for (usage, _) in self.usages() {
-            usage.bytes.fetch_sub(less, Ordering::Relaxed);
-            if someone_waits {
+            usage.bytes.fetch_sub(less, Ordering::SeqCst);
+        }
+        self.buffers.level.fall(less);
+        // Only now, and in the order of all threads: a create that does not see the room yet has
+        // counted itself before it looked, so it is woken.
+        if self.buffers.waiting.load(Ordering::SeqCst) > 0 {
+            for (usage, _) in self.usages() {
                 usage.freed.notify_one();
             }
         }
-        self.buffers.level.fall(less);
     }
 
     /// An error is which of the usages is full.
@@ -186,7 +189,7 @@ impl Reservation {
             let fits = |used: u64| used.checked_add(more).filter(|sum| *sum <= limit);
             if usage
                 .bytes
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits)
                 .is_err()
             {
                 for (usage, _) in self.usages().into_iter().take(index) {
@@ -228,7 +231,7 @@ struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::SeqCst);
         Self(count)
     }
 }

@@ -30,13 +30,15 @@ const CONNECTION_WINDOW: u32 = 512 << 20;
 /// How much of a streamed body may wait to be sent on one stream. The listener has the same limit
 /// towards clients.
 pub(in crate::upstream) const MAX_SEND_BUFFER: usize = 64 << 10;
-/// The largest frame that the server may send to fill a window of that size. Lists in frames of 64 KiB
-/// take about a tenth less processor time than in those of 16 KiB, the least that HTTP/2 allows. h2
-/// hands on whole frames, so with larger ones a reader would wait, and unread answers would need more
-/// memory.
+
+/// The largest frame that the server may send to fill a window of that size. Lists in frames of
+/// 64 KiB take about a tenth less processor time than in those of 16 KiB, the least that HTTP/2
+/// allows. h2 hands on whole frames, so with larger ones a reader would wait, and unread answers
+/// would need more memory.
 pub(in crate::upstream) const fn max_frame(window: u32) -> u32 {
     window / 4
 }
+
 /// How many cancelled streams a connection remembers. It ignores what the server had already sent
 /// on them.
 const MAX_CANCELLED: usize = 1024;

@@ -69,8 +69,8 @@ impl Pool {
     /// for.
     pub(super) fn enqueue(&mut self) -> oneshot::Receiver<Result<Lease, Arc<ConnectError>>> {
         let (reply, receiver) = oneshot::channel();
-        // Requests whose clients have disconnected need no connection. Checking all of them each time
-        // would take time that grows with the square of a burst.
+        // Requests whose clients have disconnected need no connection. Checking all of them each
+        // time would take time that grows with the square of a burst.
         self.unchecked += 1;
         if self.waiters.len() < FEW || self.unchecked > self.waiters.len() / 2 {
             self.waiters.retain(|waiter| !waiter.reply.is_closed());
